@@ -1,0 +1,49 @@
+# Everything that lakery-cloud's developers run. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints/dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs build clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.test ## Persist real input to files and to S3 started in process, read it back verified
+	@$(BIN)/python -m benchmarks.demo 2>&1
+
+test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.check ## Format, lint, types, layers, code blocks of the docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m docs $(ARGS)
+
+format: $(VENV)/.check ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.docs ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+build: $(VENV)/.check ## Build wheel and source distribution into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove the environment and what was built
+	rm -rf $(VENV) site dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lakery-cloud needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "making the environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# One environment; a target adds the extra that it needs.
+$(VENV)/.%: $(VENV)/.venv pyproject.toml $(CONSTRAINTS)
+	@echo "installing lakery-cloud[$*] and what it needs ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[$*]"
+	@touch $@

@@ -1,0 +1,97 @@
+"""Persist serialized data by content hash: to Amazon S3, Google Cloud Storage, Azure Blob Storage, or files.
+
+Storage classes are imported on first use, so that a provider's SDK costs nothing, and need not be installed, until then.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lakery_cloud.digest import DigestingStream, digest_data
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    InvalidRecord,
+    InvalidTags,
+    LakeryCloudError,
+    MissingDependency,
+    NameConflict,
+    NoStorageData,
+    NotRegistered,
+    ReadOnlyStorage,
+    StorageUnavailable,
+)
+from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.storage import (
+    Digest,
+    GetStreamDigest,
+    SerializedData,
+    SerializedDataStream,
+    Storage,
+    StreamDigest,
+    TagMap,
+)
+
+if TYPE_CHECKING:
+    from lakery_cloud.config.urls import storage_from_url
+    from lakery_cloud.engine.object_storage import ObjectStorage
+    from lakery_cloud.providers.file import FileStorage
+    from lakery_cloud.providers.memory import MemoryStorage
+    from lakery_cloud.providers.s3 import S3Storage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AccessDenied",
+    "BucketNotFound",
+    "ConfigError",
+    "ContentRecord",
+    "CredentialsError",
+    "Digest",
+    "DigestingStream",
+    "FileStorage",
+    "GetStreamDigest",
+    "IntegrityError",
+    "InvalidRecord",
+    "InvalidTags",
+    "LakeryCloudError",
+    "MemoryStorage",
+    "MissingDependency",
+    "NameConflict",
+    "NoStorageData",
+    "NotRegistered",
+    "ObjectStorage",
+    "ReadOnlyStorage",
+    "S3Storage",
+    "SerializedData",
+    "SerializedDataStream",
+    "Storage",
+    "StorageRegistry",
+    "StorageUnavailable",
+    "StreamDigest",
+    "TagMap",
+    "digest_data",
+    "storage_from_url",
+]
+
+_LAZY = {
+    "FileStorage": "lakery_cloud.providers.file",
+    "MemoryStorage": "lakery_cloud.providers.memory",
+    "ObjectStorage": "lakery_cloud.engine.object_storage",
+    "S3Storage": "lakery_cloud.providers.s3",
+    "storage_from_url": "lakery_cloud.config.urls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,83 @@
+"""Entry point of `lakery-cloud`: the commands, one-line errors and exit codes."""
+
+import sys
+import traceback
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from lakery_cloud import __version__
+from lakery_cloud.cli import objects, transfer
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    InvalidRecord,
+    InvalidTags,
+    LakeryCloudError,
+    MissingDependency,
+    NameConflict,
+    NoStorageData,
+    NotRegistered,
+    StorageUnavailable,
+)
+
+FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+
+EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
+    (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, MissingDependency)),
+    (NOT_FOUND, (NoStorageData, BucketNotFound)),
+    (DENIED, (AccessDenied, CredentialsError)),
+    (DAMAGED, (IntegrityError,)),
+    (UNAVAILABLE, (StorageUnavailable,)),
+)
+"""Exit code -> errors; what is not here is `FAILED`. docs/command.md tells users."""
+
+app = App(
+    name="lakery-cloud",
+    help="Persist data by content hash on S3, or in files. Storages are URLs: s3://bucket/prefix, file:///folder.",
+    version=__version__,
+)
+app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), str(error))
+app.command(transfer.put)
+app.command(transfer.get)
+app.command(objects.ls)
+app.command(objects.stat)
+app.command(objects.rm)
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")] = False,
+) -> int:
+    """Run one command and turn its errors into a line and an exit code."""
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        app(tokens, exit_on_error=False, result_action="return_value", error_console=errors)
+    except CycloptsError:
+        return USAGE
+    except KeyboardInterrupt:
+        errors.print("interrupted; what was under way was cleaned up")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say to it.
+        sys.stdout = None
+        return FAILED
+    except (LakeryCloudError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            errors.print(f"[red]{type(error).__name__}:[/red] {escape(str(error))}", highlight=False)
+        return next((code for code, kinds in EXIT_CODES if isinstance(error, kinds)), FAILED)
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app.meta(exit_on_error=False, result_action="return_value"))

@@ -1,0 +1,31 @@
+"""Which storage class serves which URL."""
+
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.urls import nearest
+from lakery_cloud.errors import ConfigError
+
+STORAGE_CLASSES = {
+    "s3": ("lakery_cloud.providers.s3", "S3Storage"),
+    "file": ("lakery_cloud.providers.file", "FileStorage"),
+    "memory": ("lakery_cloud.providers.memory", "MemoryStorage"),
+}
+"""URL scheme -> module and class; a module is imported when its scheme is used."""
+
+
+def storage_from_url(url: str) -> ObjectStorage[Any]:
+    """A storage from a URL such as `s3://bucket/prefix?region=eu-central-1` or `file:///srv/blobs`.
+
+    Raises:
+        ConfigError: The scheme is unknown, or the storage class can't read the URL.
+        MissingDependency: The provider's SDK is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in STORAGE_CLASSES:
+        raise ConfigError(f"no storage class for URLs of the scheme {scheme!r}{nearest(scheme, STORAGE_CLASSES)}")
+    module, name = STORAGE_CLASSES[scheme]
+    storage_class: type[ObjectStorage[Any]] = getattr(import_module(module), name)
+    return storage_class.from_url(url)

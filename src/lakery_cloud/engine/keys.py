@@ -1,0 +1,85 @@
+"""Where objects lie: `<prefix>/<content_hash>` and `<prefix>/.tmp/<UTC stamp>-<uuid4>`.
+
+The layout is for ever: the golden file tests/golden/names.json guards it. Nothing that differs between machines goes
+into a key.
+"""
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lakery_cloud.errors import ConfigError
+
+TEMPORARY_FOLDER = ".tmp"
+STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+MAX_KEY_BYTES = 1024
+"""S3 API Reference, "PutObject"; Cloud Storage, "Object naming requirements"; Azure counts 1,024 characters."""
+
+_LONGEST_NAME = 200  # a sha512 in hexadecimal has 128 characters, a temporary name 58
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_HASH = re.compile(r"[0-9a-f]{16,}")
+
+
+class Address(NamedTuple):
+    """One object in one bucket (on Azure a blob in a container)."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"key {self.key!r} in bucket {self.bucket!r}"
+
+
+class KeySpace:
+    """The keys of one storage.
+
+    Args:
+        bucket: Name of the bucket.
+        prefix: What stands before each key, without the slash that separates it; one slash at its end is dropped.
+
+    Raises:
+        ConfigError: The bucket is empty, or the prefix can't be held by every provider.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        if not bucket:
+            raise ConfigError("the name of the bucket is empty")
+        self.bucket = bucket
+        self.prefix = check_prefix(prefix)
+        self.root = f"{self.prefix}/" if self.prefix else ""
+
+    def content(self, content_hash: str) -> Address:
+        """Where content of this hash lies."""
+        return Address(self.bucket, f"{self.root}{content_hash}")
+
+    def temporary(self) -> Address:
+        """A place that nobody else uses, whose age can be read off its name."""
+        stamp = datetime.now(UTC).strftime(STAMP_FORMAT)
+        return Address(self.bucket, f"{self.root}{TEMPORARY_FOLDER}/{stamp}-{uuid.uuid4()}")
+
+    def hash_of(self, key: str) -> str | None:
+        """The content hash in a content key of this storage; None for any other key."""
+        name = key.removeprefix(self.root)
+        return name if key == f"{self.root}{name}" and _HASH.fullmatch(name) else None
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix without one slash at its end.
+
+    Raises:
+        ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries resolve these), has a
+            control character (a listing in XML can't show it), or is too long.
+    """
+    prefix = prefix.removesuffix("/")
+    if prefix.startswith("/"):
+        raise ConfigError(f"the prefix {prefix!r} starts with a slash; leave it out")
+    if any(segment in (".", "..") for segment in prefix.split("/")):
+        raise ConfigError(f"the prefix {prefix!r} has a segment '.' or '..', which is no part of a key")
+    if _CONTROL.search(prefix):
+        raise ConfigError(f"the prefix {prefix!r} has a control character")
+    if len(prefix.encode()) > MAX_KEY_BYTES - _LONGEST_NAME:
+        raise ConfigError(
+            f"the prefix has {len(prefix.encode())} bytes; at most {MAX_KEY_BYTES - _LONGEST_NAME} leave room for a hash"
+        )
+    return prefix

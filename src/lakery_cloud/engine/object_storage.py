@@ -1,0 +1,329 @@
+"""`ObjectStorage`: write, read, find, list and delete content-addressed objects, on any transport."""
+
+import abc
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
+
+from lakery_cloud.digest import (
+    DEFAULT_ALGORITHM,
+    DigestingStream,
+    as_bytes,
+    check_digest,
+    close_stream,
+    compare,
+    new_hasher,
+    update_hash,
+)
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
+from lakery_cloud.engine.keys import Address, KeySpace
+from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.sessions import Session, Sessions
+from lakery_cloud.engine.settings import EngineOptions, EngineSettings
+from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
+from lakery_cloud.engine.urls import parse_url
+from lakery_cloud.engine.writer import Writer
+from lakery_cloud.errors import IntegrityError, InvalidRecord
+from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
+
+D = TypeVar("D")
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a store says about one stored object.
+
+    Attributes:
+        info: Key, size, version and attributes.
+        tags: Its tags.
+    """
+
+    info: ObjectInfo
+    tags: Mapping[str, str]
+
+
+class ObjectStorage(Storage[D], Generic[D]):
+    """A storage that keeps each content once, at `<prefix>/<content_hash>`.
+
+    A blob is one create-only request. A stream that fits into one part is the same; a longer one is a multipart upload to
+    a temporary key, copied to the content key in the store when its hash is known. Whatever interrupts a write, no partial
+    content key and nothing temporary is left.
+
+    Args:
+        bucket: Name of the bucket.
+        prefix: What stands before each key.
+        options: See `EngineSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    verifies_reads = True
+    default_limits: ClassVar[Limits]
+    """What the provider's documentation says its store can take."""
+    url_scheme: ClassVar[str]
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    """Settings that a URL's query may hold, with the function that reads the text."""
+
+    def __init__(self, bucket: str, *, prefix: str = "", **options: Unpack[EngineOptions]) -> None:
+        self.keys = KeySpace(bucket, prefix)
+        self.settings = EngineSettings.of(options, self.default_limits)
+        self._sessions = Sessions(self._open_transport)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """A storage from `<scheme>://<bucket>/<prefix>?<setting>=<value>&...`.
+
+        Raises:
+            ConfigError: The URL has another scheme, an unknown setting, or credentials.
+        """
+        bucket, prefix, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        return cls(bucket, prefix=prefix, **settings)
+
+    # What a provider says about itself.
+
+    @abc.abstractmethod
+    def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
+        """An open client of the running event loop, for as long as the context lasts."""
+
+    @abc.abstractmethod
+    def _storage_data(self, address: Address, content_hash: str, size: int) -> D:
+        """The storage data of content at an address; the hash is `<algorithm>:<hex>`. Its shape is permanent."""
+
+    @abc.abstractmethod
+    def _address(self, storage_data: D) -> Address:
+        """Where storage data points to. It is untrusted input.
+
+        Raises:
+            InvalidRecord: It is malformed.
+        """
+
+    # Writing.
+
+    async def write_data(self, data: bytes, digest: Digest, tags: TagMap, /) -> D:
+        """Save one blob with one create-only request.
+
+        Args:
+            data: The bytes.
+            digest: What they are. The store checks the hash where it can, else it is checked here.
+            tags: At most 10, see `check_tags`.
+
+        Raises:
+            InvalidTags, InvalidRecord: Before any request.
+            IntegrityError: The digest is not that of the data, or the content key holds something else.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        """
+        check_digest(digest)
+        checked_tags = check_tags(tags)
+        if len(data) != digest["content_size"]:
+            raise IntegrityError(f"the data has {len(data)} bytes, but its digest says {digest['content_size']}")
+        if len(data) > self.settings.limits.max_put_size:
+            return await self.write_data_stream(_slices(data, self.settings.part_size), _known(digest), tags)
+        session = await self._session()
+        if not session.transport.checks_hash(digest["content_hash_algorithm"]):
+            hasher = new_hasher(digest["content_hash_algorithm"])
+            await update_hash(hasher, data)
+            compare(digest, content_hash=hasher.hexdigest(), size=len(data), what="the data")
+        await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
+        return self.storage_data_of(digest)
+
+    async def write_data_stream(
+        self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /
+    ) -> D:
+        """Save a stream: one request if it fits into one part, else a multipart upload and a copy in the store.
+
+        The stream is hashed here, part by part in a worker thread, unless it is a `DigestingStream` and `get_digest` is
+        its own: then it is that one which is fed. It is closed at the end if it can be.
+
+        Args:
+            stream: Chunks of any size.
+            get_digest: The digest, once the stream was read to its end; before, its content type and algorithm.
+            tags: At most 10, see `check_tags`.
+
+        Raises:
+            InvalidTags, InvalidRecord: Before any request.
+            IntegrityError: The digest is not that of the stream, or the content key holds something else.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        """
+        checked_tags = check_tags(tags)
+        digesting = _digesting(stream, get_digest)
+        attributes_of_temporary(digesting.get_digest(allow_incomplete=True))
+
+        def finish_digest() -> Digest:
+            digesting.finish()
+            digest = digesting.get_digest()
+            compare(
+                get_digest(), content_hash=digest["content_hash"], size=digest["content_size"], what="the stream"
+            )
+            return digest
+
+        session = await self._session()
+        try:
+            digest = await Writer(session, self.keys).stream(digesting, finish_digest, checked_tags)
+        finally:
+            await close_stream(digesting.undigested())
+        return self.storage_data_of(digest)
+
+    async def find(self, digest: Digest, /) -> D | None:
+        """Storage data of content with this hash and size, if it is stored here; else None.
+
+        Raises:
+            IntegrityError: The content key holds an object of another size.
+        """
+        check_digest(digest)
+        session = await self._session()
+        is_stored = await Writer(session, self.keys).is_stored(self.keys.content(digest["content_hash"]), digest)
+        return self.storage_data_of(digest) if is_stored else None
+
+    async def digest_of(self, content_hash: str) -> Digest:
+        """The digest of stored content by its hash alone, as far as the store knows it.
+
+        Raises:
+            InvalidRecord: The hash is not hexadecimal.
+            NoStorageData: No such content is stored here.
+        """
+        address = self.keys.content(content_hash)
+        if self.keys.hash_of(address.key) is None:
+            raise InvalidRecord(f"a content hash is at least 16 lower-case hexadecimal digits, not {content_hash!r}")
+        transport = (await self._session()).transport
+        info = await transport.head(address)
+        if info is None:
+            raise await missing(transport, address)
+        digest = Digest(
+            content_type=info.content_type or "application/octet-stream",
+            content_encoding=info.content_encoding,
+            content_hash_algorithm=info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM),
+            content_hash=content_hash,
+            content_size=info.size,
+        )
+        check_digest(digest)
+        return digest
+
+    # Reading.
+
+    async def read_data(self, storage_data: D, /) -> bytes:
+        """The content, verified.
+
+        Raises:
+            NoStorageData: It is not there.
+            IntegrityError: It is not what the storage data says.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        """
+        async with aclosing(self.read_data_stream(storage_data)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
+        """The content in chunks as they arrive, verified at the end; errors as for `read_data`."""
+        location = self._location(storage_data)
+        session = await self._session()
+        chunks = read(session.transport, location, settings=self.settings, budget=session.read_budget)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
+        """Storage data with the hash and size of a record, for what other projects wrote without them."""
+        location = self._location(storage_data)
+        content_hash = _qualified_hash(digest)
+        if location.content_hash not in (None, content_hash) or location.size not in (None, digest["content_size"]):
+            raise IntegrityError(
+                f"the record says {content_hash} and {digest['content_size']} bytes, but its storage data says "
+                f"{location.content_hash} and {location.size} bytes"
+            )
+        return self._storage_data(location.address, content_hash, digest["content_size"])
+
+    # Looking and deleting.
+
+    async def stat(self, storage_data: D, /) -> StoredObject:
+        """What the store says about stored content.
+
+        Raises:
+            NoStorageData: It is not there.
+        """
+        address = self._location(storage_data).address
+        transport = (await self._session()).transport
+        info = await transport.head(address)
+        if info is None:
+            raise await missing(transport, address)
+        try:
+            return StoredObject(info, await transport.tags(address))
+        except KeyMissing as signal:
+            raise await missing(transport, address) from signal
+
+    async def list(self) -> AsyncGenerator[ObjectInfo]:
+        """All content of this storage, in no particular order. Temporary keys are not listed."""
+        transport = (await self._session()).transport
+        async for info in transport.list(self.keys.bucket, self.keys.root):
+            if self.keys.hash_of(info.address.key) is not None:
+                yield info
+
+    async def delete(self, storage_data: D, /) -> None:
+        """Delete stored content. Content that is not there is no error."""
+        address = self._location(storage_data).address
+        session = await self._session()
+        session.forget(address.key)
+        await session.transport.delete(address)
+
+    def storage_data_of(self, digest: Digest) -> D:
+        """The storage data that this storage gives content of a digest, stored or not."""
+        check_digest(digest)
+        address = self.keys.content(digest["content_hash"])
+        return self._storage_data(address, _qualified_hash(digest), digest["content_size"])
+
+    async def aclose(self) -> None:
+        """Close the client of the running event loop. A storage that is used again opens a new one."""
+        await self._sessions.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_sessions"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._sessions = Sessions(self._open_transport)
+
+    async def _session(self) -> Session:
+        return await self._sessions.current(self.settings)
+
+    def _location(self, storage_data: D) -> Location:
+        if not isinstance(storage_data, Mapping):
+            raise InvalidRecord(f"storage data of {self.name} must be an object, not {storage_data!r}")
+        content_hash, size = storage_data.get("hash"), storage_data.get("size")
+        if content_hash is not None and not (isinstance(content_hash, str) and ":" in content_hash):
+            raise InvalidRecord(f"the hash in storage data must be <algorithm>:<hex>, not {content_hash!r}")
+        if size is not None and not (isinstance(size, int) and size >= 0):
+            raise InvalidRecord(f"the size in storage data must be a number of bytes, not {size!r}")
+        return Location(self._address(storage_data), content_hash, size)
+
+
+def _qualified_hash(digest: Digest) -> str:
+    return f"{digest['content_hash_algorithm']}:{digest['content_hash']}"
+
+
+def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> DigestingStream:
+    """The stream itself if it is one of ours and nothing else computes its digest; else one around it."""
+    if isinstance(stream, DigestingStream) and get_digest == stream.get_digest:
+        return stream
+    digest = get_digest(allow_incomplete=True)
+    return DigestingStream(
+        SerializedDataStream(
+            data_stream=stream,
+            content_type=digest["content_type"],
+            content_encoding=digest["content_encoding"],
+        ),
+        algorithm=digest["content_hash_algorithm"],
+    )
+
+
+def _known(digest: Digest) -> GetStreamDigest:
+    """The digest of a stream that is known from its start."""
+
+    def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:
+        return StreamDigest(**digest, is_complete=True)
+
+    return get_digest
+
+
+async def _slices(data: bytes, size: int) -> AsyncGenerator[bytes]:
+    view = memoryview(data)
+    for start in range(0, len(view), size):
+        yield bytes(view[start : start + size])

@@ -1,0 +1,168 @@
+"""Cuts a stream into parts, grows the part size, and bounds the memory of parts that wait or travel."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import dataclass
+from typing import Self
+
+from lakery_cloud.digest import as_bytes
+from lakery_cloud.errors import ConfigError
+
+GROWTH_PARTS = 10
+"""A part is at least this many times the average of an upload with the most parts; see `PartSizes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A contiguous piece of a stream.
+
+    Attributes:
+        number: From 1.
+        offset: Position of its first byte in the stream.
+        data: Its bytes.
+        is_last: Whether the stream ends with it.
+    """
+
+    number: int
+    offset: int
+    data: bytes
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartSizes:
+    """How large the next part is: `first` bytes, until the number of parts would run out.
+
+    From then on each part is `GROWTH_PARTS / max_parts` of what was sent before. So small streams travel in small parts,
+    and a stream of unknown length meets the store's largest part before it meets the number of parts: on S3 with parts
+    of 8 MiB parts begin to grow at 8 GiB, and 10,000 of them hold more than 16 TiB.
+    """
+
+    first: int
+    max_part_size: int
+    max_parts: int
+    max_object_size: int
+
+    def at(self, number: int, offset: int) -> int:
+        """Size in bytes of part `number`, which starts at `offset`.
+
+        Raises:
+            ConfigError: The stream is longer than the store can take.
+        """
+        if number > self.max_parts or offset >= self.max_object_size:
+            raise ConfigError(
+                f"the stream is longer than {offset} bytes in {number - 1} parts, which is all that one object can have "
+                f"here (at most {self.max_parts} parts and {self.max_object_size} bytes); a larger part_size helps, "
+                "or cut the stream into several objects"
+            )
+        grown = -(-offset * GROWTH_PARTS // self.max_parts)
+        return min(max(self.first, grown), self.max_part_size, self.max_object_size - offset)
+
+
+class ByteBudget:
+    """So many bytes may be held at once; who wants more waits, first come, first served.
+
+    A request larger than the whole budget waits until nobody else holds anything.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._free = limit
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def acquire(self, size: int) -> None:
+        """Wait until `size` bytes are free and take them."""
+        if self.try_acquire(size):
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._waiting.remove((size, future))
+                self._wake()
+            else:
+                self.release(size)
+            raise
+
+    def try_acquire(self, size: int) -> bool:
+        """Take `size` bytes if they are free and nobody waits."""
+        if self._waiting or not self._fits(size):
+            return False
+        self._free -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._free += size
+        self._wake()
+
+    def lease(self) -> "Lease":
+        """A holder that gives back at its end what it still holds."""
+        return Lease(self)
+
+    def _fits(self, size: int) -> bool:
+        return size <= self._free or self._free == self._limit
+
+    def _wake(self) -> None:
+        while self._waiting and (self._waiting[0][1].cancelled() or self._fits(self._waiting[0][0])):
+            size, future = self._waiting.popleft()
+            if not future.cancelled():
+                self._free -= size
+                future.set_result(None)
+
+
+class Lease:
+    """Bytes that one holder has of a budget. At the end of its `with` block it gives back what it still holds."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    async def acquire(self, size: int) -> None:
+        """Wait until `size` bytes are free and take them."""
+        await self._budget.acquire(size)
+        self._held += size
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._held -= size
+        self._budget.release(size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release(self._held)
+
+
+async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> AsyncGenerator[Part]:
+    """Cut chunks of any size into parts; an empty stream is one empty part.
+
+    A part is given out when it is known whether it is the last one. Its bytes are leased before they are collected;
+    whoever takes the part gives `len(part.data)` back.
+    """
+    number, offset = 1, 0
+    size = sizes.at(number, offset)
+    pieces: list[bytes] = []
+    filled = 0
+    await lease.acquire(size)
+    async for chunk in chunks:
+        data = as_bytes(chunk)
+        rest = memoryview(data)
+        while rest:
+            if filled == size:
+                # Now it is known that more follows.
+                yield Part(number, offset, b"".join(pieces), is_last=False)
+                number, offset = number + 1, offset + size
+                size = sizes.at(number, offset)
+                pieces, filled = [], 0
+                await lease.acquire(size)
+            taken = rest[: size - filled]
+            pieces.append(data if len(taken) == len(data) else bytes(taken))
+            filled += len(taken)
+            rest = rest[len(taken) :]
+    lease.release(size - filled)
+    yield Part(number, offset, b"".join(pieces), is_last=True)

@@ -1,0 +1,164 @@
+"""Verified reads: one GET that resumes where it broke, or ranges read ahead; every request pinned to one version."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from lakery_cloud.digest import Hasher, new_hasher, update_hash
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.parts import ByteBudget
+from lakery_cloud.engine.pipeline import ordered_map
+from lakery_cloud.engine.settings import EngineSettings
+from lakery_cloud.engine.transport import (
+    BodyInterrupted,
+    KeyMissing,
+    ObjectInfo,
+    Transport,
+    VersionChanged,
+    missing,
+)
+from lakery_cloud.errors import IntegrityError, StorageUnavailable
+
+logger = logging.getLogger("lakery_cloud")
+
+MAX_RESUMPTIONS = 5
+"""Interruptions in a row, without a byte between them, before a read gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Storage data in the engine's words.
+
+    Attributes:
+        address: Bucket and key.
+        content_hash: `<algorithm>:<hex>`; None in what other projects wrote, which can't be verified.
+        size: Size in bytes; None where it is unknown.
+    """
+
+    address: Address
+    content_hash: str | None
+    size: int | None
+
+
+async def read(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """The content in chunks as they arrive.
+
+    The last chunk is held back until the hash is known to be right, so that a consumer that reads to the end never has
+    wrong content in full without an error.
+
+    Raises:
+        NoStorageData: The object is not there.
+        IntegrityError: The content is not what the location says, or the object changed while it was read.
+        StorageUnavailable: The body broke off too often.
+    """
+    hasher, expected = _hasher_of(location) if settings.verify else (None, "")
+    in_ranges = settings.concurrent_ranges > 1 and (location.size or 0) > settings.range_size
+    source = (
+        _ranges(transport, location, settings=settings, budget=budget)
+        if in_ranges
+        else _sequence(transport, location, _Progress())
+    )
+    held_back = b""
+    async with aclosing(source) as chunks:
+        async for chunk in chunks:
+            if hasher is not None:
+                await update_hash(hasher, chunk)
+            if held_back:
+                yield held_back
+            held_back = chunk
+    if hasher is not None and hasher.hexdigest() != expected:
+        raise IntegrityError(
+            f"the content at {location.address} has the hash {hasher.hexdigest()}, but {expected} was expected; "
+            "it was damaged in the store or on the way"
+        )
+    if held_back:
+        yield held_back
+
+
+class _Progress:
+    """Which version a read is pinned to, once its first answer told."""
+
+    def __init__(self, version: str | None = None) -> None:
+        self.version = version
+
+
+async def _sequence(
+    transport: Transport, location: Location, progress: _Progress, start: int = 0, stop: int | None = None
+) -> AsyncGenerator[bytes]:
+    """Bytes `start` to `stop` by one GET, and one more after each interruption."""
+    interruptions = 0
+    while True:
+        try:
+            async with transport.get(
+                location.address, start=start, stop=stop, version=progress.version
+            ) as body:
+                _check_size(location, body.info)
+                progress.version = body.info.version
+                stop = body.info.size if stop is None else stop
+                async for chunk in body.chunks():
+                    start += len(chunk)
+                    interruptions = 0
+                    if start > stop:
+                        raise IntegrityError(f"more bytes than asked for came from {location.address}")
+                    yield chunk
+            if start == stop:
+                return
+            raise BodyInterrupted(f"the body ended {stop - start} bytes early")
+        except KeyMissing as signal:
+            raise await missing(transport, location.address) from signal
+        except VersionChanged as signal:
+            raise IntegrityError(
+                f"the object at {location.address} changed while it was read; read it again from its start"
+            ) from signal
+        except BodyInterrupted as signal:
+            interruptions += 1
+            if interruptions > MAX_RESUMPTIONS:
+                raise StorageUnavailable(
+                    f"reading {location.address} broke off {interruptions} times at byte {start}; try again later"
+                ) from signal
+            logger.info("reading %s broke off at byte %d, resuming", location.address, start)
+
+
+async def _ranges(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """All bytes by ranges of which several are read at a time."""
+    assert location.size is not None
+    info = await transport.head(location.address)
+    if info is None:
+        raise await missing(transport, location.address)
+    _check_size(location, info)
+    progress = _Progress(info.version)
+
+    async def read_range(start: int) -> bytes:
+        stop = min(start + settings.range_size, info.size)
+        async with aclosing(_sequence(transport, location, progress, start, stop)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+
+    parts = ordered_map(
+        read_range,
+        range(0, location.size, settings.range_size),
+        size_of=lambda start: settings.range_size,
+        budget=budget,
+        limit=settings.concurrent_ranges,
+    )
+    async with aclosing(parts) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+def _hasher_of(location: Location) -> tuple[Hasher | None, str]:
+    if location.content_hash is None:
+        return None, ""
+    algorithm, _, expected = location.content_hash.partition(":")
+    return new_hasher(algorithm), expected
+
+
+def _check_size(location: Location, info: ObjectInfo) -> None:
+    if location.size is not None and info.size != location.size:
+        raise IntegrityError(
+            f"the object at {location.address} has {info.size} bytes, but {location.size} were expected"
+        )

@@ -1,0 +1,94 @@
+"""One open client per event loop: opened on first use, closed with the storage, never shared with a forked process."""
+
+import asyncio
+import os
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+from lakery_cloud.engine.parts import ByteBudget
+from lakery_cloud.engine.settings import EngineSettings
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.errors import ConfigError
+
+REMEMBERED_KEYS = 10_000
+
+# Clients that a fork copied into this process. They are kept, since closing them would disturb the parent's.
+_of_the_parent: list[Any] = []
+
+
+class Session:
+    """A transport with what belongs to one storage on one event loop."""
+
+    def __init__(self, transport: Transport, settings: EngineSettings) -> None:
+        self.transport = transport
+        self.settings = settings
+        self.write_budget = ByteBudget(settings.max_buffered_bytes)
+        # Apart from the writers': a reader's consumer may itself be waiting to write.
+        self.read_budget = ByteBudget(settings.max_buffered_bytes)
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def remember(self, key: str) -> None:
+        """Note that content is stored at a key."""
+        self._seen[key] = None
+        self._seen.move_to_end(key)
+        if len(self._seen) > REMEMBERED_KEYS:
+            self._seen.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Note that content at a key was deleted."""
+        self._seen.pop(key, None)
+
+    def remembers(self, key: str) -> bool:
+        """Whether content was seen at a key: a hint that asking costs less than sending, never an answer."""
+        return key in self._seen
+
+
+class Sessions:
+    """The sessions of one storage, one per running event loop."""
+
+    def __init__(self, open_transport: Callable[[], AbstractAsyncContextManager[Transport]]) -> None:
+        self._open_transport = open_transport
+        self._pid = os.getpid()
+        self._open: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, asyncio.Task[tuple[Session, AsyncExitStack]]
+        ] = weakref.WeakKeyDictionary()
+
+    async def current(self, settings: EngineSettings) -> Session:
+        """The session of the running event loop.
+
+        Raises:
+            ConfigError: The event loop is not asyncio's.
+        """
+        loop = _running_loop()
+        if self._pid != os.getpid():
+            _of_the_parent.append(self._open)
+            self._open, self._pid = weakref.WeakKeyDictionary(), os.getpid()
+        opening = self._open.get(loop)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
+            # A task of its own: one waiting caller that is cancelled must not end it for the others.
+            opening = self._open[loop] = loop.create_task(self._new_session(settings))
+        session, _ = await asyncio.shield(opening)
+        return session
+
+    async def aclose(self) -> None:
+        """Close the session of the running event loop."""
+        opening = self._open.pop(_running_loop(), None)
+        if opening is not None and self._pid == os.getpid():
+            _, resources = await opening
+            await resources.aclose()
+
+    async def _new_session(self, settings: EngineSettings) -> tuple[Session, AsyncExitStack]:
+        async with AsyncExitStack() as stack:
+            transport = await stack.enter_async_context(self._open_transport())
+            return Session(transport, settings), stack.pop_all()
+        raise AssertionError("an exit stack never swallows an error")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise ConfigError("lakery-cloud runs on asyncio only; start it with asyncio.run or anyio's asyncio backend") from error

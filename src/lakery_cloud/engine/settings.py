@@ -1,0 +1,88 @@
+"""The settings that every storage of the engine has, whatever its provider."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self, TypedDict
+
+from lakery_cloud.engine.transport import Limits
+from lakery_cloud.errors import ConfigError
+
+MiB = 1024 * 1024
+
+
+class EngineOptions(TypedDict, total=False):
+    """Keyword arguments of every storage class; see `EngineSettings` for meanings, units and defaults."""
+
+    part_size: int
+    max_concurrent_parts: int
+    max_concurrent_requests: int
+    max_concurrent_reads: int
+    max_buffered_bytes: int
+    concurrent_ranges: int
+    range_size: int
+    verify: bool
+    cleanup_timeout: float
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How the engine works for one storage.
+
+    Attributes:
+        part_size: Bytes of a stream's first parts; a stream that fits into one part is sent in one request.
+        max_concurrent_parts: Parts of one stream, or of one copy, that travel at a time.
+        max_concurrent_requests: Requests of the storage under way at a time, reads apart.
+        max_concurrent_reads: Bodies of the storage that are open at a time. A stream that is being read keeps one open
+            until it ends or is closed.
+        max_buffered_bytes: Bytes that all streams being written may hold at a time, and again for reads ahead.
+        concurrent_ranges: Ranges of one object that are read at a time; 1 is one plain GET, which is fastest wherever
+            one connection is not what limits the rate.
+        range_size: Bytes of such a range.
+        verify: Whether reads compare content with its hash.
+        cleanup_timeout: Seconds that the clean-up after a failure or a cancellation may take.
+        limits: What the store can take, for stores that differ from their provider's documentation.
+    """
+
+    limits: Limits
+    part_size: int = 8 * MiB
+    max_concurrent_parts: int = 4
+    max_concurrent_requests: int = 64
+    max_concurrent_reads: int = 64
+    max_buffered_bytes: int = 256 * MiB
+    concurrent_ranges: int = 1
+    range_size: int = 8 * MiB
+    verify: bool = True
+    cleanup_timeout: float = 30.0
+
+    @classmethod
+    def of(cls, options: EngineOptions, limits: Limits) -> Self:
+        """Settings from a storage's keyword arguments.
+
+        Raises:
+            ConfigError: An option is unknown or out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = set(options) - known
+        if unknown:
+            raise ConfigError(f"unknown setting {min(unknown)!r}")
+        merged: dict[str, Any] = {"limits": limits, **options}
+        return cls(**merged)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "part_size",
+            "max_concurrent_parts",
+            "max_concurrent_requests",
+            "max_concurrent_reads",
+            "max_buffered_bytes",
+            "concurrent_ranges",
+            "range_size",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not self.cleanup_timeout > 0:
+            raise ConfigError(f"cleanup_timeout must be a number of seconds over 0, not {self.cleanup_timeout!r}")
+        smallest, largest = self.limits.min_part_size, self.limits.max_part_size
+        if not smallest <= self.part_size <= largest:
+            raise ConfigError(f"part_size must be {smallest} to {largest} bytes, not {self.part_size}")

@@ -1,0 +1,267 @@
+"""What one cloud must be able to do: a dozen small requests with plain arguments and results.
+
+A provider implements `Transport`; everything else is the engine's. Retries of single requests are the SDK's own. An answer
+that the algorithm reacts to is a `Signal`; every other failure is a `LakeryCloudError`.
+"""
+
+import abc
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.errors import BucketNotFound, NoStorageData, StorageUnavailable
+
+
+class Signal(Exception):
+    """An answer of the store that the algorithm knows how to go on from. It never reaches a user."""
+
+
+class KeyMissing(Signal):
+    """There is no object at the key; the bucket may be missing too."""
+
+
+class KeyExists(Signal):
+    """A create-only request found an object at its key."""
+
+
+class WriteConflict(Signal):
+    """Another write to the key is under way; ask again."""
+
+
+class ConditionUnsupported(Signal):
+    """The endpoint refused the request because it knows no conditional writes; the transport remembers that."""
+
+
+class VersionChanged(Signal):
+    """The object is no longer the version that the request was pinned to."""
+
+
+class UploadGone(Signal):
+    """The store knows no such multipart upload: it was completed or aborted."""
+
+
+class BodyInterrupted(Signal):
+    """The body of an answer broke off."""
+
+
+class Unreachable(StorageUnavailable):
+    """No connection came about, so no request was seen by the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says about one object.
+
+    Attributes:
+        address: Bucket and key.
+        size: Size in bytes.
+        version: ETag or generation: pins reads and guards copies.
+        content_hash: `<algorithm>:<hex>` where the store computed or checked it over the whole object, else None.
+        content_type: Media type, None where the answer doesn't tell (listings).
+        content_encoding: Content coding.
+        modified: Time of the last change.
+        metadata: The object's own metadata.
+    """
+
+    address: Address
+    size: int
+    version: str | None = None
+    content_hash: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    modified: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A multipart upload that was begun: an upload id on S3, a session on GCS, a blob of staged blocks on Azure."""
+
+    address: Address
+    id: str
+    attributes: ObjectAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The store's answer to one part.
+
+    Attributes:
+        number: Number of the part, from 1.
+        etag: What the store calls the part.
+        checksum: The checksum that was sent with it, in the provider's form.
+    """
+
+    number: int
+    etag: str
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a store can take. Sizes in bytes; None is no limit.
+
+    Attributes:
+        max_put_size: Largest object of one put request.
+        min_part_size: Smallest part that is not the last.
+        max_part_size: Largest part.
+        max_parts: Most parts of one upload.
+        max_object_size: Largest object.
+        max_copy_size: Largest object that one copy request can copy.
+        copy_part_size: Size of the parts of a larger copy.
+        ordered_parts: Whether parts must be sent one after another.
+    """
+
+    max_put_size: int
+    min_part_size: int
+    max_part_size: int
+    max_parts: int
+    max_object_size: int
+    max_copy_size: int | None
+    copy_part_size: int
+    ordered_parts: bool = False
+
+
+class Body(Protocol):
+    """The answer to a read, while it arrives."""
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object; its `size` is that of the whole object, whatever range was asked for."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they arrive.
+
+        Raises:
+            BodyInterrupted: The connection broke or stalled.
+        """
+        ...
+
+
+class Transport(abc.ABC):
+    """The requests of one cloud, over one open client, on one event loop.
+
+    Each method is one request where the provider allows it. Every request passes through `self.requests` (or
+    `self.reads` while a body is open), so that a storage never has more of them under way than its settings say.
+
+    Besides what a method says, it raises `BucketNotFound`, `AccessDenied`, `CredentialsError`, `ConfigError`, and
+    `StorageUnavailable` when the SDK's retries are used up.
+    """
+
+    conditional_writes: bool = True
+    """Whether create-only requests work at this endpoint."""
+
+    def __init__(self, *, max_concurrent_requests: int, max_concurrent_reads: int) -> None:
+        self.requests = asyncio.Semaphore(max_concurrent_requests)
+        self.reads = asyncio.Semaphore(max_concurrent_reads)
+
+    @abc.abstractmethod
+    def checks_hash(self, algorithm: str) -> bool:
+        """Whether the store refuses a `put` whose body doesn't have the content hash in its attributes."""
+
+    @abc.abstractmethod
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        """Create an object.
+
+        Raises:
+            KeyExists: There is one.
+            WriteConflict: Somebody else is creating it.
+            ConditionUnsupported: The endpoint can't create conditionally.
+            IntegrityError: The store got other bytes than the checksum says.
+        """
+
+    @abc.abstractmethod
+    async def head(self, address: Address) -> ObjectInfo | None:
+        """What the store says about an object; None if it (or the bucket) is not there."""
+
+    @abc.abstractmethod
+    async def has_bucket(self, bucket: str) -> bool:
+        """Whether the bucket is there."""
+
+    @abc.abstractmethod
+    def get(
+        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
+    ) -> AbstractAsyncContextManager[Body]:
+        """Read bytes `start` to `stop` (exclusive; None is the end) as they are stored, never decoded.
+
+        Raises:
+            KeyMissing: The object is not there.
+            VersionChanged: It is not the version asked for.
+        """
+
+    @abc.abstractmethod
+    async def delete(self, address: Address) -> None:
+        """Delete an object. One that is not there is no error."""
+
+    @abc.abstractmethod
+    def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        """The objects whose key is `root` and a name without a slash."""
+
+    @abc.abstractmethod
+    async def tags(self, address: Address) -> Mapping[str, str]:
+        """The tags of an object.
+
+        Raises:
+            KeyMissing: The object is not there.
+        """
+
+    @abc.abstractmethod
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+        """Begin a multipart upload."""
+
+    @abc.abstractmethod
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        """Send one part.
+
+        Raises:
+            IntegrityError: The store got other bytes than the checksum says.
+        """
+
+    @abc.abstractmethod
+    async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
+        """Make a part out of bytes `start` to `stop` of another object.
+
+        Raises:
+            VersionChanged: The source is gone, or no longer the version that `source` says.
+        """
+
+    @abc.abstractmethod
+    async def complete_upload(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
+    ) -> None:
+        """Make the object out of its parts, in order of their numbers.
+
+        Raises:
+            UploadGone: The upload is not there any more.
+            KeyExists, WriteConflict, ConditionUnsupported: As for `put`, if `create_only`.
+        """
+
+    @abc.abstractmethod
+    async def abort_upload(self, address: Address, upload: Upload | None) -> None:
+        """Abort an upload with all its parts; without `upload`, every upload that was begun on the key.
+
+        One that is not there is no error.
+        """
+
+    @abc.abstractmethod
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        """Create an object out of another one, in the store; what the store says about the copy, if it does.
+
+        Raises:
+            KeyExists, WriteConflict, ConditionUnsupported: As for `put`.
+            VersionChanged: The source is gone, or no longer the version that `source` says.
+        """
+
+
+async def missing(transport: Transport, address: Address) -> NoStorageData | BucketNotFound:
+    """The error for a key that is not there: many stores answer alike when the bucket is not there either."""
+    if await transport.has_bucket(address.bucket):
+        return NoStorageData(f"there is no object at {address}; it was deleted, or never written here")
+    return BucketNotFound(f"the bucket {address.bucket!r} is not there; create it, or check its name and the endpoint")

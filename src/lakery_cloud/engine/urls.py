@@ -1,0 +1,81 @@
+"""Storages from URLs: `<scheme>://<bucket>/<prefix>?<setting>=<value>`. Credentials never stand in a URL."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from lakery_cloud.errors import ConfigError
+
+def read_flag(text: str) -> bool:
+    """`true` or `false`.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("expected true or false")
+    return text.lower() in ("true", "1")
+
+
+ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "part_size": int,
+    "max_concurrent_parts": int,
+    "max_concurrent_requests": int,
+    "max_concurrent_reads": int,
+    "max_buffered_bytes": int,
+    "concurrent_ranges": int,
+    "range_size": int,
+    "verify": read_flag,
+    "cleanup_timeout": float,
+}
+
+
+def parse_url(
+    url: str, *, scheme: str, options: Mapping[str, Callable[[str], Any]]
+) -> tuple[str, str, dict[str, Any]]:
+    """Bucket, prefix and settings of a URL. The prefix is percent-decoded, as in any URL.
+
+    Raises:
+        ConfigError: The scheme is another, the bucket is missing, a setting is unknown or unreadable, or there are
+            credentials in the URL. The message never repeats the URL's user or password.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"a {scheme}:// URL must not hold credentials; set them in the environment or a profile")
+    if parts.scheme != scheme:
+        raise ConfigError(f"expected a URL that starts with {scheme}://, not {parts.scheme or url!r}")
+    if parts.fragment:
+        raise ConfigError(f"the URL has a fragment (#{parts.fragment}); write a # of the prefix as %23")
+    known = {**ENGINE_URL_OPTIONS, **options}
+    settings: dict[str, Any] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r} in the URL{nearest(name, known)}")
+        if name in settings:
+            raise ConfigError(f"the setting {name!r} stands twice in the URL")
+        try:
+            settings[name] = known[name](text)
+        except ValueError as error:
+            raise ConfigError(f"the setting {name!r} in the URL can't be {text!r}: {error}") from None
+    return parts.netloc, unquote(parts.path.removeprefix("/")), settings
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names what was probably meant."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(sorted(known))}"
+
+
+def check_endpoint_url(url: str) -> str:
+    """The URL of an endpoint, if it is one and holds no credentials.
+
+    Raises:
+        ConfigError: It isn't, or does; the message does not repeat it then.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("endpoint_url must not hold credentials; set them in the environment or a profile")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"endpoint_url must be a URL such as https://s3.example.com, not {url!r}")
+    return url

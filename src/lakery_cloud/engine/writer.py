@@ -1,0 +1,234 @@
+"""The steps of a write: create-only requests, multipart uploads to a temporary key, the copy to the content key."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+
+from lakery_cloud.digest import DigestingStream
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
+from lakery_cloud.engine.keys import Address, KeySpace
+from lakery_cloud.engine.parts import Lease, Part, PartSizes, cut
+from lakery_cloud.engine.pipeline import BoundedTasks, bounded_tasks
+from lakery_cloud.engine.sessions import Session
+from lakery_cloud.engine.temporary import ScopedUpload
+from lakery_cloud.engine.transport import (
+    ConditionUnsupported,
+    KeyExists,
+    ObjectInfo,
+    Receipt,
+    VersionChanged,
+    WriteConflict,
+)
+from lakery_cloud.errors import AccessDenied, IntegrityError, StorageUnavailable
+from lakery_cloud.storage import Digest
+
+CREATE_ATTEMPTS = 6
+"""Create-only requests that may meet a conflict with another writer (409 on S3) before a write gives up."""
+CONFLICT_PAUSE = 0.1
+"""Seconds before the second attempt; doubled for each further one."""
+
+
+class Writer:
+    """Writes content to the keys of one storage."""
+
+    def __init__(self, session: Session, keys: KeySpace) -> None:
+        self._session = session
+        self._transport = session.transport
+        self._settings = session.settings
+        self._limits = session.settings.limits
+        self._keys = keys
+
+    async def put(self, data: bytes, digest: Digest, tags: Mapping[str, str]) -> None:
+        """One blob, by one create-only request."""
+        address = self._keys.content(digest["content_hash"])
+        attributes = attributes_of_content(digest, tags)
+        if self._session.remembers(address.key) and await self.is_stored(address, digest):
+            return
+        await self._create(address, digest, lambda: self._transport.put(address, data, attributes))
+
+    async def stream(
+        self, digesting: DigestingStream, finish_digest: Callable[[], Digest], tags: Mapping[str, str]
+    ) -> Digest:
+        """A stream: one blob if it fits into one part, else a multipart upload and a copy in the store."""
+        sizes = PartSizes(
+            self._settings.part_size, self._limits.max_part_size, self._limits.max_parts, self._limits.max_object_size
+        )
+        with self._session.write_budget.lease() as lease:
+            async with aclosing(cut(digesting.undigested(), sizes, lease)) as parts:
+                first = await anext(parts)
+                if first.is_last:
+                    await digesting.update(first.data)
+                    digest = finish_digest()
+                    await self.put(first.data, digest, tags)
+                else:
+                    digest = await self._multipart(first, parts, digesting, finish_digest, tags, lease)
+        return digest
+
+    async def is_stored(self, address: Address, digest: Digest) -> bool:
+        """Whether the content key holds this content already.
+
+        Raises:
+            IntegrityError: It holds something else.
+        """
+        info = await self._transport.head(address)
+        if info is None:
+            self._session.forget(address.key)
+            return False
+        _check_same(info, digest)
+        self._session.remember(address.key)
+        return True
+
+    async def _multipart(
+        self,
+        first: Part,
+        rest: AsyncGenerator[Part],
+        digesting: DigestingStream,
+        finish_digest: Callable[[], Digest],
+        tags: Mapping[str, str],
+        lease: Lease,
+    ) -> Digest:
+        attributes = attributes_of_temporary(digesting.get_digest(allow_incomplete=True))
+        async with self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload:
+            receipts = await self._send(upload, first, rest, digesting, lease)
+            digest = finish_digest()
+            content = self._keys.content(digest["content_hash"])
+            if await self._is_known_to_be_stored(content, digest):
+                return digest
+            await upload.complete(receipts, size=digest["content_size"])
+            source = await self._transport.head(upload.address)
+            if source is None or source.size != digest["content_size"]:
+                raise IntegrityError(
+                    f"{digest['content_size']} bytes were sent to {upload.address}, which now holds "
+                    f"{source.size if source else 'nothing'}; nothing was stored, write the stream again"
+                )
+            await self._copy(source, content, digest, tags)
+        return digest
+
+    async def _is_known_to_be_stored(self, content: Address, digest: Digest) -> bool:
+        try:
+            return await self.is_stored(content, digest)
+        except AccessDenied:
+            # S3 says this of a missing object to those who may not list; the create-only copy decides then.
+            return False
+
+    async def _send(
+        self, upload: ScopedUpload, first: Part, rest: AsyncGenerator[Part], digesting: DigestingStream, lease: Lease
+    ) -> list[Receipt]:
+        """Send parts while the stream is read, and hash them in order while they travel."""
+
+        async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
+            receipt = await self._transport.upload_part(upload.upload, part)
+            await hashing
+            lease.release(len(part.data))
+            return receipt
+
+        async def hash_after(previous: asyncio.Task[None] | None, data: bytes) -> None:
+            if previous is not None:
+                await previous
+            await digesting.update(data)
+
+        sending: list[asyncio.Task[Receipt]] = []
+        hashing: asyncio.Task[None] | None = None
+        async with self._tasks() as tasks:
+            async for part in _chain(first, rest):
+                hashing = tasks.start_at_once(hash_after(hashing, part.data))
+                sending.append(await tasks.start(send(part, hashing)))
+        return [task.result() for task in sending]
+
+    async def _copy(self, source: ObjectInfo, content: Address, digest: Digest, tags: Mapping[str, str]) -> None:
+        """Create the content key out of the temporary object."""
+        attributes = attributes_of_content(digest, tags)
+        largest = self._limits.max_copy_size
+        try:
+            if largest is None or source.size <= largest:
+                await self._create(content, digest, lambda: self._copy_at_once(source, content, digest, attributes))
+            else:
+                await self._create(content, digest, lambda: self._copy_in_parts(source, content, attributes))
+        except VersionChanged as signal:
+            raise IntegrityError(
+                f"{source.address} was changed by somebody else before it was copied; write the stream again"
+            ) from signal
+
+    async def _copy_at_once(
+        self, source: ObjectInfo, content: Address, digest: Digest, attributes: ObjectAttributes
+    ) -> None:
+        copy = await self._transport.copy(source, content, attributes)
+        if copy is None:
+            return
+        try:
+            _check_same(copy, digest)
+        except IntegrityError:
+            # Ours: the request that made it was create-only.
+            await self._transport.delete(content)
+            raise
+
+    async def _copy_in_parts(self, source: ObjectInfo, content: Address, attributes: ObjectAttributes) -> None:
+        size, step = source.size, self._copy_part_size(source.size)
+        async with self._upload(content, attributes, is_temporary=False) as upload:
+            async with self._tasks() as tasks:
+                copying = [
+                    await tasks.start(
+                        self._transport.copy_part(upload.upload, number, source, start, min(start + step, size))
+                    )
+                    for number, start in enumerate(range(0, size, step), start=1)
+                ]
+            await upload.complete([task.result() for task in copying], size=size, create_only=True)
+
+    async def _create(self, content: Address, digest: Digest, create: Callable[[], Awaitable[object]]) -> None:
+        """Make the content key by a create-only request; that it is there already, with this content, is success."""
+        for attempt in range(CREATE_ATTEMPTS):
+            if not self._transport.conditional_writes and await self.is_stored(content, digest):
+                return
+            try:
+                await create()
+            except ConditionUnsupported:
+                continue
+            except KeyExists:
+                # Not there after all: it was deleted in between.
+                if await self.is_stored(content, digest):
+                    return
+            except WriteConflict:
+                await asyncio.sleep(CONFLICT_PAUSE * 2**attempt * random.uniform(0.5, 1))
+            else:
+                self._session.remember(content.key)
+                return
+        raise StorageUnavailable(
+            f"creating {content} met a conflicting write {CREATE_ATTEMPTS} times; nothing was stored, try again"
+        )
+
+    def _upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> ScopedUpload:
+        return ScopedUpload(
+            self._transport,
+            address,
+            attributes,
+            is_temporary=is_temporary,
+            cleanup_timeout=self._settings.cleanup_timeout,
+        )
+
+    def _tasks(self) -> AbstractAsyncContextManager[BoundedTasks]:
+        return bounded_tasks(1 if self._limits.ordered_parts else self._settings.max_concurrent_parts)
+
+    def _copy_part_size(self, size: int) -> int:
+        return max(self._limits.copy_part_size, -(-size // self._limits.max_parts))
+
+
+def _check_same(info: ObjectInfo, digest: Digest) -> None:
+    if info.size != digest["content_size"]:
+        raise IntegrityError(
+            f"{info.address} holds {info.size} bytes, but content of this hash has {digest['content_size']}; it is left "
+            "as it is. Find out who wrote it, and delete it before writing again"
+        )
+    expected = f"{digest['content_hash_algorithm']}:{digest['content_hash']}"
+    algorithm = digest["content_hash_algorithm"]
+    if info.content_hash and info.content_hash.startswith(f"{algorithm}:") and info.content_hash != expected:
+        raise IntegrityError(
+            f"{info.address} holds content of the hash {info.content_hash}, not {expected}. Find out who wrote it, and "
+            "delete it before writing again"
+        )
+
+
+async def _chain(first: Part, rest: AsyncIterable[Part]) -> AsyncGenerator[Part]:
+    yield first
+    async for part in rest:
+        yield part

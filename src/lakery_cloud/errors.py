@@ -1,0 +1,61 @@
+"""The errors of every storage: one small tree, the same for each provider.
+
+A message says what was tried, on which bucket and key, and what to do about it. The SDK's own error is the cause
+(`__cause__`). No message, log line or repr ever holds a secret.
+"""
+
+
+class LakeryCloudError(Exception):
+    """Base of every error that lakery-cloud raises on its own account."""
+
+
+class NoStorageData(LakeryCloudError, LookupError):
+    """The object that the storage data points to is not there."""
+
+
+class BucketNotFound(LakeryCloudError, LookupError):
+    """The bucket (or container, or root folder) is not there."""
+
+
+class AccessDenied(LakeryCloudError, PermissionError):
+    """The credentials are valid, but may not do this."""
+
+
+class CredentialsError(LakeryCloudError):
+    """There are no credentials, or the provider does not accept them."""
+
+
+class IntegrityError(LakeryCloudError):
+    """Content is not what its hash, its size or its digest says."""
+
+
+class StorageUnavailable(LakeryCloudError, ConnectionError):
+    """The provider could not be reached or kept failing; the retries are used up."""
+
+
+class InvalidTags(LakeryCloudError, ValueError):
+    """Tags break the rule that holds for all providers."""
+
+
+class InvalidRecord(LakeryCloudError, ValueError):
+    """A digest, a content record or storage data is malformed."""
+
+
+class ConfigError(LakeryCloudError, ValueError):
+    """A setting, a URL or a storage class is wrong."""
+
+
+class NotRegistered(LakeryCloudError, LookupError):
+    """No storage of that name is in the registry."""
+
+
+class NameConflict(LakeryCloudError, ValueError):
+    """A permanent name is already taken."""
+
+
+class ReadOnlyStorage(LakeryCloudError):
+    """The storage serves reads only."""
+
+
+class MissingDependency(LakeryCloudError, ImportError):
+    """An optional library is not installed; the message holds the command that installs it."""

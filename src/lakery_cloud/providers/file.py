@@ -1,0 +1,451 @@
+"""`FileStorage`: content-addressed files below a folder. The embedded default; the algorithm is the engine's."""
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar, Unpack
+from urllib.parse import unquote, urlsplit
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.pipeline import finish
+from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.transport import (
+    Body,
+    KeyExists,
+    KeyMissing,
+    Limits,
+    ObjectInfo,
+    Receipt,
+    Transport,
+    Upload,
+    UploadGone,
+    VersionChanged,
+)
+from lakery_cloud.engine.urls import parse_url, read_flag
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    InvalidRecord,
+    LakeryCloudError,
+    StorageUnavailable,
+)
+
+logger = logging.getLogger("lakery_cloud")
+
+T = TypeVar("T")
+
+MiB = 1024**2
+TiB = 1024**4
+
+FILE_LIMITS = Limits(
+    max_put_size=1 * TiB,
+    min_part_size=1,
+    max_part_size=1 * TiB,
+    max_parts=1_000_000,
+    max_object_size=1024 * TiB,
+    max_copy_size=None,
+    copy_part_size=64 * MiB,
+)
+
+MAX_SEGMENT = 255
+"""Bytes of a file's name on the usual file systems (`NAME_MAX` of Linux and macOS)."""
+READ_SIZE = 1 * MiB
+ATTRIBUTES = "user.lakery_cloud"
+"""Extended attribute that holds content type, encoding, tags and metadata as JSON, where the file system has such."""
+
+
+class FileStorageData(TypedDict):
+    """Storage data of `FileStorage`: a path relative to the root, so that the root can be moved."""
+
+    key: str
+    hash: NotRequired[str]
+    size: NotRequired[int]
+
+
+class FileStorage(ObjectStorage[FileStorageData]):
+    """Content-addressed files below a folder, readable by their owner alone.
+
+    A file is written under a temporary name, flushed to the disk and then linked to its own name, so that it is there
+    in full or not at all, also after a crash.
+
+    Args:
+        root: The folder.
+        prefix: What stands before each key: a folder below the root.
+        create: Whether the folder is made on the first write.
+        options: See `EngineSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong, or the prefix is no path that file systems can hold.
+    """
+
+    name = "lakery_cloud.file@v1"
+    default_limits = FILE_LIMITS
+    url_scheme = "file"
+    url_options: ClassVar = {"create": read_flag}
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        prefix: str = "",
+        create: bool = True,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(os.path.abspath(root), prefix=prefix, **options)
+        _check_path(self.keys.prefix, ConfigError)
+        self._create = create
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """A storage from `file:///<folder>?<setting>=<value>`.
+
+        Raises:
+            ConfigError: The URL has another scheme, a host, or an unknown setting.
+        """
+        host, _, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        if host not in ("", "localhost"):
+            raise ConfigError(f"a file URL starts with file:/// and has no host, not {host!r}")
+        return cls(unquote(urlsplit(url).path), **settings)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r})"
+
+    @asynccontextmanager
+    async def _open_transport(self) -> AsyncGenerator[Transport]:
+        yield FileTransport(self)
+
+    def _storage_data(self, address: Address, content_hash: str, size: int) -> FileStorageData:
+        return FileStorageData(key=address.key, hash=content_hash, size=size)
+
+    def _address(self, storage_data: FileStorageData) -> Address:
+        key = storage_data.get("key")
+        if not isinstance(key, str) or not key:
+            raise InvalidRecord(f"storage data of {self.name} needs a key, not {storage_data!r}")
+        _check_path(key, InvalidRecord)
+        return Address(self.keys.bucket, key)
+
+
+class FileTransport(Transport):
+    """The requests, on files. Each docstring of the base class says what a method promises.
+
+    The work is done in worker threads, each call to its end: a cancelled caller waits for it, so that no thread goes on
+    behind the clean-up.
+    """
+
+    def __init__(self, storage: FileStorage) -> None:
+        super().__init__(
+            max_concurrent_requests=storage.settings.max_concurrent_requests,
+            max_concurrent_reads=storage.settings.max_concurrent_reads,
+        )
+        self._keys = storage.keys
+        self._create_root = storage._create
+
+    def checks_hash(self, algorithm: str) -> bool:
+        return False
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        def write() -> None:
+            temporary = self._new_file(attributes)
+            try:
+                _write(temporary, data, 0)
+                _flush(temporary)
+                _link(temporary, self._path(address))
+            finally:
+                temporary.unlink(missing_ok=True)
+
+        await self._run(address, write)
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        try:
+            return await self._run(address, lambda: _info(address, self._path(address)))
+        except KeyMissing:
+            return None
+
+    async def has_bucket(self, bucket: str) -> bool:
+        return await self._run(Address(bucket, ""), Path(bucket).is_dir)
+
+    @asynccontextmanager
+    async def get(
+        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
+    ) -> AsyncGenerator[Body]:
+        async with self.reads:
+            info = await self._run(address, lambda: _info(address, self._path(address)))
+            if version not in (None, info.version):
+                raise VersionChanged(str(address))
+            yield FileBody(self, info, start, info.size if stop is None else min(stop, info.size))
+
+    async def delete(self, address: Address) -> None:
+        def unlink() -> None:
+            path = self._path(address)
+            path.unlink()
+            _flush(path.parent)
+
+        with suppress(KeyMissing):
+            await self._run(address, unlink)
+
+    async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        folder = Path(bucket, root)
+
+        def infos() -> list[ObjectInfo]:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            return [_info(Address(bucket, f"{root}{name}"), folder / name) for name in names]
+
+        try:
+            found = await self._run(Address(bucket, root), infos)
+        except KeyMissing:
+            if not await self.has_bucket(bucket):
+                raise BucketNotFound(f"the folder {bucket!r} is not there; create it, or check its name") from None
+            return
+        for info in found:
+            yield info
+
+    async def tags(self, address: Address) -> Mapping[str, str]:
+        def read_tags() -> Mapping[str, str]:
+            path = self._path(address)
+            path.lstat()
+            return _attributes(path).tags
+
+        return await self._run(address, read_tags)
+
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+        return Upload(address, str(await self._run(address, lambda: self._new_file(attributes))), attributes)
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        await self._run_on_upload(upload, lambda: _write(Path(upload.id), part.data, part.offset))
+        return Receipt(part.number, "")
+
+    async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
+        def copy() -> None:
+            data = _read(self._path(source.address), start, stop - start, source.version)
+            _write(Path(upload.id), data, start)
+
+        await self._run_on_upload(upload, copy)
+        return Receipt(number, "")
+
+    async def complete_upload(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
+    ) -> None:
+        def link() -> None:
+            _flush(Path(upload.id))
+            _link(Path(upload.id), self._path(upload.address))
+            Path(upload.id).unlink(missing_ok=True)
+
+        await self._run_on_upload(upload, link)
+
+    async def abort_upload(self, address: Address, upload: Upload | None) -> None:
+        if upload is not None:
+            await self._run(address, lambda: Path(upload.id).unlink(missing_ok=True))
+
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        def link() -> None:
+            path = self._path(source.address)
+            if _info(source.address, path).version != source.version:
+                raise VersionChanged(str(source.address))
+            _set_attributes(path, attributes)
+            _flush(path)
+            _link(path, self._path(address))
+
+        try:
+            await self._run(address, link)
+        except KeyMissing as signal:
+            raise VersionChanged(str(source.address)) from signal
+        return None
+
+    async def _run_on_upload(self, upload: Upload, function: Callable[[], T]) -> T:
+        try:
+            return await self._run(upload.address, function)
+        except KeyMissing as signal:
+            raise UploadGone(upload.id) from signal
+
+    async def _run(self, address: Address, function: Callable[[], T]) -> T:
+        """Do the work in a thread, to its end, and translate its errors."""
+        async with self.requests:
+            try:
+                return await finish(asyncio.to_thread(function))
+            except OSError as error:
+                raise _translate(error, address) from error
+
+    def _path(self, address: Address) -> Path:
+        """The file of a key. A folder on the way that is a link to somewhere else is refused."""
+        root = Path(address.bucket)
+        path = root / address.key
+        if not path.parent.resolve().is_relative_to(root.resolve()):
+            raise AccessDenied(f"{address} lies outside of the root folder; links that lead out are not followed")
+        return path
+
+    def _new_file(self, attributes: ObjectAttributes) -> Path:
+        """A new empty file in the temporary folder."""
+        root = Path(self._keys.bucket)
+        if not self._create_root and not root.is_dir():
+            raise BucketNotFound(f"the folder {str(root)!r} is not there; create it, or check its name")
+        path = self._path(self._keys.temporary())
+        _make_folder(path.parent)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _set_attributes(path, attributes)
+        return path
+
+
+class FileBody:
+    """The bytes of a file, while they are read."""
+
+    def __init__(self, transport: FileTransport, info: ObjectInfo, start: int, stop: int) -> None:
+        self._transport = transport
+        self._info = info
+        self._start = start
+        self._stop = stop
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return self._info
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, a mebibyte at a time."""
+        address, version = self._info.address, self._info.version
+        path = self._transport._path(address)
+        for start in range(self._start, self._stop, READ_SIZE):
+            size = min(READ_SIZE, self._stop - start)
+            yield await self._transport._run(address, partial(_read, path, start, size, version))
+
+
+def _check_path(key: str, error: type[Exception]) -> None:
+    """Refuse a key that is no path below the root, or that no file system can hold."""
+    if not key:
+        return
+    for segment in key.split("/"):
+        if segment in ("", ".", "..") or "\0" in segment or os.sep in segment or (os.altsep and os.altsep in segment):
+            raise error(f"{key!r} is no path below the root: no segment may be empty, '.' or '..'")
+        if len(segment.encode()) > MAX_SEGMENT:
+            raise error(f"a segment of {key!r:.60} has over {MAX_SEGMENT} bytes, more than a file's name can have")
+
+
+def _translate(error: OSError, address: Address) -> Exception:
+    """The engine's word for an error of the operating system."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return KeyMissing(str(address))
+    if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ELOOP):
+        return AccessDenied(f"{address}: {error.strerror}; check the owner and mode of the folder")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageUnavailable(f"{address}: {error.strerror}; nothing was stored, make room and try again")
+    return LakeryCloudError(f"{address}: {error.strerror}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and flush each entry that is new."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _flush(folder.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, data: bytes, offset: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, offset: int, size: int, version: str | None) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if _version(os.fstat(descriptor)) != version:
+            raise VersionChanged(str(path))
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file another name, unless that is taken. The first name is left for the caller to remove, if it is left."""
+    _make_folder(target.parent)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        raise KeyExists(str(target)) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        # A file system without hard links. Two writers at once then rename over each other: with the same content.
+        if target.exists():
+            raise KeyExists(str(target)) from None
+        os.rename(source, target)
+    _flush(target.parent)
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
+
+
+def _info(address: Address, path: Path) -> ObjectInfo:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "not a regular file")
+    attributes = _attributes(path)
+    return ObjectInfo(
+        address,
+        status.st_size,
+        _version(status),
+        None,
+        attributes.content_type or None,
+        attributes.content_encoding,
+        datetime.fromtimestamp(status.st_mtime, UTC),
+        attributes.metadata,
+    )
+
+
+def _set_attributes(path: Path, attributes: ObjectAttributes) -> None:
+    text = json.dumps(
+        {
+            "content_type": attributes.content_type,
+            "content_encoding": attributes.content_encoding,
+            "tags": dict(attributes.tags),
+            "metadata": dict(attributes.metadata),
+        },
+        sort_keys=True,
+    )
+    try:
+        os.setxattr(path, ATTRIBUTES, text.encode(), follow_symlinks=False)
+    except (OSError, AttributeError) as error:
+        # The record is the authority on all of this but the tags.
+        logger.log(
+            logging.WARNING if attributes.tags else logging.DEBUG,
+            "no extended attributes for %s (%s): content type and tags are not kept beside the content",
+            path,
+            error,
+        )
+
+
+def _attributes(path: Path) -> ObjectAttributes:
+    try:
+        found: dict[str, Any] = json.loads(os.getxattr(path, ATTRIBUTES, follow_symlinks=False))
+    except (OSError, AttributeError, ValueError):
+        found = {}
+    return ObjectAttributes(
+        found.get("content_type", ""), found.get("content_encoding"), found.get("tags", {}), found.get("metadata", {})
+    )

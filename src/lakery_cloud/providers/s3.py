@@ -1,0 +1,616 @@
+"""`S3Storage`: Amazon S3 and stores that speak its API, on aioboto3. The algorithm is the engine's."""
+
+import base64
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
+from urllib.parse import urlencode
+
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.transport import (
+    Body,
+    BodyInterrupted,
+    ConditionUnsupported,
+    KeyExists,
+    KeyMissing,
+    Limits,
+    ObjectInfo,
+    Receipt,
+    Transport,
+    Unreachable,
+    Upload,
+    UploadGone,
+    VersionChanged,
+    WriteConflict,
+)
+from lakery_cloud.engine.urls import check_endpoint_url, read_flag
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    InvalidRecord,
+    LakeryCloudError,
+    MissingDependency,
+    StorageUnavailable,
+)
+
+try:
+    import aioboto3
+    import aiohttp
+    import google_crc32c
+    from aiobotocore.config import AioConfig
+    from botocore import exceptions as botocore_errors
+except ImportError as error:
+    raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+MiB = 1024**2
+GiB = 1024**3
+
+# S3 User Guide, "Amazon S3 multipart upload limits", and API Reference, "PutObject" and "CopyObject".
+S3_LIMITS = Limits(
+    max_put_size=5 * GiB,
+    min_part_size=5 * MiB,
+    max_part_size=5 * GiB,
+    max_parts=10_000,
+    max_object_size=10_000 * 5 * GiB,
+    max_copy_size=5 * GiB,
+    copy_part_size=512 * MiB,
+)
+
+ABORT_ATTEMPTS = 3
+READ_SIZE = 256 * 1024
+"""Most bytes taken from the connection at a time."""
+
+
+class S3StorageData(TypedDict):
+    """Storage data of `S3Storage`. What labox wrote has neither hash nor size."""
+
+    bucket: str
+    key: str
+    hash: NotRequired[str]
+    size: NotRequired[int]
+
+
+class S3Storage(ObjectStorage[S3StorageData]):
+    """Content-addressed objects in a bucket of Amazon S3, or of a store that speaks its API.
+
+    Credentials come from where aioboto3 finds them (environment, profile, instance role), or from a `session` or `client`
+    of your own; they are never settings of the storage.
+
+    Args:
+        bucket: Name of the bucket. It must exist.
+        prefix: What stands before each key.
+        session: An `aioboto3.Session` to take credentials and region from.
+        client: An open aioboto3 client to use as it is. It belongs to one event loop, and is not closed here.
+        endpoint_url: Where the API is, for stores other than Amazon's.
+        region: Region of the bucket.
+        profile: Profile of the AWS configuration files.
+        addressing_style: Whether the bucket stands in the path or in the host name. By default in the path where
+            `endpoint_url` (or `AWS_ENDPOINT_URL_S3`) is set, else as the SDK decides.
+        sse: Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`. By default the bucket decides.
+        kms_key_id: Key of the server-side encryption by KMS.
+        storage_class: Storage class of the content, such as `STANDARD_IA`. Temporary objects are always `STANDARD`.
+        requester_pays: Whether the requester pays for requests and transfer.
+        conditional_writes: Whether the endpoint honours `If-None-Match`. One that refuses the header is noticed; for one
+            that silently ignores it set this to false, and the storage looks before it writes.
+        max_attempts: Attempts of the SDK for one request.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next bytes of an answer.
+        options: See `EngineSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong, or two settings exclude each other.
+    """
+
+    name = "lakery_cloud.s3@v1"
+    aliases = ("labox.aws.s3@v1", "lakery.aws.s3@v1")
+    default_limits = S3_LIMITS
+    url_scheme = "s3"
+    url_options: ClassVar = {
+        "endpoint_url": str,
+        "region": str,
+        "profile": str,
+        "addressing_style": str,
+        "sse": str,
+        "kms_key_id": str,
+        "storage_class": str,
+        "requester_pays": read_flag,
+        "conditional_writes": read_flag,
+        "max_attempts": int,
+        "connect_timeout": float,
+        "read_timeout": float,
+    }
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        session: "aioboto3.Session | None" = None,
+        client: "S3Client | None" = None,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        addressing_style: Literal["path", "virtual", "auto"] | None = None,
+        sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None,
+        kms_key_id: str | None = None,
+        storage_class: str | None = None,
+        requester_pays: bool = False,
+        conditional_writes: bool = True,
+        max_attempts: int = 3,
+        connect_timeout: float = 2.0,
+        read_timeout: float = 60.0,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(bucket, prefix=prefix, **options)
+        if client is not None and (session or endpoint_url or region or profile):
+            raise ConfigError("a client has its own session, endpoint_url, region and profile; leave these out")
+        if session is not None and profile is not None:
+            raise ConfigError("a session has its own profile; leave profile out")
+        if addressing_style not in (None, "path", "virtual", "auto"):
+            raise ConfigError(f"addressing_style must be 'path', 'virtual' or 'auto', not {addressing_style!r}")
+        if sse not in (None, "AES256", "aws:kms", "aws:kms:dsse"):
+            raise ConfigError(f"sse must be 'AES256', 'aws:kms' or 'aws:kms:dsse', not {sse!r}")
+        if kms_key_id is not None and not (sse or "").startswith("aws:kms"):
+            raise ConfigError("kms_key_id needs sse='aws:kms' or sse='aws:kms:dsse'")
+        if max_attempts < 1:
+            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
+        self._own_session = session
+        self._own_client = client
+        self._endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
+        self._region = region
+        self._profile = profile
+        self._addressing_style = addressing_style
+        self._sse = sse
+        self._kms_key_id = kms_key_id
+        self._storage_class = storage_class
+        self._requester_pays = requester_pays
+        self._conditional_writes = conditional_writes
+        self._max_attempts = max_attempts
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+
+    def __repr__(self) -> str:
+        endpoint = f", endpoint_url={self._endpoint_url!r}" if self._endpoint_url else ""
+        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{endpoint})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._own_session is not None or self._own_client is not None:
+            raise ConfigError(
+                "an S3Storage with a session or client of your own can't be pickled; give region, profile and "
+                "endpoint_url instead, and it takes credentials from the environment wherever it is unpickled"
+            )
+        return super().__getstate__()
+
+    @asynccontextmanager
+    async def _open_transport(self) -> AsyncGenerator[Transport]:
+        if self._own_client is not None:
+            yield S3Transport(self._own_client, self)
+            return
+        try:
+            session = self._own_session or aioboto3.Session(profile_name=self._profile)
+            opening = session.client(
+                "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=self._client_config()
+            )
+            async with opening as client:
+                yield S3Transport(client, self)
+        except botocore_errors.ProfileNotFound as error:
+            raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
+
+    def _client_config(self) -> AioConfig:
+        settings = self.settings
+        has_endpoint = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return AioConfig(
+            signature_version="s3v4",
+            s3={
+                "addressing_style": self._addressing_style or ("path" if has_endpoint else "auto"),
+                # The signature covers the checksum that each body travels with; hashing it again tells nothing more.
+                "payload_signing_enabled": False,
+            },
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+            connect_timeout=self._connect_timeout,
+            read_timeout=self._read_timeout,
+            max_pool_connections=settings.max_concurrent_requests + settings.max_concurrent_reads,
+        )
+
+    def _storage_data(self, address: Address, content_hash: str, size: int) -> S3StorageData:
+        return S3StorageData(bucket=address.bucket, key=address.key, hash=content_hash, size=size)
+
+    def _address(self, storage_data: S3StorageData) -> Address:
+        bucket, key = storage_data.get("bucket"), storage_data.get("key")
+        if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
+            raise InvalidRecord(f"storage data of {self.name} needs a bucket and a key, not {storage_data!r}")
+        return Address(bucket, key)
+
+
+class S3Transport(Transport):
+    """The requests of S3's API. Each docstring of the base class says what a method promises."""
+
+    def __init__(self, client: "S3Client", storage: S3Storage) -> None:
+        super().__init__(
+            max_concurrent_requests=storage.settings.max_concurrent_requests,
+            max_concurrent_reads=storage.settings.max_concurrent_reads,
+        )
+        self.conditional_writes = storage._conditional_writes
+        self._client = client
+        self._endpoint = client.meta.endpoint_url
+        self._payer = {"RequestPayer": "requester"} if storage._requester_pays else {}
+        self._encryption = _present(ServerSideEncryption=storage._sse, SSEKMSKeyId=storage._kms_key_id)
+        self._storage_class = _present(StorageClass=storage._storage_class)
+
+    def checks_hash(self, algorithm: str) -> bool:
+        return algorithm == "sha256"
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        await self._call(
+            "put_object",
+            address,
+            Body=data,
+            **_headers(attributes),
+            **_sha256(attributes),
+            **self._create_only(),
+            **self._encryption,
+            **self._storage_class,
+        )
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        try:
+            return _info(address, await self._call("head_object", address, ChecksumMode="ENABLED"))
+        except KeyMissing:
+            return None
+
+    async def has_bucket(self, bucket: str) -> bool:
+        try:
+            await self._client.head_bucket(Bucket=bucket)
+        except botocore_errors.ClientError as error:
+            # 301 and 403 are answers about a bucket that is there.
+            return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] != 404)
+        except _SDK_ERRORS as error:
+            raise _translate_sdk_error(error, "head_bucket", Address(bucket, ""), self._endpoint) from error
+        return True
+
+    @asynccontextmanager
+    async def get(
+        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
+    ) -> AsyncGenerator[Body]:
+        wanted = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+        async with self.reads:
+            answer = await self._request("get_object", address, **wanted, **_present(IfMatch=version))
+            body = answer["Body"]
+            try:
+                if wanted and "ContentRange" not in answer:
+                    raise StorageUnavailable(f"the endpoint ignores ranges, so {address} can't be read in parts")
+                yield S3Body(_info(address, answer), body)
+            finally:
+                # A body that is not closed keeps its connection out of the pool.
+                body.close()
+
+    async def delete(self, address: Address) -> None:
+        await self._call("delete_object", address)
+
+    async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        token: dict[str, str] = {}
+        while True:
+            page = await self._call("list_objects_v2", Address(bucket, root), Prefix=root, Delimiter="/", **token)
+            for entry in page.get("Contents", ()):
+                yield ObjectInfo(
+                    Address(bucket, entry["Key"]), entry["Size"], entry["ETag"], modified=entry["LastModified"]
+                )
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def tags(self, address: Address) -> Mapping[str, str]:
+        answer = await self._call("get_object_tagging", address)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+        answer = await self._call(
+            "create_multipart_upload", address, ChecksumAlgorithm="CRC32C", **_headers(attributes), **self._encryption
+        )
+        upload = Upload(address, answer["UploadId"], attributes)
+        if answer["ResponseMetadata"].get("RetryAttempts"):
+            # An attempt whose answer was lost may have begun an upload of its own.
+            await self._abort_all(address, but=upload.id)
+        return upload
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        checksum = _crc32c(part.data)
+        answer = await self._call(
+            "upload_part",
+            upload.address,
+            UploadId=upload.id,
+            PartNumber=part.number,
+            Body=part.data,
+            ChecksumCRC32C=checksum,
+        )
+        return Receipt(part.number, answer["ETag"], checksum)
+
+    async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
+        answer = await self._call(
+            "upload_part_copy",
+            upload.address,
+            UploadId=upload.id,
+            PartNumber=number,
+            CopySourceRange=f"bytes={start}-{stop - 1}",
+            **_copy_source(source),
+        )
+        result = answer["CopyPartResult"]
+        return Receipt(number, result["ETag"], result.get("ChecksumCRC32C"))
+
+    async def complete_upload(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
+    ) -> None:
+        parts = [
+            _present(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
+            for receipt in receipts
+        ]
+        await self._call(
+            "complete_multipart_upload",
+            upload.address,
+            UploadId=upload.id,
+            MultipartUpload={"Parts": parts},
+            MpuObjectSize=size,
+            **(self._create_only() if create_only else {}),
+        )
+
+    async def abort_upload(self, address: Address, upload: Upload | None) -> None:
+        if upload is None:
+            await self._abort_all(address)
+            return
+        # A part that arrives during the abort may survive it (API Reference, "AbortMultipartUpload"): look again.
+        for _ in range(ABORT_ATTEMPTS):
+            try:
+                await self._call("abort_multipart_upload", address, UploadId=upload.id)
+            except UploadGone:
+                return
+            try:
+                left = await self._call("list_parts", address, UploadId=upload.id, MaxParts=1)
+            except (UploadGone, AccessDenied):
+                return
+            if not left.get("Parts"):
+                return
+
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
+        answer = await self._call(
+            "copy_object",
+            address,
+            MetadataDirective="REPLACE",
+            TaggingDirective="REPLACE",
+            **_copy_source(source),
+            **_headers(attributes),
+            **({"ChecksumAlgorithm": "SHA256"} if sha256 else {}),
+            **self._create_only(),
+            **self._encryption,
+            **self._storage_class,
+        )
+        result = answer["CopyObjectResult"]
+        return ObjectInfo(address, source.size, result["ETag"], _content_hash(result))
+
+    def _create_only(self) -> dict[str, str]:
+        return {"IfNoneMatch": "*"} if self.conditional_writes else {}
+
+    async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
+        answer = await self._call("list_multipart_uploads", address, Prefix=address.key)
+        for entry in answer.get("Uploads", ()):
+            if entry["Key"] == address.key and entry["UploadId"] != but:
+                await self.abort_upload(address, Upload(address, entry["UploadId"], ObjectAttributes("", None, {}, {})))
+
+    async def _call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
+        async with self.requests:
+            return await self._request(operation, address, **parameters)
+
+    async def _request(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
+        """One operation of the SDK, its errors translated."""
+        target = {} if "Prefix" in parameters else {"Key": address.key}
+        try:
+            answer: dict[str, Any] = await getattr(self._client, operation)(
+                Bucket=address.bucket, **target, **self._payer, **parameters
+            )
+        except botocore_errors.ClientError as error:
+            raise self._translate(error, operation, address) from error
+        except _SDK_ERRORS as error:
+            raise _translate_sdk_error(error, operation, address, self._endpoint) from error
+        return answer
+
+    def _translate(self, error: botocore_errors.ClientError, operation: str, address: Address) -> Exception:
+        """The engine's word for an error answer."""
+        details: Mapping[str, Any] = error.response.get("Error", {})
+        code, message = details.get("Code", ""), details.get("Message", "")
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"S3 answered {code}: {message}"
+        tried = f"{operation} of {address}"
+        signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
+        if signal is not None:
+            return signal(f"{tried}: {said}")
+        if operation == "copy_object" and code == "PreconditionFailed":
+            is_source = "copy-source" in str(details.get("Condition")).lower()
+            return (VersionChanged if is_source else KeyExists)(f"{tried}: {said}")
+        if code == "NotImplemented" and self.conditional_writes and operation in _CONDITIONAL:
+            self.conditional_writes = False
+            return ConditionUnsupported(f"{tried}: {said}")
+        if code == "NoSuchBucket":
+            return BucketNotFound(
+                f"the bucket {address.bucket!r} is not there ({operation}); create it, or check its name, "
+                f"region and endpoint {self._endpoint}"
+            )
+        if code in _CREDENTIALS:
+            return CredentialsError(
+                f"the credentials were not accepted ({tried}): {said}. Renew them, or check that they belong to "
+                f"{self._endpoint}"
+            )
+        if code in _DAMAGED:
+            return IntegrityError(f"the store refused {tried}, because the bytes are not what their digest says: {said}")
+        if status == 403 or code in ("AccessDenied", "AllAccessDisabled"):
+            return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
+        if status == 301 or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"):
+            return ConfigError(f"the bucket {address.bucket!r} is in another region ({tried}): {said}. Set region")
+        if code == "InvalidObjectState":
+            return StorageUnavailable(f"{address} is archived ({said}); restore it, then read it again")
+        if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
+            return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
+        return LakeryCloudError(f"{tried} was refused: {said}")
+
+
+class S3Body:
+    """The answer to GetObject."""
+
+    def __init__(self, info: ObjectInfo, body: Any) -> None:
+        self._info = info
+        self._body = body
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return self._info
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they arrive."""
+        try:
+            while chunk := await self._body.read(READ_SIZE):
+                yield chunk
+        except (*_SDK_ERRORS, aiohttp.ClientError) as error:
+            raise BodyInterrupted(str(error)) from error
+
+
+_SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
+
+_CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
+
+# (operation or "" for any, error code) -> what it tells the engine.
+_SIGNALS: Mapping[tuple[str, str], type[Exception]] = {
+    ("put_object", "PreconditionFailed"): KeyExists,
+    ("complete_multipart_upload", "PreconditionFailed"): KeyExists,
+    ("get_object", "PreconditionFailed"): VersionChanged,
+    ("get_object", "InvalidRange"): VersionChanged,
+    ("upload_part_copy", "PreconditionFailed"): VersionChanged,
+    ("upload_part_copy", "NoSuchKey"): VersionChanged,
+    ("copy_object", "NoSuchKey"): VersionChanged,
+    ("", "NoSuchKey"): KeyMissing,
+    ("head_object", "404"): KeyMissing,
+    ("", "ConditionalRequestConflict"): WriteConflict,
+    ("", "OperationAborted"): WriteConflict,
+    ("", "NoSuchUpload"): UploadGone,
+}
+
+# API Reference, "Error responses".
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidToken",
+        "NotSignedUp",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "UnrecognizedClientException",
+    }
+)
+_DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+
+
+def _grant(operation: str) -> str:
+    """What to allow, for an operation that was denied."""
+    if operation in ("get_object", "head_object"):
+        return "Grant s3:GetObject; without s3:ListBucket a missing object is answered like this too"
+    if operation == "delete_object":
+        return "Grant s3:DeleteObject"
+    if operation in ("list_objects_v2", "list_multipart_uploads"):
+        return "Grant s3:ListBucket and s3:ListBucketMultipartUploads"
+    if operation == "get_object_tagging":
+        return "Grant s3:GetObjectTagging"
+    return "Grant s3:PutObject, s3:PutObjectTagging, s3:GetObject and s3:AbortMultipartUpload"
+
+
+def _translate_sdk_error(error: Exception, operation: str, address: Address, endpoint: str) -> Exception:
+    """The engine's word for a request that got no answer, or was never sent."""
+    tried = f"{operation} of {address} at {endpoint}"
+    if isinstance(error, _NO_CREDENTIALS):
+        return CredentialsError(
+            f"no credentials for {tried}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        )
+    if isinstance(error, botocore_errors.EndpointConnectionError | botocore_errors.ConnectTimeoutError):
+        return Unreachable(f"{tried}: no connection; check endpoint_url and the network")
+    if isinstance(error, botocore_errors.SSLError):
+        return Unreachable(f"{tried}: no TLS connection: {error}")
+    if isinstance(error, botocore_errors.HTTPClientError):
+        return StorageUnavailable(f"{tried} got no answer after all retries: {error}. Try again later")
+    return ConfigError(f"{tried}: {error}")
+
+
+_NO_CREDENTIALS = (
+    botocore_errors.NoCredentialsError,
+    botocore_errors.PartialCredentialsError,
+    botocore_errors.CredentialRetrievalError,
+    botocore_errors.TokenRetrievalError,
+    botocore_errors.SSOError,
+)
+
+
+def _headers(attributes: ObjectAttributes) -> dict[str, Any]:
+    return _present(
+        ContentType=attributes.content_type,
+        ContentEncoding=attributes.content_encoding,
+        Metadata=dict(attributes.metadata) or None,
+        Tagging=urlencode(attributes.tags) or None,
+    )
+
+
+def _sha256(attributes: ObjectAttributes) -> dict[str, str]:
+    """The content hash as the checksum that S3 checks the body against."""
+    if attributes.metadata[METADATA_ALGORITHM] != "sha256":
+        return {}
+    return {"ChecksumSHA256": base64.b64encode(bytes.fromhex(attributes.metadata[METADATA_HASH])).decode()}
+
+
+def _crc32c(data: bytes) -> str:
+    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+
+
+def _copy_source(source: ObjectInfo) -> dict[str, Any]:
+    return _present(
+        CopySource={"Bucket": source.address.bucket, "Key": source.address.key}, CopySourceIfMatch=source.version
+    )
+
+
+def _info(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
+    size = answer["ContentLength"]
+    if "ContentRange" in answer:  # bytes 0-4/10: the answer has a part of the object
+        size = int(answer["ContentRange"].rpartition("/")[2])
+    return ObjectInfo(
+        address,
+        size,
+        answer["ETag"],
+        _content_hash(answer),
+        answer.get("ContentType"),
+        answer.get("ContentEncoding"),
+        answer.get("LastModified"),
+        answer.get("Metadata", {}),
+    )
+
+
+def _content_hash(answer: Mapping[str, Any]) -> str | None:
+    """The SHA-256 of a whole object; S3 marks a checksum of checksums by `-<parts>` at its end."""
+    checksum = answer.get("ChecksumSHA256")
+    return None if not checksum or "-" in checksum else f"sha256:{base64.b64decode(checksum).hex()}"
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,315 @@
+"""`StorageRegistry`: permanent names -> storages; `ContentRecord`: what is kept about content that was saved."""
+
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from lakery_cloud.digest import (
+    DEFAULT_ALGORITHM,
+    DigestingStream,
+    check_digest,
+    compare,
+    digest_data,
+    new_hasher,
+    update_hash,
+)
+from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
+
+__all__ = ["ContentRecord", "StorageRegistry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentRecord:
+    """What it takes to load content again: keep it in a database, a file, a message. It holds no secret.
+
+    Attributes:
+        content_type: Media type.
+        content_encoding: Content coding, or None.
+        content_hash: Hash in lower-case hexadecimal.
+        content_hash_algorithm: Name of the hash.
+        content_size: Size in bytes.
+        storage_name: Permanent name of the storage that wrote it.
+        storage_data: What that storage needs to find it, as the string of `Storage.serialize_storage_data`.
+    """
+
+    content_type: str
+    content_encoding: str | None
+    content_hash: str
+    content_hash_algorithm: str
+    content_size: int
+    storage_name: str
+    storage_data: str
+
+    @property
+    def digest(self) -> Digest:
+        """The record's digest."""
+        return Digest(
+            content_type=self.content_type,
+            content_encoding=self.content_encoding,
+            content_hash_algorithm=self.content_hash_algorithm,
+            content_hash=self.content_hash,
+            content_size=self.content_size,
+        )
+
+    def to_json(self) -> str:
+        """The record as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The inverse of `to_json`. The text is untrusted input.
+
+        Raises:
+            InvalidRecord: It is not JSON, a field is missing or unknown, or a value is malformed.
+            ConfigError: The hash algorithm is unknown.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise InvalidRecord(f"the record is not JSON: {error}") from None
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise InvalidRecord(f"a record is a JSON object with the fields {', '.join(sorted(names))}")
+        record = cls(**values)
+        check_digest(record.digest)
+        for name in ("storage_name", "storage_data"):
+            if not isinstance(values[name], str):
+                raise InvalidRecord(f"{name} must be a string, not {values[name]!r}")
+        return record
+
+
+class StorageRegistry:
+    """Storages by their permanent names: saves to one of them, loads from whichever a record names.
+
+    Use it with `async with`, or call `aclose`: that closes its storages.
+
+    Args:
+        storages: The storages.
+        default: The one that saves when none is named, or its name. A single storage is the default by itself.
+        aliases: Further names -> permanent names of storages in the registry, for records that others wrote. The aliases
+            of a storage's class (`labox.aws.s3@v1` for `S3Storage`) hold without being given.
+
+    Raises:
+        NameConflict: Two storages have one name, or an alias is the name of a storage.
+        NotRegistered: The default or the target of an alias is not among the storages.
+    """
+
+    def __init__(
+        self,
+        storages: Iterable[Storage[Any]] = (),
+        *,
+        default: Storage[Any] | str | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
+        self._storages: dict[str, Storage[Any]] = {}
+        self._aliases: dict[str, str] = {}
+        for storage in storages:
+            self.add(storage)
+        if isinstance(default, Storage) and default.name not in self._storages:
+            self.add(default)
+        self._default = None if default is None else self.get(default if isinstance(default, str) else default.name)
+        for alias, name in (aliases or {}).items():
+            self.add_alias(alias, name)
+
+    def add(self, storage: Storage[Any]) -> None:
+        """Register a storage under its permanent name.
+
+        Raises:
+            NameConflict: Another storage has the name.
+        """
+        if self._storages.get(storage.name, storage) is not storage:
+            raise NameConflict(
+                f"a storage named {storage.name!r} is registered already; give the second bucket a class with a name of "
+                f'its own: {type(storage).__name__}.named("acme.archive@v1")(...)'
+            )
+        self._storages[storage.name] = storage
+
+    def add_alias(self, alias: str, name: str) -> None:
+        """Let records that name `alias` load from the storage `name`.
+
+        Raises:
+            NameConflict: The alias is the name of a storage, or stands for another one.
+            NotRegistered: There is no such storage.
+        """
+        storage = self.get(name)
+        if alias in self._storages or self._aliases.get(alias, storage.name) != storage.name:
+            raise NameConflict(f"the alias {alias!r} is taken")
+        self._aliases[alias] = storage.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Permanent names of the storages, in the order in which they were added."""
+        return tuple(self._storages)
+
+    @property
+    def default(self) -> Storage[Any]:
+        """The storage that saves when none is named.
+
+        Raises:
+            NotRegistered: There are several storages and no default, or none at all.
+        """
+        if self._default is not None:
+            return self._default
+        if len(self._storages) == 1:
+            return next(iter(self._storages.values()))
+        raise NotRegistered(f"the registry has no default storage; name one of {self._known()}, or set a default")
+
+    def get(self, name: str) -> Storage[Any]:
+        """The storage of a permanent name or an alias.
+
+        Raises:
+            NotRegistered: There is none.
+        """
+        name = self._aliases.get(name, name)
+        storage = self._storages.get(name) or self._by_class_alias(name)
+        if storage is None:
+            raise NotRegistered(f"no storage named {name!r} is registered; known are {self._known()}")
+        return storage
+
+    async def save(
+        self,
+        serialized: SerializedData,
+        *,
+        tags: TagMap | None = None,
+        storage: Storage[Any] | str | None = None,
+        algorithm: str = DEFAULT_ALGORITHM,
+    ) -> ContentRecord:
+        """Save one blob.
+
+        Args:
+            serialized: The bytes with their content type and encoding.
+            tags: At most 10, see `lakery_cloud.engine.attributes.check_tags`.
+            storage: Where; by default the default storage.
+            algorithm: Hash of the content: one that hashlib knows, or `blake3`.
+
+        Raises:
+            LakeryCloudError: What the storage raises.
+        """
+        target = self._target(storage)
+        digest = await digest_data(serialized, algorithm=algorithm)
+        return self._record(target, digest, await target.write_data(serialized["data"], digest, tags or {}))
+
+    async def save_stream(
+        self,
+        serialized: SerializedDataStream,
+        *,
+        tags: TagMap | None = None,
+        storage: Storage[Any] | str | None = None,
+        algorithm: str = DEFAULT_ALGORITHM,
+        digest: Digest | None = None,
+    ) -> ContentRecord:
+        """Save a stream.
+
+        Args:
+            serialized: The chunks, of any size, with their content type and encoding.
+            tags: At most 10, see `lakery_cloud.engine.attributes.check_tags`.
+            storage: Where; by default the default storage.
+            algorithm: Hash of the content: one that hashlib knows, or `blake3`.
+            digest: What the stream is, where that is known already. If such content is stored, nothing is read or
+                sent; if not, the stream must be what it says.
+
+        Raises:
+            IntegrityError: The stream is not what `digest` says; nothing is stored.
+            LakeryCloudError: What the storage raises.
+        """
+        target = self._target(storage)
+        stored = await target.find(digest) if digest is not None else None
+        if digest is not None and stored is not None:
+            return self._record(target, digest, stored)
+        stream = DigestingStream(serialized, algorithm=digest["content_hash_algorithm"] if digest else algorithm)
+
+        def get_digest(*, allow_incomplete: bool = False) -> Any:
+            found = stream.get_digest(allow_incomplete=allow_incomplete)
+            if digest is not None and found["is_complete"]:
+                compare(digest, content_hash=found["content_hash"], size=found["content_size"], what="the stream")
+            return found
+
+        get = stream.get_digest if digest is None else get_digest
+        storage_data = await target.write_data_stream(stream, get, tags or {})
+        return self._record(target, stream.get_digest(), storage_data)
+
+    async def load(self, record: ContentRecord) -> SerializedData:
+        """Load content as one blob, verified against the record.
+
+        Raises:
+            NotRegistered: The record's storage is not in the registry.
+            IntegrityError: The content is not what the record says.
+            LakeryCloudError: What the storage raises.
+        """
+        async with aclosing(self._chunks(record)) as chunks:
+            data = b"".join([chunk async for chunk in chunks])
+        return SerializedData(data=data, content_type=record.content_type, content_encoding=record.content_encoding)
+
+    def load_stream(self, record: ContentRecord) -> SerializedDataStream:
+        """Load content as a stream, verified at its end. Close `data_stream` if you leave it early.
+
+        Raises:
+            NotRegistered, IntegrityError, LakeryCloudError: As `load`, while the stream is read.
+        """
+        return SerializedDataStream(
+            data_stream=self._chunks(record),
+            content_type=record.content_type,
+            content_encoding=record.content_encoding,
+        )
+
+    async def aclose(self) -> None:
+        """Close all storages."""
+        for storage in self._storages.values():
+            await storage.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _chunks(self, record: ContentRecord) -> AsyncGenerator[bytes]:
+        storage = self.get(record.storage_name)
+        storage_data = storage.deserialize_storage_data(record.storage_data)
+        storage_data = storage.complete_storage_data(storage_data, record.digest)
+        async with aclosing(storage.read_data_stream(storage_data)) as chunks:
+            if storage.verifies_reads:
+                async for chunk in chunks:
+                    yield chunk
+            else:
+                async for chunk in _verified(chunks, record):
+                    yield chunk
+
+    def _target(self, storage: Storage[Any] | str | None) -> Storage[Any]:
+        if storage is None:
+            return self.default
+        return self.get(storage if isinstance(storage, str) else storage.name)
+
+    def _by_class_alias(self, name: str) -> Storage[Any] | None:
+        """The storage whose class says that it reads what `name` wrote; the class itself before its subclasses."""
+        found = [storage for storage in self._storages.values() if name in storage.aliases]
+        own = [storage for storage in found if "aliases" in vars(type(storage))]
+        candidates = own or found
+        return candidates[0] if len(candidates) == 1 else None
+
+    def _known(self) -> str:
+        return ", ".join(self._storages) or "none"
+
+    @staticmethod
+    def _record(storage: Storage[Any], digest: Digest, storage_data: Any) -> ContentRecord:
+        return ContentRecord(
+            content_type=digest["content_type"],
+            content_encoding=digest["content_encoding"],
+            content_hash=digest["content_hash"],
+            content_hash_algorithm=digest["content_hash_algorithm"],
+            content_size=digest["content_size"],
+            storage_name=storage.name,
+            storage_data=storage.serialize_storage_data(storage_data),
+        )
+
+
+async def _verified(chunks: AsyncGenerator[bytes], record: ContentRecord) -> AsyncGenerator[bytes]:
+    hasher, size = new_hasher(record.content_hash_algorithm), 0
+    async for chunk in chunks:
+        await update_hash(hasher, chunk)
+        size += len(chunk)
+        yield chunk
+    compare(record.digest, content_hash=hasher.hexdigest(), size=size, what=f"what {record.storage_name} returned")
