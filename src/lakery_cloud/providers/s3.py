@@ -43,7 +43,9 @@ from lakery_cloud.errors import (
 
 try:
     import aioboto3
+    import aiobotocore.session
     import aiohttp
+    import botocore.loaders
     import google_crc32c
     from aiobotocore.config import AioConfig
     from botocore import exceptions as botocore_errors
@@ -198,7 +200,7 @@ class S3Storage(ObjectStorage[S3StorageData]):
             yield S3Transport(self._own_client, self)
             return
         try:
-            session = self._own_session or aioboto3.Session(profile_name=self._profile)
+            session = self._own_session or _session(self._profile)
             opening = session.client(
                 "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=self._client_config()
             )
@@ -233,6 +235,16 @@ class S3Storage(ObjectStorage[S3StorageData]):
         if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
             raise InvalidRecord(f"storage data of {self.name} needs a bucket and a key, not {storage_data!r}")
         return Address(bucket, key)
+
+
+# The description of S3's API takes longest to load when a client is made; it is the same for all of ours.
+_api_descriptions = botocore.loaders.create_loader()
+
+
+def _session(profile: str | None) -> aioboto3.Session:
+    session = aiobotocore.session.AioSession(profile=profile)
+    session.register_component("data_loader", _api_descriptions)
+    return aioboto3.Session(botocore_session=session)
 
 
 class S3Transport(Transport):

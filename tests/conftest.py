@@ -1,0 +1,90 @@
+"""Fixtures that all tests share: local servers, one each for the whole session, and the rigs on them."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakery_cloud.emulators import EMULATORS, Emulator
+from tests.rigs import S3_CANNOT, FileRig, MemoryRig, S3Rig
+
+RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
+
+
+class RunningServer(Emulator):
+    """A server that somebody else started, and ends."""
+
+    def __init__(self, name: str, endpoint_url: str) -> None:
+        self.name = name  # type: ignore[misc]
+        self._endpoint_url = endpoint_url
+
+    def install(self, report: Any = None) -> None:
+        pass
+
+    def start(self) -> "RunningServer":
+        return self
+
+    def stop(self) -> None:
+        pass
+
+
+def _server(name: str) -> Iterator[Emulator]:
+    url = os.environ.get(RUNNING_LOCALSTACK)
+    if name == "localstack" and url:
+        yield RunningServer(name, url)
+        return
+    with EMULATORS[name]() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Emulator]:
+    """moto's server, in this process."""
+    yield from _server("moto")
+
+
+@pytest.fixture(scope="session")
+def localstack() -> Iterator[Emulator]:
+    """LocalStack, in a process of its own or one that runs already."""
+    yield from _server("localstack")
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[Emulator]:
+    """SeaweedFS, in a process of its own."""
+    yield from _server("seaweedfs")
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither credentials nor settings of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "LAKERY_CLOUD_STORAGE"))]:
+        monkeypatch.delenv(name)
+    nowhere = tmp_path_factory.getbasetemp() / "nowhere"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def memory_rig() -> MemoryRig:
+    """A `MemoryStorage` without content."""
+    return MemoryRig()
+
+
+@pytest.fixture
+def file_rig(tmp_path: Path) -> FileRig:
+    """A `FileStorage` without content."""
+    return FileRig(tmp_path)
+
+
+@pytest.fixture(params=["moto", "localstack", "seaweedfs"])
+async def s3_rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Rig]:
+    """An `S3Storage` on each server, with an empty bucket of its own."""
+    server: Emulator = request.getfixturevalue(request.param)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
+    async with S3Rig(server, S3_CANNOT[request.param]) as rig:
+        yield rig

@@ -1,0 +1,537 @@
+"""Files: content lies where its hash says, readable by its owner alone, and nothing outside of the root is touched."""
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import threading
+
+import pytest
+
+from lakery_cloud import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    DigestingStream,
+    FileStorage,
+    IntegrityError,
+    InvalidRecord,
+    LakeryCloudError,
+    NoStorageData,
+    digest_data,
+)
+
+CONTENT = b"content of a file, long enough for several parts"
+HASH = hashlib.sha256(CONTENT).hexdigest()
+NOBODY = 65534
+
+
+async def write(storage, data=CONTENT, tags=None):
+    digest = await digest_data({"data": data, "content_type": "text/plain", "content_encoding": None})
+    return await storage.write_data(data, digest, tags or {})
+
+
+async def write_stream(storage, data=CONTENT, tags=None):
+    async def chunks():
+        for start in range(0, len(data), 7):
+            yield data[start : start + 7]
+
+    stream = DigestingStream({"data_stream": chunks(), "content_type": "text/plain", "content_encoding": None})
+    return await storage.write_data_stream(stream, stream.get_digest, tags or {})
+
+
+WRITES = pytest.mark.parametrize("save", [write, write_stream], ids=["blob", "stream"])
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextlib.contextmanager
+def somebody_else():
+    """The file system refuses what only root may do; root itself steps down for the length of the block."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+# Where and how.
+
+
+@WRITES
+async def test_content_lies_at_its_hash_and_nothing_else_is_left(tmp_path, save):
+    root = tmp_path / "new" / "root"
+    storage = FileStorage(root, part_size=10)
+    assert await save(storage) == {"key": HASH, "hash": f"sha256:{HASH}", "size": len(CONTENT)}
+    assert files_below(root) == [HASH]
+    assert (root / HASH).read_bytes() == CONTENT
+    assert (root / HASH).stat().st_nlink == 1
+
+
+@WRITES
+async def test_content_lies_below_the_prefix(tmp_path, save):
+    storage = FileStorage(tmp_path, prefix="a b/%41/é", part_size=10)
+    storage_data = await save(storage)
+    assert storage_data["key"] == f"a b/%41/é/{HASH}"
+    assert files_below(tmp_path) == [f"a b/%41/é/{HASH}"]
+    assert await storage.read_data(storage_data) == CONTENT
+
+
+@WRITES
+async def test_files_and_new_folders_are_for_their_owner_alone(tmp_path, save):
+    tmp_path.chmod(0o755)
+    storage = FileStorage(tmp_path / "deep" / "root", prefix="a/b", part_size=10)
+    mask = os.umask(0)
+    try:
+        await save(storage)
+    finally:
+        os.umask(mask)
+    assert mode_of(tmp_path / "deep" / "root" / "a" / "b" / HASH) == 0o600
+    folders = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(folders) == 5
+    assert {mode_of(folder) for folder in folders} == {0o700}
+    assert mode_of(tmp_path) == 0o755
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 40, 41])
+@WRITES
+async def test_content_of_any_size_is_read_as_it_was_written(tmp_path, save, size):
+    storage = FileStorage(tmp_path, part_size=10)
+    storage_data = await save(storage, CONTENT[:size])
+    assert await storage.read_data(storage_data) == CONTENT[:size]
+    assert [info.size async for info in storage.list()] == [size]
+
+
+async def test_the_same_content_written_again_is_the_same_file(tmp_path):
+    storage = FileStorage(tmp_path, part_size=10)
+    first = await write(storage)
+    inode = (tmp_path / HASH).stat().st_ino
+    assert await write_stream(storage) == first
+    assert await write(FileStorage(tmp_path)) == first
+    assert files_below(tmp_path) == [HASH]
+    assert (tmp_path / HASH).stat().st_ino == inode
+
+
+@WRITES
+async def test_content_survives_the_end_of_its_temporary_file(tmp_path, save):
+    storage = FileStorage(tmp_path, part_size=10)
+    storage_data = await save(storage)
+    # What a crash between the link and the end of the temporary name leaves, and what a sweep does about it.
+    leftover = tmp_path / ".tmp" / "leftover"
+    leftover.hardlink_to(tmp_path / HASH)
+    assert [info.address.key async for info in storage.list()] == [HASH]
+    leftover.unlink()
+    assert await storage.read_data(storage_data) == CONTENT
+
+
+async def test_a_stream_that_breaks_leaves_nothing(tmp_path):
+    async def breaks():
+        yield CONTENT
+        raise OSError("the source broke")
+
+    storage = FileStorage(tmp_path, part_size=10)
+    stream = DigestingStream({"data_stream": breaks(), "content_type": "a/b", "content_encoding": None})
+    with pytest.raises(OSError, match="the source broke"):
+        await storage.write_data_stream(stream, stream.get_digest, {})
+    assert files_below(tmp_path) == []
+
+
+async def test_moving_the_root_keeps_content_readable(tmp_path):
+    storage_data = await write(FileStorage(tmp_path / "here", prefix="p"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    for prefix in ("p", "", "other"):
+        assert await FileStorage(tmp_path / "there", prefix=prefix).read_data(storage_data) == CONTENT
+    with pytest.raises(BucketNotFound, match="here"):
+        await FileStorage(tmp_path / "here", prefix="p").read_data(storage_data)
+
+
+async def test_a_relative_root_stays_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    storage = FileStorage("relative")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await write(storage)
+    assert files_below(tmp_path) == [f"relative/{HASH}"]
+
+
+async def test_a_root_that_is_a_link_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "disk")
+    storage = FileStorage(tmp_path / "root", part_size=10)
+    assert await storage.read_data(await write_stream(storage)) == CONTENT
+    assert files_below(tmp_path / "disk") == [HASH]
+
+
+async def test_a_storage_from_a_url_is_the_same_storage(tmp_path):
+    root = tmp_path / "a b#c?d%41"
+    storage_data = await write(FileStorage(root))
+    assert await FileStorage.from_url(f"{root.as_uri()}?create=false").read_data(storage_data) == CONTENT
+
+
+@WRITES
+async def test_tags_and_content_type_are_kept_beside_the_content_where_the_file_system_can(tmp_path, save):
+    (tmp_path / "probe").touch()
+    try:
+        os.setxattr(tmp_path / "probe", "user.probe", b"")
+    except (OSError, AttributeError):
+        pytest.skip("this file system has no extended attributes")
+    storage = FileStorage(tmp_path / "root", part_size=10)
+    found = await storage.stat(await save(storage, tags={"project": "apollo"}))
+    assert found.tags == {"project": "apollo"}
+    assert (found.info.size, found.info.content_type) == (len(CONTENT), "text/plain")
+
+
+# Deleting and listing.
+
+
+async def test_deleted_content_is_gone_and_deleting_it_again_is_no_error(tmp_path):
+    storage = FileStorage(tmp_path)
+    storage_data = await write(storage)
+    await storage.delete(storage_data)
+    await storage.delete(storage_data)
+    assert files_below(tmp_path) == []
+    with pytest.raises(NoStorageData, match=HASH):
+        await storage.read_data(storage_data)
+    with pytest.raises(NoStorageData):
+        await storage.stat(storage_data)
+    assert await write(storage) == storage_data
+    assert await storage.read_data(storage_data) == CONTENT
+
+
+async def test_only_content_is_listed(tmp_path):
+    storage = FileStorage(tmp_path, prefix="p")
+    await write(storage)
+    await write(FileStorage(tmp_path), b"above")
+    await write(FileStorage(tmp_path, prefix="p/q"), b"below")
+    (tmp_path / "p" / "readme.txt").write_text("not ours")
+    (tmp_path / "p" / ("0" * 64)).mkdir()
+    (tmp_path / "p" / ("1" * 64)).symlink_to(tmp_path / "p" / HASH)
+    os.mkfifo(tmp_path / "p" / ("2" * 64))
+    assert [info.address.key async for info in storage.list()] == [f"p/{HASH}"]
+
+
+async def test_an_empty_storage_lists_nothing_and_a_missing_one_says_so(tmp_path):
+    assert [info async for info in FileStorage(tmp_path).list()] == []
+    assert [info async for info in FileStorage(tmp_path, prefix="p").list()] == []
+    with pytest.raises(BucketNotFound, match="missing"):
+        [info async for info in FileStorage(tmp_path / "missing").list()]
+
+
+async def test_a_listing_during_deletions_still_has_all_that_stays(tmp_path):
+    storage = FileStorage(tmp_path)
+    stays = await write(storage)
+    fleeting = [tmp_path / f"{number:064x}" for number in range(100)]
+    is_done = threading.Event()
+
+    def come_and_go():
+        while not is_done.is_set():
+            for path in fleeting:
+                path.touch()
+            for path in fleeting:
+                path.unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        for _ in range(100):
+            assert stays["key"] in [info.address.key async for info in storage.list()]
+    finally:
+        is_done.set()
+        thread.join()
+
+
+# Storage data that points elsewhere.
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("../secret", "..", "a/../../secret", "a/..", "/etc/passwd", "//etc/passwd", ".", "./secret", "a//b", "a/"),
+        *("secret\x00.txt", "\x00", f"a/{'x' * 256}", "é" * 128),
+    ],
+    ids=repr,
+)
+async def test_storage_data_that_points_outside_or_nowhere_is_refused(tmp_path, key):
+    (tmp_path / "secret").write_bytes(CONTENT)
+    (tmp_path / "root").mkdir()
+    storage = FileStorage(tmp_path / "root")
+    for use in (storage.read_data, storage.stat, storage.delete):
+        with pytest.raises(InvalidRecord, match="no segment|255 bytes"):
+            await use({"key": key})
+    assert files_below(tmp_path) == ["secret"]
+
+
+async def test_storage_data_that_no_path_can_spell_is_refused(tmp_path):
+    storage = FileStorage(tmp_path)
+    for use in (storage.read_data, storage.stat, storage.delete):
+        with pytest.raises(InvalidRecord):
+            await use({"key": "\ud800"})
+
+
+async def test_an_absolute_path_in_storage_data_is_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(CONTENT)
+    with pytest.raises(InvalidRecord):
+        await FileStorage(tmp_path / "root").read_data({"key": str(tmp_path / "secret")})
+
+
+async def test_a_folder_that_links_out_of_the_root_is_not_followed(tmp_path):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    await write(FileStorage(outside))
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    storage = FileStorage(root)
+    for use in (storage.read_data, storage.stat, storage.delete):
+        with pytest.raises(AccessDenied, match="links that lead out are not followed"):
+            await use({"key": f"link/{HASH}"})
+    assert files_below(outside) == [HASH]
+
+
+@WRITES
+async def test_nothing_is_written_through_a_link_out_of_the_root(tmp_path, save):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.mkdir()
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    with pytest.raises(AccessDenied):
+        await save(FileStorage(root, prefix="link", part_size=10))
+    assert list(outside.iterdir()) == []
+    assert files_below(root) == []
+
+
+async def test_nothing_is_listed_through_a_link_out_of_the_root(tmp_path):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    await write(FileStorage(outside))
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    with contextlib.suppress(AccessDenied):
+        assert [info async for info in FileStorage(root, prefix="link").list()] == []
+
+
+async def test_a_folder_that_links_to_itself_is_an_error_of_ours(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(LakeryCloudError):
+        await FileStorage(tmp_path).read_data({"key": f"loop/{HASH}"})
+
+
+async def test_a_folder_that_links_to_another_below_the_root_is_followed(tmp_path):
+    await write(FileStorage(tmp_path, prefix="real"))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert await FileStorage(tmp_path).read_data({"key": f"link/{HASH}"}) == CONTENT
+
+
+# Something else in the place of content.
+
+
+def a_link(path):
+    target = path.parent / "target"
+    target.write_bytes(CONTENT)
+    path.symlink_to(target)
+
+
+def a_dangling_link(path):
+    path.symlink_to(path.parent / "nowhere")
+
+
+THINGS = pytest.mark.parametrize(
+    "put", [a_link, a_dangling_link, os.mkfifo, os.mkdir], ids=["link", "dangling link", "fifo", "folder"]
+)
+
+
+@THINGS
+async def test_what_is_no_regular_file_is_not_read(tmp_path, put):
+    put(tmp_path / HASH)
+    storage = FileStorage(tmp_path)
+    for use in (storage.read_data, storage.stat):
+        with pytest.raises(NoStorageData):
+            await use({"key": HASH})
+    digest = await digest_data({"data": CONTENT, "content_type": "a/b", "content_encoding": None})
+    assert await storage.find(digest) is None
+    assert [info async for info in storage.list()] == []
+
+
+@THINGS
+@WRITES
+async def test_what_is_no_regular_file_is_not_overwritten(tmp_path, put, save):
+    put(tmp_path / HASH)
+    before = (tmp_path / HASH).lstat()
+    files = files_below(tmp_path)
+    with pytest.raises(LakeryCloudError):
+        await save(FileStorage(tmp_path, part_size=10))
+    after = (tmp_path / HASH).lstat()
+    assert (after.st_ino, after.st_mode, after.st_size) == (before.st_ino, before.st_mode, before.st_size)
+    assert files_below(tmp_path) == files
+
+
+async def test_a_file_of_another_size_in_the_place_of_content_is_an_integrity_error_and_untouched(tmp_path):
+    (tmp_path / HASH).write_bytes(b"somebody else's")
+    storage = FileStorage(tmp_path, part_size=10)
+    for save in (write, write_stream):
+        with pytest.raises(IntegrityError, match="it is left as it is"):
+            await save(storage)
+    assert files_below(tmp_path) == [HASH]
+    assert (tmp_path / HASH).read_bytes() == b"somebody else's"
+
+
+async def test_damaged_content_is_an_integrity_error(tmp_path):
+    storage = FileStorage(tmp_path)
+    storage_data = await write(storage)
+    for damaged in (CONTENT.swapcase(), CONTENT[:-1], CONTENT + b".", b""):
+        (tmp_path / HASH).write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            await storage.read_data(storage_data)
+
+
+# Changes during a read.
+
+LARGE = os.urandom(5 * 1024**2)
+
+
+async def half_read(root):
+    """A stream of a large file of which one chunk was read, and the path of that file."""
+    storage = FileStorage(root)
+    storage_data = await write(storage, LARGE)
+    chunks = storage.read_data_stream(storage_data)
+    assert LARGE.startswith(await anext(chunks))
+    return chunks, root / storage_data["key"]
+
+
+async def test_a_file_that_is_replaced_while_it_is_read_is_an_integrity_error(tmp_path):
+    chunks, path = await half_read(tmp_path)
+    (tmp_path / "other").write_bytes(LARGE)
+    (tmp_path / "other").replace(path)
+    with pytest.raises(IntegrityError, match="changed while it was read"):
+        [chunk async for chunk in chunks]
+
+
+async def test_a_file_that_is_cut_short_while_it_is_read_is_an_integrity_error(tmp_path):
+    chunks, path = await half_read(tmp_path)
+    os.truncate(path, 1000)
+    with pytest.raises(IntegrityError):
+        [chunk async for chunk in chunks]
+
+
+async def test_a_file_that_is_changed_in_place_while_it_is_read_is_an_integrity_error(tmp_path):
+    chunks, path = await half_read(tmp_path)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([LARGE[-1] ^ 1]))
+    with pytest.raises(IntegrityError):
+        [chunk async for chunk in chunks]
+
+
+async def test_a_file_that_is_deleted_while_it_is_read_is_no_storage_data(tmp_path):
+    chunks, path = await half_read(tmp_path)
+    path.unlink()
+    with pytest.raises(NoStorageData):
+        [chunk async for chunk in chunks]
+
+
+# Settings.
+
+
+@pytest.mark.parametrize("prefix", ["a//b", "a//", "x" * 256, "a/" + "é" * 128, "a/../b", "a\x00", "/a", "a/."])
+def test_a_prefix_that_no_file_system_can_hold_is_refused(tmp_path, prefix):
+    with pytest.raises(ConfigError):
+        FileStorage(tmp_path, prefix=prefix)
+
+
+async def test_the_longest_segments_are_accepted(tmp_path):
+    storage = FileStorage(tmp_path, prefix=f"{'x' * 255}/{'é' * 127}")
+    assert await storage.read_data(await write(storage)) == CONTENT
+
+
+@pytest.mark.parametrize("root", ["a\x00b", "a\ud800b"], ids=repr)
+async def test_a_root_that_no_path_can_spell_is_refused(tmp_path, root):
+    with pytest.raises(LakeryCloudError):
+        await write(FileStorage(f"{tmp_path}/{root}"))
+
+
+@WRITES
+async def test_a_root_that_must_be_there_is_not_made(tmp_path, save):
+    storage = FileStorage(tmp_path / "root", create=False, part_size=10)
+    with pytest.raises(BucketNotFound, match="root.*create it"):
+        await save(storage)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "root").mkdir()
+    assert await storage.read_data(await save(storage)) == CONTENT
+
+
+async def test_reading_makes_no_folder(tmp_path):
+    storage = FileStorage(tmp_path / "root")
+    with pytest.raises(BucketNotFound):
+        await storage.read_data({"key": HASH})
+    assert list(tmp_path.iterdir()) == []
+
+
+# What the operating system refuses.
+
+
+@WRITES
+async def test_a_file_in_the_place_of_the_root_is_an_error_that_names_it(tmp_path, save):
+    (tmp_path / "root").write_text("not a folder")
+    for root in (tmp_path / "root", tmp_path / "root" / "below"):
+        with pytest.raises(LakeryCloudError, match="root"):
+            await save(FileStorage(root, part_size=10))
+    assert (tmp_path / "root").read_text() == "not a folder"
+
+
+@WRITES
+async def test_a_file_in_the_place_of_the_prefix_is_an_error_and_nothing_is_left(tmp_path, save):
+    (tmp_path / "p").write_text("not a folder")
+    with pytest.raises(LakeryCloudError, match="'p/"):
+        await save(FileStorage(tmp_path, prefix="p", part_size=10))
+    assert files_below(tmp_path) == ["p"]
+
+
+@WRITES
+async def test_a_folder_that_may_not_be_written_is_access_denied(tmp_path, save):
+    root = tmp_path / "root"
+    storage = FileStorage(root, part_size=10)
+    await save(storage, b"so that all that is needed is loaded")
+    for folder in (root / ".tmp", root):
+        folder.chmod(0o555)
+    tmp_path.chmod(0o755)
+    with somebody_else(), pytest.raises(AccessDenied, match="check the owner and mode") as caught:
+        await save(storage)
+    assert isinstance(caught.value.__cause__, PermissionError)
+    assert len(files_below(root)) == 1
+
+
+async def test_content_that_may_not_be_read_is_access_denied(tmp_path):
+    storage = FileStorage(tmp_path / "root")
+    storage_data = await write(storage)
+    assert await storage.read_data(storage_data) == CONTENT
+    (tmp_path / "root").chmod(0o000)
+    try:
+        with somebody_else(), pytest.raises(AccessDenied) as caught:
+            await storage.read_data(storage_data)
+    finally:
+        (tmp_path / "root").chmod(0o700)
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+async def test_a_name_that_is_too_long_for_the_system_is_an_error_of_ours(tmp_path):
+    storage = FileStorage(tmp_path, prefix="/".join(["x" * 200] * 4))
+    for _ in range(6):
+        storage = FileStorage(f"{storage.keys.bucket}/{'y' * 200}/{'z' * 200}/{'w' * 200}", prefix=storage.keys.prefix)
+    with pytest.raises(LakeryCloudError, match="too long"):
+        await write(storage)
+
+
+async def test_storage_data_is_json(tmp_path):
+    storage = FileStorage(tmp_path)
+    storage_data = await write(storage)
+    text = storage.serialize_storage_data(storage_data)
+    assert json.loads(text) == storage_data
+    assert str(tmp_path) not in text
+    assert storage.deserialize_storage_data(text) == storage_data

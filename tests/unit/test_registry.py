@@ -1,0 +1,664 @@
+"""The registry finds the storage that a record names, saves to the right one, and never gives back wrong content."""
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from contextlib import aclosing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakery_cloud import (
+    ConfigError,
+    ContentRecord,
+    IntegrityError,
+    InvalidRecord,
+    InvalidTags,
+    MemoryStorage,
+    NameConflict,
+    NoStorageData,
+    NotRegistered,
+    S3Storage,
+    Storage,
+    StorageRegistry,
+    digest_data,
+)
+
+Archive = MemoryStorage.named("tests.registry.archive@v1")
+
+CHUNKS = st.lists(st.binary(max_size=40), max_size=10)
+RECORD = ContentRecord(
+    content_type="text/plain",
+    content_encoding=None,
+    content_hash=hashlib.sha256(b"content").hexdigest(),
+    content_hash_algorithm="sha256",
+    content_size=7,
+    storage_name="lakery_cloud.memory@v1",
+    storage_data='{"key":"k"}',
+)
+
+relaxed = settings(deadline=None)
+
+
+class Shelf(Storage[str]):
+    """A third party's storage: it keeps data at a random place and verifies nothing."""
+
+    name = "tests.registry.shelf@v1"
+
+    def __init__(self):
+        self.kept = {}
+        self.is_closed = False
+
+    async def write_data(self, data, digest, tags, /):
+        place = str(uuid.uuid4())
+        self.kept[place] = data
+        return place
+
+    async def read_data(self, storage_data, /):
+        if storage_data not in self.kept:
+            raise NoStorageData(storage_data)
+        return self.kept[storage_data]
+
+    async def write_data_stream(self, stream, get_digest, tags, /):
+        data = b"".join([chunk async for chunk in stream])
+        return await self.write_data(data, get_digest(), tags)
+
+    async def read_data_stream(self, storage_data, /):
+        data = await self.read_data(storage_data)
+        for start in range(0, len(data), 3):
+            yield data[start : start + 3]
+
+    async def aclose(self):
+        self.is_closed = True
+
+
+class CountedShelf(Shelf):
+    """A storage that says how much it keeps."""
+
+    name = "tests.registry.counted-shelf@v1"
+
+    def __len__(self):
+        return len(self.kept)
+
+
+class HastyShelf(Shelf):
+    """A storage that never asks for the digest of a stream."""
+
+    name = "tests.registry.hasty-shelf@v1"
+
+    async def write_data_stream(self, stream, get_digest, tags, /):
+        return await self.write_data(b"".join([chunk async for chunk in stream]), {}, tags)
+
+
+class Reader(Shelf):
+    """A storage that reads what another project wrote."""
+
+    name = "tests.registry.reader@v1"
+    aliases = ("tests.elsewhere@v1", "tests.elsewhere@v2")
+
+
+class OtherReader(Shelf):
+    """Another storage that reads what the same project wrote."""
+
+    name = "tests.registry.other-reader@v1"
+    aliases = ("tests.elsewhere@v2",)
+
+
+NamedReader = Reader.named("tests.registry.named-reader@v1")
+
+
+def blob(data=b"content", content_type="text/plain", content_encoding=None):
+    return {"data": data, "content_type": content_type, "content_encoding": content_encoding}
+
+
+def stream_of(chunks, content_type="text/plain", content_encoding=None):
+    async def each():
+        for chunk in chunks:
+            yield chunk
+
+    return {"data_stream": each(), "content_type": content_type, "content_encoding": content_encoding}
+
+
+def record_of(record, **changes):
+    return dataclasses.replace(record, **changes)
+
+
+def damage(storage):
+    """Flip one bit of everything that a memory storage holds."""
+    objects = storage.contents.objects
+    for key, found in objects.items():
+        objects[key] = dataclasses.replace(found, data=bytes([found.data[0] ^ 1]) + found.data[1:])
+
+
+async def loaded(registry, record):
+    async with aclosing(registry.load_stream(record)["data_stream"]) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+# Which storage.
+
+
+def test_a_single_storage_is_the_default():
+    storage = MemoryStorage()
+    assert StorageRegistry([storage]).default is storage
+
+
+def test_of_several_storages_none_is_the_default_until_one_is_named():
+    storages = [MemoryStorage(), Archive()]
+    with pytest.raises(NotRegistered, match=r"no default.*lakery_cloud\.memory@v1, tests\.registry\.archive@v1"):
+        _ = StorageRegistry(storages).default
+    assert StorageRegistry(storages, default=storages[1]).default is storages[1]
+    assert StorageRegistry(storages, default="tests.registry.archive@v1").default is storages[1]
+
+
+async def test_an_empty_registry_has_no_default_and_saves_nothing():
+    registry = StorageRegistry()
+    assert registry.names == ()
+    with pytest.raises(NotRegistered, match="none"):
+        _ = registry.default
+    with pytest.raises(NotRegistered):
+        await registry.save(blob())
+
+
+def test_a_default_that_is_no_storage_of_the_registry_becomes_one():
+    storage = Archive()
+    registry = StorageRegistry([MemoryStorage()], default=storage)
+    assert registry.default is storage
+    assert registry.get(storage.name) is storage
+
+
+def test_a_default_of_a_name_that_is_not_registered_is_refused():
+    with pytest.raises(NotRegistered, match=r"tests\.registry\.archive@v1"):
+        StorageRegistry([MemoryStorage()], default="tests.registry.archive@v1")
+
+
+def test_a_default_whose_name_another_storage_has_is_refused():
+    with pytest.raises(NameConflict):
+        StorageRegistry([MemoryStorage("one")], default=MemoryStorage("two"))
+
+
+def test_two_storages_of_one_name_are_refused_with_the_way_out():
+    with pytest.raises(NameConflict, match=r"MemoryStorage\.named\("):
+        StorageRegistry([MemoryStorage("one"), MemoryStorage("two")])
+    registry = StorageRegistry([MemoryStorage("one")])
+    with pytest.raises(NameConflict):
+        registry.add(MemoryStorage("two"))
+
+
+def test_the_same_storage_may_be_added_again():
+    storage = MemoryStorage()
+    registry = StorageRegistry([storage, storage], default=storage)
+    registry.add(storage)
+    assert registry.names == (storage.name,)
+
+
+def test_an_unknown_name_tells_which_are_known():
+    with pytest.raises(NotRegistered, match=r"no storage named 'x@v1'.*known are lakery_cloud\.memory@v1"):
+        StorageRegistry([MemoryStorage()]).get("x@v1")
+
+
+async def test_content_goes_to_the_storage_that_was_named():
+    memory, archive = MemoryStorage(), Archive()
+    registry = StorageRegistry([memory, archive], default=memory)
+    assert (await registry.save(blob())).storage_name == memory.name
+    assert archive.contents.objects == {}
+    for storage in (archive, archive.name):
+        assert (await registry.save(blob(), storage=storage)).storage_name == archive.name
+    assert len(memory.contents.objects) == len(archive.contents.objects) == 1
+
+
+async def test_content_never_goes_to_another_storage_than_the_one_that_was_given():
+    registered, given_one = MemoryStorage("registered"), MemoryStorage("given")
+    registry = StorageRegistry([registered])
+    with pytest.raises((NameConflict, NotRegistered)):
+        await registry.save(blob(), storage=given_one)
+    assert registered.contents.objects == {}
+
+
+async def test_a_storage_that_is_not_registered_is_refused():
+    registry = StorageRegistry([MemoryStorage()])
+    for storage in (Archive(), "tests.registry.archive@v1"):
+        with pytest.raises(NotRegistered):
+            await registry.save(blob(), storage=storage)
+
+
+def test_a_storage_that_counts_what_it_keeps_is_found_while_it_is_empty():
+    shelf = CountedShelf()
+    assert StorageRegistry([shelf]).get(shelf.name) is shelf
+
+
+async def test_closing_the_registry_closes_its_storages():
+    shelf, reader = Shelf(), Reader()
+    async with StorageRegistry([shelf, reader], default=shelf) as registry:
+        assert registry.default is shelf
+        assert not shelf.is_closed
+    assert shelf.is_closed
+    assert reader.is_closed
+
+
+# Aliases.
+
+
+def test_a_storage_serves_the_aliases_of_its_class():
+    reader = Reader()
+    registry = StorageRegistry([reader, MemoryStorage()])
+    assert registry.get("tests.elsewhere@v1") is reader
+    s3 = S3Storage("bucket")
+    assert StorageRegistry([s3]).get("labox.aws.s3@v1") is s3
+
+
+def test_a_named_storage_serves_the_aliases_of_its_base_only_where_the_base_is_absent():
+    reader, named = Reader(), NamedReader()
+    assert StorageRegistry([named]).get("tests.elsewhere@v1") is named
+    assert StorageRegistry([named, reader]).get("tests.elsewhere@v1") is reader
+
+
+def test_an_alias_that_two_classes_claim_stands_for_neither():
+    reader, other = Reader(), OtherReader()
+    registry = StorageRegistry([reader, other])
+    assert registry.get("tests.elsewhere@v1") is reader
+    with pytest.raises(NotRegistered):
+        registry.get("tests.elsewhere@v2")
+    registry.add_alias("tests.elsewhere@v2", other.name)
+    assert registry.get("tests.elsewhere@v2") is other
+
+
+async def test_an_alias_loads_what_others_wrote():
+    memory = MemoryStorage()
+    registry = StorageRegistry([memory, Archive()], default=memory, aliases={"tests.old@v1": memory.name})
+    record = await registry.save(blob())
+    assert (await registry.load(record_of(record, storage_name="tests.old@v1")))["data"] == b"content"
+    with pytest.raises(NotRegistered):
+        await registry.load(record_of(record, storage_name="tests.older@v1"))
+
+
+def test_an_alias_of_an_alias_stands_for_the_storage():
+    memory = MemoryStorage()
+    registry = StorageRegistry([memory], aliases={"tests.old@v1": memory.name})
+    registry.add_alias("tests.older@v1", "tests.old@v1")
+    assert registry.get("tests.older@v1") is memory
+
+
+def test_an_alias_that_is_taken_is_refused():
+    memory, archive = MemoryStorage(), Archive()
+    registry = StorageRegistry([memory, archive], aliases={"tests.old@v1": memory.name})
+    registry.add_alias("tests.old@v1", memory.name)
+    for alias in ("tests.old@v1", memory.name, archive.name):
+        with pytest.raises(NameConflict, match="is taken"):
+            registry.add_alias(alias, archive.name)
+
+
+def test_an_alias_of_nothing_is_refused():
+    with pytest.raises(NotRegistered):
+        StorageRegistry([MemoryStorage()], aliases={"tests.old@v1": "tests.nowhere@v1"})
+
+
+def test_a_storage_whose_name_is_an_alias_already_is_refused():
+    registry = StorageRegistry([MemoryStorage()], aliases={Archive.name: MemoryStorage.name})
+    with pytest.raises(NameConflict):
+        registry.add(Archive())
+
+
+# Saving and loading.
+
+
+@pytest.mark.parametrize("make", [MemoryStorage, Shelf])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512", "md5", "blake2b"])
+async def test_a_blob_comes_back_as_it_was(make, algorithm):
+    registry = StorageRegistry([make()])
+    record = await registry.save(blob(b"content", "application/json", "gzip"), algorithm=algorithm)
+    assert record.digest == {
+        "content_type": "application/json",
+        "content_encoding": "gzip",
+        "content_hash_algorithm": algorithm,
+        "content_hash": hashlib.new(algorithm, b"content").hexdigest(),
+        "content_size": 7,
+    }
+    assert await registry.load(record) == blob(b"content", "application/json", "gzip")
+
+
+@pytest.mark.parametrize("make", [lambda: MemoryStorage(part_size=50), Shelf], ids=["MemoryStorage", "Shelf"])
+@relaxed
+@given(chunks=CHUNKS)
+async def test_a_stream_comes_back_as_it_was(make, chunks):
+    registry = StorageRegistry([make()])
+    data = b"".join(chunks)
+    record = await registry.save_stream(stream_of(chunks, "a/b", "br"))
+    assert (record.content_hash, record.content_size) == (hashlib.sha256(data).hexdigest(), len(data))
+    found = registry.load_stream(record)
+    assert (found["content_type"], found["content_encoding"]) == ("a/b", "br")
+    assert b"".join([chunk async for chunk in found["data_stream"]]) == data
+    assert await registry.load(record) == blob(data, "a/b", "br")
+
+
+@relaxed
+@given(CHUNKS)
+async def test_a_blob_and_a_stream_of_the_same_bytes_are_one_object(chunks):
+    memory = MemoryStorage(part_size=50)
+    registry = StorageRegistry([memory])
+    first = await registry.save(blob(b"".join(chunks)))
+    second = await registry.save_stream(stream_of(chunks))
+    assert first == second
+    assert list(memory.contents.objects) == [first.content_hash]
+    assert memory.contents.uploads == {}
+
+
+async def test_tags_travel_with_the_content():
+    memory = MemoryStorage(part_size=5)
+    registry = StorageRegistry([memory])
+    await registry.save(blob(b"one"), tags={"project": "apollo"})
+    await registry.save_stream(stream_of([b"two and", b" more"]), tags={"project": "gemini"})
+    found = {item.data: dict(item.attributes.tags) for item in memory.contents.objects.values()}
+    assert found == {b"one": {"project": "apollo"}, b"two and more": {"project": "gemini"}}
+
+
+async def test_content_that_is_gone_is_no_storage_data():
+    for storage in (MemoryStorage(), Shelf()):
+        registry = StorageRegistry([storage])
+        record = await registry.save(blob())
+        (storage.contents.objects if isinstance(storage, MemoryStorage) else storage.kept).clear()
+        with pytest.raises(NoStorageData):
+            await registry.load(record)
+        with pytest.raises(NoStorageData):
+            await loaded(registry, record)
+
+
+async def test_damaged_content_is_an_integrity_error():
+    memory = MemoryStorage(part_size=5)
+    registry = StorageRegistry([memory])
+    record = await registry.save_stream(stream_of([b"some content", b" of several parts"]))
+    damage(memory)
+    with pytest.raises(IntegrityError, match=f"sha|{record.content_hash}"):
+        await registry.load(record)
+    with pytest.raises(IntegrityError):
+        await loaded(registry, record)
+
+
+@pytest.mark.parametrize("damaged", [b"cOntent", b"content.", b"conten", b"", b"contentcontent"], ids=repr)
+async def test_the_registry_verifies_for_a_storage_that_does_not(damaged):
+    shelf = Shelf()
+    registry = StorageRegistry([shelf])
+    record = await registry.save(blob())
+    assert (await registry.load(record))["data"] == b"content"
+    shelf.kept = dict.fromkeys(shelf.kept, damaged)
+    with pytest.raises(IntegrityError, match=r"what tests\.registry\.shelf@v1 returned has"):
+        await registry.load(record)
+    with pytest.raises(IntegrityError):
+        await loaded(registry, record)
+
+
+async def test_a_stream_that_is_left_early_is_closed():
+    registry = StorageRegistry([MemoryStorage(max_concurrent_reads=1, part_size=300_000)])
+    record = await registry.save_stream(stream_of([bytes(1_000_000)]))
+    for _ in range(3):
+        async with aclosing(registry.load_stream(record)["data_stream"]) as chunks:
+            assert await anext(chunks)
+    assert len(await loaded(registry, record)) == 1_000_000
+
+
+# A digest that is known already.
+
+
+async def known(data=b"content", **changes):
+    return {**await digest_data(blob(data)), **changes}
+
+
+def unreadable():
+    async def explode():
+        raise AssertionError("the stream was read")
+        yield b""
+
+    return {"data_stream": explode(), "content_type": "text/plain", "content_encoding": None}
+
+
+async def test_content_that_is_stored_already_is_not_read_again():
+    registry = StorageRegistry([MemoryStorage()])
+    record = await registry.save(blob())
+    assert await registry.save_stream(unreadable(), digest=await known()) == record
+
+
+async def test_content_that_is_not_stored_yet_is_sent_and_compared():
+    for storage in (MemoryStorage(part_size=3), Shelf()):
+        registry = StorageRegistry([storage])
+        record = await registry.save_stream(stream_of([b"con", b"tent"]), digest=await known())
+        assert record.digest == await known()
+        assert (await registry.load(record))["data"] == b"content"
+
+
+@pytest.mark.parametrize("part_size", [3, 100], ids=["many parts", "one part"])
+@pytest.mark.parametrize("data", [b"cOntent", b"conten", b"contents", b""], ids=repr)
+async def test_a_stream_that_is_not_what_its_digest_says_is_not_stored(data, part_size):
+    memory = MemoryStorage(part_size=part_size)
+    with pytest.raises(IntegrityError, match="its digest says"):
+        await StorageRegistry([memory]).save_stream(stream_of([data]), digest=await known())
+    assert memory.contents.objects == {}
+    assert memory.contents.uploads == {}
+
+
+@pytest.mark.parametrize("make", [Shelf, HastyShelf])
+async def test_a_wrong_stream_is_noticed_whatever_the_storage_checks(make):
+    with pytest.raises(IntegrityError, match="its digest says"):
+        await StorageRegistry([make()]).save_stream(stream_of([b"cOntent"]), digest=await known())
+
+
+async def test_the_record_of_a_known_digest_is_the_same_whether_it_was_stored_or_not():
+    registry = StorageRegistry([MemoryStorage()])
+    digest = await known(content_type="application/json")
+    first = await registry.save_stream(stream_of([b"content"], "text/plain"), digest=digest)
+    second = await registry.save_stream(stream_of([b"content"], "text/plain"), digest=digest)
+    assert first == second
+
+
+async def test_a_digest_that_cannot_be_true_is_refused_before_the_stream_is_read():
+    for changes in ({"content_size": -1}, {"content_hash": "../etc"}):
+        with pytest.raises(InvalidRecord):
+            await StorageRegistry([MemoryStorage()]).save_stream(unreadable(), digest=await known(**changes))
+
+
+async def test_bad_tags_are_refused_also_where_nothing_is_sent():
+    registry = StorageRegistry([MemoryStorage()])
+    await registry.save(blob())
+    with pytest.raises(InvalidTags):
+        await registry.save_stream(stream_of([b"content"]), digest=await known(), tags={"näme": "x"})
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["unknown digest", "known digest"])
+async def test_a_source_is_closed_when_its_stream_cannot_be_saved(is_known):
+    is_closed = []
+
+    async def source():
+        try:
+            yield b"fine"
+            yield "not bytes"
+        finally:
+            is_closed.append(True)
+
+    stream = {"data_stream": source(), "content_type": "a/b", "content_encoding": None}
+    digest = await known() if is_known else None
+    with pytest.raises(TypeError):
+        await StorageRegistry([MemoryStorage(part_size=2)]).save_stream(stream, digest=digest)
+    assert is_closed == [True]
+
+
+# Records.
+
+VISIBLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1)
+RECORDS = st.builds(
+    lambda data, algorithm, **fields: ContentRecord(
+        content_hash=hashlib.new(algorithm, data).hexdigest(),
+        content_hash_algorithm=algorithm,
+        content_size=len(data),
+        **fields,
+    ),
+    data=st.binary(),
+    algorithm=st.sampled_from(["sha256", "sha512", "md5", "blake2b"]),
+    content_type=VISIBLE,
+    content_encoding=st.none() | VISIBLE,
+    storage_name=st.text(),
+    storage_data=st.text(),
+)
+
+
+@relaxed
+@given(RECORDS)
+def test_a_record_survives_its_json(record):
+    text = record.to_json()
+    assert ContentRecord.from_json(text) == record
+    assert ContentRecord.from_json(text.encode()) == record
+    assert text.isascii()
+    assert "\n" not in text
+    assert list(json.loads(text)) == sorted(json.loads(text))
+
+
+async def test_a_record_that_was_saved_loads_after_its_json():
+    registry = StorageRegistry([MemoryStorage(), Shelf()], default=MemoryStorage.name)
+    for name in registry.names:
+        record = await registry.save(blob(), storage=name)
+        assert (await registry.load(ContentRecord.from_json(record.to_json())))["data"] == b"content"
+
+
+@relaxed
+@given(st.text() | st.binary())
+def test_text_that_is_no_record_is_refused(text):
+    with pytest.raises(InvalidRecord):
+        ContentRecord.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "7", '"record"', "{}", "NaN", "9" * 5000], ids=lambda text: text[:10])
+def test_json_that_is_no_record_is_refused(text):
+    with pytest.raises(InvalidRecord):
+        ContentRecord.from_json(text)
+
+
+def test_json_that_nests_too_deeply_is_refused():
+    with pytest.raises(InvalidRecord):
+        ContentRecord.from_json("[" * 100_000)
+
+
+@pytest.mark.parametrize("field", dataclasses.asdict(RECORD))
+def test_a_record_with_a_field_missing_is_refused(field):
+    values = {name: value for name, value in dataclasses.asdict(RECORD).items() if name != field}
+    with pytest.raises(InvalidRecord, match=f"with the fields .*{field}"):
+        ContentRecord.from_json(json.dumps(values))
+
+
+def test_a_record_with_an_unknown_field_is_refused():
+    with pytest.raises(InvalidRecord, match="with the fields"):
+        ContentRecord.from_json(json.dumps({**dataclasses.asdict(RECORD), "extra": 1}))
+
+
+NO_TEXT = st.integers() | st.booleans() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
+
+
+@relaxed
+@given(st.sampled_from([field.name for field in dataclasses.fields(ContentRecord)]), NO_TEXT)
+def test_a_field_of_another_type_is_refused(field, value):
+    if field == "content_size" and type(value) is int:
+        value = -1 - abs(value)
+    with pytest.raises(InvalidRecord):
+        ContentRecord.from_json(json.dumps({**dataclasses.asdict(RECORD), field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("content_hash", "0" * 63),
+        ("content_hash", "G" * 64),
+        ("content_hash", RECORD.content_hash.upper()),
+        ("content_hash", f"{RECORD.content_hash}\n"),
+        ("content_size", -1),
+        ("content_size", 7.0),
+        ("content_size", "7"),
+        ("content_size", None),
+        ("content_type", ""),
+        ("content_type", None),
+        ("content_type", "a/b\r\nx: y"),
+        ("content_encoding", "gz\x00ip"),
+        ("storage_name", None),
+        ("storage_data", None),
+        ("storage_data", {"key": "k"}),
+    ],
+)
+def test_a_malformed_field_is_refused_by_its_name(field, value):
+    with pytest.raises(InvalidRecord, match=field):
+        ContentRecord.from_json(json.dumps({**dataclasses.asdict(RECORD), field: value}))
+
+
+def test_a_record_of_an_unknown_algorithm_is_refused():
+    with pytest.raises(ConfigError):
+        ContentRecord.from_json(json.dumps({**dataclasses.asdict(RECORD), "content_hash_algorithm": "sha257"}))
+
+
+# A record and its storage data.
+
+
+def changed(record, **changes):
+    """The record with other storage data; None takes a field away."""
+    values = {**json.loads(record.storage_data), **changes}
+    return record_of(
+        record, storage_data=json.dumps({name: value for name, value in values.items() if value is not None})
+    )
+
+
+async def test_a_record_that_contradicts_its_storage_data_is_an_integrity_error():
+    registry = StorageRegistry([MemoryStorage()])
+    record = await registry.save(blob())
+    other = hashlib.sha256(b"other").hexdigest()
+    for contradicting in (
+        record_of(record, content_hash=other),
+        record_of(record, content_size=8),
+        record_of(record, content_hash_algorithm="sha3_256"),
+        changed(record, hash=f"sha256:{other}"),
+        changed(record, size=8),
+    ):
+        with pytest.raises(IntegrityError, match="the record says"):
+            await registry.load(contradicting)
+
+
+async def test_storage_data_without_hash_and_size_is_completed_from_the_record_and_verified():
+    memory = MemoryStorage()
+    registry = StorageRegistry([memory])
+    record = changed(await registry.save(blob()), hash=None, size=None)
+    assert json.loads(record.storage_data) == {"key": record.content_hash}
+    assert (await registry.load(record))["data"] == b"content"
+    assert await loaded(registry, record) == b"content"
+    damage(memory)
+    with pytest.raises(IntegrityError):
+        await registry.load(record)
+    with pytest.raises(IntegrityError):
+        await loaded(registry, record)
+
+
+@pytest.mark.parametrize("missing", ["hash", "size"])
+async def test_storage_data_without_one_of_the_two_is_completed_too(missing):
+    memory = MemoryStorage()
+    registry = StorageRegistry([memory])
+    record = changed(await registry.save(blob()), **{missing: None})
+    assert (await registry.load(record))["data"] == b"content"
+    damage(memory)
+    with pytest.raises(IntegrityError):
+        await registry.load(record)
+
+
+async def test_content_of_another_record_is_an_integrity_error():
+    registry = StorageRegistry([MemoryStorage()])
+    record, other = await registry.save(blob(b"content")), await registry.save(blob(b"another"))
+    swapped = changed(record, key=json.loads(other.storage_data)["key"])
+    with pytest.raises(IntegrityError):
+        await registry.load(swapped)
+
+
+@pytest.mark.parametrize(
+    "storage_data",
+    [
+        *("", "{", "[]", "null", "7", '"key"', "{}", '{"key": ""}', '{"key": 7}', '{"key": null}'),
+        *('{"key": "k", "hash": 7}', '{"key": "k", "hash": "abc"}', '{"key": "k", "size": -1}'),
+        *('{"key": "k", "size": "7"}', '{"key": "k", "size": 7.5}', '{"key": ["k"]}'),
+    ],
+)
+async def test_malformed_storage_data_is_an_invalid_record(storage_data):
+    registry = StorageRegistry([MemoryStorage()])
+    with pytest.raises(InvalidRecord):
+        await registry.load(record_of(RECORD, storage_data=storage_data))
