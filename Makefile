@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 CONSTRAINTS := constraints/dev.txt
 
 .DEFAULT_GOAL := help
@@ -14,7 +15,7 @@ demo: $(VENV)/.test ## Persist real input to files and to S3 started in process,
 	@$(BIN)/python -m benchmarks.demo 2>&1
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.check ## Format, lint, types, layers, code blocks of the docs
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -133,9 +134,7 @@ class S3Rig(Rig):
         await self._opened.aclose()
 
     def session(self) -> aioboto3.Session:
-        return aioboto3.Session(
-            aws_access_key_id=self._server.access_key_id, aws_secret_access_key=self._server.secret_access_key
-        )
+        return _session(self._server.access_key_id, self._server.secret_access_key)
 
     def storage(self, **options: Any) -> S3Storage:
         # Credentials from the environment, where the fixture put them: so that storages can be pickled.
@@ -175,6 +174,12 @@ class S3Rig(Rig):
     async def uploads(self) -> list[str]:
         answer = await self._client.list_multipart_uploads(Bucket=self.bucket)
         return [upload["Key"] for upload in answer.get("Uploads", ())]
+
+
+@cache
+def _session(access_key_id: str, secret_access_key: str) -> aioboto3.Session:
+    """One session for all rigs of a server, since a session takes long to load the description of S3's API."""
+    return aioboto3.Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
 
 
 # What a server can't show: name of the test -> the reason. FACTS about the servers stand in docs/emulators.md.

@@ -557,10 +557,10 @@ def interrupted(process, *, when):
 def test_ctrl_c_in_the_middle_of_a_stream_leaves_nothing(shell):
     part_size = 65536
     temporary = shell.objects / ".tmp"
-    sent = len(LARGE) // part_size - 1  # the last full part is held until more or the end comes
+    sent = len(LARGE) // part_size - 1  # the last full part may be held until more or the end comes
 
     def waits_for_more():
-        return any(path.stat().st_size == sent * part_size for path in temporary.glob("*"))
+        return any(path.stat().st_size >= sent * part_size for path in temporary.glob("*"))
 
     putting = shell.start(
         *("put", "-", "--storage", shell.url(f"?part_size={part_size}")),

@@ -76,8 +76,11 @@ class Sessions:
     async def aclose(self) -> None:
         """Close the session of the running event loop."""
         opening = self._open.pop(_running_loop(), None)
-        if opening is not None and self._pid == os.getpid():
-            _, resources = await opening
+        if opening is None or self._pid != os.getpid():
+            return
+        await asyncio.wait([opening])
+        if not opening.cancelled() and opening.exception() is None:
+            _, resources = opening.result()
             await resources.aclose()
 
     async def _new_session(self, settings: EngineSettings) -> tuple[Session, AsyncExitStack]:

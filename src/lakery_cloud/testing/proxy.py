@@ -3,6 +3,7 @@
 For what no local server does by itself: errors inside of a 200, throttling, 403 for a missing object, lost answers.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -124,7 +125,7 @@ class ScriptedProxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
         url = URL(self._upstream + request.raw_path, encoded=True)
         async with self._client.request(
-            request.method, url, headers=headers, data=body, skip_auto_headers=("Content-Type",), allow_redirects=False
+            request.method, url, headers=headers, data=io.BytesIO(body) if body else None, skip_auto_headers=("Content-Type",), allow_redirects=False
         ) as answer:
             passed = {n: v for n, v in answer.headers.items() if n.lower() not in _NOT_PASSED_ON}
             if is_swallowed:

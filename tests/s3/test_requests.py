@@ -1,0 +1,287 @@
+"""What `S3Storage` sends: counted, answered and swallowed at a proxy in front of each server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lakery_cloud import (
+    AccessDenied,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    LakeryCloudError,
+    S3Storage,
+    StorageUnavailable,
+)
+from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
+from tests.rigs import S3Rig
+
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+INTERNAL_ERROR = b"<Error><Code>InternalError</Code><Message>We had a problem.</Message></Error>"
+CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>"
+NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>A header is not implemented.</Message></Error>"
+ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+
+@pytest.fixture
+async def proxy(s3_rig: S3Rig) -> AsyncIterator[ScriptedProxy]:
+    async with ScriptedProxy(s3_rig.endpoint_url) as proxy:
+        s3_rig.endpoint_url = proxy.url
+        yield proxy
+
+
+def is_put(exchange: Exchange) -> bool:
+    return exchange.method == "PUT" and "?" not in exchange.target and "x-amz-copy-source" not in exchange.headers
+
+
+def is_part(exchange: Exchange) -> bool:
+    return exchange.method == "PUT" and "partNumber=" in exchange.target
+
+
+def is_begin(exchange: Exchange) -> bool:
+    return exchange.method == "POST" and exchange.target.endswith("uploads")
+
+
+def is_complete(exchange: Exchange) -> bool:
+    return exchange.method == "POST" and "uploadId=" in exchange.target
+
+
+def is_copy(exchange: Exchange) -> bool:
+    return exchange.method == "PUT" and "?" not in exchange.target and "x-amz-copy-source" in exchange.headers
+
+
+def is_delete(exchange: Exchange) -> bool:
+    return exchange.method == "DELETE" and "?" not in exchange.target
+
+
+async def write(storage: S3Storage, data: bytes) -> Any:
+    return await storage.write_data(data, digest_of(data), {"tag": "value"})
+
+
+async def write_stream(storage: S3Storage, data: bytes) -> Any:
+    stream = stream_of([data])
+    return await storage.write_data_stream(stream, stream.get_digest, {"tag": "value"})
+
+
+async def test_blob_is_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        await write(storage, content(100_000))
+    assert [exchange.method for exchange in proxy.exchanges] == ["PUT"]
+    headers = proxy.exchanges[0].headers
+    assert headers["if-none-match"] == "*"
+    assert headers["x-amz-checksum-sha256"]
+    assert proxy.exchanges[0].sent_bytes == 100_000
+
+
+async def test_stream_shorter_than_one_part_is_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        await write_stream(storage, content(s3_rig.part_size))
+    assert [exchange.method for exchange in proxy.exchanges] == ["PUT"]
+
+
+async def test_second_write_of_a_blob_sends_none_of_it(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        await write(storage, content(100_000))
+        proxy.exchanges.clear()
+        await write(storage, content(100_000))
+    assert [(exchange.method, exchange.sent_bytes) for exchange in proxy.exchanges] == [("HEAD", 0)]
+
+
+async def test_verified_read_is_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        storage_data = await write(storage, content(1_000_000))
+        proxy.exchanges.clear()
+        assert await storage.read_data(storage_data) == content(1_000_000)
+    assert [exchange.method for exchange in proxy.exchanges] == ["GET"]
+
+
+async def test_each_part_travels_with_its_checksum(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        await write_stream(storage, content(s3_rig.part_size * 2))
+    parts = [exchange for exchange in proxy.exchanges if is_part(exchange)]
+    assert len(parts) == 2
+    assert all(exchange.headers["x-amz-checksum-crc32c"] for exchange in parts)
+    copies = [exchange for exchange in proxy.exchanges if is_copy(exchange)]
+    assert [exchange.headers["if-none-match"] for exchange in copies] == ["*"]
+    assert copies[0].headers["x-amz-copy-source-if-match"]
+
+
+@pytest.mark.case("25")
+@pytest.mark.parametrize("matches", [is_complete, is_copy])
+async def test_error_inside_of_a_200_is_retried(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
+    script = proxy.answer(matches, status=200, body=INTERNAL_ERROR)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 1
+    await s3_rig.check_nothing_temporary()
+
+
+@pytest.mark.case("25")
+@pytest.mark.parametrize("matches", [is_complete, is_copy])
+async def test_error_inside_of_a_200_each_time_is_an_error(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
+    script = proxy.answer(matches, status=200, body=INTERNAL_ERROR, times=100)
+    async with s3_rig.storage(max_attempts=2) as storage:
+        with pytest.raises(StorageUnavailable, match="InternalError"):
+            await write_stream(storage, content(s3_rig.part_size * 2))
+    assert script.fired == 2
+    await s3_rig.check_nothing_left()
+
+
+@pytest.mark.case("24")
+@pytest.mark.parametrize("matches", [is_put, is_begin, is_part, is_complete, is_copy])
+async def test_throttling_is_retried_with_the_full_body(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
+    script = proxy.answer(matches, status=503, body=SLOW_DOWN)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, b"small")) == b"small"
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 1
+    await s3_rig.check_nothing_temporary()
+
+
+@pytest.mark.case("24")
+async def test_throttling_without_end_is_storage_unavailable(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    proxy.answer(is_put, status=503, body=SLOW_DOWN, times=100)
+    async with s3_rig.storage(max_attempts=2) as storage:
+        with pytest.raises(StorageUnavailable, match="SlowDown"):
+            await write(storage, b"data")
+    assert len(proxy.exchanges) == 2
+    await s3_rig.check_nothing_left()
+
+
+@pytest.mark.case("26")
+@pytest.mark.parametrize("matches", [is_put, is_copy])
+async def test_conflict_with_another_writer_is_retried(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
+    script = proxy.answer(matches, status=409, body=CONFLICT, times=3)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, b"small")) == b"small"
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 3
+
+
+@pytest.mark.case("26")
+async def test_conflict_without_end_is_storage_unavailable(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    proxy.answer(is_put, status=409, body=CONFLICT, times=100)
+    async with s3_rig.storage() as storage:
+        with pytest.raises(StorageUnavailable, match="conflicting write"):
+            await write(storage, b"data")
+
+
+@pytest.mark.case("14")
+@pytest.mark.parametrize("matches", [is_put, is_begin, is_part, is_complete, is_copy, is_delete])
+async def test_success_whose_answer_was_lost_is_success(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
+    script = proxy.swallow(matches)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, b"small")) == b"small"
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 1
+    await s3_rig.check_nothing_temporary()
+
+
+async def test_upload_whose_begin_was_never_answered_leaves_nothing(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    script = proxy.swallow(is_begin, times=100)
+    async with s3_rig.storage(max_attempts=2) as storage:
+        with pytest.raises(StorageUnavailable):
+            await write_stream(storage, content(s3_rig.part_size * 2))
+    assert script.fired == 2
+    await s3_rig.check_nothing_left()
+
+
+async def test_endpoint_that_knows_no_conditional_writes_is_noticed(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    script = proxy.answer(lambda e: "if-none-match" in e.headers, status=501, body=NOT_IMPLEMENTED, times=100)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, b"small")) == b"small"
+        assert await storage.read_data(await write_stream(storage, data)) == data
+        await write(storage, b"another")
+    assert script.fired == 1
+    await s3_rig.check_nothing_temporary()
+
+
+async def test_endpoint_that_ignores_conditional_writes_is_asked_first(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    await s3_rig.put(digest_of(b"mine")["content_hash"], b"not yours")
+    async with s3_rig.storage(conditional_writes=False) as storage:
+        with pytest.raises(IntegrityError):
+            await write(storage, b"mine")
+        await write(storage, b"new")
+    methods = [exchange.method for exchange in proxy.exchanges]
+    assert methods == ["HEAD", "HEAD", "PUT"]
+    assert "if-none-match" not in proxy.exchanges[-1].headers
+
+
+@pytest.mark.case("34")
+async def test_denied_read_says_that_the_object_may_be_missing(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    proxy.answer(lambda e: e.method == "GET", status=403, body=ACCESS_DENIED)
+    async with s3_rig.storage() as storage:
+        with pytest.raises(AccessDenied, match="without s3:ListBucket a missing object is answered like this too"):
+            await storage.read_data(storage.storage_data_of(digest_of(b"missing")))
+
+
+@pytest.mark.case("34")
+async def test_stream_is_written_though_heads_are_denied_for_missing_keys(
+    s3_rig: S3Rig, proxy: ScriptedProxy
+) -> None:
+    script = proxy.answer(lambda e: e.method == "HEAD" and ".tmp" not in e.target, status=403)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 1
+
+
+@pytest.mark.case("34")
+async def test_expired_credentials_are_a_credentials_error(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    proxy.answer(is_put, status=400, body=EXPIRED, times=100)
+    async with s3_rig.storage() as storage:
+        with pytest.raises(CredentialsError, match="expired"):
+            await write(storage, b"data")
+
+
+async def test_unknown_refusal_keeps_what_the_store_said(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    odd = b"<Error><Code>MethodNotAllowed</Code><Message>Not against this resource.</Message></Error>"
+    proxy.answer(is_put, status=405, body=odd)
+    async with s3_rig.storage() as storage:
+        with pytest.raises(LakeryCloudError, match="MethodNotAllowed") as raised:
+            await write(storage, b"data")
+    assert raised.value.__cause__ is not None
+
+
+async def test_bucket_in_another_region_says_so(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting eu-central-1</Message></Error>"
+    proxy.answer(is_put, status=400, body=body, times=100)
+    async with s3_rig.storage() as storage:
+        with pytest.raises(ConfigError, match="Set region"):
+            await write(storage, b"data")
+
+
+@pytest.mark.case("29")
+async def test_object_replaced_while_it_is_read_is_an_error(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    data = content(2_000_000)
+    async with s3_rig.storage(concurrent_ranges=2, range_size=500_000) as storage:
+        storage_data = await write(storage, data)
+        stream = storage.read_data_stream(storage_data)
+        received = [await anext(stream)]
+        await s3_rig.put(digest_of(data)["content_hash"], data[::-1])
+        with pytest.raises(IntegrityError):
+            received.extend([chunk async for chunk in stream])
+        await stream.aclose()
+    assert sum(map(len, received)) < len(data)
+
+
+@pytest.mark.case("33")
+async def test_copy_in_parts_that_loses_a_race_succeeds(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    data = content(s3_rig.part_size * 2 + 1)
+    limits = replace(
+        s3_rig.storage().settings.limits, max_copy_size=s3_rig.part_size, copy_part_size=s3_rig.part_size
+    )
+    async with s3_rig.storage(limits=limits) as one, s3_rig.storage(limits=limits) as two:
+        first, second = await asyncio.gather(write_stream(one, data), write_stream(two, data))
+        assert first == second
+        assert await one.read_data(first) == data
+    await s3_rig.check_nothing_temporary()
