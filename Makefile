@@ -12,7 +12,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.test ## Persist real input to files and to S3 started in process, read it back verified
-	@$(BIN)/python -m benchmarks.demo 2>&1
+	@$(BIN)/python -m benchmarks.demo
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

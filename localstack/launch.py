@@ -1,4 +1,3 @@
-# ruff: noqa: INP001, T201 - a program, not a package: it prints
 """Runs LocalStack in the foreground without Docker: `python localstack/launch.py --bucket lakery-test`.
 
 It installs LocalStack into the user's cache on its first run, and keeps no data.

@@ -17,7 +17,7 @@ THREAD_THRESHOLD = 256 * 1024
 """Bytes from which hashing moves to a worker thread; below, the hop costs more than the hash (0.15 ms)."""
 
 _HEX = re.compile(r"[0-9a-f]+")
-_PRINTABLE_ASCII = re.compile(r"[\x20-\x7e]+")
+_PRINTABLE_ASCII = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
 
 
 class Hasher(Protocol):
@@ -86,12 +86,22 @@ class DigestingStream:
     Args:
         serialized: The stream with its content type and encoding.
         algorithm: A hash that `new_hasher` knows.
+        expected: What the stream must turn out to be, where that is known; its algorithm holds then.
 
     Raises:
         ConfigError: The algorithm is unknown.
     """
 
-    def __init__(self, serialized: SerializedDataStream, *, algorithm: str = DEFAULT_ALGORITHM) -> None:
+    def __init__(
+        self,
+        serialized: SerializedDataStream,
+        *,
+        algorithm: str = DEFAULT_ALGORITHM,
+        expected: Digest | None = None,
+    ) -> None:
+        if expected is not None:
+            algorithm = expected["content_hash_algorithm"]
+        self._expected = expected
         self._source = serialized["data_stream"]
         self._content_type = serialized["content_type"]
         self._content_encoding = serialized["content_encoding"]
@@ -117,7 +127,13 @@ class DigestingStream:
         self._size += len(data)
 
     def finish(self) -> None:
-        """Say that the stream was read to its end."""
+        """Say that the stream was read to its end.
+
+        Raises:
+            IntegrityError: It is not what was expected.
+        """
+        if self._expected is not None:
+            compare(self._expected, content_hash=self._hasher.hexdigest(), size=self._size, what="the stream")
         self._is_complete = True
 
     def get_digest(self, *, allow_incomplete: bool = False) -> StreamDigest:
@@ -173,8 +189,7 @@ def check_digest(digest: Digest) -> None:
         raise InvalidRecord(f"content_size must be a number of bytes, not {size!r}")
     if not isinstance(content_hash, str) or not _HEX.fullmatch(content_hash) or len(content_hash) != length:
         raise InvalidRecord(
-            f"content_hash must be {length} lower-case hexadecimal digits "
-            f"({algorithm}), not {content_hash!r}"
+            f"content_hash must be {length} lower-case hexadecimal digits ({algorithm}), not {content_hash!r}"
         )
 
 
@@ -184,7 +199,9 @@ def check_content_type(content_type: str, content_encoding: str | None) -> None:
     Raises:
         InvalidRecord: A value is empty or is not printable ASCII.
     """
-    for field, value in (("content_type", content_type), ("content_encoding", content_encoding or "-")):
+    for field, value in (("content_type", content_type), ("content_encoding", content_encoding)):
+        if value is None and field == "content_encoding":
+            continue
         if not isinstance(value, str) or not _PRINTABLE_ASCII.fullmatch(value):
             raise InvalidRecord(f"{field} must be printable ASCII text such as a media type, not {value!r}")
 
@@ -202,7 +219,6 @@ def compare(digest: Digest, *, content_hash: str, size: int, what: str) -> None:
             f"{what} has the {digest['content_hash_algorithm']} hash {content_hash}, "
             f"but its digest says {digest['content_hash']}"
         )
-
 
 
 @lru_cache

@@ -10,11 +10,13 @@ from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
     check_digest,
+    close_stream,
     compare,
     digest_data,
     new_hasher,
     update_hash,
 )
+from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 
@@ -68,7 +70,7 @@ class ContentRecord:
         """
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRecord(f"the record is not JSON: {error}") from None
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
@@ -108,7 +110,7 @@ class StorageRegistry:
         self._aliases: dict[str, str] = {}
         for storage in storages:
             self.add(storage)
-        if isinstance(default, Storage) and default.name not in self._storages:
+        if isinstance(default, Storage):
             self.add(default)
         self._default = None if default is None else self.get(default if isinstance(default, str) else default.name)
         for alias, name in (aliases or {}).items():
@@ -118,8 +120,10 @@ class StorageRegistry:
         """Register a storage under its permanent name.
 
         Raises:
-            NameConflict: Another storage has the name.
+            NameConflict: Another storage has the name, or it is an alias.
         """
+        if storage.name in self._aliases:
+            raise NameConflict(f"{storage.name!r} is an alias of {self._aliases[storage.name]!r}")
         if self._storages.get(storage.name, storage) is not storage:
             raise NameConflict(
                 f"a storage named {storage.name!r} is registered already; give the second bucket a class with a name of "
@@ -164,7 +168,9 @@ class StorageRegistry:
             NotRegistered: There is none.
         """
         name = self._aliases.get(name, name)
-        storage = self._storages.get(name) or self._by_class_alias(name)
+        storage = self._storages.get(name)
+        if storage is None:
+            storage = self._by_class_alias(name)
         if storage is None:
             raise NotRegistered(f"no storage named {name!r} is registered; known are {self._known()}")
         return storage
@@ -189,8 +195,9 @@ class StorageRegistry:
             LakeryCloudError: What the storage raises.
         """
         target = self._target(storage)
+        checked_tags = check_tags(tags or {})
         digest = await digest_data(serialized, algorithm=algorithm)
-        return self._record(target, digest, await target.write_data(serialized["data"], digest, tags or {}))
+        return self._record(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
     async def save_stream(
         self,
@@ -204,7 +211,7 @@ class StorageRegistry:
         """Save a stream.
 
         Args:
-            serialized: The chunks, of any size, with their content type and encoding.
+            serialized: The chunks, of any size, with their content type and encoding. The stream is closed at the end.
             tags: At most 10, see `lakery_cloud.engine.attributes.check_tags`.
             storage: Where; by default the default storage.
             algorithm: Hash of the content: one that hashlib knows, or `blake3`.
@@ -216,20 +223,20 @@ class StorageRegistry:
             LakeryCloudError: What the storage raises.
         """
         target = self._target(storage)
-        stored = await target.find(digest) if digest is not None else None
-        if digest is not None and stored is not None:
-            return self._record(target, digest, stored)
-        stream = DigestingStream(serialized, algorithm=digest["content_hash_algorithm"] if digest else algorithm)
-
-        def get_digest(*, allow_incomplete: bool = False) -> Any:
-            found = stream.get_digest(allow_incomplete=allow_incomplete)
-            if digest is not None and found["is_complete"]:
-                compare(digest, content_hash=found["content_hash"], size=found["content_size"], what="the stream")
-            return found
-
-        get = stream.get_digest if digest is None else get_digest
-        storage_data = await target.write_data_stream(stream, get, tags or {})
-        return self._record(target, stream.get_digest(), storage_data)
+        checked_tags = check_tags(tags or {})
+        try:
+            if digest is not None:
+                # The same bytes may go by another type here.
+                content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]
+                digest = Digest(**{**digest, "content_type": content_type, "content_encoding": content_encoding})
+                stored = await target.find(digest)
+                if stored is not None:
+                    return self._record(target, digest, stored)
+            stream = DigestingStream(serialized, algorithm=algorithm, expected=digest)
+            storage_data = await target.write_data_stream(stream, stream.get_digest, checked_tags)
+            return self._record(target, stream.get_digest(), storage_data)
+        finally:
+            await close_stream(serialized["data_stream"])
 
     async def load(self, record: ContentRecord) -> SerializedData:
         """Load content as one blob, verified against the record.
@@ -281,7 +288,12 @@ class StorageRegistry:
     def _target(self, storage: Storage[Any] | str | None) -> Storage[Any]:
         if storage is None:
             return self.default
-        return self.get(storage if isinstance(storage, str) else storage.name)
+        if isinstance(storage, str):
+            return self.get(storage)
+        found = self.get(storage.name)
+        if found is not storage:
+            raise NameConflict(f"another storage is registered as {storage.name!r}: {found!r}, not {storage!r}")
+        return found
 
     def _by_class_alias(self, name: str) -> Storage[Any] | None:
         """The storage whose class says that it reads what `name` wrote; the class itself before its subclasses."""

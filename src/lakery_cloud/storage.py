@@ -98,8 +98,6 @@ class Storage(abc.ABC, Generic[D]):
     verifies_reads: ClassVar[bool] = False
     """Whether reads compare content with its hash. A registry verifies for storages that don't."""
 
-    _named_from: ClassVar["type[Storage[Any]] | None"] = None
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not _is_abstract(cls):
@@ -114,7 +112,7 @@ class Storage(abc.ABC, Generic[D]):
             NameConflict: Another class has the name.
         """
         taken = _classes_by_name.get(name)
-        if taken is not None and taken._named_from is cls:
+        if taken is not None and vars(taken).get("_named_from") is cls:
             return cast("type[Self]", taken)
         namespace = {
             "name": name,
@@ -138,9 +136,7 @@ class Storage(abc.ABC, Generic[D]):
         """
 
     @abc.abstractmethod
-    async def write_data_stream(
-        self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /
-    ) -> D:
+    async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
         """Save a stream, whose digest is known when it was read to its end, and return its storage data."""
 
     @abc.abstractmethod
@@ -184,14 +180,15 @@ class Storage(abc.ABC, Generic[D]):
         """
         try:
             return cast("D", json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRecord(f"storage data of {self.name} is not JSON: {error}") from error
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A class that `named` made can't be imported: it is made again where the storage is unpickled.
-        if self._named_from is None:
+        base = vars(type(self)).get("_named_from")
+        if base is None:
             return super().__reduce_ex__(protocol)
-        return _new_named, (self._named_from, self.name), self.__getstate__()
+        return _new_named, (base, self.name), self.__getstate__()
 
 
 def _new_named(base: "type[Storage[Any]]", name: str) -> "Storage[Any]":

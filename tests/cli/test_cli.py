@@ -408,8 +408,8 @@ def test_wrong_usage_exits_2_with_one_line(shell, arguments):
     ("arguments", "kind", "saying"),
     [
         (("put",), "ConfigError", "no file was given"),
-        (("put", "missing.txt"), "ConfigError", "'missing.txt' is no file"),
-        (("put", "."), "ConfigError", "'.' is no file"),
+        (("put", "missing.txt"), "ConfigError", "there is no file 'missing.txt'"),
+        (("put", "."), "ConfigError", "'.' is a folder"),
         (("put", "-", "-"), "ConfigError", "only once"),
         (("ls", "--storage", "nope://x"), "ConfigError", "'nope'"),
         (("ls", "--storage", "file://host/x"), "ConfigError", "file:///"),
@@ -470,7 +470,8 @@ def test_what_is_not_there_exits_3_with_one_line(shell, command):
 
 
 def test_a_storage_that_is_not_there_exits_3_with_one_line(shell):
-    assert_fails(shell.run("ls"), 3, "BucketNotFound", saying="objects")
+    assert shell.run("ls").returncode == 0
+    assert_fails(shell.run("ls", "-s", shell.url("?create=false")), 3, "BucketNotFound", saying="objects")
     assert_fails(shell.run("put", shell.file(), "-s", shell.url("?create=false")), 3, "BucketNotFound")
 
 

@@ -19,7 +19,6 @@ import boto3
 import psutil
 import pytest
 from aiobotocore.config import AioConfig
-from botocore.exceptions import ClientError
 
 from lakery_cloud.emulators import (
     EMULATORS,

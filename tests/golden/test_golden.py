@@ -65,7 +65,7 @@ def test_temporary_key() -> None:
 def test_metadata_names() -> None:
     found = attributes.attributes_of_content(digest_of(b"golden"), {}).metadata
     assert dict(found) == GOLDEN["metadata"]
-    assert file.ATTRIBUTES == GOLDEN["extended_attribute"]
+    assert GOLDEN["extended_attribute"] == file.ATTRIBUTES
 
 
 def test_record() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import aioboto3
 import pytest
+from tests.rigs import S3Rig
 
 from lakery_cloud import (
     AccessDenied,
@@ -26,7 +27,6 @@ from lakery_cloud import (
 )
 from lakery_cloud.emulators import Emulator
 from lakery_cloud.testing import content, digest_of, stream_of
-from tests.rigs import S3Rig
 
 WRONG_KEY = {"aws_access_key_id": "nobody", "aws_secret_access_key": "not the secret"}
 WRONG_SECRET = {"aws_access_key_id": "test", "aws_secret_access_key": "not the secret"}
@@ -103,7 +103,7 @@ async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
     url = request.getfixturevalue(port)
     session = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
     async with S3Storage("bucket", session=session, endpoint_url=url, part_size=5 * 1024**2) as storage:
-        with pytest.raises(StorageUnavailable, match=f"no connection; check endpoint_url") as raised:
+        with pytest.raises(StorageUnavailable, match="no connection; check endpoint_url") as raised:
             async with asyncio.timeout(10):
                 await write(storage)
         assert url in str(raised.value)
@@ -206,9 +206,7 @@ def test_absent_library_names_the_command_that_installs_it(library: str) -> None
         except lakery_cloud.MissingDependency as error:
             print(error)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
     assert done.stdout == 'S3Storage needs aioboto3: pip install "lakery-cloud[s3]"\n'
 
 

@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import AsyncGenerator
 
 import pytest
+from tests.rigs import MiB, S3Rig
 
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.emulators import Emulator
-from tests.rigs import MiB, S3Rig
 
 STREAM = """
 import asyncio, hashlib, resource, sys

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.rigs import S3Rig
 
 from lakery_cloud import (
     AccessDenied,
@@ -17,7 +18,6 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
-from tests.rigs import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 INTERNAL_ERROR = b"<Error><Code>InternalError</Code><Message>We had a problem.</Message></Error>"
@@ -225,9 +225,7 @@ async def test_denied_read_says_that_the_object_may_be_missing(s3_rig: S3Rig, pr
 
 
 @pytest.mark.case("34")
-async def test_stream_is_written_though_heads_are_denied_for_missing_keys(
-    s3_rig: S3Rig, proxy: ScriptedProxy
-) -> None:
+async def test_stream_is_written_though_heads_are_denied_for_missing_keys(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
     script = proxy.answer(lambda e: e.method == "HEAD" and ".tmp" not in e.target, status=403)
     data = content(s3_rig.part_size * 2)
     async with s3_rig.storage() as storage:
@@ -277,9 +275,7 @@ async def test_object_replaced_while_it_is_read_is_an_error(s3_rig: S3Rig, proxy
 @pytest.mark.case("33")
 async def test_copy_in_parts_that_loses_a_race_succeeds(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
     data = content(s3_rig.part_size * 2 + 1)
-    limits = replace(
-        s3_rig.storage().settings.limits, max_copy_size=s3_rig.part_size, copy_part_size=s3_rig.part_size
-    )
+    limits = replace(s3_rig.storage().settings.limits, max_copy_size=s3_rig.part_size, copy_part_size=s3_rig.part_size)
     async with s3_rig.storage(limits=limits) as one, s3_rig.storage(limits=limits) as two:
         first, second = await asyncio.gather(write_stream(one, data), write_stream(two, data))
         assert first == second

@@ -223,8 +223,9 @@ async def test_only_content_is_listed(tmp_path):
 async def test_an_empty_storage_lists_nothing_and_a_missing_one_says_so(tmp_path):
     assert [info async for info in FileStorage(tmp_path).list()] == []
     assert [info async for info in FileStorage(tmp_path, prefix="p").list()] == []
+    assert [info async for info in FileStorage(tmp_path / "made on the first write").list()] == []
     with pytest.raises(BucketNotFound, match="missing"):
-        [info async for info in FileStorage(tmp_path / "missing").list()]
+        [info async for info in FileStorage(tmp_path / "missing", create=False).list()]
 
 
 async def test_a_listing_during_deletions_still_has_all_that_stays(tmp_path):

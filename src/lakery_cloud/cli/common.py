@@ -42,9 +42,9 @@ def default_url() -> str:
     return Path(platformdirs.user_data_path("lakery-cloud"), "objects").as_uri()
 
 
-async def record_of(target: str, storage: ObjectStorage[Any]) -> ContentRecord:
+async def record_of(target: str | bytes, storage: ObjectStorage[Any]) -> ContentRecord:
     """The record that a target stands for: a record's JSON, or a bare hash that is looked up in the storage."""
-    if target.lstrip().startswith("{"):
+    if isinstance(target, bytes) or target.lstrip().startswith("{"):
         record = ContentRecord.from_json(target)
         try:
             StorageRegistry([storage]).get(record.storage_name)

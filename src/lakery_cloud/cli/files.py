@@ -5,10 +5,14 @@ import mimetypes
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterable
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar, cast
+
+T = TypeVar("T")
 
 CHUNK_SIZE = 1024 * 1024
 
@@ -29,26 +33,41 @@ def guess_content_type(path: Path) -> str:
 async def chunks_of(path: Path) -> AsyncGenerator[bytes]:
     """The bytes of a file."""
     with path.open("rb") as file:
-        async for chunk in _chunks(file):
+        while chunk := await asyncio.to_thread(file.read, CHUNK_SIZE):
             yield chunk
 
 
 async def chunks_of_stdin() -> AsyncGenerator[bytes]:
     """The bytes of standard input."""
-    async for chunk in _chunks(sys.stdin.buffer):
+    while chunk := await _uninterrupted(lambda: os.read(sys.stdin.fileno(), CHUNK_SIZE)):
         yield chunk
+
+
+async def read_line_of_stdin() -> bytes:
+    """The first line of standard input."""
+    return await _uninterrupted(sys.stdin.buffer.readline)
 
 
 async def write_stdout(chunks: AsyncIterable[bytes]) -> None:
     """Write to standard output."""
     async for chunk in chunks:
-        await asyncio.to_thread(sys.stdout.buffer.write, chunk)
-    await asyncio.to_thread(sys.stdout.buffer.flush)
+        rest = memoryview(chunk)
+        while rest:
+            written = await _uninterrupted(partial(os.write, sys.stdout.fileno(), rest))
+            rest = rest[written:]
 
 
 async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
-    """Write a file that is there in full or not at all: another file of this name stays until all has arrived."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file that is there in full or not at all: another file of this name stays until all has arrived.
+
+    What is no regular file, such as a pipe or a device, is written to as it is.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            async for chunk in chunks:
+                await asyncio.to_thread(device.write, chunk)
+        return
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".lakery-cloud-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             async for chunk in chunks:
@@ -63,9 +82,30 @@ async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
         raise
 
 
-async def _chunks(file: BinaryIO) -> AsyncGenerator[bytes]:
-    while chunk := await asyncio.to_thread(file.read, CHUNK_SIZE):
-        yield chunk
+async def _uninterrupted(function: Callable[[], T]) -> T:
+    """Run what may block for ever, as a read of a silent terminal, in a thread that nobody has to wait for."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("T", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001, it is raised again where the result is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
 
 
 def _set_usual_mode(path: str) -> None:

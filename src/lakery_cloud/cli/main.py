@@ -42,6 +42,7 @@ app = App(
     name="lakery-cloud",
     help="Persist data by content hash on S3, or in files. Storages are URLs: s3://bucket/prefix, file:///folder.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), str(error))
 app.command(transfer.put)
@@ -80,4 +81,7 @@ def launch(
 
 def main() -> None:
     """The console script."""
-    sys.exit(app.meta(exit_on_error=False, result_action="return_value"))
+    try:
+        sys.exit(app.meta(exit_on_error=False, result_action="return_value"))
+    except CycloptsError:
+        sys.exit(USAGE)

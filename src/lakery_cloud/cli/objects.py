@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from lakery_cloud.cli.common import Json, StorageUrl, open_storage, record_of
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo
-from lakery_cloud.errors import NoStorageData
+from lakery_cloud.errors import ConfigError, NoStorageData
 from lakery_cloud.registry import ContentRecord
 
 
@@ -56,9 +56,8 @@ async def stat(target: str, *, storage: StorageUrl = None, as_json: Json = False
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key}={text}" for key, text in sorted(value.items()))
-        print(f"{name:<{width}}  {'-' if value in (None, '') else value}")
+        text = ", ".join(f"{key}={tag}" for key, tag in sorted(value.items())) if isinstance(value, dict) else value
+        print(f"{name:<{width}}  {'-' if text in (None, '') else text}")
 
 
 async def rm(
@@ -79,6 +78,8 @@ async def rm(
         dry_run: Say what would be deleted, and delete nothing.
         as_json: Print JSON, one object a line.
     """
+    if not targets:
+        raise ConfigError("nothing to delete was given; name records or content hashes")
     async with open_storage(storage) as source:
         for target in targets:
             try:

@@ -1,6 +1,5 @@
 """`put` and `get`."""
 
-import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from lakery_cloud.cli.files import (
     chunks_of,
     chunks_of_stdin,
     guess_content_type,
+    read_line_of_stdin,
     write_file,
     write_stdout,
 )
@@ -81,7 +81,7 @@ async def get(
         raise ConfigError(f"the output {str(output)!r} is a folder; name a file")
     transfers = Transfers(quiet=quiet)
     async with open_storage(storage) as source:
-        record = await record_of(sys.stdin.readline() if target == STANDARD_INPUT else target, source)
+        record = await record_of(await read_line_of_stdin() if target == STANDARD_INPUT else target, source)
         stream = StorageRegistry([source]).load_stream(record)["data_stream"]
         with transfers.show():
             name = output.name if output else record.content_hash[:12]
@@ -100,7 +100,7 @@ async def _put(
 ) -> ContentRecord:
     path = Path(file)
     is_stdin = file == STANDARD_INPUT
-    size = None if is_stdin else path.stat().st_size
+    size = path.stat().st_size if path.is_file() and not is_stdin else None
     guessed = DEFAULT_TYPE if is_stdin else guess_content_type(path)
 
     def opened(what: str) -> SerializedDataStream:
@@ -141,7 +141,9 @@ def _check_files(files: tuple[str, ...]) -> None:
     if not files:
         raise ConfigError("no file was given; name one or more, or - for standard input")
     for file in files:
-        if file != STANDARD_INPUT and not Path(file).is_file():
-            raise ConfigError(f"{file!r} is no file")
+        if file != STANDARD_INPUT and not Path(file).exists():
+            raise ConfigError(f"there is no file {file!r}")
+        if file != STANDARD_INPUT and Path(file).is_dir():
+            raise ConfigError(f"{file!r} is a folder; name files")
     if files.count(STANDARD_INPUT) > 1:
         raise ConfigError("standard input can be read only once")

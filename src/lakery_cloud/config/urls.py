@@ -2,7 +2,6 @@
 
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.urls import nearest
@@ -23,7 +22,7 @@ def storage_from_url(url: str) -> ObjectStorage[Any]:
         ConfigError: The scheme is unknown, or the storage class can't read the URL.
         MissingDependency: The provider's SDK is not installed.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme not in STORAGE_CLASSES:
         raise ConfigError(f"no storage class for URLs of the scheme {scheme!r}{nearest(scheme, STORAGE_CLASSES)}")
     module, name = STORAGE_CLASSES[scheme]

@@ -105,7 +105,7 @@ def file_lock(path: Path) -> Iterator[None]:
     """Hold a lock between processes; the system lets go of it when its holder dies."""
     with path.open("a+b") as file:
         if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415, Windows only
+            import msvcrt
 
             # Waits ten seconds at most by itself.
             while True:
@@ -115,7 +115,7 @@ def file_lock(path: Path) -> Iterator[None]:
                     break
                 time.sleep(1)
         else:
-            import fcntl  # noqa: PLC0415, not on Windows
+            import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
         yield  # closing the file unlocks it

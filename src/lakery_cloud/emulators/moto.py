@@ -4,6 +4,7 @@ It verifies neither signatures nor checksums; what it gets wrong is for the othe
 since werkzeug closes every connection after one answer, which no S3 does.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -14,6 +15,8 @@ from lakery_cloud.errors import MissingDependency
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from cheroot.wsgi import Server
+
+logger = logging.getLogger(__name__)
 
 THREADS = 16
 
@@ -41,7 +44,7 @@ class MotoServer(Emulator):
             MissingDependency: It is not.
         """
         try:
-            import cheroot.wsgi
+            import cheroot.wsgi  # noqa: F401
             import moto.server  # noqa: F401
         except ImportError as error:
             raise MissingDependency('MotoServer needs moto and cheroot: pip install "lakery-cloud[test]"') from error
@@ -52,7 +55,12 @@ class MotoServer(Emulator):
         self.install()
         from cheroot.wsgi import Server
 
-        server = Server((HOST, 0), _with_raw_uri(_application()), numthreads=THREADS)
+        class QuietServer(Server):
+            def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
+                # cheroot would print it: moto fails on a part that arrives after its upload was aborted.
+                logger.debug("%s", msg, exc_info=traceback)
+
+        server = QuietServer((HOST, 0), _with_raw_uri(_application()), numthreads=THREADS)
         server.prepare()
         self._thread = threading.Thread(target=server.serve, name=f"moto-{server.bind_addr[1]}", daemon=True)
         self._thread.start()
@@ -76,7 +84,7 @@ class MotoServer(Emulator):
 
 
 def _application() -> "WSGIApplication":
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     return application

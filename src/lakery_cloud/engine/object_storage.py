@@ -29,6 +29,7 @@ from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, 
 
 D = TypeVar("D")
 
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """What a store says about one stored object.
@@ -127,9 +128,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
         return self.storage_data_of(digest)
 
-    async def write_data_stream(
-        self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /
-    ) -> D:
+    async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
         """Save a stream: one request if it fits into one part, else a multipart upload and a copy in the store.
 
         The stream is hashed here, part by part in a worker thread, unless it is a `DigestingStream` and `get_digest` is
@@ -152,9 +151,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         def finish_digest() -> Digest:
             digesting.finish()
             digest = digesting.get_digest()
-            compare(
-                get_digest(), content_hash=digest["content_hash"], size=digest["content_size"], what="the stream"
-            )
+            compare(get_digest(), content_hash=digest["content_hash"], size=digest["content_size"], what="the stream")
             return digest
 
         session = await self._session()
@@ -317,7 +314,7 @@ def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> Dig
 def _known(digest: Digest) -> GetStreamDigest:
     """The digest of a stream that is known from its start."""
 
-    def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:
+    def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:  # noqa: ARG001, a stream may ask for it
         return StreamDigest(**digest, is_complete=True)
 
     return get_digest

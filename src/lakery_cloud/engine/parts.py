@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -81,7 +82,8 @@ class ByteBudget:
             await future
         except asyncio.CancelledError:
             if future.cancelled():
-                self._waiting.remove((size, future))
+                with suppress(ValueError):  # a release may have dropped it already
+                    self._waiting.remove((size, future))
                 self._wake()
             else:
                 self.release(size)

@@ -20,10 +20,13 @@ class BoundedTasks:
     def __init__(self, group: asyncio.TaskGroup, limit: int) -> None:
         self._group = group
         self._slots = asyncio.Semaphore(limit)
+        self.failures: list[BaseException] = []
 
     def start_at_once(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task whatever the limit says."""
-        return self._group.create_task(coroutine)
+        task = self._group.create_task(coroutine)
+        task.add_done_callback(self._note_failure)
+        return task
 
     async def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task when fewer than the limit are running."""
@@ -32,23 +35,35 @@ class BoundedTasks:
         except BaseException:
             coroutine.close()
             raise
-        task = self._group.create_task(coroutine)
+        task = self.start_at_once(coroutine)
         task.add_done_callback(lambda _: self._slots.release())
         return task
+
+    def _note_failure(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.failures.append(failure)
 
 
 @asynccontextmanager
 async def bounded_tasks(limit: int) -> AsyncIterator[BoundedTasks]:
     """Tasks that all end before the block does. The first failure ends the others and comes out as it is."""
-    failure: BaseException | None = None
+    failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
-            yield BoundedTasks(group, limit)
-    except BaseExceptionGroup as failures:
-        failure = failures.exceptions[0]
-    if failure is not None:
-        # Outside of the except block, so that its own cause and context stay.
-        raise failure
+            tasks = BoundedTasks(group, limit)
+            failures = tasks.failures
+            try:
+                yield tasks
+            except BaseException as failure:
+                failures.append(failure)
+                raise
+    except BaseExceptionGroup:
+        # The group knows them too, but not which of them was the first.
+        context = failures[0].__context__
+        try:
+            raise failures[0]
+        finally:
+            failures[0].__context__ = context
 
 
 async def ordered_map(
@@ -80,10 +95,11 @@ async def ordered_map(
             yield await running[0][0]
             budget.release(running.popleft()[1])
     finally:
-        for task, held in running:
+        for task, _ in running:
             task.cancel()
-            budget.release(held)
-        await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+        if running:
+            await finish(asyncio.wait([task for task, _ in running]))
+        budget.release(sum(held for _, held in running))
 
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:

@@ -92,9 +92,7 @@ async def _sequence(
     interruptions = 0
     while True:
         try:
-            async with transport.get(
-                location.address, start=start, stop=stop, version=progress.version
-            ) as body:
+            async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
                 _check_size(location, body.info)
                 progress.version = body.info.version
                 stop = body.info.size if stop is None else stop
@@ -141,7 +139,7 @@ async def _ranges(
     parts = ordered_map(
         read_range,
         range(0, location.size, settings.range_size),
-        size_of=lambda start: settings.range_size,
+        size_of=lambda _: settings.range_size,
         budget=budget,
         limit=settings.concurrent_ranges,
     )

@@ -94,4 +94,6 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError as error:
-        raise ConfigError("lakery-cloud runs on asyncio only; start it with asyncio.run or anyio's asyncio backend") from error
+        raise ConfigError(
+            "lakery-cloud runs on asyncio only; start it with asyncio.run or anyio's asyncio backend"
+        ) from error

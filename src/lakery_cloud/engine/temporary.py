@@ -99,10 +99,12 @@ class ScopedUpload:
 
     async def _discard(self) -> None:
         upload = await self._what_was_begun()
-        if upload is not None and not self._is_completed:
-            await self._transport.abort_upload(self.address, upload)
-        if self._is_temporary and self._is_completing:
-            await self._transport.delete(self.address)
+        try:
+            if upload is not None and not self._is_completed:
+                await self._transport.abort_upload(self.address, upload)
+        finally:
+            if self._is_temporary and self._is_completing:
+                await self._transport.delete(self.address)
 
     async def _what_was_begun(self) -> Upload | None:
         assert self._begun is not None
@@ -110,7 +112,7 @@ class ScopedUpload:
             return await self._begun
         except _NOTHING_BEGUN:
             return None
-        except Exception:
+        except Exception:  # noqa: BLE001, whatever it was, it is raised where the upload was begun
             # The request may have reached the store although its answer didn't reach us.
             await self._transport.abort_upload(self.address, None)
             return None

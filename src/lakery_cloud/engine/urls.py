@@ -3,9 +3,10 @@
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from lakery_cloud.errors import ConfigError
+
 
 def read_flag(text: str) -> bool:
     """`true` or `false`.
@@ -31,22 +32,24 @@ ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def parse_url(
-    url: str, *, scheme: str, options: Mapping[str, Callable[[str], Any]]
-) -> tuple[str, str, dict[str, Any]]:
+def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:
     """Bucket, prefix and settings of a URL. The prefix is percent-decoded, as in any URL.
 
     Raises:
         ConfigError: The scheme is another, the bucket is missing, a setting is unknown or unreadable, or there are
             credentials in the URL. The message never repeats the URL's user or password.
     """
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"a {scheme}:// URL must not hold credentials; set them in the environment or a profile")
+    parts = _split(url, "the URL")
+    # A secret may hold "/", "?" or "#", so that a URL with credentials is not always parsed as one.
+    if "@" in parts.netloc or ":" in parts.netloc:
+        raise ConfigError(
+            f"a {scheme}:// URL must not hold credentials or a port; set credentials in the environment or a profile, "
+            "and the address of the API as endpoint_url"
+        )
     if parts.scheme != scheme:
-        raise ConfigError(f"expected a URL that starts with {scheme}://, not {parts.scheme or url!r}")
+        raise ConfigError(f"expected a URL that starts with {scheme}://, not with {parts.scheme!r}")
     if parts.fragment:
-        raise ConfigError(f"the URL has a fragment (#{parts.fragment}); write a # of the prefix as %23")
+        raise ConfigError("the URL has a fragment; write a # of the prefix as %23")
     known = {**ENGINE_URL_OPTIONS, **options}
     settings: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -58,7 +61,11 @@ def parse_url(
             settings[name] = known[name](text)
         except ValueError as error:
             raise ConfigError(f"the setting {name!r} in the URL can't be {text!r}: {error}") from None
-    return parts.netloc, unquote(parts.path.removeprefix("/")), settings
+    try:
+        prefix = unquote(parts.path.removeprefix("/"), errors="strict")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the prefix in the URL is not UTF-8: {error}") from None
+    return parts.netloc, prefix, settings
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -73,9 +80,20 @@ def check_endpoint_url(url: str) -> str:
     Raises:
         ConfigError: It isn't, or does; the message does not repeat it then.
     """
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
+    if "@" in url:
         raise ConfigError("endpoint_url must not hold credentials; set them in the environment or a profile")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _split(url, "endpoint_url")
+    try:
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number, or too large
+        is_valid = False
+    if not is_valid:
         raise ConfigError(f"endpoint_url must be a URL such as https://s3.example.com, not {url!r}")
     return url
+
+
+def _split(url: str, what: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{what} can't be read: {error}") from None

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import unquote, urlsplit
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -31,12 +30,14 @@ from lakery_cloud.engine.transport import (
     Upload,
     UploadGone,
     VersionChanged,
+    missing,
 )
 from lakery_cloud.engine.urls import parse_url, read_flag
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
     ConfigError,
+    IntegrityError,
     InvalidRecord,
     LakeryCloudError,
     StorageUnavailable,
@@ -103,7 +104,10 @@ class FileStorage(ObjectStorage[FileStorageData]):
         create: bool = True,
         **options: Unpack[EngineOptions],
     ) -> None:
-        super().__init__(os.path.abspath(root), prefix=prefix, **options)
+        folder = os.fspath(root)
+        if not folder or "\0" in folder or not _is_utf8(folder):
+            raise ConfigError(f"the root must be the path of a folder, not {folder!r}")
+        super().__init__(os.path.abspath(folder), prefix=prefix, **options)
         _check_path(self.keys.prefix, ConfigError)
         self._create = create
 
@@ -114,10 +118,12 @@ class FileStorage(ObjectStorage[FileStorageData]):
         Raises:
             ConfigError: The URL has another scheme, a host, or an unknown setting.
         """
-        host, _, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        host, path, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
         if host not in ("", "localhost"):
             raise ConfigError(f"a file URL starts with file:/// and has no host, not {host!r}")
-        return cls(unquote(urlsplit(url).path), **settings)
+        if not path:
+            raise ConfigError("a file URL needs the path of a folder: file:///srv/blobs")
+        return cls(f"/{path}", **settings)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r})"
@@ -196,19 +202,23 @@ class FileTransport(Transport):
             await self._run(address, unlink)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        folder = Path(bucket, root)
-
         def infos() -> list[ObjectInfo]:
+            folder = self._path(Address(bucket, f"{root}any")).parent
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
-            return [_info(Address(bucket, f"{root}{name}"), folder / name) for name in names]
+            found = []
+            for name in names:
+                with suppress(FileNotFoundError):  # deleted in the meantime
+                    found.append(_info(Address(bucket, f"{root}{name}"), folder / name))
+            return found
 
         try:
             found = await self._run(Address(bucket, root), infos)
-        except KeyMissing:
-            if not await self.has_bucket(bucket):
-                raise BucketNotFound(f"the folder {bucket!r} is not there; create it, or check its name") from None
-            return
+        except KeyMissing as signal:
+            # A folder that the first write makes counts as an empty one.
+            if self._create_root or await self.has_bucket(bucket):
+                return
+            raise await missing(self, Address(bucket, root)) from signal
         for info in found:
             yield info
 
@@ -275,6 +285,8 @@ class FileTransport(Transport):
         async with self.requests:
             try:
                 return await finish(asyncio.to_thread(function))
+            except LakeryCloudError:  # some of ours are OSErrors too
+                raise
             except OSError as error:
                 raise _translate(error, address) from error
 
@@ -282,7 +294,11 @@ class FileTransport(Transport):
         """The file of a key. A folder on the way that is a link to somewhere else is refused."""
         root = Path(address.bucket)
         path = root / address.key
-        if not path.parent.resolve().is_relative_to(root.resolve()):
+        try:
+            is_inside = path.parent.resolve().is_relative_to(root.resolve())
+        except RuntimeError:  # links that lead in a circle, before Python 3.13
+            is_inside = False
+        if not is_inside:
             raise AccessDenied(f"{address} lies outside of the root folder; links that lead out are not followed")
         return path
 
@@ -293,7 +309,10 @@ class FileTransport(Transport):
             raise BucketNotFound(f"the folder {str(root)!r} is not there; create it, or check its name")
         path = self._path(self._keys.temporary())
         _make_folder(path.parent)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileNotFoundError as error:
+            raise StorageUnavailable(f"the folder {str(path.parent)!r} disappeared; try again") from error
         _set_attributes(path, attributes)
         return path
 
@@ -328,8 +347,12 @@ def _check_path(key: str, error: type[Exception]) -> None:
     for segment in key.split("/"):
         if segment in ("", ".", "..") or "\0" in segment or os.sep in segment or (os.altsep and os.altsep in segment):
             raise error(f"{key!r} is no path below the root: no segment may be empty, '.' or '..'")
-        if len(segment.encode()) > MAX_SEGMENT:
-            raise error(f"a segment of {key!r:.60} has over {MAX_SEGMENT} bytes, more than a file's name can have")
+        if not _is_utf8(segment) or len(segment.encode()) > MAX_SEGMENT:
+            raise error(f"a segment of {key!r:.60} has over {MAX_SEGMENT} bytes of UTF-8, or is none: no file's name")
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _translate(error: OSError, address: Address) -> Exception:
@@ -387,6 +410,8 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError:
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise IntegrityError(f"{str(target)!r} is no file; find out who made it, and remove it") from None
         raise KeyExists(str(target)) from None
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):

@@ -465,7 +465,9 @@ class S3Transport(Transport):
                 f"{self._endpoint}"
             )
         if code in _DAMAGED:
-            return IntegrityError(f"the store refused {tried}, because the bytes are not what their digest says: {said}")
+            return IntegrityError(
+                f"the store refused {tried}, because the bytes are not what their digest says: {said}"
+            )
         if status == 403 or code in ("AccessDenied", "AllAccessDisabled"):
             return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
         if status == 301 or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"):

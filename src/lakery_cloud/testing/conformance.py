@@ -18,7 +18,7 @@ import pytest
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, InvalidTags, NoStorageData
-from lakery_cloud.storage import Digest, SerializedDataStream, StreamDigest
+from lakery_cloud.storage import SerializedDataStream
 from lakery_cloud.testing.content import CONTENT_TYPE, chunked, content, digest_of, stream_of
 from lakery_cloud.testing.rig import Rig
 from lakery_cloud.testing.wire import tap
@@ -92,7 +92,10 @@ class StorageConformance:
         data = content(part * 4 + part // 2)
         sizes = [1, 0, 7, part - 9, 0, 2, part * 3, 1, 0]
         async with rig.storage() as storage:
-            assert await read_stream(storage, await write_stream(storage, stream_of(chunked(data, sizes + [part])))) == data
+            assert (
+                await read_stream(storage, await write_stream(storage, stream_of(chunked(data, [*sizes, part]))))
+                == data
+            )
 
     @case("5")
     async def test_parts_that_finish_out_of_order(self, rig: Rig) -> None:
@@ -177,7 +180,9 @@ class StorageConformance:
             assert await read_stream(storage, storage_data) == data
 
     @case("10")
-    @pytest.mark.parametrize("prefix", ["a b", "a%41b", "ä/ß", "日本語", "😀", "a+b&c=d;e@f,g", "a/b/c", "trailing/", ".tmp"])
+    @pytest.mark.parametrize(
+        "prefix", ["a b", "a%41b", "ä/ß", "日本語", "😀", "a+b&c=d;e@f,g", "a/b/c", "trailing/", ".tmp"]
+    )
     async def test_prefix_is_kept_to_the_letter(self, rig: Rig, prefix: str) -> None:
         await self._check_prefix(rig, prefix)
 
@@ -418,7 +423,8 @@ class StorageConformance:
     async def test_blob_that_is_not_what_its_digest_says_is_refused(self, rig: Rig) -> None:
         async with rig.storage() as storage:
             with pytest.raises(IntegrityError, match="5 bytes"):
-                await storage.write_data(b"12345", Digest(**{**digest_of(b"12345"), "content_size": 6}), {})
+                digest: Any = {**digest_of(b"12345"), "content_size": 6}
+                await storage.write_data(b"12345", digest, {})
         await rig.check_nothing_left()
 
     @case("19")
@@ -437,8 +443,8 @@ class StorageConformance:
     ) -> None:
         stream = stream_of([content(rig.part_size * parts), b"the end"])
 
-        def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:
-            return StreamDigest(**{**stream.get_digest(allow_incomplete=True), **lie})
+        def get_digest(*, allow_incomplete: bool = False) -> Any:
+            return {**stream.get_digest(allow_incomplete=allow_incomplete), **lie}
 
         async with rig.storage() as storage:
             with pytest.raises(IntegrityError, match="but its digest says"):
@@ -536,9 +542,7 @@ class StorageConformance:
     @case("33")
     async def test_copy_past_the_limit_of_one_request_goes_in_parts(self, rig: Rig) -> None:
         data = content(rig.part_size * 3 + 5)
-        limits = replace(
-            rig.storage().settings.limits, max_copy_size=rig.part_size * 2, copy_part_size=rig.part_size
-        )
+        limits = replace(rig.storage().settings.limits, max_copy_size=rig.part_size * 2, copy_part_size=rig.part_size)
         storage = rig.storage(limits=limits)
         wire = tap(storage)
         async with storage:
@@ -551,9 +555,7 @@ class StorageConformance:
 
     @case("33")
     async def test_cancelled_copy_in_parts_leaves_nothing(self, rig: Rig) -> None:
-        limits = replace(
-            rig.storage().settings.limits, max_copy_size=rig.part_size, copy_part_size=rig.part_size
-        )
+        limits = replace(rig.storage().settings.limits, max_copy_size=rig.part_size, copy_part_size=rig.part_size)
         storage = rig.storage(limits=limits, max_concurrent_parts=2)
         hold = tap(storage).hold("copy_part", nth=2)
         async with storage:

@@ -13,7 +13,9 @@ from aiohttp import web
 from yarl import URL
 
 # RFC 9110, section 7.6.1: these concern one connection. Lengths are set anew with each body.
-_NOT_PASSED_ON = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te", "upgrade"})
+_NOT_PASSED_ON = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te", "upgrade"}
+)
 
 
 @dataclass(slots=True)
@@ -77,9 +79,7 @@ class ScriptedProxy:
         self._runner = web.AppRunner(application, auto_decompress=False, shutdown_timeout=1, access_log=None)
         self._client: aiohttp.ClientSession | None = None
 
-    def answer(
-        self, matches: Callable[[Exchange], bool], *, status: int, body: bytes = b"", times: int = 1
-    ) -> Script:
+    def answer(self, matches: Callable[[Exchange], bool], *, status: int, body: bytes = b"", times: int = 1) -> Script:
         """Answer the next matching requests without passing them on."""
         script = Script(matches, times, status, body)
         self._scripts.append(script)
@@ -105,6 +105,12 @@ class ScriptedProxy:
             await self._client.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except ConnectionError:  # the client has gone, as a cancelled one does
+            return web.Response()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         body = await request.content.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         exchange = Exchange(request.method, request.raw_path, headers, len(body))
@@ -125,7 +131,12 @@ class ScriptedProxy:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
         url = URL(self._upstream + request.raw_path, encoded=True)
         async with self._client.request(
-            request.method, url, headers=headers, data=io.BytesIO(body) if body else None, skip_auto_headers=("Content-Type",), allow_redirects=False
+            request.method,
+            url,
+            headers=headers,
+            data=io.BytesIO(body) if body else None,
+            skip_auto_headers=("Content-Type",),
+            allow_redirects=False,
         ) as answer:
             passed = {n: v for n, v in answer.headers.items() if n.lower() not in _NOT_PASSED_ON}
             if is_swallowed:
