@@ -1,13 +1,16 @@
 """Fixtures that all tests share: local servers, one each for the whole session, and the rigs on them."""
 
+import contextlib
+import multiprocessing
 import os
 from collections.abc import AsyncIterator, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators import EMULATORS, Emulator
+from lakery_cloud.emulators import EMULATORS, Emulator, MotoServer
 from tests.rigs import S3_CANNOT, FileRig, MemoryRig, S3Rig
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
@@ -16,8 +19,8 @@ RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
 class RunningServer(Emulator):
     """A server that somebody else started, and ends."""
 
-    def __init__(self, name: str, endpoint_url: str) -> None:
-        self.name = name  # type: ignore[misc]
+    def __init__(self, kind: type[Emulator], endpoint_url: str) -> None:
+        self.kind = kind
         self._endpoint_url = endpoint_url
 
     def install(self, report: Any = None) -> None:
@@ -33,16 +36,29 @@ class RunningServer(Emulator):
 def _server(name: str) -> Iterator[Emulator]:
     url = os.environ.get(RUNNING_LOCALSTACK)
     if name == "localstack" and url:
-        yield RunningServer(name, url)
+        yield RunningServer(EMULATORS[name], url)
         return
     with EMULATORS[name]() as server:
         yield server
 
 
+def _serve_moto(connection: Connection) -> None:
+    with MotoServer() as server:
+        connection.send(server.endpoint_url)
+        with contextlib.suppress(EOFError):
+            connection.recv()
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Emulator]:
-    """moto's server, in this process."""
-    yield from _server("moto")
+    """moto's server, in a process of its own: it would share state with other servers of this process."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve_moto, args=(there,), daemon=True)
+    process.start()
+    there.close()
+    yield RunningServer(MotoServer, here.recv())
+    here.close()
+    process.join()
 
 
 @pytest.fixture(scope="session")

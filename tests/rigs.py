@@ -105,7 +105,7 @@ class S3Rig(Rig):
     part_size = 5 * MiB
 
     def __init__(self, server: Emulator, cannot: Mapping[str, str], *, endpoint_url: str | None = None) -> None:
-        self.name = f"S3Storage on {type(server).__name__}"
+        self.name = f"S3Storage on {getattr(server, 'kind', type(server)).__name__}"
         self.cannot = cannot
         self.bucket = f"rig-{uuid.uuid4()}"
         self.endpoint_url = endpoint_url or server.endpoint_url

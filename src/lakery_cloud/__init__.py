@@ -1,4 +1,4 @@
-"""Persist serialized data by content hash: to Amazon S3, Google Cloud Storage, Azure Blob Storage, or files.
+"""Persist serialized data by content hash: to Amazon S3 and stores that speak its API, or to files.
 
 Storage classes are imported on first use, so that a provider's SDK costs nothing, and need not be installed, until then.
 """

@@ -25,10 +25,9 @@ import boto3
 import pytest
 import yaml
 from botocore.config import Config
+from pytest_examples import find_examples
 
 from lakery_cloud.emulators import MotoServer
-
-find_examples = pytest.importorskip("pytest_examples", reason="needs the extra check").find_examples
 
 pytestmark = pytest.mark.docs
 
@@ -51,9 +50,6 @@ NOT_RUN = {
     ("docs/testing.md", "make test"),
     ("docs/testing.md", "export LAKERY_CLOUD_LOCALSTACK_URL=http://127.0.0.1:4566"),
 }
-WITHOUT_MARKER = {"localstack/README.md"}
-"""Pages whose blocks are in `NOT_RUN` without the marker."""
-
 PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 SHELLS = {"sh", "bash", "console"}
 LANGUAGES = {"python", "text", *SHELLS, *PARSERS}
@@ -210,9 +206,8 @@ def test_programs_that_are_written_to_a_file_are_run_by_a_block_after_it(page: s
 
 def test_blocks_that_are_not_run_are_marked_and_listed() -> None:
     blocks = [block for page in PAGES for block in blocks_of(page)]
-    unmarked = {(block.page, block.first_line) for block in blocks if block.page in WITHOUT_MARKER}
     marked = {(block.page, block.first_line) for block in blocks if block.reason}
-    assert marked | (unmarked & NOT_RUN) == NOT_RUN
+    assert marked == NOT_RUN
     for page, first_line in NOT_RUN:
         alike = [block for block in blocks if (block.page, block.first_line) == (page, first_line)]
         assert len(alike) == 1, f"{page} has {len(alike)} blocks that begin with {first_line!r}"

@@ -78,10 +78,13 @@ def is_listening(port: int) -> bool:
 
 
 def leftovers() -> set[str]:
-    """Folders and sockets of emulators, wherever they put them."""
-    folders = Path(tempfile.gettempdir()).glob("lakery-*")
-    elsewhere = [path for pattern in ("seaweedfs-*", "localstack*") for path in Path("/tmp").glob(pattern)]
-    return {str(path) for path in [*folders, *elsewhere]}
+    """Folders of the emulators that this process started; other processes may be testing too."""
+    return {str(path) for path in Path(tempfile.gettempdir()).glob(f"lakery-*-{os.getpid()}-*")}
+
+
+def children() -> set[psutil.Process]:
+    """Processes that this one started, directly or not."""
+    return set(psutil.Process().children(recursive=True))
 
 
 @pytest.fixture
@@ -96,14 +99,12 @@ def listener() -> Iterator[int]:
 @pytest.mark.parametrize("kind", EMULATORS.values(), ids=EMULATORS.keys())
 class TestEveryEmulator:
     async def test_stores_an_object_and_leaves_nothing(self, kind: type[Emulator]) -> None:
-        before = leftovers()
+        before = leftovers(), children()
         with kind() as server:
             port = port_of(server.endpoint_url)
             assert await put_and_get(server, bucket="bucket", body=b"content" * 1000) == b"content" * 1000
-            children = psutil.Process().children(recursive=True)
         assert not is_listening(port)
-        assert not [child for child in children if child.is_running()]
-        assert leftovers() == before
+        assert (leftovers(), children()) == before
 
     def test_has_no_address_unless_started(self, kind: type[Emulator]) -> None:
         with pytest.raises(EmulatorError, match=f"{kind.name} is not started"):
@@ -207,6 +208,19 @@ class TestProcesses:
             assert server._process is not None
             server._process.kill()
             assert server.wait(10) == -signal.SIGKILL
+
+
+class TestSeaweedFS:
+    def test_leaves_no_socket_outside_of_its_folder(self) -> None:
+        with SeaweedFS() as server:
+            ports = [port + server.GRPC_OFFSET for port in server._ports]
+            assert sockets_of(ports)
+        assert not sockets_of(ports)
+
+
+def sockets_of(ports: list[int]) -> list[Path]:
+    """Where SeaweedFS puts its gRPC sockets, whatever TMPDIR says."""
+    return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock")]
 
 
 class TestMoto:

@@ -18,6 +18,17 @@ CHUNK_SIZE = 1024 * 1024
 
 # The table of the standard library alone: what a machine has installed must not matter.
 _TYPES = mimetypes.MimeTypes()
+# Formats of serialized data that the table of some Python version lacks; names as registered with IANA.
+for _type, _ending in (
+    ("application/vnd.apache.arrow.file", ".arrow"),
+    ("application/vnd.apache.parquet", ".parquet"),
+    ("application/toml", ".toml"),
+    ("application/yaml", ".yaml"),
+    ("application/yaml", ".yml"),
+    ("image/webp", ".webp"),
+    ("text/markdown", ".md"),
+):
+    _TYPES.add_type(_type, _ending)
 _TYPE_OF_ENCODING = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 DEFAULT_TYPE = "application/octet-stream"
 

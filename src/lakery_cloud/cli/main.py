@@ -74,9 +74,15 @@ def launch(
         if debug:
             traceback.print_exc()
         else:
-            errors.print(f"[red]{type(error).__name__}:[/red] {escape(str(error))}", highlight=False)
+            errors.print(f"[red]{_public_name(error)}:[/red] {escape(str(error))}", highlight=False)
         return next((code for code, kinds in EXIT_CODES if isinstance(error, kinds)), FAILED)
     return 0
+
+
+def _public_name(error: Exception) -> str:
+    """The name by which the documentation calls an error; some have a private subclass."""
+    public = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ in ("lakery_cloud.errors", "builtins"))
+    return next(public)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ async def ls(*, storage: StorageUrl = None, as_json: Json = False) -> None:
             else:
                 print(f"{content_hash}  {info.size:>14}  {modified or ''}")
     if not as_json:
-        Console(stderr=True).print(f"{count} objects, {decimal(size)}", highlight=False)
+        Console(stderr=True).print(f"{count} object{'' if count == 1 else 's'}, {decimal(size)}", highlight=False)
 
 
 async def stat(target: str, *, storage: StorageUrl = None, as_json: Json = False) -> None:

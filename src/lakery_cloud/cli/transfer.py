@@ -36,7 +36,7 @@ async def put(
 ) -> None:
     """Save files, and print one record (a line of JSON) for each.
 
-    A record is what `get` needs. Content that is stored already is not sent again.
+    A record is what `get` needs. Content that is stored already is not stored again, and large files not sent again.
 
     Example: `lakery-cloud put report.pdf --tag project=apollo --storage s3://bucket/reports`
 

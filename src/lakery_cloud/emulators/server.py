@@ -109,6 +109,7 @@ class Emulator(abc.ABC):
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,  # what botocore reads
         }
 
     def __enter__(self) -> Self:
@@ -218,7 +219,7 @@ class ProcessEmulator(Emulator):
         self._owner = os.getpid()
         atexit.register(self._stop_at_exit)
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"lakery-{self.name}-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=f"lakery-{self.name}-{os.getpid()}-"))
             self._ports = self._choose_ports()
             self._process = self._spawn()
             self._wait_until_ready()

@@ -162,14 +162,15 @@ class ObjectStorage(Storage[D], Generic[D]):
         return self.storage_data_of(digest)
 
     async def find(self, digest: Digest, /) -> D | None:
-        """Storage data of content with this hash and size, if it is stored here; else None.
+        """Storage data of content with this hash and size, if it is stored here; else None, also where that can't be told.
 
         Raises:
             IntegrityError: The content key holds an object of another size.
         """
         check_digest(digest)
         session = await self._session()
-        is_stored = await Writer(session, self.keys).is_stored(self.keys.content(digest["content_hash"]), digest)
+        address = self.keys.content(digest["content_hash"])
+        is_stored = await Writer(session, self.keys).is_known_to_be_stored(address, digest)
         return self.storage_data_of(digest) if is_stored else None
 
     async def digest_of(self, content_hash: str) -> Digest:

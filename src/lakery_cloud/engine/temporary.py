@@ -9,7 +9,7 @@ from typing import Self
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.pipeline import finish
-from lakery_cloud.engine.transport import Receipt, Transport, Unreachable, Upload, UploadGone
+from lakery_cloud.engine.transport import KeyExists, Receipt, Transport, Unreachable, Upload, UploadGone
 from lakery_cloud.errors import AccessDenied, BucketNotFound, CredentialsError, StorageUnavailable
 
 logger = logging.getLogger("lakery_cloud")
@@ -48,11 +48,13 @@ class ScopedUpload:
         self._is_temporary = is_temporary
         self._cleanup_timeout = cleanup_timeout
         self._begun: asyncio.Task[Upload] | None = None
-        self._is_completing = False
+        self._completing: asyncio.Task[None] | None = None
         self._is_completed = False
 
     async def __aenter__(self) -> Self:
-        self._begun = asyncio.create_task(self._transport.begin_upload(self.address, self._attributes))
+        self._begun = asyncio.create_task(
+            self._transport.begin_upload(self.address, self._attributes, is_temporary=self._is_temporary)
+        )
         try:
             # Shielded: an upload whose id never arrived could not be aborted.
             await asyncio.shield(self._begun)
@@ -77,13 +79,18 @@ class ScopedUpload:
 
         A repeated request whose first answer was lost finds the upload gone and the object there: that is success.
         """
-        self._is_completing = True
+        self._completing = asyncio.create_task(
+            self._transport.complete_upload(self.upload, receipts, size=size, create_only=create_only)
+        )
         try:
-            await self._transport.complete_upload(self.upload, receipts, size=size, create_only=create_only)
-        except UploadGone:
-            made = await self._transport.head(self.address) if self._is_temporary else None
+            # Shielded: a store that is completing goes on when its client leaves, and might be done after the clean-up.
+            await asyncio.shield(self._completing)
+        except UploadGone as signal:
+            if not self._is_temporary:
+                raise KeyExists(str(self.address)) from signal  # if it does, and has the content: whoever asked looks
+            made = await self._transport.head(self.address)
             if made is None or made.size != size:
-                raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from None
+                raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
         self._is_completed = True
 
     async def _clean_up(self) -> None:
@@ -92,18 +99,21 @@ class ScopedUpload:
         except Exception:
             logger.warning(
                 "could not clean up the upload to %s; it holds nothing but temporary data, "
-                "and a sweep or the bucket's lifecycle rule removes it",
+                "and a lifecycle rule of the bucket can remove it",
                 self.address,
                 exc_info=True,
             )
 
     async def _discard(self) -> None:
         upload = await self._what_was_begun()
+        if self._completing is not None:
+            await asyncio.wait([self._completing])
+            self._is_completed = not self._completing.cancelled() and self._completing.exception() is None
         try:
             if upload is not None and not self._is_completed:
                 await self._transport.abort_upload(self.address, upload)
         finally:
-            if self._is_temporary and self._is_completing:
+            if self._is_temporary and self._completing is not None:
                 await self._transport.delete(self.address)
 
     async def _what_was_begun(self) -> Upload | None:

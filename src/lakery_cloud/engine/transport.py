@@ -213,8 +213,8 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
-        """Begin a multipart upload."""
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
+        """Begin a multipart upload, to a temporary key or to content that stays."""
 
     @abc.abstractmethod
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:

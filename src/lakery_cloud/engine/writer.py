@@ -79,6 +79,14 @@ class Writer:
         self._session.remember(address.key)
         return True
 
+    async def is_known_to_be_stored(self, content: Address, digest: Digest) -> bool:
+        """As `is_stored`, but false where the store won't tell."""
+        try:
+            return await self.is_stored(content, digest)
+        except AccessDenied:
+            # S3 says this of a missing object to those who may not list; the create-only copy decides then.
+            return False
+
     async def _multipart(
         self,
         first: Part,
@@ -93,7 +101,7 @@ class Writer:
             receipts = await self._send(upload, first, rest, digesting, lease)
             digest = finish_digest()
             content = self._keys.content(digest["content_hash"])
-            if await self._is_known_to_be_stored(content, digest):
+            if await self.is_known_to_be_stored(content, digest):
                 return digest
             await upload.complete(receipts, size=digest["content_size"])
             source = await self._transport.head(upload.address)
@@ -104,13 +112,6 @@ class Writer:
                 )
             await self._copy(source, content, digest, tags)
         return digest
-
-    async def _is_known_to_be_stored(self, content: Address, digest: Digest) -> bool:
-        try:
-            return await self.is_stored(content, digest)
-        except AccessDenied:
-            # S3 says this of a missing object to those who may not list; the create-only copy decides then.
-            return False
 
     async def _send(
         self, upload: ScopedUpload, first: Part, rest: AsyncGenerator[Part], digesting: DigestingStream, lease: Lease

@@ -230,7 +230,7 @@ class FileTransport(Transport):
 
         return await self._run(address, read_tags)
 
-    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         return Upload(address, str(await self._run(address, lambda: self._new_file(attributes))), attributes)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:

@@ -163,7 +163,7 @@ class MemoryTransport(Transport):
             raise KeyMissing(str(address))
         return found.attributes.tags
 
-    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         await self._turn()
         upload = Upload(address, str(next(self._numbers)), attributes)
         self._contents.uploads[upload.id] = (upload, {})

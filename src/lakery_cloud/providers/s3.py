@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import urlencode
 
@@ -93,7 +93,8 @@ class S3Storage(ObjectStorage[S3StorageData]):
         bucket: Name of the bucket. It must exist.
         prefix: What stands before each key.
         session: An `aioboto3.Session` to take credentials and region from.
-        client: An open aioboto3 client to use as it is. It belongs to one event loop, and is not closed here.
+        client: An open aioboto3 client to use as it is, with its own retries, time-outs and connections. It belongs to
+            one event loop, and is not closed here.
         endpoint_url: Where the API is, for stores other than Amazon's.
         region: Region of the bucket.
         profile: Profile of the AWS configuration files.
@@ -251,10 +252,11 @@ class S3Transport(Transport):
     """The requests of S3's API. Each docstring of the base class says what a method promises."""
 
     def __init__(self, client: "S3Client", storage: S3Storage) -> None:
-        super().__init__(
-            max_concurrent_requests=storage.settings.max_concurrent_requests,
-            max_concurrent_reads=storage.settings.max_concurrent_reads,
-        )
+        # The connections of a client that was given are shared out, or open reads could keep all of them from writes.
+        connections = client.meta.config.max_pool_connections
+        reads = min(storage.settings.max_concurrent_reads, max(1, connections // 2))
+        requests = min(storage.settings.max_concurrent_requests, max(1, connections - reads))
+        super().__init__(max_concurrent_requests=requests, max_concurrent_reads=reads)
         self.conditional_writes = storage._conditional_writes
         self._client = client
         self._endpoint = client.meta.endpoint_url
@@ -328,14 +330,21 @@ class S3Transport(Transport):
         answer = await self._call("get_object_tagging", address)
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
-    async def begin_upload(self, address: Address, attributes: ObjectAttributes) -> Upload:
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         answer = await self._call(
-            "create_multipart_upload", address, ChecksumAlgorithm="CRC32C", **_headers(attributes), **self._encryption
+            "create_multipart_upload",
+            address,
+            ChecksumAlgorithm="CRC32C",
+            **_headers(attributes),
+            **self._encryption,
+            **({} if is_temporary else self._storage_class),
         )
         upload = Upload(address, answer["UploadId"], attributes)
         if answer["ResponseMetadata"].get("RetryAttempts"):
-            # An attempt whose answer was lost may have begun an upload of its own.
-            await self._abort_all(address, but=upload.id)
+            # An attempt whose answer was lost may have begun an upload of its own. Who may not list leaves it to a
+            # lifecycle rule: the write itself goes on.
+            with suppress(AccessDenied):
+                await self._abort_all(address, but=upload.id)
         return upload
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
