@@ -74,6 +74,7 @@ async def test_blob_is_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
     headers = proxy.exchanges[0].headers
     assert headers["if-none-match"] == "*"
     assert headers["x-amz-checksum-sha256"]
+    assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD", "the SDK hashed the body once more"
     assert proxy.exchanges[0].sent_bytes == 100_000
 
 
@@ -270,6 +271,78 @@ async def test_object_replaced_while_it_is_read_is_an_error(s3_rig: S3Rig, proxy
             received.extend([chunk async for chunk in stream])
         await stream.aclose()
     assert sum(map(len, received)) < len(data)
+
+
+@pytest.mark.case("27")
+async def test_broken_body_is_resumed_where_it_broke(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    data = content(3_000_000)
+    async with s3_rig.storage() as storage:
+        storage_data = await write(storage, data)
+        script = proxy.cut(lambda e: e.method == "GET", after=1_000_000, times=2)
+        proxy.exchanges.clear()
+        assert await storage.read_data(storage_data) == data
+    assert script.fired == 2
+    starts = [int(e.headers["range"].removeprefix("bytes=").split("-")[0]) for e in proxy.exchanges[1:]]
+    assert len(starts) == 2
+    assert 0 < starts[0] <= 1_000_000 < starts[1] <= 2_000_000
+    assert all(exchange.headers["if-match"] for exchange in proxy.exchanges[1:])
+
+
+@pytest.mark.case("27")
+async def test_broken_range_is_resumed_where_it_broke(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    data = content(3_000_000)
+    async with s3_rig.storage(concurrent_ranges=3, range_size=1_000_000) as storage:
+        storage_data = await write(storage, data)
+        script = proxy.cut(lambda e: e.method == "GET", after=300_000, times=4)
+        assert await storage.read_data(storage_data) == data
+    assert script.fired == 4
+
+
+@pytest.mark.case("27")
+async def test_body_that_breaks_each_time_is_unavailable_and_never_short(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    async with s3_rig.storage() as storage:
+        storage_data = await write(storage, content(3_000_000))
+        proxy.cut(lambda e: e.method == "GET", after=0, times=1000)
+        with pytest.raises(StorageUnavailable, match="broke off"):
+            await storage.read_data(storage_data)
+
+
+@pytest.mark.case("33")
+async def test_storage_class_holds_for_small_and_large_content_and_no_temporary_key(
+    s3_rig: S3Rig, proxy: ScriptedProxy
+) -> None:
+    limits = replace(s3_rig.storage().settings.limits, max_copy_size=s3_rig.part_size, copy_part_size=s3_rig.part_size)
+    data = content(s3_rig.part_size * 2)
+    for options in ({}, {"limits": limits}):
+        async with s3_rig.storage(storage_class="STANDARD_IA", prefix=str(len(options)), **options) as storage:
+            await write(storage, b"small")
+            await write_stream(storage, data)
+    for exchange in proxy.exchanges:
+        is_content = (is_put(exchange) or is_copy(exchange) or is_begin(exchange)) and "/.tmp/" not in exchange.target
+        assert ("x-amz-storage-class" in exchange.headers) == is_content, exchange
+
+
+@pytest.mark.case("14")
+async def test_lost_answer_where_uploads_may_not_be_listed_does_not_fail_the_write(
+    s3_rig: S3Rig, proxy: ScriptedProxy
+) -> None:
+    begin = proxy.swallow(is_begin)
+    listing = proxy.answer(lambda e: e.method == "GET" and "uploads" in e.target, status=403, body=ACCESS_DENIED)
+    data = content(s3_rig.part_size * 2)
+    async with s3_rig.storage() as storage:
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert (begin.fired, listing.fired) == (1, 1)
+
+
+@pytest.mark.case("14")
+async def test_lost_answer_to_the_end_of_a_copy_in_parts_is_success(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    limits = replace(s3_rig.storage().settings.limits, max_copy_size=s3_rig.part_size, copy_part_size=s3_rig.part_size)
+    data = content(s3_rig.part_size * 2)
+    script = proxy.swallow(lambda e: is_complete(e) and "/.tmp/" not in e.target)
+    async with s3_rig.storage(limits=limits) as storage:
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert script.fired == 1
+    await s3_rig.check_nothing_temporary()
 
 
 @pytest.mark.case("33")

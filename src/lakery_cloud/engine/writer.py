@@ -43,7 +43,7 @@ class Writer:
         """One blob, by one create-only request."""
         address = self._keys.content(digest["content_hash"])
         attributes = attributes_of_content(digest, tags)
-        if self._session.remembers(address.key) and await self.is_stored(address, digest):
+        if self._session.remembers(address.key) and await self.is_known_to_be_stored(address, digest):
             return
         await self._create(address, digest, lambda: self._transport.put(address, data, attributes))
 

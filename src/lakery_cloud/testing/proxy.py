@@ -47,6 +47,7 @@ class Script:
         status: Answer with this status instead of passing the request on.
         body: Body of that answer.
         is_swallowed: Pass the request on and cut the connection instead of answering.
+        cut_after: Pass the request on and cut the connection after so many bytes of the answer's body.
         fired: How many requests met it.
     """
 
@@ -55,6 +56,7 @@ class Script:
     status: int = 200
     body: bytes = b""
     is_swallowed: bool = False
+    cut_after: int | None = None
     fired: int = field(default=0)
 
 
@@ -91,6 +93,12 @@ class ScriptedProxy:
         self._scripts.append(script)
         return script
 
+    def cut(self, matches: Callable[[Exchange], bool], *, after: int, times: int = 1) -> Script:
+        """Cut the connection after so many bytes of the answers' bodies to the next matching requests."""
+        script = Script(matches, times, cut_after=after)
+        self._scripts.append(script)
+        return script
+
     async def __aenter__(self) -> Self:
         self._client = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
         await self._runner.setup()
@@ -118,39 +126,46 @@ class ScriptedProxy:
         script = next((s for s in self._scripts if s.fired < s.times and s.matches(exchange)), None)
         if script is not None:
             script.fired += 1
-            if not script.is_swallowed:
+            if not script.is_swallowed and script.cut_after is None:
                 exchange.status = script.status
                 return web.Response(status=script.status, body=script.body, content_type="application/xml")
-        return await self._pass_on(request, exchange, body, is_swallowed=script is not None)
+        return await self._pass_on(request, exchange, body, script or Script(lambda _: True, 1))
 
     async def _pass_on(
-        self, request: web.Request, exchange: Exchange, body: bytes, *, is_swallowed: bool
+        self, request: web.Request, exchange: Exchange, body: bytes, script: Script
     ) -> web.StreamResponse:
         assert self._client is not None
         # Host goes along as it is: it is part of the signature.
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
-        url = URL(self._upstream + request.raw_path, encoded=True)
         async with self._client.request(
             request.method,
-            url,
+            URL(self._upstream + request.raw_path, encoded=True),
             headers=headers,
             data=io.BytesIO(body) if body else None,
             skip_auto_headers=("Content-Type",),
             allow_redirects=False,
         ) as answer:
-            passed = {n: v for n, v in answer.headers.items() if n.lower() not in _NOT_PASSED_ON}
-            if is_swallowed:
+            if script.is_swallowed:
                 await answer.read()
-                if request.transport is not None:
-                    request.transport.abort()
-                return web.Response()
+                return _hang_up(request)
             exchange.status = answer.status
+            passed = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_PASSED_ON}
             response = web.StreamResponse(status=answer.status, headers=passed)
             if answer.content_length is not None:
                 response.content_length = answer.content_length
             await response.prepare(request)
             if request.method != "HEAD":
+                rest = script.cut_after
                 async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                    await response.write(chunk[:rest])
+                    rest = None if rest is None else rest - len(chunk)
+                    if rest is not None and rest <= 0:
+                        return _hang_up(request)
             await response.write_eof()
             return response
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
