@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rigs import MiB, S3Rig
 
 from lakery_cloud.testing import content
+from tests.rigs import MiB, S3Rig
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
 README = Path(__file__).parent.parent.parent / "README.md"

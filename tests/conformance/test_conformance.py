@@ -1,9 +1,9 @@
 """The conformance suite on our own storages, and on every server that can tell the truth."""
 
 import pytest
-from tests.rigs import FileRig, MemoryRig, S3Rig
 
 from lakery_cloud.testing import Rig, StorageConformance
+from tests.rigs import FileRig, MemoryRig, S3Rig
 
 
 class TestMemoryStorage(StorageConformance):

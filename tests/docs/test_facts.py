@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.rigs import S3_CANNOT
 
 import lakery_cloud
 from lakery_cloud import errors
@@ -17,6 +16,7 @@ from lakery_cloud.providers.file import FileStorage
 from lakery_cloud.providers.memory import MemoryStorage
 from lakery_cloud.providers.s3 import S3Storage
 from lakery_cloud.testing import StorageConformance
+from tests.rigs import S3_CANNOT
 
 pytestmark = pytest.mark.docs
 

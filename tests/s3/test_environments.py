@@ -12,7 +12,6 @@ from typing import Any
 
 import aioboto3
 import pytest
-from tests.rigs import S3Rig
 
 from lakery_cloud import (
     AccessDenied,
@@ -27,6 +26,7 @@ from lakery_cloud import (
 )
 from lakery_cloud.emulators import Emulator
 from lakery_cloud.testing import content, digest_of, stream_of
+from tests.rigs import S3Rig
 
 WRONG_KEY = {"aws_access_key_id": "nobody", "aws_secret_access_key": "not the secret"}
 WRONG_SECRET = {"aws_access_key_id": "test", "aws_secret_access_key": "not the secret"}

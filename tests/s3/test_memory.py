@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
-from tests.rigs import MiB, S3Rig
 
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.emulators import Emulator
+from tests.rigs import MiB, S3Rig
 
 STREAM = """
 import asyncio, pathlib, re, sys

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.rigs import S3Rig
 
 from lakery_cloud import (
     AccessDenied,
@@ -18,6 +17,7 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
+from tests.rigs import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 INTERNAL_ERROR = b"<Error><Code>InternalError</Code><Message>We had a problem.</Message></Error>"
