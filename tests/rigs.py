@@ -124,10 +124,7 @@ class S3Rig(Rig):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for upload in (await self._client.list_multipart_uploads(Bucket=self.bucket)).get("Uploads", ()):
-            await self._client.abort_multipart_upload(
-                Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-            )
+        await self.abort_uploads()
         for key in await self.keys():
             await self._client.delete_object(Bucket=self.bucket, Key=key)
         await self._client.delete_bucket(Bucket=self.bucket)
@@ -143,6 +140,13 @@ class S3Rig(Rig):
 
     def elsewhere(self) -> S3Storage:
         return S3Storage("nowhere-at-all", endpoint_url=self.endpoint_url, region=self._server.region)
+
+    async def abort_uploads(self) -> None:
+        """Abort all multipart uploads, as a lifecycle rule would."""
+        for upload in (await self._client.list_multipart_uploads(Bucket=self.bucket)).get("Uploads", ()):
+            await self._client.abort_multipart_upload(
+                Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
 
     async def put(self, key: str, data: bytes) -> None:
         await self._client.put_object(Bucket=self.bucket, Key=key, Body=data)

@@ -1,7 +1,7 @@
 """What `S3Storage` sends: counted, answered and swallowed at a proxy in front of each server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from lakery_cloud import (
     AccessDenied,
     ConfigError,
     CredentialsError,
+    DigestingStream,
     IntegrityError,
     LakeryCloudError,
     S3Storage,
@@ -184,6 +185,20 @@ async def test_success_whose_answer_was_lost_is_success(s3_rig: S3Rig, proxy: Sc
         assert await storage.read_data(await write_stream(storage, data)) == data
     assert script.fired == 1
     await s3_rig.check_nothing_temporary()
+
+
+async def test_upload_that_somebody_else_aborts_is_unavailable(s3_rig: S3Rig) -> None:
+    async def source() -> AsyncGenerator[bytes]:
+        for number in range(4):
+            if number == 2:
+                await s3_rig.abort_uploads()
+            yield content(s3_rig.part_size, seed=number)
+
+    async with s3_rig.storage(max_concurrent_parts=1) as storage:
+        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
+        with pytest.raises(StorageUnavailable):
+            await storage.write_data_stream(stream, stream.get_digest, {})
+    await s3_rig.check_nothing_left()
 
 
 async def test_upload_whose_begin_was_never_answered_leaves_nothing(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:

@@ -38,12 +38,15 @@ class PartSizes:
     From then on each part is `GROWTH_PARTS / max_parts` of what was sent before. So small streams travel in small parts,
     and a stream of unknown length meets the store's largest part before it meets the number of parts: on S3 with parts
     of 8 MiB parts begin to grow at 8 GiB, and 10,000 of them hold more than 16 TiB.
+
+    A part that grows is a multiple of `multiple` bytes; `first` and `max_part_size` must be.
     """
 
     first: int
     max_part_size: int
     max_parts: int
     max_object_size: int
+    multiple: int = 1
 
     def at(self, number: int, offset: int) -> int:
         """Size in bytes of part `number`, which starts at `offset`.
@@ -58,6 +61,7 @@ class PartSizes:
                 "or cut the stream into several objects"
             )
         grown = -(-offset * GROWTH_PARTS // self.max_parts)
+        grown = -(-grown // self.multiple) * self.multiple
         return min(max(self.first, grown), self.max_part_size, self.max_object_size - offset)
 
 

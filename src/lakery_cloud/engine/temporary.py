@@ -67,6 +67,11 @@ class ScopedUpload:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._clean_up()
+        if isinstance(error, UploadGone):
+            raise StorageUnavailable(
+                f"the upload to {self.address} was aborted by somebody else, perhaps by a lifecycle rule of the bucket; "
+                "nothing was stored, write again"
+            ) from error
 
     @property
     def upload(self) -> Upload:

@@ -116,6 +116,7 @@ class Limits:
         max_copy_size: Largest object that one copy request can copy.
         copy_part_size: Size of the parts of a larger copy.
         ordered_parts: Whether parts must be sent one after another.
+        part_multiple: Every part but the last has a multiple of so many bytes.
     """
 
     max_put_size: int
@@ -126,6 +127,7 @@ class Limits:
     max_copy_size: int | None
     copy_part_size: int
     ordered_parts: bool = False
+    part_multiple: int = 1
 
 
 class Body(Protocol):

@@ -52,7 +52,11 @@ class Writer:
     ) -> Digest:
         """A stream: one blob if it fits into one part, else a multipart upload and a copy in the store."""
         sizes = PartSizes(
-            self._settings.part_size, self._limits.max_part_size, self._limits.max_parts, self._limits.max_object_size
+            self._settings.part_size,
+            self._limits.max_part_size,
+            self._limits.max_parts,
+            self._limits.max_object_size,
+            self._limits.part_multiple,
         )
         with self._session.write_budget.lease() as lease:
             async with aclosing(cut(digesting.undigested(), sizes, lease)) as parts:

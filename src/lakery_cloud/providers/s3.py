@@ -21,6 +21,7 @@ from lakery_cloud.engine.transport import (
     Limits,
     ObjectInfo,
     Receipt,
+    Signal,
     Transport,
     Unreachable,
     Upload,
@@ -483,7 +484,7 @@ class S3Transport(Transport):
             return ConfigError(f"the bucket {address.bucket!r} is in another region ({tried}): {said}. Set region")
         if code == "InvalidObjectState":
             return StorageUnavailable(f"{address} is archived ({said}); restore it, then read it again")
-        if status >= 500 or status in (408, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
+        if status >= 500 or status in (408, 409, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
             return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
         return LakeryCloudError(f"{tried} was refused: {said}")
 
@@ -514,7 +515,7 @@ _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
 _CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
 
 # (operation or "" for any, error code) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, str], type[Exception]] = {
+_SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
     ("put_object", "PreconditionFailed"): KeyExists,
     ("complete_multipart_upload", "PreconditionFailed"): KeyExists,
     ("get_object", "PreconditionFailed"): VersionChanged,
@@ -522,11 +523,15 @@ _SIGNALS: Mapping[tuple[str, str], type[Exception]] = {
     ("upload_part_copy", "PreconditionFailed"): VersionChanged,
     ("upload_part_copy", "NoSuchKey"): VersionChanged,
     ("copy_object", "NoSuchKey"): VersionChanged,
-    ("", "NoSuchKey"): KeyMissing,
+    ("get_object", "NoSuchKey"): KeyMissing,
+    ("get_object_tagging", "NoSuchKey"): KeyMissing,
     ("head_object", "404"): KeyMissing,
-    ("", "ConditionalRequestConflict"): WriteConflict,
-    ("", "OperationAborted"): WriteConflict,
     ("", "NoSuchUpload"): UploadGone,
+    **{
+        (operation, code): WriteConflict
+        for operation in _CONDITIONAL
+        for code in ("ConditionalRequestConflict", "OperationAborted")
+    },
 }
 
 # API Reference, "Error responses".
