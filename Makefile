@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# A run of all tests writes the table of conformance cases; a run of some must not.
+TABLE = $(if $(ARGS),,--conformance-table docs/conformance-results.md)
 CONSTRAINTS := constraints/dev.txt
 
 .DEFAULT_GOAL := help
@@ -15,7 +17,7 @@ demo: $(VENV)/.test ## Persist real input to files and to S3 started in process,
 	@$(BIN)/python -m benchmarks.demo
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TABLE) $(ARGS)
 
 check: $(VENV)/.check ## Format, lint, types, layers, code blocks of the docs
 	$(BIN)/ruff format --check .

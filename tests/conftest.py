@@ -11,7 +11,23 @@ from typing import Any
 import pytest
 
 from lakery_cloud.emulators import EMULATORS, Emulator, MotoServer
+from tests.conformance_table import note_case, write_table
 from tests.rigs import S3_CANNOT, FileRig, MemoryRig, S3Rig
+
+
+# Under xdist the terminal is the only one that sees all reports.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--conformance-table", type=Path, help="write the results of all cases to this file")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    path = config.getoption("--conformance-table")
+    if path is not None:
+        stats = terminalreporter.stats
+        write_table(
+            path, [report for outcome in ("passed", "failed", "error", "skipped") for report in stats.get(outcome, ())]
+        )
+
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
 
@@ -85,14 +101,16 @@ def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_fact
 
 
 @pytest.fixture
-def memory_rig() -> MemoryRig:
+def memory_rig(request: pytest.FixtureRequest) -> MemoryRig:
     """A `MemoryStorage` without content."""
+    note_case(request, MemoryRig.name)
     return MemoryRig()
 
 
 @pytest.fixture
-def file_rig(tmp_path: Path) -> FileRig:
+def file_rig(request: pytest.FixtureRequest, tmp_path: Path) -> FileRig:
     """A `FileStorage` without content."""
+    note_case(request, FileRig.name)
     return FileRig(tmp_path)
 
 
@@ -103,4 +121,5 @@ async def s3_rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
     async with S3Rig(server, S3_CANNOT[request.param]) as rig:
+        note_case(request, rig.name)
         yield rig

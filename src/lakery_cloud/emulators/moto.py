@@ -4,6 +4,7 @@ It verifies neither signatures nor checksums; what it gets wrong is for the othe
 since werkzeug closes every connection after one answer, which no S3 does.
 """
 
+import io
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -60,7 +61,7 @@ class MotoServer(Emulator):
                 # cheroot would print it: moto fails on a part that arrives after its upload was aborted.
                 logger.debug("%s", msg, exc_info=traceback)
 
-        server = QuietServer((HOST, 0), _with_raw_uri(_application()), numthreads=THREADS)
+        server = QuietServer((HOST, 0), _adapted(_application()), numthreads=THREADS)
         server.prepare()
         self._thread = threading.Thread(target=server.serve, name=f"moto-{server.bind_addr[1]}", daemon=True)
         self._thread.start()
@@ -90,12 +91,20 @@ def _application() -> "WSGIApplication":
     return application
 
 
-def _with_raw_uri(application: "WSGIApplication") -> "WSGIApplication":
-    """Tell the path as it was sent under werkzeug's name for it, else moto decodes keys with a `%` twice."""
+def _adapted(application: "WSGIApplication") -> "WSGIApplication":
+    """The application as cheroot must run it.
+
+    It gets the path as it was sent under werkzeug's name for it, else moto decodes keys with a `%` twice. It gets one request
+    at a time: two copies to one key at once read each other's closed files, and answer 500.
+    """
+    lock = threading.Lock()
 
     def run(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         environ["RAW_URI"] = environ["REQUEST_URI"]
-        return application(environ, start_response)
+        # The body is read before the lock is taken, so that a slow client holds up nobody else.
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+        with lock:
+            return application(environ, start_response)
 
     return run
 

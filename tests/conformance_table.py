@@ -1,0 +1,82 @@
+"""Makes docs/conformance-results.md out of a test run: case x storage x server, and why a server can't show a case.
+
+`make test` asks for it by `--conformance-table`; a run of some tests only must not, or the others would be missing.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).parent.parent / "docs" / "conformance.md"
+HEAD = """# Conformance results
+
+Made by `make test`: each case of the [conformance suite](conformance.md) on each storage and server. "yes": every test of the case
+passed. A number stands for a note below: why that server can't show the case, or a part of it.
+"""
+
+
+@dataclass
+class Result:
+    """What the tests of one case said on one rig."""
+
+    passed: int = 0
+    failed: int = 0
+    reasons: set[str] = field(default_factory=set)
+
+
+def note_case(request: pytest.FixtureRequest, rig: str) -> None:
+    """Note which case a test shows on which rig; the note travels with the test's report, also from other processes."""
+    request.node.user_properties.append(("rig", rig))
+    for marker in request.node.iter_markers("case"):
+        request.node.user_properties.append(("case", marker.args[0]))
+
+
+def write_table(path: Path, reports: Iterable[pytest.TestReport]) -> None:
+    """Write the table of all reports that carry a case and a rig."""
+    results: dict[str, dict[str, Result]] = defaultdict(lambda: defaultdict(Result))
+    for report in reports:
+        properties = dict(report.user_properties)
+        if "case" not in properties or "rig" not in properties:
+            continue
+        result = results[str(properties["case"])][str(properties["rig"])]
+        if report.skipped:
+            result.reasons.add(_reason(report))
+        elif report.failed:
+            result.failed += 1
+        elif report.when == "call":
+            result.passed += 1
+    path.write_text(_page(results))
+
+
+def _page(results: Mapping[str, Mapping[str, Result]]) -> str:
+    rigs = sorted({rig for of_case in results.values() for rig in of_case})
+    reasons = sorted(
+        {reason for of_case in results.values() for result in of_case.values() for reason in result.reasons}
+    )
+    texts = dict(re.findall(r"^\| (\d+) \| (.+) \|$", CASES.read_text(), re.MULTILINE))
+    lines = [HEAD, f"| case | what must hold | {' | '.join(rigs)} |", "|---|---|" + "---|" * len(rigs)]
+    for case in sorted(results, key=int):
+        cells = [_cell(results[case].get(rig), reasons) for rig in rigs]
+        lines.append(f"| {case} | {texts.get(case, '')} | {' | '.join(cells)} |")
+    lines += ["", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(result: Result | None, reasons: list[str]) -> str:
+    if result is None:
+        return "-"
+    notes = ", ".join(str(reasons.index(reason) + 1) for reason in sorted(result.reasons))
+    if result.failed:
+        return "**fails**"
+    if not result.passed:
+        return notes
+    return f"yes ({notes})" if notes else "yes"
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
