@@ -94,8 +94,8 @@ def _application() -> "WSGIApplication":
 def _adapted(application: "WSGIApplication") -> "WSGIApplication":
     """The application as cheroot must run it.
 
-    It gets the path as it was sent under werkzeug's name for it, else moto decodes keys with a `%` twice. It gets one request
-    at a time: two copies to one key at once read each other's closed files, and answer 500.
+    It gets the path as it was sent under werkzeug's name for it, else moto decodes keys with a `%` twice. It gets one
+    request at a time: two copies to one key at once read each other's closed files, and answer 500.
     """
     lock = threading.Lock()
 
