@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 # A run of all tests writes the table of conformance cases; a run of some must not.
-TABLE = $(if $(ARGS),,--conformance-table docs/conformance-results.md)
+TABLE = $(if $(ARGS),,--conformance-table=docs/conformance-results.md)
 CONSTRAINTS := constraints/dev.txt
 
 .DEFAULT_GOAL := help

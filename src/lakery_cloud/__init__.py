@@ -1,4 +1,4 @@
-"""Persist serialized data by content hash: to Amazon S3 and stores that speak its API, or to files.
+"""Persist serialized data by content hash: to Amazon S3, Google Cloud Storage, Azure Blob Storage, or files.
 
 Storage classes are imported on first use, so that a provider's SDK costs nothing, and need not be installed, until then.
 """
@@ -37,7 +37,9 @@ from lakery_cloud.storage import (
 if TYPE_CHECKING:
     from lakery_cloud.config.urls import storage_from_url
     from lakery_cloud.engine.object_storage import ObjectStorage
+    from lakery_cloud.providers.azure import AzureBlobStorage
     from lakery_cloud.providers.file import FileStorage
+    from lakery_cloud.providers.gcs import GCSStorage
     from lakery_cloud.providers.memory import MemoryStorage
     from lakery_cloud.providers.s3 import S3Storage
 
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessDenied",
+    "AzureBlobStorage",
     "BucketNotFound",
     "ConfigError",
     "ContentRecord",
@@ -52,6 +55,7 @@ __all__ = [
     "Digest",
     "DigestingStream",
     "FileStorage",
+    "GCSStorage",
     "GetStreamDigest",
     "IntegrityError",
     "InvalidRecord",
@@ -77,6 +81,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AzureBlobStorage": "lakery_cloud.providers.azure",
+    "GCSStorage": "lakery_cloud.providers.gcs",
     "FileStorage": "lakery_cloud.providers.file",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",

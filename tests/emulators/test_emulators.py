@@ -22,8 +22,10 @@ from aiobotocore.config import AioConfig
 
 from lakery_cloud.emulators import (
     EMULATORS,
+    Azurite,
     Emulator,
     EmulatorError,
+    FakeGCS,
     LocalStack,
     MotoServer,
     SeaweedFS,
@@ -96,8 +98,11 @@ def listener() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-@pytest.mark.parametrize("kind", EMULATORS.values(), ids=EMULATORS.keys())
-class TestEveryEmulator:
+S3_EMULATORS = {kind.name: kind for kind in (MotoServer, LocalStack, SeaweedFS)}
+
+
+@pytest.mark.parametrize("kind", S3_EMULATORS.values(), ids=S3_EMULATORS.keys())
+class TestEveryS3Emulator:
     async def test_stores_an_object_and_leaves_nothing(self, kind: type[Emulator]) -> None:
         before = leftovers(), children()
         with kind() as server:
@@ -208,6 +213,32 @@ class TestProcesses:
             assert server._process is not None
             server._process.kill()
             assert server.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("kind", [FakeGCS, Azurite])
+class TestOtherClouds:
+    def test_starts_stops_and_leaves_nothing(self, kind: type[ProcessEmulator]) -> None:
+        before = leftovers(), children()
+        with kind() as server:
+            port = port_of(server.endpoint_url)
+            assert is_listening(port)
+            assert server._process is not None
+            connections = psutil.Process(server._process.pid).net_connections("inet")
+            hosts = {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+            assert hosts == {"127.0.0.1"}
+            server.stop()
+            server.stop()
+        assert not is_listening(port)
+        assert (leftovers(), children()) == before
+
+    def test_two_run_side_by_side_and_start_again(self, kind: type[ProcessEmulator]) -> None:
+        with kind() as one, kind() as two:
+            assert one.endpoint_url != two.endpoint_url
+            two.stop()
+            assert is_listening(port_of(two.start().endpoint_url))
+
+    def test_every_emulator_is_listed(self, kind: type[ProcessEmulator]) -> None:
+        assert {**S3_EMULATORS, FakeGCS.name: FakeGCS, Azurite.name: Azurite} == EMULATORS
 
 
 class TestSeaweedFS:

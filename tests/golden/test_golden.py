@@ -10,14 +10,24 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud import ContentRecord, FileStorage, MemoryStorage, ObjectStorage, S3Storage
+from lakery_cloud import (
+    AzureBlobStorage,
+    ContentRecord,
+    FileStorage,
+    GCSStorage,
+    MemoryStorage,
+    ObjectStorage,
+    S3Storage,
+)
 from lakery_cloud.engine import attributes, keys
-from lakery_cloud.providers import file
+from lakery_cloud.providers import azure, file, gcs
 from lakery_cloud.testing import digest_of
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("names.json").read_text())
 STORAGES = {
+    "AzureBlobStorage": AzureBlobStorage("bucket", prefix="some/prefix"),
     "FileStorage": FileStorage("/root-folder", prefix="some/prefix"),
+    "GCSStorage": GCSStorage("bucket", prefix="some/prefix"),
     "MemoryStorage": MemoryStorage("bucket", prefix="some/prefix"),
     "S3Storage": S3Storage("bucket", prefix="some/prefix"),
 }
@@ -66,6 +76,12 @@ def test_metadata_names() -> None:
     found = attributes.attributes_of_content(digest_of(b"golden"), {}).metadata
     assert dict(found) == GOLDEN["metadata"]
     assert GOLDEN["extended_attribute"] == file.ATTRIBUTES
+
+
+def test_names_that_one_cloud_needs() -> None:
+    assert GOLDEN["gcs_tag_prefix"] == gcs.TAG_PREFIX
+    assert sorted(azure._NAMES) == GOLDEN["azure_metadata"]["names"]
+    assert GOLDEN["azure_metadata"]["tags"] == azure.METADATA_TAGS
 
 
 def test_record() -> None:

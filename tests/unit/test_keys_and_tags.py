@@ -424,7 +424,7 @@ def test_the_scheme_chooses_the_storage(tmp_path):
 def test_an_unknown_scheme_names_the_nearest():
     with pytest.raises(ConfigError, match="'fille'; did you mean 'file'"):
         storage_from_url("fille:///srv")
-    with pytest.raises(ConfigError, match="known are file, memory, s3"):
+    with pytest.raises(ConfigError, match="known are az, file, gs, memory, s3"):
         storage_from_url("bucket/prefix")
 
 

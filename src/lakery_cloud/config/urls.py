@@ -9,6 +9,8 @@ from lakery_cloud.errors import ConfigError
 
 STORAGE_CLASSES = {
     "s3": ("lakery_cloud.providers.s3", "S3Storage"),
+    "gs": ("lakery_cloud.providers.gcs", "GCSStorage"),
+    "az": ("lakery_cloud.providers.azure", "AzureBlobStorage"),
     "file": ("lakery_cloud.providers.file", "FileStorage"),
     "memory": ("lakery_cloud.providers.memory", "MemoryStorage"),
 }

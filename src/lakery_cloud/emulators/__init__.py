@@ -1,14 +1,27 @@
-"""Local S3 servers without Docker, for tests, demos and the command line.
+"""Local servers of S3, Cloud Storage and Blob Storage without Docker, for tests, demos and the command line.
 
 They never touch a real cloud: every server listens on 127.0.0.1 and keeps its data in a folder of its own.
 """
 
+from lakery_cloud.emulators.azurite import Azurite
+from lakery_cloud.emulators.fake_gcs import FakeGCS
 from lakery_cloud.emulators.localstack import LocalStack
 from lakery_cloud.emulators.moto import MotoServer
 from lakery_cloud.emulators.seaweedfs import SeaweedFS
 from lakery_cloud.emulators.server import Emulator, EmulatorError
 
-EMULATORS: dict[str, type[Emulator]] = {emulator.name: emulator for emulator in (MotoServer, LocalStack, SeaweedFS)}
+EMULATORS: dict[str, type[Emulator]] = {
+    emulator.name: emulator for emulator in (MotoServer, LocalStack, SeaweedFS, FakeGCS, Azurite)
+}
 """Every emulator by its name; each class can be made without arguments."""
 
-__all__ = ["EMULATORS", "Emulator", "EmulatorError", "LocalStack", "MotoServer", "SeaweedFS"]
+__all__ = [
+    "EMULATORS",
+    "Azurite",
+    "Emulator",
+    "EmulatorError",
+    "FakeGCS",
+    "LocalStack",
+    "MotoServer",
+    "SeaweedFS",
+]

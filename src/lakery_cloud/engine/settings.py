@@ -68,6 +68,16 @@ class EngineSettings:
         merged: dict[str, Any] = {"limits": limits, **options}
         return cls(**merged)
 
+    def share(self, connections: int) -> dict[str, int]:
+        """How many requests and how many open reads fit a client that has so many connections.
+
+        Neither may take all: open reads would keep writes from ever ending, whose end a reader may wait for.
+        """
+        requests = self.max_concurrent_requests
+        reads = min(self.max_concurrent_reads, max(1, connections // 2, connections - requests))
+        requests = min(requests, max(1, connections - reads))
+        return {"max_concurrent_requests": requests, "max_concurrent_reads": reads}
+
     def __post_init__(self) -> None:
         for name in (
             "part_size",
@@ -83,6 +93,10 @@ class EngineSettings:
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not self.cleanup_timeout > 0:
             raise ConfigError(f"cleanup_timeout must be a number of seconds over 0, not {self.cleanup_timeout!r}")
+        if self.part_size % self.limits.part_multiple:
+            raise ConfigError(
+                f"part_size must be a multiple of {self.limits.part_multiple} bytes, not {self.part_size}"
+            )
         smallest, largest = self.limits.min_part_size, self.limits.max_part_size
         if not smallest <= self.part_size <= largest:
             raise ConfigError(f"part_size must be {smallest} to {largest} bytes, not {self.part_size}")

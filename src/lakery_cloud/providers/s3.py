@@ -253,11 +253,7 @@ class S3Transport(Transport):
     """The requests of S3's API. Each docstring of the base class says what a method promises."""
 
     def __init__(self, client: "S3Client", storage: S3Storage) -> None:
-        # The connections of a client that was given are shared out, or open reads could keep all of them from writes.
-        connections = client.meta.config.max_pool_connections
-        reads = min(storage.settings.max_concurrent_reads, max(1, connections // 2))
-        requests = min(storage.settings.max_concurrent_requests, max(1, connections - reads))
-        super().__init__(max_concurrent_requests=requests, max_concurrent_reads=reads)
+        super().__init__(**storage.settings.share(client.meta.config.max_pool_connections))
         self.conditional_writes = storage._conditional_writes
         self._client = client
         self._endpoint = client.meta.endpoint_url

@@ -1,0 +1,789 @@
+"""`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
+
+import base64
+import hashlib
+import json
+import os
+import random
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
+
+from lakery_cloud.digest import update_hash
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
+from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.transport import (
+    Body,
+    BodyInterrupted,
+    KeyExists,
+    KeyMissing,
+    Limits,
+    ObjectInfo,
+    Receipt,
+    Transport,
+    Unreachable,
+    Upload,
+    UploadGone,
+    VersionChanged,
+    WriteConflict,
+)
+from lakery_cloud.engine.urls import check_endpoint_url, read_flag
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    InvalidRecord,
+    LakeryCloudError,
+    MissingDependency,
+    StorageUnavailable,
+)
+
+try:
+    from adlfs import AzureBlobFileSystem
+    from azure.core import MatchConditions
+    from azure.core import exceptions as azure_errors
+    from azure.storage.blob import (
+        BlobBlock,
+        BlobProperties,
+        BlobSasPermissions,
+        ContentSettings,
+        StandardBlobTier,
+        generate_blob_sas,
+    )
+    from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+except ImportError as error:
+    raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.storage.blob.aio import BlobClient
+
+MiB = 1024**2
+GiB = 1024**3
+
+# Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Copy Blob From URL" and "Put Block
+# From URL" (whose older versions take blocks of 100 MiB).
+AZURE_LIMITS = Limits(
+    max_put_size=5000 * MiB,
+    min_part_size=1,
+    max_part_size=4000 * MiB,
+    max_parts=50_000,
+    max_object_size=50_000 * 4000 * MiB,
+    max_copy_size=256 * MiB,
+    copy_part_size=100 * MiB,
+)
+
+MAX_SEGMENTS = 254
+"""Microsoft Learn, "Naming and referencing containers, blobs, and metadata"."""
+SDK_SINGLE_PUT_SIZE = 64 * MiB
+"""azure-storage-blob's default: a client that was not opened here sends larger blobs in blocks."""
+
+ABORT_ATTEMPTS = 3
+WINDOW_SIZE = 4 * MiB
+"""Most bytes of one ranged read: the SDK holds the whole answer."""
+SLICE_SIZE = 256 * 1024
+"""Most bytes given to the connection at a time."""
+SOURCE_GRANT = timedelta(hours=1)
+"""How long the source of a copy may be read with the signature made for it."""
+
+
+class AzureStorageData(TypedDict):
+    """Storage data of `AzureBlobStorage`. What labox wrote has neither hash nor size."""
+
+    container: str
+    blob: str
+    hash: NotRequired[str]
+    size: NotRequired[int]
+
+
+class AzureBlobStorage(ObjectStorage[AzureStorageData]):
+    """Content-addressed blobs in a container of Azure Blob Storage.
+
+    Credentials come from where adlfs finds them (`AZURE_STORAGE_CONNECTION_STRING`, or `AZURE_STORAGE_ACCOUNT_NAME` with
+    `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN` or a service principal, else `DefaultAzureCredential`), or are
+    given here; what is given goes before the environment. None of them is ever in a repr, an error or a pickle.
+
+    A stream's blocks are staged on a temporary blob and never show before they are committed. Should a process die, Azure
+    discards uncommitted blocks a week after the last of them; so it does with those of an interrupted copy in parts, since
+    nothing but the whole content is ever made at a content key.
+
+    Args:
+        container: Name of the container. It must exist.
+        prefix: What stands before each key.
+        fs: An `adlfs.AzureBlobFileSystem` to use as it is, with its own retries and time-outs. Its client belongs to one
+            event loop, and is not closed here.
+        account_name: Name of the storage account.
+        account_key: Key of the account.
+        connection_string: Account, key and endpoint in one.
+        sas_token: A shared access signature with the rights read, write, delete, list and tags.
+        credential: An asynchronous token credential, such as those of `azure.identity.aio`. It is not closed here.
+        endpoint_url: Where the blob service is, for clouds other than the public one, and for emulators.
+        access_tier: Access tier of the content: `Hot`, `Cool` or `Cold`. By default the account decides. Temporary blobs
+            are always in the account's own.
+        blob_tags: Whether tags become blob index tags. Accounts with a hierarchical namespace refuse these: set it to
+            false there, and tags are kept in the metadata.
+        max_attempts: Attempts of the SDK for one request.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next bytes of an answer.
+        options: See `EngineSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong, or two settings exclude each other.
+    """
+
+    name = "lakery_cloud.azure@v1"
+    aliases = ("labox.azure.blob@v1",)
+    default_limits = AZURE_LIMITS
+    url_scheme = "az"
+    url_options: ClassVar = {
+        "account_name": str,
+        "endpoint_url": str,
+        "access_tier": str,
+        "blob_tags": read_flag,
+        "max_attempts": int,
+        "connect_timeout": float,
+        "read_timeout": float,
+    }
+
+    def __init__(
+        self,
+        container: str,
+        *,
+        prefix: str = "",
+        fs: "AzureBlobFileSystem | None" = None,
+        account_name: str | None = None,
+        account_key: str | None = None,
+        connection_string: str | None = None,
+        sas_token: str | None = None,
+        credential: "AsyncTokenCredential | AzureNamedKeyCredential | AzureSasCredential | None" = None,
+        endpoint_url: str | None = None,
+        access_tier: Literal["Hot", "Cool", "Cold"] | None = None,
+        blob_tags: bool = True,
+        max_attempts: int = 3,
+        connect_timeout: float = 2.0,
+        read_timeout: float = 60.0,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(container, prefix=prefix, **options)
+        _check_segments(self.keys.prefix)
+        keys = _present(account_key=account_key, sas_token=sas_token, credential=credential)
+        if fs is not None and (account_name or connection_string or keys or endpoint_url):
+            raise ConfigError("an fs has its own account, credentials and endpoint; leave these out")
+        if connection_string is not None and (account_name or keys or endpoint_url):
+            raise ConfigError("a connection_string has its own account, credentials and endpoint; leave these out")
+        if len(keys) > 1:
+            raise ConfigError(f"{' and '.join(keys)} exclude each other; give one of them")
+        if access_tier not in (None, "Hot", "Cool", "Cold"):
+            raise ConfigError(f"access_tier must be 'Hot', 'Cool' or 'Cold', not {access_tier!r}")
+        if max_attempts < 1:
+            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
+        if fs is not None:
+            largest = min(self.settings.limits.max_put_size, SDK_SINGLE_PUT_SIZE)
+            self.settings = replace(self.settings, limits=replace(self.settings.limits, max_put_size=largest))
+        self._own_fs = fs
+        self._account_name = account_name
+        self._secrets = {**keys, **_present(connection_string=connection_string)}
+        self._endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
+        self._access_tier = access_tier
+        self._blob_tags = blob_tags
+        self._max_attempts = max_attempts
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+
+    def __repr__(self) -> str:
+        account = f", account_name={self._account_name!r}" if self._account_name else ""
+        endpoint = f", endpoint_url={self._endpoint_url!r}" if self._endpoint_url else ""
+        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{account}{endpoint})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._own_fs is not None or self._secrets:
+            raise ConfigError(
+                "an AzureBlobStorage with an fs or credentials of your own can't be pickled; give account_name and "
+                "endpoint_url instead, and it takes credentials from the environment wherever it is unpickled"
+            )
+        return super().__getstate__()
+
+    @asynccontextmanager
+    async def _open_transport(self) -> AsyncGenerator[Transport]:
+        if self._own_fs is not None:
+            yield AzureTransport(self._own_fs.service_client, self)
+            return
+        fs = self._file_system()
+        try:
+            yield AzureTransport(fs.service_client, self)
+        finally:
+            await fs.service_client.close()
+            if fs.sync_credential is not None:  # adlfs made both of them
+                await fs.credential.close()
+                fs.sync_credential.close()
+            # adlfs keeps every instance until the process ends, to close its client then.
+            fs.service_client = _Closed()
+
+    def _file_system(self) -> AzureBlobFileSystem:
+        """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
+        if not (self._account_name or self._secrets or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
+            raise CredentialsError(f"no storage account for {self!r}. {_SET_CREDENTIALS}")
+        given = {**_present(account_name=self._account_name), **self._secrets}
+        try:
+            fs = AzureBlobFileSystem(**given, skip_instance_cache=True)
+            if self._secrets and "connection_string" not in self._secrets:
+                # If the environment has these, adlfs takes them first.
+                fs.connection_string = None
+                fs.account_key = self._secrets.get("account_key")
+                fs.do_connect()
+            found = fs.service_client
+            url, mark, signature = found.url.partition("?")
+            fs.service_client = BlobServiceClient(
+                f"{self._endpoint_url or url}{mark}{signature}", credential=found.credential, **self._client_config()
+            )
+        except ValueError:
+            # Its message may hold what was given.
+            raise CredentialsError(f"the credentials for {self!r} can't be used. {_SET_CREDENTIALS}") from None
+        if self._account_name not in (None, found.account_name):
+            raise ConfigError(
+                f"account_name is {self._account_name!r}, but AZURE_STORAGE_CONNECTION_STRING is of the account "
+                f"{found.account_name!r}; leave one of them out"
+            )
+        return fs
+
+    def _client_config(self) -> dict[str, Any]:
+        retries = self._max_attempts - 1
+        return {
+            "retry_policy": _Retries(
+                retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
+            ),
+            "connection_timeout": self._connect_timeout,
+            "read_timeout": self._read_timeout,
+            # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.
+            "max_single_put_size": AZURE_LIMITS.max_put_size,
+        }
+
+    def _storage_data(self, address: Address, content_hash: str, size: int) -> AzureStorageData:
+        return AzureStorageData(container=address.bucket, blob=address.key, hash=content_hash, size=size)
+
+    def _address(self, storage_data: AzureStorageData) -> Address:
+        container, blob = storage_data.get("container"), storage_data.get("blob")
+        if not isinstance(container, str) or not isinstance(blob, str) or not container or not blob:
+            raise InvalidRecord(f"storage data of {self.name} needs a container and a blob, not {storage_data!r}")
+        return Address(container, blob)
+
+
+_ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+_SET_CREDENTIALS = (
+    "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
+    "AZURE_STORAGE_SAS_TOKEN, or what azure.identity's DefaultAzureCredential reads"
+)
+
+
+def _check_segments(prefix: str) -> None:
+    """Refuse what a blob name can't hold, beyond what no key can."""
+    segments = prefix.split("/")
+    if any(segment.endswith(".") for segment in segments):
+        raise ConfigError(f"the prefix {prefix!r} has a segment that ends with a dot, which Azure does not keep")
+    if len(segments) > MAX_SEGMENTS - 2:  # a temporary key has two more
+        raise ConfigError(f"the prefix has {len(segments)} segments; Azure takes at most {MAX_SEGMENTS} in a blob name")
+
+
+class _Closed:
+    """What is left of a client that was closed."""
+
+    async def close(self) -> None:
+        pass
+
+
+class _Retries(ExponentialRetry):
+    """Short pauses at first, of random length: the SDK's own begin at 15 seconds."""
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        return random.uniform(0, min(0.5 * 2 ** settings["count"], 20))
+
+
+class AzureTransport(Transport):
+    """The requests of Azure's Blob service. Each docstring of the base class says what a method promises."""
+
+    def __init__(self, client: BlobServiceClient, storage: AzureBlobStorage) -> None:
+        super().__init__(
+            max_concurrent_requests=storage.settings.max_concurrent_requests,
+            max_concurrent_reads=storage.settings.max_concurrent_reads,
+        )
+        self._client = client
+        self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
+        self._endpoint = client.url.partition("?")[0]
+        self._blob_tags = storage._blob_tags
+        self._access_tier = _present(
+            standard_blob_tier=StandardBlobTier(storage._access_tier) if storage._access_tier else None
+        )
+
+    def checks_hash(self, algorithm: str) -> bool:
+        return False
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        await self._call(
+            "upload_blob",
+            address,
+            data=data,
+            length=len(data),
+            headers=await _md5(data),
+            **_in_slices(data),
+            match_condition=MatchConditions.IfMissing,
+            **self._headers(attributes),
+            **self._access_tier,
+        )
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        try:
+            return _info(address, await self._call("get_blob_properties", address))
+        except (KeyMissing, BucketNotFound):
+            return None
+
+    async def has_bucket(self, bucket: str) -> bool:
+        try:
+            await self._client.get_container_client(bucket).get_container_properties()
+        except azure_errors.AzureError as error:
+            if isinstance(error, azure_errors.HttpResponseError) and error.response is not None:
+                # 403 is an answer about a container that may well be there.
+                return bool(error.status_code != 404)
+            raise self._translate(error, "get_container_properties", Address(bucket, "")) from error
+        return True
+
+    @asynccontextmanager
+    async def get(
+        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
+    ) -> AsyncGenerator[Body]:
+        async with self.reads:
+            info, data = await self.read_window(address, start, stop, version)
+            yield AzureBody(self, info, start, stop, data)
+
+    async def read_window(
+        self, address: Address, start: int, stop: int | None, version: str | None
+    ) -> tuple[ObjectInfo, bytes]:
+        """The blob, and its bytes from `start` on: to `stop`, or as many as one window holds."""
+        length = WINDOW_SIZE if stop is None else min(stop - start, WINDOW_SIZE)
+        try:
+            answer = await self._request(
+                "download_blob", address, offset=start, length=length, decompress=False, **_if_match(version)
+            )
+            data = await answer.readall()
+        except _OutOfRange as signal:
+            # So an empty blob answers to any range.
+            info = await self.head(address)
+            if info is None:
+                raise KeyMissing(str(address)) from signal
+            if info.size != start or version not in (None, info.version):
+                raise VersionChanged(str(address)) from signal
+            return info, b""
+        except azure_errors.AzureError as error:
+            raise self._translate(error, "download_blob", address) from error
+        return _info(address, answer.properties), data
+
+    async def delete(self, address: Address) -> None:
+        with suppress(KeyMissing):
+            await self._call("delete_blob", address)
+
+    async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        address = Address(bucket, root)
+        container = self._client.get_container_client(bucket)
+        pages = container.walk_blobs(name_starts_with=root, delimiter="/").by_page()
+        while True:
+            try:
+                async with self.requests:
+                    page = await anext(pages)
+                entries = [entry async for entry in page]
+            except StopAsyncIteration:
+                return
+            except azure_errors.AzureError as error:
+                raise self._translate(error, "list_blobs", address) from error
+            for entry in entries:
+                if isinstance(entry, BlobProperties):  # the others are folders
+                    yield _info(Address(bucket, entry.name), entry)
+
+    async def tags(self, address: Address) -> Mapping[str, str]:
+        if self._blob_tags:
+            tags: dict[str, str] = await self._call("get_blob_tags", address)
+            return tags
+        properties = await self._call("get_blob_properties", address)
+        return _tags_in_metadata(properties.metadata)
+
+    async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
+        # Blocks need no beginning. The random name keeps them apart from those of another writer on the same blob.
+        return Upload(address, secrets.token_hex(8), attributes)
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        block = _block_id(upload, part.number)
+        try:
+            await self._call(
+                "stage_block",
+                upload.address,
+                block_id=block,
+                data=part.data,
+                length=len(part.data),
+                headers=await _md5(part.data),
+                **_in_slices(part.data),
+            )
+        except Unreachable:
+            self._reached.setdefault(upload.id, False)
+            raise
+        self._reached[upload.id] = True
+        return Receipt(part.number, block)
+
+    async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
+        block = _block_id(upload, number)
+        await self._call(
+            "stage_block_from_url",
+            upload.address,
+            block_id=block,
+            source_offset=start,
+            source_length=stop - start,
+            headers=_present(**{"x-ms-source-if-match": source.version}),
+            **await self._copy_source(source),
+        )
+        return Receipt(number, block)
+
+    async def complete_upload(
+        self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
+    ) -> None:
+        self._reached.pop(upload.id, None)
+        await self._call(
+            "commit_block_list",
+            upload.address,
+            block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
+            **self._headers(upload.attributes),
+            **({"match_condition": MatchConditions.IfMissing} if create_only else {}),
+            **({} if _is_temporary(upload.address) else self._access_tier),
+        )
+
+    async def abort_upload(self, address: Address, upload: Upload | None) -> None:
+        if not _is_temporary(address):
+            return  # only a commit discards blocks, and nothing partial is ever made at a content key
+        if upload is not None and self._reached.pop(upload.id, None) is False:
+            return  # nothing came to the store, nor would this
+        with suppress(BucketNotFound):
+            # A block that arrives during the abort may survive it: look again.
+            for _ in range(ABORT_ATTEMPTS):
+                try:
+                    _, uncommitted = await self._call("get_block_list", address, block_list_type="uncommitted")
+                except KeyMissing:
+                    return
+                if not uncommitted:
+                    return
+                await self._call("commit_block_list", address, block_list=[])
+                await self.delete(address)
+
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        # Content type and encoding come along with the source. The asynchronous copy would show a blob that is not whole.
+        headers = self._headers(attributes)
+        del headers["content_settings"]
+        try:
+            answer = await self._call(
+                "start_copy_from_url",
+                address,
+                requires_sync=True,
+                match_condition=MatchConditions.IfMissing,
+                source_match_condition=MatchConditions.IfNotModified,
+                source_etag=source.version,
+                **await self._copy_source(source),
+                **headers,
+                **self._access_tier,
+            )
+        except _ConditionNotMet as signal:
+            is_source = await self.head(address) is None
+            raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
+        if answer["copy_status"] != "success":
+            await self._undo_copy(address, answer)
+        return None
+
+    async def _undo_copy(self, address: Address, answer: Mapping[str, Any]) -> None:
+        """Remove a copy that was not made at once, although that was asked for."""
+        if answer["copy_status"] == "pending":
+            with suppress(KeyMissing, LakeryCloudError):  # it may have ended in the meantime
+                await self._call("abort_copy", address, copy_id=answer["copy_id"])
+        await self.delete(address)
+        raise StorageUnavailable(
+            f"the copy to {address} ended as {answer['copy_status']!r}; nothing was stored, try again"
+        )
+
+    async def _copy_source(self, source: ObjectInfo) -> dict[str, str]:
+        """Where a copy reads, with the leave to do so: the service reads its source like any other client."""
+        url: str = self._blob(source.address).url  # with a shared access signature, if that is the credential
+        credential = self._client.credential
+        if key := getattr(credential, "account_key", None):
+            return {"source_url": f"{url}?{_read_signature(source.address, credential.account_name, key)}"}
+        if hasattr(credential, "get_token"):
+            token = await credential.get_token(TOKEN_SCOPE)
+            return {"source_url": url, "source_authorization": f"Bearer {token.token}"}
+        if signature := getattr(credential, "signature", None):
+            return {"source_url": f"{url}?{signature.removeprefix('?')}"}
+        return {"source_url": url}
+
+    def _headers(self, attributes: ObjectAttributes) -> dict[str, Any]:
+        tags, metadata = dict(attributes.tags), {_sdk_name(k): v for k, v in attributes.metadata.items()}
+        if tags and not self._blob_tags:
+            metadata[METADATA_TAGS] = json.dumps(tags, separators=(",", ":"))
+        return {
+            "content_settings": ContentSettings(
+                content_type=attributes.content_type, content_encoding=attributes.content_encoding
+            ),
+            "metadata": metadata,
+            **({"tags": tags} if tags and self._blob_tags else {}),
+        }
+
+    def _blob(self, address: Address) -> "BlobClient":
+        return self._client.get_blob_client(address.bucket, address.key)
+
+    async def _call(self, operation: str, address: Address, **parameters: Any) -> Any:
+        async with self.requests:
+            return await self._request(operation, address, **parameters)
+
+    async def _request(self, operation: str, address: Address, **parameters: Any) -> Any:
+        """One operation of the SDK, its errors translated."""
+        try:
+            return await getattr(self._blob(address), operation)(**parameters)
+        except azure_errors.AzureError as error:
+            raise self._translate(error, operation, address) from error
+
+    def _translate(self, error: azure_errors.AzureError, operation: str, address: Address) -> Exception:
+        """The engine's word for an error."""
+        if not isinstance(error, azure_errors.HttpResponseError) or error.response is None:
+            return _translate_sdk_error(error, operation, address, self._endpoint)
+        code, status = _code(error), error.status_code or 0
+        # The first line: the others repeat the code and, where a signature was wrong, what was signed.
+        first_line = str(error.message).partition("\n")[0]
+        said = f"Azure answered {code or status}: {first_line.removesuffix('.')}"
+        tried = f"{operation} of {address}"
+        signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
+        if signal is not None:
+            return signal(f"{tried}: {said}")
+        if operation in _COPIES and code == "CannotVerifyCopySource" and status in (404, 412):
+            return VersionChanged(f"{tried}: {said}")
+        if code in ("ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound", "ContainerDisabled"):
+            return BucketNotFound(
+                f"the container {address.bucket!r} is not there ({operation}); create it, or check its name and the "
+                f"endpoint {self._endpoint}"
+            )
+        if status == 401 or code in _CREDENTIALS or "failed to authenticate" in said:
+            return CredentialsError(
+                f"the credentials were not accepted ({tried}): {said}. Renew them, or check that they belong to "
+                f"{self._endpoint}"
+            )
+        if status == 400 and "md5" in said.lower():
+            return IntegrityError(
+                f"the store refused {tried}, because the bytes are not what their checksum says: {said}"
+            )
+        if status == 403:
+            return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
+        if code in ("InvalidResourceName", "OutOfRangeInput"):
+            return ConfigError(f"{address.bucket!r} can't be the name of a container ({tried}): {said}")
+        if code in _NO_TAGS:
+            return ConfigError(f"the account knows no blob index tags ({tried}): {said}. Set blob_tags to false")
+        if code in ("BlobArchived", "BlobBeingRehydrated"):
+            return StorageUnavailable(f"{address} is archived ({said}); rehydrate it, then read it again")
+        if status >= 500 or status in (408, 429):
+            return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
+        return LakeryCloudError(f"{tried} was refused: {said}")
+
+
+class AzureBody:
+    """The answer to a read: one window after the other, all of one version."""
+
+    def __init__(self, transport: AzureTransport, info: ObjectInfo, start: int, stop: int | None, first: bytes) -> None:
+        self._transport = transport
+        self._info = info
+        self._start = start
+        self._stop = info.size if stop is None else min(stop, info.size)
+        self._first = first
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return self._info
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they arrive."""
+        address, version = self._info.address, self._info.version
+        data, position = self._first, self._start
+        self._first = b""
+        while data:
+            position += len(data)
+            yield data
+            if position >= self._stop:
+                return
+            _, data = await self._transport.read_window(address, position, self._stop, version)
+
+
+class _OutOfRange(Exception):
+    """The range begins behind the end of the blob."""
+
+
+class _ConditionNotMet(Exception):
+    """The condition on the source of a copy, or that on its destination."""
+
+
+_COPIES = ("start_copy_from_url", "stage_block_from_url")
+
+# (operation or "" for any, error code) -> what it tells the engine.
+_SIGNALS: Mapping[tuple[str, str], type[Exception]] = {
+    ("", "BlobAlreadyExists"): KeyExists,
+    ("", "UnauthorizedBlobOverwrite"): KeyExists,  # who may create but not overwrite
+    ("", "TargetConditionNotMet"): KeyExists,
+    ("download_blob", "ConditionNotMet"): VersionChanged,
+    ("stage_block_from_url", "ConditionNotMet"): VersionChanged,
+    ("start_copy_from_url", "ConditionNotMet"): _ConditionNotMet,
+    ("", "ConditionNotMet"): KeyExists,
+    ("", "SourceConditionNotMet"): VersionChanged,
+    ("start_copy_from_url", "BlobNotFound"): VersionChanged,
+    ("stage_block_from_url", "BlobNotFound"): VersionChanged,
+    ("", "BlobNotFound"): KeyMissing,
+    ("download_blob", "ResourceNotFound"): KeyMissing,  # what a private container tells to strangers
+    ("get_blob_properties", "ResourceNotFound"): KeyMissing,
+    ("download_blob", "InvalidRange"): _OutOfRange,
+    ("commit_block_list", "InvalidBlockList"): UploadGone,
+    ("upload_blob", "PendingCopyOperation"): WriteConflict,
+    ("start_copy_from_url", "PendingCopyOperation"): WriteConflict,
+    ("commit_block_list", "PendingCopyOperation"): WriteConflict,
+}
+
+# Microsoft Learn, "Common REST API error codes" and "Blob Storage error codes".
+_CREDENTIALS = frozenset(
+    {
+        "AccountIsDisabled",
+        "AuthenticationFailed",
+        "InvalidAuthenticationInfo",
+        "KeyBasedAuthenticationNotPermitted",
+        "NoAuthenticationInformation",
+        "PublicAccessNotPermitted",
+    }
+)
+_NO_TAGS = frozenset({"BlobTagsNotSupportedForAccountType", "FeatureNotSupportedForAccount"})
+
+
+def _code(error: azure_errors.HttpResponseError) -> str:
+    code = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
+    return str(getattr(code, "value", code) or "")
+
+
+def _grant(operation: str) -> str:
+    """What to allow, for an operation that was denied."""
+    network = "and let this network through the account's firewall"
+    if operation in ("download_blob", "get_blob_properties", "list_blobs"):
+        return f"Grant the role Storage Blob Data Reader (in a shared access signature: read and list), {network}"
+    if operation == "get_blob_tags":
+        return f"Grant the role Storage Blob Data Owner (in a shared access signature: tags), {network}"
+    return (
+        "Grant the role Storage Blob Data Contributor, or Owner where tags are used (in a shared access signature: "
+        f"read, create, write, delete and tags), {network}"
+    )
+
+
+def _translate_sdk_error(error: azure_errors.AzureError, operation: str, address: Address, endpoint: str) -> Exception:
+    """The engine's word for a request that got no answer, or was never sent."""
+    tried = f"{operation} of {address} at {endpoint}"
+    if isinstance(error, azure_errors.ClientAuthenticationError):
+        return CredentialsError(f"no credentials that work for {tried}: {error.message}. {_SET_CREDENTIALS}")
+    if isinstance(error, azure_errors.ServiceRequestError):
+        return Unreachable(f"{tried}: no connection; check the name of the account, endpoint_url and the network")
+    if operation == "download_blob":
+        return BodyInterrupted(str(error))
+    return StorageUnavailable(f"{tried} got no answer after all retries: {error}. Try again later")
+
+
+TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
+
+METADATA_TAGS = "content_tags"
+"""Where tags are kept as JSON if not as index tags. The name is permanent."""
+
+# Metadata names are C# identifiers here.
+_NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
+
+
+def _sdk_name(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    try:
+        tags = json.loads(metadata.get(METADATA_TAGS, "{}"))
+    except ValueError:
+        return {}  # not ours
+    return tags if isinstance(tags, dict) else {}
+
+
+async def _md5(data: bytes) -> dict[str, str]:
+    """The checksum that Azure checks the body against."""
+    hasher = hashlib.md5(usedforsecurity=False)
+    await update_hash(hasher, data)
+    return {"Content-MD5": base64.b64encode(hasher.digest()).decode()}
+
+
+class _Slices:
+    """A body that is read anew by each attempt."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        for start in range(0, len(self._data), SLICE_SIZE):
+            yield self._data[start : start + SLICE_SIZE]
+
+
+def _in_slices(data: bytes) -> dict[str, Any]:
+    """Leave for the event loop to do other things while a large body is sent: TLS copies what it gets in one piece."""
+
+    def replace_body(request: Any) -> None:
+        request.http_request.data = _Slices(data)
+
+    return {"raw_request_hook": replace_body} if len(data) > SLICE_SIZE else {}
+
+
+def _block_id(upload: Upload, number: int) -> str:
+    return f"{upload.id}{number:06d}"  # all ids of one blob must have the same length
+
+
+def _is_temporary(address: Address) -> bool:
+    """Whether nobody else uses the key, by the shape of its name."""
+    return re.search(rf"(^|/){re.escape(TEMPORARY_FOLDER)}/\d{{8}}T\d{{6}}Z-[^/]+$", address.key) is not None
+
+
+def _read_signature(address: Address, account_name: str, account_key: str) -> str:
+    signature: str = generate_blob_sas(
+        account_name,
+        address.bucket,
+        address.key,
+        account_key=account_key,
+        permission=BlobSasPermissions(read=True),
+        expiry=datetime.now(UTC) + SOURCE_GRANT,
+    )
+    return signature
+
+
+def _if_match(version: str | None) -> dict[str, Any]:
+    return {} if version is None else {"etag": version, "match_condition": MatchConditions.IfNotModified}
+
+
+def _info(address: Address, properties: BlobProperties) -> ObjectInfo:
+    size = properties.size
+    if properties.content_range:  # bytes 0-4/10: the answer has a part of the blob
+        size = int(properties.content_range.rpartition("/")[2])
+    return ObjectInfo(
+        address,
+        size,
+        '"' + properties.etag.strip('"') + '"',  # listings leave the quotes out
+        None,
+        properties.content_settings.content_type,
+        properties.content_settings.content_encoding,
+        properties.last_modified,
+        {_NAMES.get(k.lower(), k): v for k, v in (properties.metadata or {}).items() if k != METADATA_TAGS},
+    )
+
+
+def _present(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,629 @@
+"""The conformance suite on Azurite, and what only Azure has: credentials, index tags, blocks, copies by signature."""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from adlfs import AzureBlobFileSystem
+from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSasCredential
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+from lakery_cloud import (
+    AccessDenied,
+    ConfigError,
+    ContentRecord,
+    CredentialsError,
+    DigestingStream,
+    IntegrityError,
+    InvalidRecord,
+    LakeryCloudError,
+    StorageRegistry,
+    StorageUnavailable,
+)
+from lakery_cloud.emulators import EmulatorError
+from lakery_cloud.emulators.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Azurite
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.transport import ObjectInfo
+from lakery_cloud.providers import azure
+from lakery_cloud.providers.azure import AzureBlobStorage
+from lakery_cloud.testing import Rig, StorageConformance, content, digest_of, stream_of, tap
+from tests.azure.rigs import AzureProxy, AzureRig, is_request
+
+MiB = 1024**2
+TAGS = {"project": "lakery cloud", "path": "a/b:c=d+e-f_g.h"}
+SECRET = "c2VjcmV0IHNlY3JldA=="  # what nobody may see
+BUSY = b"<?xml version='1.0'?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>"
+
+
+class TestAzureBlobStorage(StorageConformance):
+    @pytest.fixture
+    def rig(self, azure_rig: AzureRig) -> Rig:
+        return azure_rig
+
+
+class TestLargeCopies:
+    """The cases that Azurite can't show, on a proxy that makes blocks from URLs."""
+
+    @pytest.mark.case("33")
+    @pytest.mark.parametrize("prefix", ["", "a b/ä%41"])
+    async def test_copy_past_the_limit_of_one_request_goes_in_parts(
+        self, azure_rig: AzureRig, proxy: AzureProxy, prefix: str
+    ) -> None:
+        data = content(azure_rig.part_size * 3 + 5)
+        storage = small_copies(azure_rig, prefix=prefix)
+        wire = tap(storage)
+        async with storage:
+            stream = stream_of([data])
+            storage_data = await storage.write_data_stream(stream, stream.get_digest, TAGS)
+            assert await storage.read_data(storage_data) == data
+            assert dict((await storage.stat(storage_data)).tags) == TAGS
+        assert (wire.count("copy"), wire.count("copy_part")) == (0, 4)
+        assert all("sp=r&" in source for source in proxy.sources), "the source is read by a signature for it alone"
+        await azure_rig.check_nothing_temporary()
+
+    @pytest.mark.case("33")
+    async def test_cancelled_copy_in_parts_leaves_nothing_that_shows(
+        self, azure_rig: AzureRig, proxy: AzureProxy
+    ) -> None:
+        storage = small_copies(azure_rig, max_concurrent_parts=2)
+        hold = tap(storage).hold("copy_part", nth=2)
+        async with storage:
+            task = asyncio.create_task(write_stream(storage, content(azure_rig.part_size * 4)))
+            await hold.reached.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await azure_rig.keys() == []
+
+    async def test_source_that_changed_before_its_copy_is_an_integrity_error(
+        self, azure_rig: AzureRig, proxy: AzureProxy
+    ) -> None:
+        for storage in (azure_rig.storage(), small_copies(azure_rig)):
+            async with storage:
+                wire = tap(storage)
+
+                async def change() -> None:
+                    [key] = await azure_rig.keys()
+                    await azure_rig.put(key, content(azure_rig.part_size * 3 + 5)[::-1])
+
+                for operation in ("copy", "copy_part"):
+                    wire.before(operation, change)
+                with pytest.raises(IntegrityError, match="changed by somebody else"):
+                    await write_stream(storage, content(azure_rig.part_size * 3 + 5))
+            assert await azure_rig.keys() == []
+
+    @pytest.mark.parametrize("status", ["pending", "failed", "aborted"])
+    async def test_copy_that_is_not_made_at_once_leaves_nothing(
+        self, azure_rig: AzureRig, proxy: AzureProxy, status: str
+    ) -> None:
+        proxy.copy_status = status
+        async with azure_rig.storage() as storage:
+            with pytest.raises(StorageUnavailable, match=status):
+                await write_stream(storage, content(azure_rig.part_size * 2))
+        assert proxy.copy_status == ("failed" if status == "failed" else "aborted")
+        await azure_rig.check_nothing_left()
+
+
+@pytest.fixture
+async def proxy(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AzureProxy]:
+    """A proxy between the rig's storages and Azurite; the rig itself goes around it."""
+    async with AzureProxy(azure_rig.server) as proxy:
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", proxy.connection_string)
+        yield proxy
+
+
+def small_copies(rig: AzureRig, **options: Any) -> AzureBlobStorage:
+    limits = replace(rig.storage().settings.limits, max_copy_size=rig.part_size * 2, copy_part_size=rig.part_size)
+    return rig.storage(limits=limits, **options)
+
+
+def endpoint_of(rig: AzureRig) -> str:
+    return f"{rig.server.endpoint_url}/{ACCOUNT_NAME}"
+
+
+async def write(storage: AzureBlobStorage, data: bytes = b"data", tags: Any = None) -> Any:
+    return await storage.write_data(data, digest_of(data), tags or {})
+
+
+async def write_stream(storage: AzureBlobStorage, data: bytes, tags: Any = None) -> Any:
+    stream = stream_of([data])
+    return await storage.write_data_stream(stream, stream.get_digest, tags or {})
+
+
+# The server
+
+
+def test_server_has_an_address_while_it_runs() -> None:
+    server = Azurite()
+    for _ in range(2):
+        with pytest.raises(EmulatorError, match="azurite is not started"):
+            server.environment()
+        with server:
+            assert server.endpoint_url in server.environment()["AZURE_STORAGE_CONNECTION_STRING"]
+
+
+# What is sent
+
+
+async def test_blob_is_one_request_whatever_its_size(azure_rig: AzureRig, proxy: AzureProxy) -> None:
+    async with azure_rig.storage() as storage:
+        await write(storage, content(70 * MiB), TAGS)
+    [exchange] = proxy.exchanges
+    assert (exchange.method, exchange.sent_bytes) == ("PUT", 70 * MiB)
+    assert exchange.headers["if-none-match"] == "*"
+    assert exchange.headers["content-md5"]
+
+
+async def test_read_is_windows_of_one_version(azure_rig: AzureRig, proxy: AzureProxy) -> None:
+    data = content(azure.WINDOW_SIZE * 2 + 1)
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage, data)
+        proxy.exchanges.clear()
+        assert await storage.read_data(storage_data) == data
+    assert [exchange.method for exchange in proxy.exchanges] == ["GET"] * 3
+    assert ["if-match" in exchange.headers for exchange in proxy.exchanges] == [False, True, True]
+
+
+async def test_blob_that_changes_between_two_windows_is_an_integrity_error(
+    azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(azure, "WINDOW_SIZE", 1000)
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage, content(10_000))
+        async with aclosing(storage.read_data_stream(storage_data)) as chunks:
+            await anext(chunks)
+            await azure_rig.put(storage_data["blob"], content(10_000)[::-1])
+            with pytest.raises(IntegrityError, match="changed while it was read"):
+                await anext(chunks)
+
+
+async def test_body_that_breaks_off_is_resumed(azure_rig: AzureRig, proxy: AzureProxy) -> None:
+    data = content(300_000)
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage, data)
+        proxy.cuts = 4  # the SDK reads three times
+        assert await storage.read_data(storage_data) == data
+    assert proxy.cuts == 0
+
+
+async def test_busy_server_is_asked_again_and_then_given_up(azure_rig: AzureRig, proxy: AzureProxy) -> None:
+    async with azure_rig.storage() as storage:
+        busy = proxy.answer(is_request("PUT"), status=503, body=BUSY, times=2)
+        await write(storage)
+        assert busy.fired == 2
+        proxy.answer(is_request("GET"), status=503, body=BUSY, times=3)
+        with pytest.raises(StorageUnavailable, match="ServerBusy"):
+            await storage.read_data(storage.storage_data_of(digest_of(b"data")))
+
+
+@pytest.mark.parametrize("lost", [("PUT", ""), ("PUT", "block"), ("PUT", "blocklist"), ("PUT", "copy"), ("DELETE", "")])
+async def test_lost_answer_is_success(azure_rig: AzureRig, proxy: AzureProxy, lost: tuple[str, str]) -> None:
+    data = content(azure_rig.part_size * 2)
+    swallowed = proxy.swallow(is_request(*lost))
+    async with azure_rig.storage() as storage:
+        assert await storage.read_data(await write(storage)) == b"data"
+        assert await storage.read_data(await write_stream(storage, data)) == data
+    assert swallowed.fired == 1
+    assert len(await azure_rig.keys()) == 2
+    await azure_rig.check_nothing_temporary()
+
+
+async def test_bytes_damaged_on_the_way_are_refused(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wrong(data: bytes) -> dict[str, str]:
+        return {"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+
+    monkeypatch.setattr(azure, "_md5", wrong)
+    async with azure_rig.storage() as storage:
+        with pytest.raises(IntegrityError, match="refused"):
+            await write(storage)
+        with pytest.raises(IntegrityError, match="refused"):
+            await write_stream(storage, content(azure_rig.part_size * 2))
+    await azure_rig.check_nothing_left()
+
+
+# Tags and tiers
+
+
+async def test_tags_go_to_the_metadata_where_the_account_refuses_index_tags(azure_rig: AzureRig) -> None:
+    data = content(azure_rig.part_size * 2)
+    async with azure_rig.storage(blob_tags=False) as storage:
+        for storage_data in (await write(storage, tags=TAGS), await write_stream(storage, data, TAGS)):
+            found = await storage.stat(storage_data)
+            assert found.tags == TAGS
+            assert set(found.info.metadata) == {"content-hash", "content-hash-algorithm", "content-size"}
+            raw = await azure_rig.get(storage_data["blob"])
+            assert raw is not None
+            assert raw.tags == {}
+            assert json.loads((await azure_rig.metadata(storage_data["blob"]))["content_tags"]) == TAGS
+        most = {f"{n:03}{'k' * 125}": "/" * 256 for n in range(10)}
+        assert (await storage.stat(await write(storage, b"most", most))).tags == most
+
+
+async def test_metadata_names_are_identifiers(azure_rig: AzureRig) -> None:
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage)
+    assert await azure_rig.metadata(storage_data["blob"]) == {
+        "content_hash": digest_of(b"data")["content_hash"],
+        "content_hash_algorithm": "sha256",
+        "content_size": "4",
+    }
+
+
+async def test_content_gets_the_access_tier(azure_rig: AzureRig) -> None:
+    async with azure_rig.storage(access_tier="Cool") as storage:
+        for storage_data in (await write(storage), await write_stream(storage, content(azure_rig.part_size * 2))):
+            assert await azure_rig.tier(storage_data["blob"]) == "Cool"
+
+
+# Credentials
+
+
+@pytest.mark.case("34")
+async def test_wrong_key_is_refused_without_showing_it(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in (SECRET, "no base64: " + SECRET):
+        options = {"account_name": ACCOUNT_NAME, "account_key": key, "endpoint_url": endpoint_of(azure_rig)}
+        async with azure_rig.storage(**options) as storage:
+            for attempt in (write(storage), storage.read_data(storage.storage_data_of(digest_of(b"data")))):
+                with pytest.raises((CredentialsError, AccessDenied)) as raised:
+                    await attempt
+                assert SECRET not in f"{raised.value!r} {raised.value.__cause__!r}"
+
+
+@pytest.mark.case("34")
+async def test_no_credentials_say_what_to_set() -> None:
+    async with AzureBlobStorage("container") as storage:
+        with pytest.raises(CredentialsError, match="AZURE_STORAGE_CONNECTION_STRING"):
+            await write(storage)
+
+
+async def test_unreadable_credentials_are_not_shown() -> None:
+    async with AzureBlobStorage("container", connection_string=f"AccountKey={SECRET};nonsense") as storage:
+        with pytest.raises(CredentialsError) as raised:
+            await write(storage)
+    assert SECRET not in f"{raised.value!r} {raised.value.__cause__!r} {raised.value.__context__!r}"
+
+
+async def test_rights_that_are_missing_are_named(azure_rig: AzureRig) -> None:
+    options = {"account_name": ACCOUNT_NAME, "endpoint_url": endpoint_of(azure_rig)}
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage)
+    async with azure_rig.storage(sas_token=signature(azure_rig, read=True), **options) as storage:
+        assert await storage.read_data(storage_data) == b"data"
+        with pytest.raises(AccessDenied, match="Storage Blob Data Contributor"):
+            await write(storage, b"more")
+        with pytest.raises(AccessDenied, match="Reader"):
+            [info async for info in storage.list()]
+
+
+def signature(rig: AzureRig, **rights: bool) -> str:
+    return generate_container_sas(
+        ACCOUNT_NAME,
+        rig.container,
+        account_key=ACCOUNT_KEY,
+        permission=ContainerSasPermissions(**rights),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+
+
+@pytest.mark.parametrize("kind", ["sas_token", "sas_credential", "key_credential", "account_key", "connection_string"])
+async def test_every_credential_writes_copies_and_reads(
+    azure_rig: AzureRig, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = signature(azure_rig, read=True, write=True, create=True, delete=True, list=True, tag=True)
+    given: dict[str, Any] = {
+        "sas_token": {"sas_token": token},
+        "sas_credential": {"credential": AzureSasCredential(token)},
+        "key_credential": {"credential": AzureNamedKeyCredential(ACCOUNT_NAME, ACCOUNT_KEY)},
+        "account_key": {"account_key": ACCOUNT_KEY},
+        "connection_string": {"connection_string": azure_rig.server.connection_string},
+    }[kind]
+    if kind != "connection_string":
+        given |= {"account_name": ACCOUNT_NAME, "endpoint_url": endpoint_of(azure_rig)}
+    # What is given goes before the environment.
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=other;AccountKey={SECRET}")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", SECRET)
+    data = content(azure_rig.part_size * 2)
+    async with AzureBlobStorage(azure_rig.container, part_size=azure_rig.part_size, **given) as storage:
+        assert await storage.read_data(await write_stream(storage, data, TAGS)) == data
+        assert len([info async for info in storage.list()]) == 1
+
+
+class Token:
+    """A token credential, as azure.identity.aio has them."""
+
+    closed = False
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        assert scopes == ("https://storage.azure.com/.default",)
+        return AccessToken(SECRET, 2**31)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def test_token_goes_along_with_a_copy_and_is_not_closed() -> None:
+    token = Token()
+    async with AzureBlobStorage("container", account_name="me", credential=token) as storage:
+        transport: Any = (await storage._session()).transport
+        source = await transport._copy_source(ObjectInfo(Address("container", "a b"), 1))
+    assert source == {
+        "source_url": "https://me.blob.core.windows.net/container/a%20b",
+        "source_authorization": f"Bearer {SECRET}",
+    }
+    assert not token.closed
+
+
+async def test_account_of_the_environment_is_never_taken_for_another(azure_rig: AzureRig) -> None:
+    async with azure_rig.storage(account_name="other") as storage:
+        with pytest.raises(ConfigError, match="devstoreaccount1"):
+            await write(storage)
+
+
+async def test_fs_is_used_as_it_is_and_not_closed(azure_rig: AzureRig) -> None:
+    fs = AzureBlobFileSystem(connection_string=azure_rig.server.connection_string, skip_instance_cache=True)
+    data = content(azure_rig.part_size * 2)
+    async with azure_rig.storage(fs=fs) as storage:
+        assert storage.settings.limits.max_put_size == 64 * MiB, "the SDK would send more in blocks of its own"
+        storage_data = await write_stream(storage, data)
+    async with azure_rig.storage(fs=fs) as storage:
+        assert await storage.read_data(storage_data) == data
+    assert await fs.service_client.get_container_client(azure_rig.container).exists()
+    await fs.service_client.close()
+
+
+@pytest.mark.case("40")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"account_name": "me", "account_key": SECRET},
+        {"connection_string": f"AccountName=me;AccountKey={SECRET}"},
+        {"account_name": "me", "sas_token": f"sig={SECRET}"},
+        {"account_name": "me", "credential": AzureNamedKeyCredential("me", SECRET)},
+        {"fs": object()},
+    ],
+)
+def test_given_credentials_are_neither_shown_nor_pickled(given: dict[str, Any]) -> None:
+    storage = AzureBlobStorage("container", **given)
+    assert SECRET not in f"{storage!r} {storage}"
+    with pytest.raises(ConfigError, match="can't be pickled"):
+        pickle.dumps(storage)
+
+
+def test_credentials_of_the_environment_are_not_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=me;AccountKey={SECRET}")
+    text = pickle.dumps(AzureBlobStorage("container", account_name="me"))
+    assert SECRET.encode() not in text
+    assert repr(pickle.loads(text)) == "AzureBlobStorage('container', prefix='', account_name='me')"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fs": object(), "account_name": "me"},
+        {"connection_string": "x", "account_key": "y"},
+        {"account_key": "x", "sas_token": "y"},
+        {"access_tier": "Archive"},
+        {"max_attempts": 0},
+        {"endpoint_url": "nowhere"},
+        {"prefix": "a./b"},
+        {"prefix": "a/b."},
+        {"prefix": "/".join("a" * 253)},
+        {"unknown": 1},
+    ],
+)
+def test_settings_that_are_wrong_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        AzureBlobStorage("container", **wrong)
+
+
+def test_url_holds_settings_but_no_credentials() -> None:
+    storage = AzureBlobStorage.from_url("az://container/a/b?account_name=me&blob_tags=false&part_size=1000")
+    assert repr(storage) == "AzureBlobStorage('container', prefix='a/b', account_name='me')"
+    assert (storage._blob_tags, storage.settings.part_size) == (False, 1000)
+    with pytest.raises(ConfigError, match="account_key"):
+        AzureBlobStorage.from_url(f"az://container?account_key={SECRET}")
+
+
+def test_library_that_is_not_there_is_named() -> None:
+    program = "import sys; sys.modules['adlfs'] = None; import lakery_cloud.providers.azure"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert 'AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"' in done.stderr
+
+
+# Interruptions
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that lets nobody connect and refuses nobody: its queue of connections is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(address)
+        yield address[1]
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
+async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
+    port: str, request: pytest.FixtureRequest
+) -> None:
+    url = f"http://127.0.0.1:{request.getfixturevalue(port)}/me"
+    async with AzureBlobStorage(
+        "container", account_name="me", account_key=SECRET, endpoint_url=url, part_size=1000
+    ) as storage:
+        for attempt in (write(storage), write_stream(storage, content(2000))):
+            with pytest.raises(StorageUnavailable, match="no connection; check") as raised:
+                async with asyncio.timeout(10):
+                    await attempt
+            assert url in str(raised.value)
+
+
+@pytest.mark.case("40")
+async def test_forked_child_opens_a_client_of_its_own(azure_rig: AzureRig) -> None:
+    fork = multiprocessing.get_context("fork")
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage)
+        results = fork.Queue()
+        child = fork.Process(target=_read_in_child, args=(storage, storage_data, results))
+        child.start()
+        assert await asyncio.to_thread(results.get, timeout=30) == b"data"
+        await asyncio.to_thread(child.join, 30)
+        assert child.exitcode == 0
+        assert await storage.read_data(storage_data) == b"data"
+
+
+def _read_in_child(storage: AzureBlobStorage, storage_data: Any, results: Any) -> None:
+    async def read() -> None:
+        async with storage:
+            results.put(await storage.read_data(storage_data))
+
+    # The fork copied the parent's running loop; the child starts afresh.
+    asyncio.events._set_running_loop(None)
+    asyncio.run(read())
+
+
+async def test_container_that_is_not_there_is_told_from_a_blob(azure_rig: AzureRig) -> None:
+    async with AzureBlobStorage("c") as storage:  # Azure takes no name this short
+        with pytest.raises(LakeryCloudError, match="can't be the name of a container"):
+            await write(storage)
+
+
+async def test_twenty_cancellations_at_random_moments_leave_nothing(azure_rig: AzureRig) -> None:
+    chance = random.Random(20)
+    sent = 0
+
+    async def source() -> AsyncGenerator[bytes]:
+        nonlocal sent
+        for number in range(40):
+            sent += 1
+            yield bytes([number]) * azure_rig.part_size
+
+    async def run() -> None:
+        async with azure_rig.storage(max_concurrent_parts=3) as storage:
+            stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
+            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+            await storage.delete(storage_data)
+
+    cancelled = 0
+    while cancelled < 20:
+        task = asyncio.create_task(run())
+        done, _ = await asyncio.wait([task], timeout=chance.uniform(0.01, 0.3))
+        task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        if done:
+            assert outcome is None
+            continue
+        assert isinstance(outcome, asyncio.CancelledError)
+        cancelled += 1
+        await azure_rig.check_nothing_temporary()
+        for key in await azure_rig.keys():  # cancelled after the copy
+            await azure_rig.delete(key)
+    assert sent > 20
+
+
+# What others wrote
+
+
+@pytest.mark.case("36")
+async def test_records_of_labox_read(azure_rig: AzureRig) -> None:
+    key = f"some/prefix/{digest_of(b'data')['content_hash']}.bin"
+    await azure_rig.put(key, b"data")
+    record = ContentRecord(
+        **digest_of(b"data"),
+        storage_name="labox.azure.blob@v1",
+        storage_data=json.dumps({"container": azure_rig.container, "blob": key}),
+    )
+    async with StorageRegistry([azure_rig.storage()]) as registry:
+        assert (await registry.load(record))["data"] == b"data"
+
+
+@pytest.mark.case("36")
+async def test_data_in_another_container_still_reads(azure_rig: AzureRig) -> None:
+    async with azure_rig.storage() as storage:
+        storage_data = await write(storage)
+    async with AzureBlobStorage("another-container") as other:
+        assert await other.read_data(storage_data) == b"data"
+
+
+@pytest.mark.parametrize(
+    "storage_data", [{}, {"container": "c"}, {"container": 1, "blob": "b"}, {"bucket": "c", "key": "k"}]
+)
+async def test_storage_data_that_is_malformed_is_refused(storage_data: Any) -> None:
+    async with AzureBlobStorage("container") as storage:
+        with pytest.raises(InvalidRecord, match="needs a container and a blob"):
+            await storage.read_data(storage_data)
+
+
+async def test_folders_are_not_listed(azure_rig: AzureRig) -> None:
+    await azure_rig.put(f"{'a' * 64}/below", b"")
+    async with azure_rig.storage() as storage:
+        key = (await write(storage))["blob"]
+        assert [info.address.key async for info in storage.list()] == [key]
+
+
+STREAM = """
+import asyncio, pathlib, re, sys
+from lakery_cloud import DigestingStream
+from lakery_cloud.providers.azure import AzureBlobStorage
+
+async def source():
+    for number in range(250):
+        yield number.to_bytes(2, "big") * (512 * 1024)
+
+async def main(container):
+    async with AzureBlobStorage(container, part_size=4 * 1024**2) as storage:
+        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
+        storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+        size = 0
+        async for chunk in storage.read_data_stream(storage_data):
+            size += len(chunk)
+        await storage.delete(storage_data)
+    # Not ru_maxrss: that is inherited from the process that started this one.
+    print(size, int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) // 1024)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux' /proc")
+async def test_stream_of_a_quarter_gibibyte_keeps_the_process_under_200_mebibytes(azure_rig: AzureRig) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(STREAM), azure_rig.container]
+    done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True, env=os.environ)
+    await azure_rig.check_nothing_left()
+    size, peak = map(int, done.stdout.split())
+    assert size == 250 * MiB
+    assert peak < 200, f"the process took {peak} MiB at its peak"
