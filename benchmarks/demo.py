@@ -4,6 +4,7 @@ Everything runs on this machine: files in a temporary folder, and moto's S3 serv
 counts requests and bytes.
 """
 
+import abc
 import asyncio
 import os
 import tempfile
@@ -70,7 +71,7 @@ def opened(path: Path) -> SerializedDataStream:
     )
 
 
-class Demo:
+class Demo(abc.ABC):
     """The same scenes on one storage."""
 
     def __init__(self, storage: ObjectStorage[Any], files: list[Path], proxy: ScriptedProxy | None) -> None:
@@ -131,9 +132,9 @@ class Demo:
                 size += len(chunk)
             assert size == record.content_size
 
+    @abc.abstractmethod
     async def left_over(self, expected: set[str]) -> list[str]:
         """Keys and incomplete uploads that should not be there, seen around the storage."""
-        raise NotImplementedError
 
     def start(self) -> float:
         """Begin to count."""

@@ -96,7 +96,7 @@ async def _sequence(
                 _check_size(location, body.info)
                 progress.version = body.info.version
                 stop = body.info.size if stop is None else stop
-                async for chunk in body.chunks():
+                async for chunk in body.chunks:
                     start += len(chunk)
                     interruptions = 0
                     if start > stop:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -130,21 +130,17 @@ class Limits:
     part_multiple: int = 1
 
 
-class Body(Protocol):
-    """The answer to a read, while it arrives."""
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The answer to a read, while it arrives.
 
-    @property
-    def info(self) -> ObjectInfo:
-        """The object; its `size` is that of the whole object, whatever range was asked for."""
-        ...
+    Attributes:
+        info: The object; its `size` is that of the whole object, whatever range was asked for.
+        chunks: The bytes as they arrive; raises `BodyInterrupted` when the connection breaks or stalls.
+    """
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they arrive.
-
-        Raises:
-            BodyInterrupted: The connection broke or stalled.
-        """
-        ...
+    info: ObjectInfo
+    chunks: AsyncIterator[bytes]
 
 
 class Transport(abc.ABC):
@@ -267,3 +263,8 @@ async def missing(transport: Transport, address: Address) -> NoStorageData | Buc
     if await transport.has_bucket(address.bucket):
         return NoStorageData(f"there is no object at {address}; it was deleted, or never written here")
     return BucketNotFound(f"the bucket {address.bucket!r} is not there; create it, or check its name and the endpoint")
+
+
+def present(**values: Any) -> dict[str, Any]:
+    """The arguments of a request that have a value."""
+    return {name: value for name, value in values.items() if value is not None}

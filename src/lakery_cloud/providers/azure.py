@@ -33,6 +33,7 @@ from lakery_cloud.engine.transport import (
     UploadGone,
     VersionChanged,
     WriteConflict,
+    present,
 )
 from lakery_cloud.engine.urls import check_endpoint_url, read_flag
 from lakery_cloud.errors import (
@@ -176,7 +177,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
     ) -> None:
         super().__init__(container, prefix=prefix, **options)
         _check_segments(self.keys.prefix)
-        keys = _present(account_key=account_key, sas_token=sas_token, credential=credential)
+        keys = present(account_key=account_key, sas_token=sas_token, credential=credential)
         if fs is not None and (account_name or connection_string or keys or endpoint_url):
             raise ConfigError("an fs has its own account, credentials and endpoint; leave these out")
         if connection_string is not None and (account_name or keys or endpoint_url):
@@ -192,7 +193,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
             self.settings = replace(self.settings, limits=replace(self.settings.limits, max_put_size=largest))
         self._own_fs = fs
         self._account_name = account_name
-        self._secrets = {**keys, **_present(connection_string=connection_string)}
+        self._secrets = {**keys, **present(connection_string=connection_string)}
         self._endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
         self._access_tier = access_tier
         self._blob_tags = blob_tags
@@ -233,7 +234,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
         if not (self._account_name or self._secrets or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
             raise CredentialsError(f"no storage account for {self!r}. {_SET_CREDENTIALS}")
-        given = {**_present(account_name=self._account_name), **self._secrets}
+        given = {**present(account_name=self._account_name), **self._secrets}
         try:
             fs = AzureBlobFileSystem(**given, skip_instance_cache=True)
             if self._secrets and "connection_string" not in self._secrets:
@@ -320,7 +321,7 @@ class AzureTransport(Transport):
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._endpoint = client.url.partition("?")[0]
         self._blob_tags = storage._blob_tags
-        self._access_tier = _present(
+        self._access_tier = present(
             standard_blob_tier=StandardBlobTier(storage._access_tier) if storage._access_tier else None
         )
 
@@ -362,7 +363,7 @@ class AzureTransport(Transport):
     ) -> AsyncGenerator[Body]:
         async with self.reads:
             info, data = await self.read_window(address, start, stop, version)
-            yield AzureBody(self, info, start, stop, data)
+            yield Body(info, _chunks(self, info, start, stop, data))
 
     async def read_window(
         self, address: Address, start: int, stop: int | None, version: str | None
@@ -444,7 +445,7 @@ class AzureTransport(Transport):
             block_id=block,
             source_offset=start,
             source_length=stop - start,
-            headers=_present(**{"x-ms-source-if-match": source.version}),
+            headers=present(**{"x-ms-source-if-match": source.version}),
             **await self._copy_source(source),
         )
         return Receipt(number, block)
@@ -592,32 +593,18 @@ class AzureTransport(Transport):
         return LakeryCloudError(f"{tried} was refused: {said}")
 
 
-class AzureBody:
-    """The answer to a read: one window after the other, all of one version."""
-
-    def __init__(self, transport: AzureTransport, info: ObjectInfo, start: int, stop: int | None, first: bytes) -> None:
-        self._transport = transport
-        self._info = info
-        self._start = start
-        self._stop = info.size if stop is None else min(stop, info.size)
-        self._first = first
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object."""
-        return self._info
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they arrive."""
-        address, version = self._info.address, self._info.version
-        data, position = self._first, self._start
-        self._first = b""
-        while data:
-            position += len(data)
-            yield data
-            if position >= self._stop:
-                return
-            _, data = await self._transport.read_window(address, position, self._stop, version)
+async def _chunks(
+    transport: AzureTransport, info: ObjectInfo, start: int, stop: int | None, first: bytes
+) -> AsyncIterator[bytes]:
+    """The bytes of a read: one window after the other, all of one version."""
+    data, position = first, start
+    stop = info.size if stop is None else min(stop, info.size)
+    while data:
+        position += len(data)
+        yield data
+        if position >= stop:
+            return
+        _, data = await transport.read_window(info.address, position, stop, info.version)
 
 
 class _OutOfRange(Exception):
@@ -783,7 +770,3 @@ def _info(address: Address, properties: BlobProperties) -> ObjectInfo:
         properties.last_modified,
         {_NAMES.get(k.lower(), k): v for k, v in (properties.metadata or {}).items() if k != METADATA_TAGS},
     )
-
-
-def _present(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

@@ -190,7 +190,14 @@ class FileTransport(Transport):
             info = await self._run(address, lambda: _info(address, self._path(address)))
             if version not in (None, info.version):
                 raise VersionChanged(str(address))
-            yield FileBody(self, info, start, info.size if stop is None else min(stop, info.size))
+            yield Body(info, self._chunks(info, start, info.size if stop is None else min(stop, info.size)))
+
+    async def _chunks(self, info: ObjectInfo, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes, a mebibyte at a time."""
+        path = self._path(info.address)
+        for offset in range(start, stop, READ_SIZE):
+            size = min(READ_SIZE, stop - offset)
+            yield await self._run(info.address, partial(_read, path, offset, size, info.version))
 
     async def delete(self, address: Address) -> None:
         def unlink() -> None:
@@ -315,29 +322,6 @@ class FileTransport(Transport):
             raise StorageUnavailable(f"the folder {str(path.parent)!r} disappeared; try again") from error
         _set_attributes(path, attributes)
         return path
-
-
-class FileBody:
-    """The bytes of a file, while they are read."""
-
-    def __init__(self, transport: FileTransport, info: ObjectInfo, start: int, stop: int) -> None:
-        self._transport = transport
-        self._info = info
-        self._start = start
-        self._stop = stop
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object."""
-        return self._info
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, a mebibyte at a time."""
-        address, version = self._info.address, self._info.version
-        path = self._transport._path(address)
-        for start in range(self._start, self._stop, READ_SIZE):
-            size = min(READ_SIZE, self._stop - start)
-            yield await self._transport._run(address, partial(_read, path, start, size, version))
 
 
 def _check_path(key: str, error: type[Exception]) -> None:

@@ -32,6 +32,7 @@ from lakery_cloud.engine.transport import (
     UploadGone,
     VersionChanged,
     WriteConflict,
+    present,
 )
 from lakery_cloud.engine.urls import check_endpoint_url
 from lakery_cloud.errors import (
@@ -219,7 +220,7 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
                 requests_timeout=self._timeout(),
                 asynchronous=True,
                 skip_instance_cache=True,
-                **_present(project=self._project),
+                **present(project=self._project),
             )
         except auth_errors.DefaultCredentialsError as error:
             raise CredentialsError(f"no credentials for {self.keys.bucket!r}: {error}. {_LOG_IN}") from error
@@ -319,7 +320,7 @@ class GCSTransport(Transport):
         self._timeout = fs.requests_timeout or storage._timeout()
         self._max_attempts = storage._max_attempts
         self._kms_key_name = storage._kms_key_name
-        self._storage_class = _present(storageClass=storage._storage_class)
+        self._storage_class = present(storageClass=storage._storage_class)
         self._refreshing = asyncio.Lock()
         self._sending: dict[str, Sending] = {}
 
@@ -338,7 +339,7 @@ class GCSTransport(Transport):
             address,
             "POST",
             self._upload_url(address),
-            query=_present(uploadType="multipart", ifGenerationMatch="0", kmsKeyName=self._kms_key_name),
+            query=present(uploadType="multipart", ifGenerationMatch="0", kmsKeyName=self._kms_key_name),
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
             body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
         )
@@ -370,7 +371,7 @@ class GCSTransport(Transport):
                     address,
                     "GET",
                     self._object_url(address),
-                    query=_present(alt="media", generation=version, ifGenerationMatch=version),
+                    query=present(alt="media", generation=version, ifGenerationMatch=version),
                     headers={"Accept-Encoding": "gzip", **wanted},  # or what is stored as gzip comes decoded
                     is_streamed=True,
                 )
@@ -381,7 +382,7 @@ class GCSTransport(Transport):
             try:
                 if wanted and "Content-Range" not in answer.headers:
                     raise StorageUnavailable(f"the endpoint ignores ranges, so {address} can't be read in parts")
-                yield GCSBody(_info_of_body(address, answer.headers), answer.response)
+                yield Body(_info_of_body(address, answer.headers), _chunks(answer.response))
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 answer.response.close()
@@ -418,7 +419,7 @@ class GCSTransport(Transport):
             address,
             "POST",
             self._upload_url(address),
-            query=_present(
+            query=present(
                 uploadType="resumable", name=address.key, ifGenerationMatch="0", kmsKeyName=self._kms_key_name
             ),
             headers={"Content-Type": "application/json", "X-Upload-Content-Type": attributes.content_type},
@@ -465,7 +466,7 @@ class GCSTransport(Transport):
                 await self.delete(address)
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        query = _present(
+        query = present(
             ifGenerationMatch="0",
             ifSourceGenerationMatch=source.version,
             destinationKmsKeyName=self._kms_key_name,
@@ -582,7 +583,7 @@ class GCSTransport(Transport):
         attempts = attempts or self._max_attempts
         target = URL(url, encoded=True)
         if operation != "upload":  # the address of an upload is the store's own, and stays as it is
-            paid = _present(userProject=_payer(address))  # where the fs names a project itself, that one counts
+            paid = present(userProject=_payer(address))  # where the fs names a project itself, that one counts
             target = target.update_query(self._fs._get_params({**paid, **(query or {})}))
         for attempt in range(1, attempts + 1):
             try:
@@ -664,25 +665,13 @@ class GCSTransport(Transport):
         return LakeryCloudError(f"{tried} was refused: {said}")
 
 
-class GCSBody:
-    """The answer to a read."""
-
-    def __init__(self, info: ObjectInfo, response: aiohttp.ClientResponse) -> None:
-        self._info = info
-        self._response = response
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object."""
-        return self._info
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they arrive."""
-        try:
-            while chunk := await self._response.content.read(READ_SIZE):
-                yield chunk
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise BodyInterrupted(str(error)) from error
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The bytes of an answer as they arrive."""
+    try:
+        while chunk := await response.content.read(READ_SIZE):
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise BodyInterrupted(str(error)) from error
 
 
 # (operation, status) -> what it tells the engine.
@@ -739,7 +728,7 @@ def _translate_sdk_error(error: Exception, operation: str, address: Address, end
 
 def _resource(attributes: ObjectAttributes) -> dict[str, Any]:
     tags = {f"{TAG_PREFIX}{_quote(key)}": value for key, value in attributes.tags.items()}
-    return _present(
+    return present(
         contentType=attributes.content_type,
         contentEncoding=attributes.content_encoding,
         metadata={**attributes.metadata, **tags} or None,
@@ -854,7 +843,3 @@ def _is_fresh(credentials: Any) -> bool:
 
 async def _pause(failures: int) -> None:
     await asyncio.sleep(RETRY_PAUSE * 2 ** (failures - 1) * random.uniform(0.5, 1))
-
-
-def _present(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}

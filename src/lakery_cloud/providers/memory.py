@@ -144,7 +144,7 @@ class MemoryTransport(Transport):
                 raise KeyMissing(str(address))
             if version not in (None, found.version):
                 raise VersionChanged(str(address))
-            yield MemoryBody(_info(address, found), found.data[start:stop])
+            yield Body(_info(address, found), _chunks(found.data[start:stop]))
 
     async def delete(self, address: Address) -> None:
         await self._turn()
@@ -222,22 +222,9 @@ class MemoryTransport(Transport):
         return found
 
 
-class MemoryBody:
-    """The answer to a read."""
-
-    def __init__(self, info: ObjectInfo, data: bytes) -> None:
-        self._info = info
-        self._data = data
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object."""
-        return self._info
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes."""
-        for start in range(0, len(self._data), READ_SIZE):
-            yield self._data[start : start + READ_SIZE]
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), READ_SIZE):
+        yield data[start : start + READ_SIZE]
 
 
 def _info(address: Address, found: MemoryObject) -> ObjectInfo:

@@ -28,6 +28,7 @@ from lakery_cloud.engine.transport import (
     UploadGone,
     VersionChanged,
     WriteConflict,
+    present,
 )
 from lakery_cloud.engine.urls import check_endpoint_url, read_flag
 from lakery_cloud.errors import (
@@ -258,8 +259,8 @@ class S3Transport(Transport):
         self._client = client
         self._endpoint = client.meta.endpoint_url
         self._payer = {"RequestPayer": "requester"} if storage._requester_pays else {}
-        self._encryption = _present(ServerSideEncryption=storage._sse, SSEKMSKeyId=storage._kms_key_id)
-        self._storage_class = _present(StorageClass=storage._storage_class)
+        self._encryption = present(ServerSideEncryption=storage._sse, SSEKMSKeyId=storage._kms_key_id)
+        self._storage_class = present(StorageClass=storage._storage_class)
 
     def checks_hash(self, algorithm: str) -> bool:
         return algorithm == "sha256"
@@ -298,12 +299,12 @@ class S3Transport(Transport):
     ) -> AsyncGenerator[Body]:
         wanted = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         async with self.reads:
-            answer = await self._request("get_object", address, **wanted, **_present(IfMatch=version))
+            answer = await self._request("get_object", address, **wanted, **present(IfMatch=version))
             body = answer["Body"]
             try:
                 if wanted and "ContentRange" not in answer:
                     raise StorageUnavailable(f"the endpoint ignores ranges, so {address} can't be read in parts")
-                yield S3Body(_info(address, answer), body)
+                yield Body(_info(address, answer), _chunks(body))
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 body.close()
@@ -372,7 +373,7 @@ class S3Transport(Transport):
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
         parts = [
-            _present(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
+            present(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
             for receipt in receipts
         ]
         await self._call(
@@ -485,25 +486,13 @@ class S3Transport(Transport):
         return LakeryCloudError(f"{tried} was refused: {said}")
 
 
-class S3Body:
-    """The answer to GetObject."""
-
-    def __init__(self, info: ObjectInfo, body: Any) -> None:
-        self._info = info
-        self._body = body
-
-    @property
-    def info(self) -> ObjectInfo:
-        """The object."""
-        return self._info
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they arrive."""
-        try:
-            while chunk := await self._body.read(READ_SIZE):
-                yield chunk
-        except (*_SDK_ERRORS, aiohttp.ClientError) as error:
-            raise BodyInterrupted(str(error)) from error
+async def _chunks(body: Any) -> AsyncIterator[bytes]:
+    """The bytes of an answer to GetObject as they arrive."""
+    try:
+        while chunk := await body.read(READ_SIZE):
+            yield chunk
+    except (*_SDK_ERRORS, aiohttp.ClientError) as error:
+        raise BodyInterrupted(str(error)) from error
 
 
 _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
@@ -589,7 +578,7 @@ _NO_CREDENTIALS = (
 
 
 def _headers(attributes: ObjectAttributes) -> dict[str, Any]:
-    return _present(
+    return present(
         ContentType=attributes.content_type,
         ContentEncoding=attributes.content_encoding,
         Metadata=dict(attributes.metadata) or None,
@@ -609,7 +598,7 @@ def _crc32c(data: bytes) -> str:
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:
-    return _present(
+    return present(
         CopySource={"Bucket": source.address.bucket, "Key": source.address.key}, CopySourceIfMatch=source.version
     )
 
@@ -634,7 +623,3 @@ def _content_hash(answer: Mapping[str, Any]) -> str | None:
     """The SHA-256 of a whole object; S3 marks a checksum of checksums by `-<parts>` at its end."""
     checksum = answer.get("ChecksumSHA256")
     return None if not checksum or "-" in checksum else f"sha256:{base64.b64decode(checksum).hex()}"
-
-
-def _present(**values: Any) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
