@@ -47,7 +47,7 @@ class PortTakenError(EmulatorError):
 
 
 class Emulator(abc.ABC):
-    """A local S3 server, started with `start` or a `with` block.
+    """A local server, started with `start` or a `with` block.
 
     Attributes:
         name: How the server is called in `EMULATORS`.

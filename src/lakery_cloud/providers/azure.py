@@ -126,7 +126,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
         account_name: Name of the storage account.
         account_key: Key of the account.
         connection_string: Account, key and endpoint in one.
-        sas_token: A shared access signature with the rights read, write, delete, list and tags.
+        sas_token: A shared access signature with the rights read, create, write, delete, list and tags.
         credential: An asynchronous token credential, such as those of `azure.identity.aio`. It is not closed here.
         endpoint_url: Where the blob service is, for clouds other than the public one, and for emulators.
         access_tier: Access tier of the content: `Hot`, `Cool` or `Cold`. By default the account decides. Temporary blobs

@@ -5,6 +5,7 @@ It needs pytest and pytest-asyncio: `pip install "lakery-cloud[test]"`.
 
 from lakery_cloud.testing.conformance import StorageConformance
 from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
+from lakery_cloud.testing.gcs_double import StrictGCS
 from lakery_cloud.testing.proxy import Exchange, ScriptedProxy
 from lakery_cloud.testing.rig import RawObject, Rig
 from lakery_cloud.testing.wire import Wire, tap
@@ -15,6 +16,7 @@ __all__ = [
     "Rig",
     "ScriptedProxy",
     "StorageConformance",
+    "StrictGCS",
     "Wire",
     "chunked",
     "content",
