@@ -3,14 +3,16 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lakery_cloud.errors import ConfigError, IntegrityError, InvalidRecord, MissingDependency
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
 
 __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "Hasher", "check_digest", "digest_data", "new_hasher"]
+
+T = TypeVar("T")
 
 DEFAULT_ALGORITHM = "sha256"
 THREAD_THRESHOLD = 256 * 1024
@@ -54,10 +56,12 @@ def new_hasher(algorithm: str) -> Hasher:
 
 async def update_hash(hasher: Hasher, data: bytes) -> None:
     """Hash more bytes: in a worker thread if there are many, since hashing releases the interpreter lock."""
-    if len(data) < THREAD_THRESHOLD:
-        hasher.update(data)
-    else:
-        await asyncio.to_thread(hasher.update, data)
+    await computed(hasher.update, data)
+
+
+async def computed(function: Callable[[bytes], T], data: bytes) -> T:
+    """What a hash or checksum function says of bytes, without blocking the event loop if there are many of them."""
+    return function(data) if len(data) < THREAD_THRESHOLD else await asyncio.to_thread(function, data)
 
 
 async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:

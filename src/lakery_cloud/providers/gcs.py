@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, unquote
 
+from lakery_cloud.digest import computed
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -328,7 +330,12 @@ class GCSTransport(Transport):
         return False
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
-        resource = {"name": address.key, "crc32c": _crc32c(data), **_resource(attributes), **self._storage_class}
+        resource = {
+            "name": address.key,
+            "crc32c": await computed(_crc32c, data),
+            **_resource(attributes),
+            **self._storage_class,
+        }
         boundary = secrets.token_hex(16)
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(resource)}\r\n"
@@ -431,7 +438,7 @@ class GCSTransport(Transport):
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         sending = self._state(upload)
-        sending.checksum = google_crc32c.extend(sending.checksum, part.data)
+        sending.checksum = await computed(partial(google_crc32c.extend, sending.checksum), part.data)
         if not part.is_last:
             await self._send(upload, part)
         else:

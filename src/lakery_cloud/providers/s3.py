@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import urlencode
 
+from lakery_cloud.digest import computed
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -346,7 +347,7 @@ class S3Transport(Transport):
         return upload
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        checksum = _crc32c(part.data)
+        checksum = await computed(_crc32c, part.data)
         answer = await self._call(
             "upload_part",
             upload.address,
