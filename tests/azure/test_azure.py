@@ -223,10 +223,10 @@ async def test_lost_answer_is_success(azure_rig: AzureRig, proxy: AzureProxy, lo
 
 
 async def test_bytes_damaged_on_the_way_are_refused(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def wrong(data: bytes) -> dict[str, str]:
-        return {"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    async def wrong(data: bytes) -> str:
+        return "AAAAAAAAAAAAAAAAAAAAAA=="
 
-    monkeypatch.setattr(azure, "_md5", wrong)
+    monkeypatch.setattr(azure, "md5_header", wrong)
     async with azure_rig.storage() as storage:
         with pytest.raises(IntegrityError, match="refused"):
             await write(storage)

@@ -28,7 +28,7 @@ from lakery_cloud import (
     LakeryCloudError,
     StorageUnavailable,
 )
-from lakery_cloud.providers import gcs
+from lakery_cloud.engine import retries
 from lakery_cloud.providers.gcs import GCSStorage
 from lakery_cloud.testing import Exchange, Rig, ScriptedProxy, StorageConformance, content, digest_of, stream_of, tap
 from lakery_cloud.testing.gcs_double import StrictGCS
@@ -46,7 +46,7 @@ class TestGCSStorage(StorageConformance):
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gcs, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

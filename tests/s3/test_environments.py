@@ -194,11 +194,10 @@ async def test_missing_bucket_in_a_url_is_named(s3_rig: S3Rig) -> None:
 
 
 @pytest.mark.case("39")
-@pytest.mark.parametrize("library", ["aioboto3", "google_crc32c"])
-def test_absent_library_names_the_command_that_installs_it(library: str) -> None:
-    program = f"""
+def test_absent_library_names_the_command_that_installs_it() -> None:
+    program = """
         import sys
-        sys.modules[{library!r}] = None
+        sys.modules["aioboto3"] = None
         import lakery_cloud
         lakery_cloud.MemoryStorage()
         try:

@@ -270,7 +270,7 @@ async def test_bucket_in_another_region_says_so(s3_rig: S3Rig, proxy: ScriptedPr
     body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>expecting eu-central-1</Message></Error>"
     proxy.answer(is_put, status=400, body=body, times=100)
     async with s3_rig.storage() as storage:
-        with pytest.raises(ConfigError, match="Set region"):
+        with pytest.raises(ConfigError, match="set region"):
             await write(storage, b"data")
 
 

@@ -388,10 +388,11 @@ def assert_unsaid(secret, error):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://s3.example.com", "http://localhost:9000", "http://[::1]:9000/path", "https://10.0.0.1/"]
+    "url", ["https://s3.example.com", "http://localhost:9000", "http://[::1]:9000/path", "https://10.0.0.1"]
 )
-def test_an_endpoint_is_kept_as_it_is(url):
+def test_an_endpoint_is_kept_but_for_a_slash_at_its_end(url):
     assert check_endpoint_url(url) == url
+    assert check_endpoint_url(f"{url}/") == url
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ MAX_KEY_BYTES = 1024
 _LONGEST_NAME = 200  # a sha512 in hexadecimal has 128 characters, a temporary name 58
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _HASH = re.compile(r"[0-9a-f]{16,}")
+_TEMPORARY = re.compile(rf"(?:^|/){re.escape(TEMPORARY_FOLDER)}/(\d{{8}}T\d{{6}}Z)-[^/]+$")
 
 
 class Address(NamedTuple):
@@ -62,6 +63,11 @@ class KeySpace:
         """The content hash in a content key of this storage; None for any other key."""
         name = key.removeprefix(self.root)
         return name if key == f"{self.root}{name}" and _HASH.fullmatch(name) else None
+
+
+def is_temporary(key: str) -> bool:
+    """Whether a key is a temporary one, by the shape of its name: of this storage or another."""
+    return _TEMPORARY.search(key) is not None
 
 
 def check_prefix(prefix: str) -> str:

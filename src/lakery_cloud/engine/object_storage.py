@@ -4,7 +4,7 @@ import abc
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
@@ -87,17 +87,26 @@ class ObjectStorage(Storage[D], Generic[D]):
     def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
         """An open client of the running event loop, for as long as the context lasts."""
 
-    @abc.abstractmethod
+    place_names: ClassVar[tuple[str, ...]] = ("bucket", "key")
+    """What storage data calls bucket and key, or the key alone where there is no bucket. Permanent."""
+
     def _storage_data(self, address: Address, content_hash: str, size: int) -> D:
         """The storage data of content at an address; the hash is `<algorithm>:<hex>`. Its shape is permanent."""
+        place = dict(zip(self.place_names, address[-len(self.place_names) :], strict=True))
+        return cast("D", {**place, "hash": content_hash, "size": size})
 
-    @abc.abstractmethod
     def _address(self, storage_data: D) -> Address:
         """Where storage data points to. It is untrusted input.
 
         Raises:
             InvalidRecord: It is malformed.
         """
+        assert isinstance(storage_data, Mapping)  # whoever calls has looked
+        place = [storage_data.get(name) for name in self.place_names]
+        if not all(isinstance(name, str) and name for name in place):
+            needed = " and ".join(f"a {name}" for name in self.place_names)
+            raise InvalidRecord(f"storage data of {self.name} needs {needed}, not {storage_data!r}")
+        return Address(*([self.keys.bucket] if len(place) == 1 else []), *place)
 
     # Writing.
 

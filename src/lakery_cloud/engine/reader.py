@@ -11,6 +11,7 @@ from lakery_cloud.engine.parts import ByteBudget
 from lakery_cloud.engine.pipeline import ordered_map
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.transport import (
+    Body,
     BodyInterrupted,
     KeyMissing,
     ObjectInfo,
@@ -93,6 +94,11 @@ async def _sequence(
     while True:
         try:
             async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
+                if not _is_wanted(body, start, stop):
+                    raise StorageUnavailable(
+                        f"the endpoint ignores ranges, so {location.address} can't be read in parts; set "
+                        "concurrent_ranges to 1, and read it again if it broke off"
+                    )
                 _check_size(location, body.info)
                 progress.version = body.info.version
                 stop = body.info.size if stop is None else stop
@@ -153,6 +159,13 @@ def _hasher_of(location: Location) -> tuple[Hasher | None, str]:
         return None, ""
     algorithm, _, expected = location.content_hash.partition(":")
     return new_hasher(algorithm), expected
+
+
+def _is_wanted(body: Body, start: int, stop: int | None) -> bool:
+    """Whether a store answered with the range that was asked for. Some know no ranges and answer with everything."""
+    if body.start is None:
+        return start == 0 and stop in (None, body.info.size)
+    return body.start == start
 
 
 def _check_size(location: Location, info: ObjectInfo) -> None:

@@ -68,6 +68,11 @@ class EngineSettings:
         merged: dict[str, Any] = {"limits": limits, **options}
         return cls(**merged)
 
+    @property
+    def connections(self) -> int:
+        """Connections that requests and open reads need at most."""
+        return self.max_concurrent_requests + self.max_concurrent_reads
+
     def share(self, connections: int) -> dict[str, int]:
         """How many requests and how many open reads fit a client that has so many connections.
 

@@ -17,6 +17,9 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.errors import BucketNotFound, NoStorageData, StorageUnavailable
 
+ABORT_ATTEMPTS = 3
+"""How often to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
+
 
 class Signal(Exception):
     """An answer of the store that the algorithm knows how to go on from. It never reaches a user."""
@@ -81,11 +84,19 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart upload that was begun: an upload id on S3, a session on GCS, a blob of staged blocks on Azure."""
+    """A multipart upload that was begun: an upload id on S3, a session on GCS, a blob of staged blocks on Azure.
+
+    Attributes:
+        address: Where its object will be.
+        id: What the store calls the upload.
+        attributes: What the object gets.
+        is_temporary: Whether the object is temporary, and not content that stays.
+    """
 
     address: Address
     id: str
     attributes: ObjectAttributes
+    is_temporary: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +148,12 @@ class Body:
     Attributes:
         info: The object; its `size` is that of the whole object, whatever range was asked for.
         chunks: The bytes as they arrive; raises `BodyInterrupted` when the connection breaks or stalls.
+        start: Position of the first of them in the object; None where the store gives the whole object.
     """
 
     info: ObjectInfo
     chunks: AsyncIterator[bytes]
+    start: int | None
 
 
 class Transport(abc.ABC):

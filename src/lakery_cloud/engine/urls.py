@@ -75,7 +75,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_endpoint_url(url: str) -> str:
-    """The URL of an endpoint, if it is one and holds no credentials.
+    """The URL of an endpoint without a slash at its end, if it is one and holds no credentials.
 
     Raises:
         ConfigError: It isn't, or does; the message does not repeat it then.
@@ -89,7 +89,7 @@ def check_endpoint_url(url: str) -> str:
         is_valid = False
     if not is_valid:
         raise ConfigError(f"endpoint_url must be a URL such as https://s3.example.com, not {url!r}")
-    return url
+    return url.rstrip("/")
 
 
 def _split(url: str, what: str) -> SplitResult:

@@ -1,7 +1,6 @@
 """The steps of a write: create-only requests, multipart uploads to a temporary key, the copy to the content key."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 
@@ -10,6 +9,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_conte
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.parts import Lease, Part, PartSizes, cut
 from lakery_cloud.engine.pipeline import BoundedTasks, bounded_tasks
+from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.sessions import Session
 from lakery_cloud.engine.temporary import ScopedUpload
 from lakery_cloud.engine.transport import (
@@ -182,7 +182,7 @@ class Writer:
 
     async def _create(self, content: Address, digest: Digest, create: Callable[[], Awaitable[object]]) -> None:
         """Make the content key by a create-only request; that it is there already, with this content, is success."""
-        for attempt in range(CREATE_ATTEMPTS):
+        for attempt in range(1, CREATE_ATTEMPTS + 1):
             if not self._transport.conditional_writes and await self.is_stored(content, digest):
                 return
             try:
@@ -194,7 +194,7 @@ class Writer:
                 if await self.is_stored(content, digest):
                     return
             except WriteConflict:
-                await asyncio.sleep(CONFLICT_PAUSE * 2**attempt * random.uniform(0.5, 1))
+                await asyncio.sleep(pause_after(attempt, first=CONFLICT_PAUSE))
             else:
                 self._session.remember(content.key)
                 return

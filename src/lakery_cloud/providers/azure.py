@@ -1,11 +1,7 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
-import base64
-import hashlib
 import json
 import os
-import random
-import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,13 +9,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
-from lakery_cloud.digest import update_hash
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address
-from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, read_content_range
+from lakery_cloud.engine.checksums import md5_header
+from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
+from lakery_cloud.engine.failures import Failure
+from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.parts import Part
-from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
+    ABORT_ATTEMPTS,
     Body,
     BodyInterrupted,
     KeyExists,
@@ -27,6 +26,7 @@ from lakery_cloud.engine.transport import (
     Limits,
     ObjectInfo,
     Receipt,
+    Signal,
     Transport,
     Unreachable,
     Upload,
@@ -35,14 +35,11 @@ from lakery_cloud.engine.transport import (
     WriteConflict,
     present,
 )
-from lakery_cloud.engine.urls import check_endpoint_url, read_flag
+from lakery_cloud.engine.urls import read_flag
 from lakery_cloud.errors import (
-    AccessDenied,
     BucketNotFound,
     ConfigError,
     CredentialsError,
-    IntegrityError,
-    InvalidRecord,
     LakeryCloudError,
     MissingDependency,
     StorageUnavailable,
@@ -89,11 +86,8 @@ MAX_SEGMENTS = 254
 SDK_SINGLE_PUT_SIZE = 64 * MiB
 """azure-storage-blob's default: a client that was not opened here sends larger blobs in blocks."""
 
-ABORT_ATTEMPTS = 3
 WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
-SLICE_SIZE = 256 * 1024
-"""Most bytes given to the connection at a time."""
 SOURCE_GRANT = timedelta(hours=1)
 """How long the source of a copy may be read with the signature made for it."""
 
@@ -107,7 +101,7 @@ class AzureStorageData(TypedDict):
     size: NotRequired[int]
 
 
-class AzureBlobStorage(ObjectStorage[AzureStorageData]):
+class AzureBlobStorage(CloudStorage[AzureStorageData]):
     """Content-addressed blobs in a container of Azure Blob Storage.
 
     Credentials come from where adlfs finds them (`AZURE_STORAGE_CONNECTION_STRING`, or `AZURE_STORAGE_ACCOUNT_NAME` with
@@ -133,10 +127,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
             are always in the account's own.
         blob_tags: Whether tags become blob index tags. Accounts with a hierarchical namespace refuse these: set it to
             false there, and tags are kept in the metadata.
-        max_attempts: Attempts of the SDK for one request.
-        connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of an answer.
-        options: See `EngineSettings`.
+        options: See `CloudStorage` and `EngineSettings`.
 
     Raises:
         ConfigError: A setting is wrong, or two settings exclude each other.
@@ -146,15 +137,14 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
     aliases = ("labox.azure.blob@v1",)
     default_limits = AZURE_LIMITS
     url_scheme = "az"
+    place_names = ("container", "blob")
     url_options: ClassVar = {
+        **CloudStorage.cloud_url_options,
         "account_name": str,
-        "endpoint_url": str,
         "access_tier": str,
         "blob_tags": read_flag,
-        "max_attempts": int,
-        "connect_timeout": float,
-        "read_timeout": float,
     }
+    pickles_with = "account_name and endpoint_url"
 
     def __init__(
         self,
@@ -170,12 +160,9 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
         endpoint_url: str | None = None,
         access_tier: Literal["Hot", "Cool", "Cold"] | None = None,
         blob_tags: bool = True,
-        max_attempts: int = 3,
-        connect_timeout: float = 2.0,
-        read_timeout: float = 60.0,
-        **options: Unpack[EngineOptions],
+        **options: Unpack[CloudOptions],
     ) -> None:
-        super().__init__(container, prefix=prefix, **options)
+        super().__init__(container, prefix=prefix, endpoint_url=endpoint_url, **options)
         _check_segments(self.keys.prefix)
         keys = present(account_key=account_key, sas_token=sas_token, credential=credential)
         if fs is not None and (account_name or connection_string or keys or endpoint_url):
@@ -186,33 +173,20 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
             raise ConfigError(f"{' and '.join(keys)} exclude each other; give one of them")
         if access_tier not in (None, "Hot", "Cool", "Cold"):
             raise ConfigError(f"access_tier must be 'Hot', 'Cool' or 'Cold', not {access_tier!r}")
-        if max_attempts < 1:
-            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
         if fs is not None:
             largest = min(self.settings.limits.max_put_size, SDK_SINGLE_PUT_SIZE)
             self.settings = replace(self.settings, limits=replace(self.settings.limits, max_put_size=largest))
         self._own_fs = fs
         self._account_name = account_name
         self._secrets = {**keys, **present(connection_string=connection_string)}
-        self._endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
         self._access_tier = access_tier
         self._blob_tags = blob_tags
-        self._max_attempts = max_attempts
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
 
-    def __repr__(self) -> str:
-        account = f", account_name={self._account_name!r}" if self._account_name else ""
-        endpoint = f", endpoint_url={self._endpoint_url!r}" if self._endpoint_url else ""
-        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{account}{endpoint})"
+    def _has_secrets(self) -> bool:
+        return self._own_fs is not None or bool(self._secrets)
 
-    def __getstate__(self) -> dict[str, Any]:
-        if self._own_fs is not None or self._secrets:
-            raise ConfigError(
-                "an AzureBlobStorage with an fs or credentials of your own can't be pickled; give account_name and "
-                "endpoint_url instead, and it takes credentials from the environment wherever it is unpickled"
-            )
-        return super().__getstate__()
+    def _shown(self) -> dict[str, Any]:
+        return {**present(account_name=self._account_name), **super()._shown()}
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
@@ -245,7 +219,7 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
             found = fs.service_client
             url, mark, signature = found.url.partition("?")
             fs.service_client = BlobServiceClient(
-                f"{self._endpoint_url or url}{mark}{signature}", credential=found.credential, **self._client_config()
+                f"{self.endpoint_url or url}{mark}{signature}", credential=found.credential, **self._client_config()
             )
         except ValueError:
             # Its message may hold what was given.
@@ -258,25 +232,16 @@ class AzureBlobStorage(ObjectStorage[AzureStorageData]):
         return fs
 
     def _client_config(self) -> dict[str, Any]:
-        retries = self._max_attempts - 1
+        retries = self.max_attempts - 1
         return {
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "connection_timeout": self._connect_timeout,
-            "read_timeout": self._read_timeout,
+            "connection_timeout": self.connect_timeout,
+            "read_timeout": self.read_timeout,
             # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
         }
-
-    def _storage_data(self, address: Address, content_hash: str, size: int) -> AzureStorageData:
-        return AzureStorageData(container=address.bucket, blob=address.key, hash=content_hash, size=size)
-
-    def _address(self, storage_data: AzureStorageData) -> Address:
-        container, blob = storage_data.get("container"), storage_data.get("blob")
-        if not isinstance(container, str) or not isinstance(blob, str) or not container or not blob:
-            raise InvalidRecord(f"storage data of {self.name} needs a container and a blob, not {storage_data!r}")
-        return Address(container, blob)
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
@@ -306,7 +271,7 @@ class _Retries(ExponentialRetry):
     """Short pauses at first, of random length: the SDK's own begin at 15 seconds."""
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        return random.uniform(0, min(0.5 * 2 ** settings["count"], 20))
+        return pause_after(settings["count"] + 1)
 
 
 class AzureTransport(Transport):
@@ -334,7 +299,7 @@ class AzureTransport(Transport):
             address,
             data=data,
             length=len(data),
-            headers=await _md5(data),
+            headers={"Content-MD5": await md5_header(data)},
             **_in_slices(data),
             match_condition=MatchConditions.IfMissing,
             **self._headers(attributes),
@@ -363,7 +328,7 @@ class AzureTransport(Transport):
     ) -> AsyncGenerator[Body]:
         async with self.reads:
             info, data = await self.read_window(address, start, stop, version)
-            yield Body(info, _chunks(self, info, start, stop, data))
+            yield Body(info, _chunks(self, info, start, stop, data), start)
 
     async def read_window(
         self, address: Address, start: int, stop: int | None, version: str | None
@@ -417,7 +382,7 @@ class AzureTransport(Transport):
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         # Blocks need no beginning. The random name keeps them apart from those of another writer on the same blob.
-        return Upload(address, secrets.token_hex(8), attributes)
+        return Upload(address, secrets.token_hex(8), attributes, is_temporary)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         block = _block_id(upload, part.number)
@@ -428,7 +393,7 @@ class AzureTransport(Transport):
                 block_id=block,
                 data=part.data,
                 length=len(part.data),
-                headers=await _md5(part.data),
+                headers={"Content-MD5": await md5_header(part.data)},
                 **_in_slices(part.data),
             )
         except Unreachable:
@@ -460,16 +425,15 @@ class AzureTransport(Transport):
             block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
             **self._headers(upload.attributes),
             **({"match_condition": MatchConditions.IfMissing} if create_only else {}),
-            **({} if _is_temporary(upload.address) else self._access_tier),
+            **({} if upload.is_temporary else self._access_tier),
         )
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
-        if not _is_temporary(address):
+        if not is_temporary(address.key):
             return  # only a commit discards blocks, and nothing partial is ever made at a content key
         if upload is not None and self._reached.pop(upload.id, None) is False:
             return  # nothing came to the store, nor would this
         with suppress(BucketNotFound):
-            # A block that arrives during the abort may survive it: look again.
             for _ in range(ABORT_ATTEMPTS):
                 try:
                     _, uncommitted = await self._call("get_block_list", address, block_list_type="uncommitted")
@@ -555,42 +519,34 @@ class AzureTransport(Transport):
     def _translate(self, error: azure_errors.AzureError, operation: str, address: Address) -> Exception:
         """The engine's word for an error."""
         if not isinstance(error, azure_errors.HttpResponseError) or error.response is None:
-            return _translate_sdk_error(error, operation, address, self._endpoint)
+            return _translate_no_answer(error, Failure(operation, address, self._endpoint, error.message))
         code, status = _code(error), error.status_code or 0
         # The first line: the others repeat the code and, where a signature was wrong, what was signed.
         first_line = str(error.message).partition("\n")[0]
         said = f"Azure answered {code or status}: {first_line.removesuffix('.')}"
-        tried = f"{operation} of {address}"
+        failure = Failure(operation, address, self._endpoint, said)
         signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
         if signal is not None:
-            return signal(f"{tried}: {said}")
+            return failure.signal(signal)
         if operation in _COPIES and code == "CannotVerifyCopySource" and status in (404, 412):
-            return VersionChanged(f"{tried}: {said}")
+            return failure.signal(VersionChanged)
         if code in ("ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound", "ContainerDisabled"):
-            return BucketNotFound(
-                f"the container {address.bucket!r} is not there ({operation}); create it, or check its name and the "
-                f"endpoint {self._endpoint}"
-            )
+            return failure.no_bucket()
         if status == 401 or code in _CREDENTIALS or "failed to authenticate" in said:
-            return CredentialsError(
-                f"the credentials were not accepted ({tried}): {said}. Renew them, or check that they belong to "
-                f"{self._endpoint}"
-            )
+            return failure.credentials_refused(_SET_CREDENTIALS)
         if status == 400 and "md5" in said.lower():
-            return IntegrityError(
-                f"the store refused {tried}, because the bytes are not what their checksum says: {said}"
-            )
+            return failure.damaged()
         if status == 403:
-            return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
+            return failure.denied(_grant(operation))
         if code in ("InvalidResourceName", "OutOfRangeInput"):
-            return ConfigError(f"{address.bucket!r} can't be the name of a container ({tried}): {said}")
+            return failure.misconfigured(f"{address.bucket!r} can't be the name of a container")
         if code in _NO_TAGS:
-            return ConfigError(f"the account knows no blob index tags ({tried}): {said}. Set blob_tags to false")
+            return failure.misconfigured("The account knows no blob index tags; set blob_tags to false")
         if code in ("BlobArchived", "BlobBeingRehydrated"):
-            return StorageUnavailable(f"{address} is archived ({said}); rehydrate it, then read it again")
+            return failure.archived("rehydrate it")
         if status >= 500 or status in (408, 429):
-            return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
-        return LakeryCloudError(f"{tried} was refused: {said}")
+            return failure.unavailable()
+        return failure.refused()
 
 
 async def _chunks(
@@ -607,18 +563,18 @@ async def _chunks(
         _, data = await transport.read_window(info.address, position, stop, info.version)
 
 
-class _OutOfRange(Exception):
+class _OutOfRange(Signal):
     """The range begins behind the end of the blob."""
 
 
-class _ConditionNotMet(Exception):
+class _ConditionNotMet(Signal):
     """The condition on the source of a copy, or that on its destination."""
 
 
 _COPIES = ("start_copy_from_url", "stage_block_from_url")
 
 # (operation or "" for any, error code) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, str], type[Exception]] = {
+_SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
     ("", "BlobAlreadyExists"): KeyExists,
     ("", "UnauthorizedBlobOverwrite"): KeyExists,  # who may create but not overwrite
     ("", "TargetConditionNotMet"): KeyExists,
@@ -671,16 +627,15 @@ def _grant(operation: str) -> str:
     )
 
 
-def _translate_sdk_error(error: azure_errors.AzureError, operation: str, address: Address, endpoint: str) -> Exception:
+def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Exception:
     """The engine's word for a request that got no answer, or was never sent."""
-    tried = f"{operation} of {address} at {endpoint}"
     if isinstance(error, azure_errors.ClientAuthenticationError):
-        return CredentialsError(f"no credentials that work for {tried}: {error.message}. {_SET_CREDENTIALS}")
+        return failure.no_credentials(_SET_CREDENTIALS)
     if isinstance(error, azure_errors.ServiceRequestError):
-        return Unreachable(f"{tried}: no connection; check the name of the account, endpoint_url and the network")
-    if operation == "download_blob":
-        return BodyInterrupted(str(error))
-    return StorageUnavailable(f"{tried} got no answer after all retries: {error}. Try again later")
+        return failure.unreachable("check the name of the account, endpoint_url and the network")
+    if failure.operation == "download_blob":
+        return failure.signal(BodyInterrupted)
+    return failure.no_answer()
 
 
 TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
@@ -704,40 +659,17 @@ def _tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return tags if isinstance(tags, dict) else {}
 
 
-async def _md5(data: bytes) -> dict[str, str]:
-    """The checksum that Azure checks the body against."""
-    hasher = hashlib.md5(usedforsecurity=False)
-    await update_hash(hasher, data)
-    return {"Content-MD5": base64.b64encode(hasher.digest()).decode()}
-
-
-class _Slices:
-    """A body that is read anew by each attempt."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        for start in range(0, len(self._data), SLICE_SIZE):
-            yield self._data[start : start + SLICE_SIZE]
-
-
 def _in_slices(data: bytes) -> dict[str, Any]:
     """Leave for the event loop to do other things while a large body is sent: TLS copies what it gets in one piece."""
 
     def replace_body(request: Any) -> None:
-        request.http_request.data = _Slices(data)
+        request.http_request.data = Slices(data)
 
     return {"raw_request_hook": replace_body} if len(data) > SLICE_SIZE else {}
 
 
 def _block_id(upload: Upload, number: int) -> str:
     return f"{upload.id}{number:06d}"  # all ids of one blob must have the same length
-
-
-def _is_temporary(address: Address) -> bool:
-    """Whether nobody else uses the key, by the shape of its name."""
-    return re.search(rf"(^|/){re.escape(TEMPORARY_FOLDER)}/\d{{8}}T\d{{6}}Z-[^/]+$", address.key) is not None
 
 
 def _read_signature(address: Address, account_name: str, account_key: str) -> str:
@@ -757,9 +689,7 @@ def _if_match(version: str | None) -> dict[str, Any]:
 
 
 def _info(address: Address, properties: BlobProperties) -> ObjectInfo:
-    size = properties.size
-    if properties.content_range:  # bytes 0-4/10: the answer has a part of the blob
-        size = int(properties.content_range.rpartition("/")[2])
+    _, size = read_content_range(properties.content_range, size=properties.size)
     return ObjectInfo(
         address,
         size,

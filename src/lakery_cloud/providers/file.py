@@ -94,6 +94,7 @@ class FileStorage(ObjectStorage[FileStorageData]):
     name = "lakery_cloud.file@v1"
     default_limits = FILE_LIMITS
     url_scheme = "file"
+    place_names = ("key",)
     url_options: ClassVar = {"create": read_flag}
 
     def __init__(
@@ -132,15 +133,10 @@ class FileStorage(ObjectStorage[FileStorageData]):
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         yield FileTransport(self)
 
-    def _storage_data(self, address: Address, content_hash: str, size: int) -> FileStorageData:
-        return FileStorageData(key=address.key, hash=content_hash, size=size)
-
     def _address(self, storage_data: FileStorageData) -> Address:
-        key = storage_data.get("key")
-        if not isinstance(key, str) or not key:
-            raise InvalidRecord(f"storage data of {self.name} needs a key, not {storage_data!r}")
-        _check_path(key, InvalidRecord)
-        return Address(self.keys.bucket, key)
+        address = super()._address(storage_data)
+        _check_path(address.key, InvalidRecord)
+        return address
 
 
 class FileTransport(Transport):
@@ -190,7 +186,7 @@ class FileTransport(Transport):
             info = await self._run(address, lambda: _info(address, self._path(address)))
             if version not in (None, info.version):
                 raise VersionChanged(str(address))
-            yield Body(info, self._chunks(info, start, info.size if stop is None else min(stop, info.size)))
+            yield Body(info, self._chunks(info, start, info.size if stop is None else min(stop, info.size)), start)
 
     async def _chunks(self, info: ObjectInfo, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes, a mebibyte at a time."""

@@ -1,57 +1,51 @@
 """`GCSStorage`: Google Cloud Storage, on gcsfs. The algorithm is the engine's."""
 
 import asyncio
-import base64
 import json
 import os
-import random
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, unquote
 
-from lakery_cloud.digest import computed
 from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, byte_range, read_content_range
+from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_header, header_to_hex
+from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
+from lakery_cloud.engine.failures import Failure
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.parts import Part
-from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
     Body,
-    BodyInterrupted,
     KeyExists,
     KeyMissing,
     Limits,
     ObjectInfo,
     Receipt,
+    Signal,
     Transport,
-    Unreachable,
     Upload,
     UploadGone,
     VersionChanged,
     WriteConflict,
     present,
 )
-from lakery_cloud.engine.urls import check_endpoint_url
 from lakery_cloud.errors import (
     AccessDenied,
-    BucketNotFound,
     ConfigError,
     CredentialsError,
     IntegrityError,
     InvalidRecord,
-    LakeryCloudError,
     MissingDependency,
     StorageUnavailable,
 )
 
 try:
     import aiohttp
-    import google_crc32c
     from gcsfs.core import GCSFileSystem
     from gcsfs.retry import HttpError
     from google.auth import exceptions as auth_errors
@@ -81,12 +75,8 @@ GCS_LIMITS = Limits(
 
 TAG_PREFIX = "tag-"
 """Permanent: what the names of tags start with in an object's metadata; none of our own names does."""
-RETRY_PAUSE = 0.5
-"""Seconds before the second attempt of a request; doubled for each further one."""
 REFRESH_AHEAD = timedelta(minutes=5, seconds=10)
 """gcsfs itself renews a token 5 minutes before its end, on the event loop: we do it earlier, in a thread."""
-READ_SIZE = 256 * KiB
-"""Most bytes taken from, or given to, the connection at a time."""
 MAX_MESSAGE = 500
 """Most characters of what a server says that an error repeats."""
 TOKEN_METHODS = frozenset({"google_default", "cache", "cloud", "anon"})
@@ -103,7 +93,7 @@ class GCSStorageData(TypedDict):
     user_project: NotRequired[str | None]
 
 
-class GCSStorage(ObjectStorage[GCSStorageData]):
+class GCSStorage(CloudStorage[GCSStorageData]):
     """Content-addressed objects in a bucket of Google Cloud Storage.
 
     Credentials come from where gcsfs finds them (application default credentials, gcsfs' cache, the metadata server), or
@@ -122,10 +112,7 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
         user_project: Project that pays for requests to a bucket whose requester pays.
         kms_key_name: Key of the encryption by KMS. By default the bucket decides.
         storage_class: Storage class of the content, such as `NEARLINE`. Temporary objects are always `STANDARD`.
-        max_attempts: Attempts for one request.
-        connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of an answer.
-        options: See `EngineSettings`. `part_size` must be a multiple of 256 KiB.
+        options: See `CloudStorage` and `EngineSettings`. `part_size` must be a multiple of 256 KiB.
 
     Raises:
         ConfigError: A setting is wrong, or two settings exclude each other.
@@ -135,16 +122,15 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
     aliases = ("labox.google.blob@v1",)
     default_limits = GCS_LIMITS
     url_scheme = "gs"
+    place_names = ("bucket", "blob")
     url_options: ClassVar = {
+        **CloudStorage.cloud_url_options,
         "project": str,
-        "endpoint_url": str,
         "user_project": str,
         "kms_key_name": str,
         "storage_class": str,
-        "max_attempts": int,
-        "connect_timeout": float,
-        "read_timeout": float,
     }
+    pickles_with = "the name of a method or the path of a file as token"
 
     def __init__(
         self,
@@ -158,40 +144,22 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
         user_project: str | None = None,
         kms_key_name: str | None = None,
         storage_class: str | None = None,
-        max_attempts: int = 3,
-        connect_timeout: float = 2.0,
-        read_timeout: float = 60.0,
-        **options: Unpack[EngineOptions],
+        **options: Unpack[CloudOptions],
     ) -> None:
-        super().__init__(bucket, prefix=prefix, **options)
+        super().__init__(bucket, prefix=prefix, endpoint_url=endpoint_url, **options)
         if fs is not None and (project or token is not None or endpoint_url or user_project):
             raise ConfigError("an fs has its own project, token, endpoint_url and user_project; leave these out")
         if fs is not None and not fs.asynchronous:
             raise ConfigError("an fs must be made with asynchronous=True, or it runs on an event loop of its own")
-        if max_attempts < 1:
-            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
         self._own_fs = fs
         self._project = project
         self._token = token
-        self._endpoint_url = check_endpoint_url(endpoint_url).rstrip("/") if endpoint_url else None
         self._user_project = user_project
         self._kms_key_name = kms_key_name
         self._storage_class = storage_class
-        self._max_attempts = max_attempts
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
 
-    def __repr__(self) -> str:
-        endpoint = f", endpoint_url={self._endpoint_url!r}" if self._endpoint_url else ""
-        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{endpoint})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self._own_fs is not None or not _is_no_secret(self._token):
-            raise ConfigError(
-                "a GCSStorage with an fs or credentials of your own can't be pickled; give the name of a method or the "
-                "path of a file as token, and it takes credentials from there wherever it is unpickled"
-            )
-        return super().__getstate__()
+    def _has_secrets(self) -> bool:
+        return self._own_fs is not None or not _is_no_secret(self._token)
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
@@ -202,8 +170,7 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
         # In a thread, since it looks for credentials in files and on the network.
         fs = await asyncio.to_thread(self._new_fs)
         if not getattr(fs, "_use_client_cert", False):  # else gcsfs makes a connector with the certificate
-            connections = self.settings.max_concurrent_requests + self.settings.max_concurrent_reads
-            fs.session_kwargs["connector"] = aiohttp.TCPConnector(limit=connections)
+            fs.session_kwargs["connector"] = aiohttp.TCPConnector(limit=self.settings.connections)
         await fs._set_session()
         try:
             yield GCSTransport(fs, self)
@@ -212,12 +179,12 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
             fs._session = None
 
     def _new_fs(self) -> GCSFileSystem:
-        endpoint = self._endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
+        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
         is_plain = endpoint not in ("", "default") and not endpoint.startswith("https://")
         try:
             return GCSFileSystem(
                 token="anon" if self._token is None and is_plain else self._token,
-                endpoint_url=self._endpoint_url,
+                endpoint_url=self.endpoint_url,
                 requester_pays=self._user_project or False,
                 requests_timeout=self._timeout(),
                 asynchronous=True,
@@ -234,21 +201,18 @@ class GCSStorage(ObjectStorage[GCSStorageData]):
             ) from None
 
     def _timeout(self) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=self._read_timeout)
+        return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout)
 
     def _storage_data(self, address: Address, content_hash: str, size: int) -> GCSStorageData:
-        data = GCSStorageData(bucket=address.bucket, blob=address.key, hash=content_hash, size=size)
+        data = super()._storage_data(address, content_hash, size)
         user_project = self._user_project or _payer(address)
         return {**data, "user_project": user_project} if user_project else data
 
     def _address(self, storage_data: GCSStorageData) -> Address:
-        bucket, blob = storage_data.get("bucket"), storage_data.get("blob")
-        if not isinstance(bucket, str) or not isinstance(blob, str) or not bucket or not blob:
-            raise InvalidRecord(f"storage data of {self.name} needs a bucket and a blob, not {storage_data!r}")
+        address = PaidAddress(*super()._address(storage_data))
         user_project = storage_data.get("user_project")
         if user_project is not None and not isinstance(user_project, str):
             raise InvalidRecord(f"the user_project in storage data must be the name of one, not {user_project!r}")
-        address = PaidAddress(bucket, blob)
         address.user_project = user_project
         return address
 
@@ -316,11 +280,10 @@ class GCSTransport(Transport):
 
     def __init__(self, fs: GCSFileSystem, storage: GCSStorage) -> None:
         settings = storage.settings
-        connections = fs.session.connector.limit or settings.max_concurrent_requests + settings.max_concurrent_reads
-        super().__init__(**settings.share(connections))
+        super().__init__(**settings.share(fs.session.connector.limit or settings.connections))
         self._fs = fs
         self._timeout = fs.requests_timeout or storage._timeout()
-        self._max_attempts = storage._max_attempts
+        self._max_attempts = storage.max_attempts
         self._kms_key_name = storage._kms_key_name
         self._storage_class = present(storageClass=storage._storage_class)
         self._refreshing = asyncio.Lock()
@@ -332,7 +295,7 @@ class GCSTransport(Transport):
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         resource = {
             "name": address.key,
-            "crc32c": await computed(_crc32c, data),
+            "crc32c": await crc32c_header(data),
             **_resource(attributes),
             **self._storage_class,
         }
@@ -370,7 +333,6 @@ class GCSTransport(Transport):
     async def get(
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
-        wanted = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         async with self.reads:
             try:
                 answer = await self._request(
@@ -379,17 +341,17 @@ class GCSTransport(Transport):
                     "GET",
                     self._object_url(address),
                     query=present(alt="media", generation=version, ifGenerationMatch=version),
-                    headers={"Accept-Encoding": "gzip", **wanted},  # or what is stored as gzip comes decoded
+                    # Without the first, what is stored as gzip comes decoded.
+                    headers=present(**{"Accept-Encoding": "gzip", "Range": byte_range(start, stop)}),
                     is_streamed=True,
                 )
             except KeyMissing as signal:
                 if version is not None and await self.head(address) is not None:
                     raise VersionChanged(str(address)) from signal
                 raise
+            read = answer.response.content.read
             try:
-                if wanted and "Content-Range" not in answer.headers:
-                    raise StorageUnavailable(f"the endpoint ignores ranges, so {address} can't be read in parts")
-                yield Body(_info_of_body(address, answer.headers), _chunks(answer.response))
+                yield _body(address, answer.headers, arriving(read, interruptions=_INTERRUPTIONS))
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 answer.response.close()
@@ -432,20 +394,20 @@ class GCSTransport(Transport):
             headers={"Content-Type": "application/json", "X-Upload-Content-Type": attributes.content_type},
             body=(json.dumps({**_resource(attributes), **storage_class}).encode(),),
         )
-        upload = Upload(address, answer.headers["Location"], attributes)
+        upload = Upload(address, answer.headers["Location"], attributes, is_temporary)
         self._sending[upload.id] = Sending()
         return upload
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         sending = self._state(upload)
-        sending.checksum = await computed(partial(google_crc32c.extend, sending.checksum), part.data)
+        sending.checksum = await crc32c(part.data, before=sending.checksum)
         if not part.is_last:
             await self._send(upload, part)
         else:
             # Shielded: a store that is completing goes on when its client leaves. The clean-up waits for it.
             sending.last = asyncio.create_task(self._send(upload, part))
             _check_made(upload, await asyncio.shield(sending.last), part.offset + len(part.data), sending.checksum)
-        return Receipt(part.number, "", _base64(sending.checksum))
+        return Receipt(part.number, "", as_header(sending.checksum))
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         raise ConfigError("Cloud Storage copies objects of any size by rewriting; leave limits.max_copy_size at None")
@@ -512,7 +474,7 @@ class GCSTransport(Transport):
         failures, is_lost = 0, False
         while failures < self._max_attempts:
             if failures:
-                await _pause(failures)
+                await asyncio.sleep(pause_after(failures))
             try:
                 answer = await self._send_from(start, upload, part, is_question=is_lost)
             except StorageUnavailable:
@@ -596,23 +558,24 @@ class GCSTransport(Transport):
             try:
                 await self._refresh_token()
                 answer = await self._exchange(method, target, headers or {}, body, is_streamed=is_streamed)
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except _INTERRUPTIONS as error:
                 if attempt == attempts or isinstance(error, aiohttp.InvalidURL):
-                    raise _translate_sdk_error(error, operation, address, self._fs._location) from error
+                    said = str(error) or type(error).__name__
+                    raise _translate_no_answer(error, self._failure(operation, address, said)) from error
             else:
                 if answer.is_success:
                     return answer
                 failure = self._translate(answer, operation, address)
                 if attempt == attempts or not isinstance(failure, StorageUnavailable):
                     raise failure from HttpError({"code": answer.status, "message": answer.content[:MAX_MESSAGE]})
-            await _pause(attempt)
+            await asyncio.sleep(pause_after(attempt))
         raise AssertionError("the last attempt returns or raises")
 
     async def _exchange(
         self, method: str, url: URL, headers: Mapping[str, str], body: Sequence[bytes], *, is_streamed: bool
     ) -> Answer:
         size = sum(map(len, body))
-        data: Any = _Slices(body) if size > READ_SIZE else b"".join(body) if body else None
+        data: Any = Slices(*body) if size > SLICE_SIZE else b"".join(body) if body else None
         length = {"Content-Length": str(size)} if body else {}
         response = await self._fs.session.request(
             method,
@@ -645,44 +608,34 @@ class GCSTransport(Transport):
     def _translate(self, answer: Answer, operation: str, address: Address) -> Exception:
         """The engine's word for an error answer."""
         status, (reason, message) = answer.status, _error(answer.content)
-        said = f"Cloud Storage answered {status} {reason}: {message}"
-        tried = f"{operation} of {address}"
+        failure = self._failure(operation, address, f"Cloud Storage answered {status} {reason}: {message}")
         signal = _SIGNALS.get((operation, status))
         if signal is not None:
-            return signal(f"{tried}: {said}")
+            return failure.signal(signal)
         if status == 404:
-            return BucketNotFound(
-                f"the bucket {address.bucket!r} is not there ({operation}); create it, or check its name "
-                f"and endpoint {self._fs._location}"
-            )
+            return failure.no_bucket()
         if status == 401 and self._fs.credentials.credentials is None:
-            return CredentialsError(f"no credentials for {tried}: {said}. {_LOG_IN}")
+            return failure.no_credentials(_LOG_IN)
         if status == 401:
-            return CredentialsError(f"the credentials were not accepted ({tried}): {said}. Renew them, or: {_LOG_IN}")
+            return failure.credentials_refused(_LOG_IN)
         if status == 400 and any(word in message.lower() for word in _DAMAGED):
-            return IntegrityError(
-                f"the store refused {tried}, because the bytes are not what their checksum says: {said}"
-            )
+            return failure.damaged()
         if status == 400 and "requester pays" in message.lower():
-            return ConfigError(f"{tried}: {said}. Set user_project")
+            return failure.misconfigured("Set user_project")
         if status >= 500 or status in (408, 429) or reason in _SLOW_DOWN:
-            return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
+            return failure.unavailable()
         if status == 403:
-            return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
-        return LakeryCloudError(f"{tried} was refused: {said}")
+            return failure.denied(_grant(operation))
+        return failure.refused()
+
+    def _failure(self, operation: str, address: Address, said: str) -> Failure:
+        return Failure(operation, address, self._fs._location, said)
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The bytes of an answer as they arrive."""
-    try:
-        while chunk := await response.content.read(READ_SIZE):
-            yield chunk
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise BodyInterrupted(str(error)) from error
-
+_INTERRUPTIONS = (aiohttp.ClientError, TimeoutError)
 
 # (operation, status) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, int], type[Exception]] = {
+_SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
     ("objects.insert", 409): WriteConflict,
     ("objects.insert", 412): KeyExists,
     ("objects.get", 404): KeyMissing,
@@ -719,18 +672,15 @@ def _grant(operation: str) -> str:
     return "Grant storage.objects.create, storage.objects.get and storage.objects.delete"
 
 
-def _translate_sdk_error(error: Exception, operation: str, address: Address, endpoint: str) -> Exception:
+def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
     """The engine's word for a request that got no answer, or was never sent."""
-    tried = f"{operation} of {address} at {endpoint}"
     if isinstance(error, aiohttp.InvalidURL):
-        return ConfigError(f"{tried}: the URL is none; check endpoint_url")
+        return failure.misconfigured("Check endpoint_url")
     if isinstance(error, aiohttp.ClientSSLError):
-        return Unreachable(f"{tried}: no TLS connection: {error}")
+        return failure.no_tls()
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return Unreachable(f"{tried}: no connection; check endpoint_url and the network")
-    return StorageUnavailable(
-        f"{tried} got no answer after all retries: {error or type(error).__name__}. Try again later"
-    )
+        return failure.unreachable()
+    return failure.no_answer()
 
 
 def _resource(attributes: ObjectAttributes) -> dict[str, Any]:
@@ -751,14 +701,6 @@ def _tags(resource: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _crc32c(data: bytes) -> str:
-    return _base64(google_crc32c.value(data))
-
-
-def _base64(crc32c: int) -> str:
-    return base64.b64encode(crc32c.to_bytes(4, "big")).decode()
-
-
 def _quote(text: str) -> str:
     return quote(text, safe="")
 
@@ -772,22 +714,6 @@ async def _succeeds(task: asyncio.Task[Any]) -> bool:
     return not task.cancelled() and task.exception() is None
 
 
-class _Slices:
-    """A body in slices, without a copy of it: the TLS transport would make further ones of large bytes.
-
-    It can be sent again, as aiohttp does itself when a connection that it kept turns out to be closed.
-    """
-
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        self._pieces = pieces
-
-    async def __aiter__(self) -> AsyncIterator[memoryview]:
-        for piece in self._pieces:
-            view = memoryview(piece)
-            for start in range(0, len(view), READ_SIZE):
-                yield view[start : start + READ_SIZE]
-
-
 def _received(headers: Mapping[str, str]) -> int:
     """How many bytes an upload has: `bytes=0-41` are 42, and no range is none."""
     return int(headers["Range"].rpartition("-")[2]) + 1 if "Range" in headers else 0
@@ -796,9 +722,9 @@ def _received(headers: Mapping[str, str]) -> int:
 def _check_made(upload: Upload, answer: Answer | None, size: int, checksum: int) -> None:
     """Compare what the store made of an upload with what was sent."""
     made = answer.json() if answer is not None else {}
-    if (made.get("size"), made.get("crc32c")) != (str(size), _base64(checksum)):
+    if (made.get("size"), made.get("crc32c")) != (str(size), as_header(checksum)):
         raise IntegrityError(
-            f"{size} bytes with the CRC32C {_base64(checksum)} were sent to {upload.address}, which now holds "
+            f"{size} bytes with the CRC32C {as_header(checksum)} were sent to {upload.address}, which now holds "
             f"{made.get('size')} with {made.get('crc32c')}; nothing was stored, write the stream again"
         )
 
@@ -817,17 +743,17 @@ def _info(address: Address, resource: Mapping[str, Any]) -> ObjectInfo:
     )
 
 
-def _info_of_body(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
-    size = headers.get("X-Goog-Stored-Content-Length") or headers["Content-Length"]
-    if "Content-Range" in headers:  # bytes 0-4/10: the answer has a part of the object
-        size = headers["Content-Range"].rpartition("/")[2]
-    return ObjectInfo(address, int(size), headers.get("X-Goog-Generation"), None, headers.get("Content-Type"))
+def _body(address: Address, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Body:
+    size = int(headers.get("X-Goog-Stored-Content-Length") or headers["Content-Length"])
+    start, size = read_content_range(headers.get("Content-Range"), size=size)
+    info = ObjectInfo(address, size, headers.get("X-Goog-Generation"), None, headers.get("Content-Type"))
+    return Body(info, chunks, start)
 
 
 def _content_hash(resource: Mapping[str, Any]) -> str | None:
     """The MD5 of a whole object, which a composed one doesn't have."""
     md5 = resource.get("md5Hash")
-    return f"md5:{base64.b64decode(md5).hex()}" if md5 else None
+    return f"md5:{header_to_hex(md5)}" if md5 else None
 
 
 def _error(content: bytes) -> tuple[str, str]:
@@ -846,7 +772,3 @@ def _is_fresh(credentials: Any) -> bool:
         return True
     now = datetime.now(UTC).replace(tzinfo=None)
     return bool(credentials.valid and (credentials.expiry is None or credentials.expiry - now > REFRESH_AHEAD))
-
-
-async def _pause(failures: int) -> None:
-    await asyncio.sleep(RETRY_PAUSE * 2 ** (failures - 1) * random.uniform(0.5, 1))

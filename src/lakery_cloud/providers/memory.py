@@ -84,6 +84,7 @@ class MemoryStorage(ObjectStorage[MemoryStorageData]):
     name = "lakery_cloud.memory@v1"
     default_limits = MEMORY_LIMITS
     url_scheme = "memory"
+    place_names = ("key",)
 
     def __init__(self, bucket: str = "memory", *, prefix: str = "", **options: Unpack[EngineOptions]) -> None:
         super().__init__(bucket, prefix=prefix, **options)
@@ -95,9 +96,6 @@ class MemoryStorage(ObjectStorage[MemoryStorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         yield MemoryTransport(self.contents, self)
-
-    def _storage_data(self, address: Address, content_hash: str, size: int) -> MemoryStorageData:
-        return MemoryStorageData(key=address.key, hash=content_hash, size=size)
 
     def _address(self, storage_data: MemoryStorageData) -> Address:
         key = storage_data.get("key")
@@ -144,7 +142,7 @@ class MemoryTransport(Transport):
                 raise KeyMissing(str(address))
             if version not in (None, found.version):
                 raise VersionChanged(str(address))
-            yield Body(_info(address, found), _chunks(found.data[start:stop]))
+            yield Body(_info(address, found), _chunks(found.data[start:stop]), start)
 
     async def delete(self, address: Address) -> None:
         await self._turn()

@@ -1,21 +1,21 @@
 """`S3Storage`: Amazon S3 and stores that speak its API, on aioboto3. The algorithm is the engine's."""
 
-import base64
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import urlencode
 
-from lakery_cloud.digest import computed
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
-from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
+from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
+from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
+from lakery_cloud.engine.failures import Failure
+from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.parts import Part
-from lakery_cloud.engine.settings import EngineOptions
 from lakery_cloud.engine.transport import (
+    ABORT_ATTEMPTS,
     Body,
-    BodyInterrupted,
     ConditionUnsupported,
     KeyExists,
     KeyMissing,
@@ -24,32 +24,20 @@ from lakery_cloud.engine.transport import (
     Receipt,
     Signal,
     Transport,
-    Unreachable,
     Upload,
     UploadGone,
     VersionChanged,
     WriteConflict,
     present,
 )
-from lakery_cloud.engine.urls import check_endpoint_url, read_flag
-from lakery_cloud.errors import (
-    AccessDenied,
-    BucketNotFound,
-    ConfigError,
-    CredentialsError,
-    IntegrityError,
-    InvalidRecord,
-    LakeryCloudError,
-    MissingDependency,
-    StorageUnavailable,
-)
+from lakery_cloud.engine.urls import read_flag
+from lakery_cloud.errors import AccessDenied, ConfigError, MissingDependency
 
 try:
     import aioboto3
     import aiobotocore.session
     import aiohttp
     import botocore.loaders
-    import google_crc32c
     from aiobotocore.config import AioConfig
     from botocore import exceptions as botocore_errors
 except ImportError as error:
@@ -72,10 +60,6 @@ S3_LIMITS = Limits(
     copy_part_size=512 * MiB,
 )
 
-ABORT_ATTEMPTS = 3
-READ_SIZE = 256 * 1024
-"""Most bytes taken from the connection at a time."""
-
 
 class S3StorageData(TypedDict):
     """Storage data of `S3Storage`. What labox wrote has neither hash nor size."""
@@ -86,7 +70,7 @@ class S3StorageData(TypedDict):
     size: NotRequired[int]
 
 
-class S3Storage(ObjectStorage[S3StorageData]):
+class S3Storage(CloudStorage[S3StorageData]):
     """Content-addressed objects in a bucket of Amazon S3, or of a store that speaks its API.
 
     Credentials come from where aioboto3 finds them (environment, profile, instance role), or from a `session` or `client`
@@ -109,10 +93,7 @@ class S3Storage(ObjectStorage[S3StorageData]):
         requester_pays: Whether the requester pays for requests and transfer.
         conditional_writes: Whether the endpoint honours `If-None-Match`. One that refuses the header is noticed; for one
             that silently ignores it set this to false, and the storage looks before it writes.
-        max_attempts: Attempts of the SDK for one request.
-        connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of an answer.
-        options: See `EngineSettings`.
+        options: See `CloudStorage` and `EngineSettings`.
 
     Raises:
         ConfigError: A setting is wrong, or two settings exclude each other.
@@ -123,7 +104,7 @@ class S3Storage(ObjectStorage[S3StorageData]):
     default_limits = S3_LIMITS
     url_scheme = "s3"
     url_options: ClassVar = {
-        "endpoint_url": str,
+        **CloudStorage.cloud_url_options,
         "region": str,
         "profile": str,
         "addressing_style": str,
@@ -132,10 +113,8 @@ class S3Storage(ObjectStorage[S3StorageData]):
         "storage_class": str,
         "requester_pays": read_flag,
         "conditional_writes": read_flag,
-        "max_attempts": int,
-        "connect_timeout": float,
-        "read_timeout": float,
     }
+    pickles_with = "region, profile and endpoint_url"
 
     def __init__(
         self,
@@ -153,12 +132,9 @@ class S3Storage(ObjectStorage[S3StorageData]):
         storage_class: str | None = None,
         requester_pays: bool = False,
         conditional_writes: bool = True,
-        max_attempts: int = 3,
-        connect_timeout: float = 2.0,
-        read_timeout: float = 60.0,
-        **options: Unpack[EngineOptions],
+        **options: Unpack[CloudOptions],
     ) -> None:
-        super().__init__(bucket, prefix=prefix, **options)
+        super().__init__(bucket, prefix=prefix, endpoint_url=endpoint_url, **options)
         if client is not None and (session or endpoint_url or region or profile):
             raise ConfigError("a client has its own session, endpoint_url, region and profile; leave these out")
         if session is not None and profile is not None:
@@ -169,11 +145,8 @@ class S3Storage(ObjectStorage[S3StorageData]):
             raise ConfigError(f"sse must be 'AES256', 'aws:kms' or 'aws:kms:dsse', not {sse!r}")
         if kms_key_id is not None and not (sse or "").startswith("aws:kms"):
             raise ConfigError("kms_key_id needs sse='aws:kms' or sse='aws:kms:dsse'")
-        if max_attempts < 1:
-            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
         self._own_session = session
         self._own_client = client
-        self._endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
         self._region = region
         self._profile = profile
         self._addressing_style = addressing_style
@@ -182,21 +155,9 @@ class S3Storage(ObjectStorage[S3StorageData]):
         self._storage_class = storage_class
         self._requester_pays = requester_pays
         self._conditional_writes = conditional_writes
-        self._max_attempts = max_attempts
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
 
-    def __repr__(self) -> str:
-        endpoint = f", endpoint_url={self._endpoint_url!r}" if self._endpoint_url else ""
-        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{endpoint})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self._own_session is not None or self._own_client is not None:
-            raise ConfigError(
-                "an S3Storage with a session or client of your own can't be pickled; give region, profile and "
-                "endpoint_url instead, and it takes credentials from the environment wherever it is unpickled"
-            )
-        return super().__getstate__()
+    def _has_secrets(self) -> bool:
+        return self._own_session is not None or self._own_client is not None
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
@@ -206,7 +167,7 @@ class S3Storage(ObjectStorage[S3StorageData]):
         try:
             session = self._own_session or _session(self._profile)
             opening = session.client(
-                "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=self._client_config()
+                "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config()
             )
             async with opening as client:
                 yield S3Transport(client, self)
@@ -214,8 +175,7 @@ class S3Storage(ObjectStorage[S3StorageData]):
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
 
     def _client_config(self) -> AioConfig:
-        settings = self.settings
-        has_endpoint = self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return AioConfig(
             signature_version="s3v4",
             s3={
@@ -225,20 +185,11 @@ class S3Storage(ObjectStorage[S3StorageData]):
             },
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
-            connect_timeout=self._connect_timeout,
-            read_timeout=self._read_timeout,
-            max_pool_connections=settings.max_concurrent_requests + settings.max_concurrent_reads,
+            retries={"mode": "standard", "total_max_attempts": self.max_attempts},
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            max_pool_connections=self.settings.connections,
         )
-
-    def _storage_data(self, address: Address, content_hash: str, size: int) -> S3StorageData:
-        return S3StorageData(bucket=address.bucket, key=address.key, hash=content_hash, size=size)
-
-    def _address(self, storage_data: S3StorageData) -> Address:
-        bucket, key = storage_data.get("bucket"), storage_data.get("key")
-        if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
-            raise InvalidRecord(f"storage data of {self.name} needs a bucket and a key, not {storage_data!r}")
-        return Address(bucket, key)
 
 
 # The description of S3's API takes longest to load when a client is made; it is the same for all of ours.
@@ -291,21 +242,20 @@ class S3Transport(Transport):
             # 301 and 403 are answers about a bucket that is there.
             return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] != 404)
         except _SDK_ERRORS as error:
-            raise _translate_sdk_error(error, "head_bucket", Address(bucket, ""), self._endpoint) from error
+            raise self._translate(error, "head_bucket", Address(bucket, "")) from error
         return True
 
     @asynccontextmanager
     async def get(
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
-        wanted = {} if start == 0 and stop is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         async with self.reads:
-            answer = await self._request("get_object", address, **wanted, **present(IfMatch=version))
+            wanted = present(Range=byte_range(start, stop), IfMatch=version)
+            answer = await self._request("get_object", address, **wanted)
             body = answer["Body"]
+            first, _ = read_content_range(answer.get("ContentRange"), size=answer["ContentLength"])
             try:
-                if wanted and "ContentRange" not in answer:
-                    raise StorageUnavailable(f"the endpoint ignores ranges, so {address} can't be read in parts")
-                yield Body(_info(address, answer), _chunks(body))
+                yield Body(_info(address, answer), arriving(body.read, interruptions=_INTERRUPTIONS), first)
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 body.close()
@@ -338,7 +288,7 @@ class S3Transport(Transport):
             **self._encryption,
             **({} if is_temporary else self._storage_class),
         )
-        upload = Upload(address, answer["UploadId"], attributes)
+        upload = Upload(address, answer["UploadId"], attributes, is_temporary)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # An attempt whose answer was lost may have begun an upload of its own. Who may not list leaves it to a
             # lifecycle rule: the write itself goes on.
@@ -347,7 +297,7 @@ class S3Transport(Transport):
         return upload
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        checksum = await computed(_crc32c, part.data)
+        checksum = await crc32c_header(part.data)
         answer = await self._call(
             "upload_part",
             upload.address,
@@ -390,7 +340,6 @@ class S3Transport(Transport):
         if upload is None:
             await self._abort_all(address)
             return
-        # A part that arrives during the abort may survive it (API Reference, "AbortMultipartUpload"): look again.
         for _ in range(ABORT_ATTEMPTS):
             try:
                 await self._call("abort_multipart_upload", address, UploadId=upload.id)
@@ -427,7 +376,8 @@ class S3Transport(Transport):
         answer = await self._call("list_multipart_uploads", address, Prefix=address.key)
         for entry in answer.get("Uploads", ()):
             if entry["Key"] == address.key and entry["UploadId"] != but:
-                await self.abort_upload(address, Upload(address, entry["UploadId"], ObjectAttributes("", None, {}, {})))
+                nothing = ObjectAttributes("", None, {}, {})
+                await self.abort_upload(address, Upload(address, entry["UploadId"], nothing, is_temporary(address.key)))
 
     async def _call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
         async with self.requests:
@@ -440,63 +390,46 @@ class S3Transport(Transport):
             answer: dict[str, Any] = await getattr(self._client, operation)(
                 Bucket=address.bucket, **target, **self._payer, **parameters
             )
-        except botocore_errors.ClientError as error:
+        except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
-        except _SDK_ERRORS as error:
-            raise _translate_sdk_error(error, operation, address, self._endpoint) from error
         return answer
 
-    def _translate(self, error: botocore_errors.ClientError, operation: str, address: Address) -> Exception:
-        """The engine's word for an error answer."""
+    def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
+        """The engine's word for an error."""
+        if not isinstance(error, botocore_errors.ClientError):
+            return _translate_no_answer(error, Failure(operation, address, self._endpoint, str(error)))
         details: Mapping[str, Any] = error.response.get("Error", {})
         code, message = details.get("Code", ""), details.get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        said = f"S3 answered {code}: {message}"
-        tried = f"{operation} of {address}"
+        failure = Failure(operation, address, self._endpoint, f"S3 answered {code}: {message}")
         signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
         if signal is not None:
-            return signal(f"{tried}: {said}")
+            return failure.signal(signal)
         if operation == "copy_object" and code == "PreconditionFailed":
             is_source = "copy-source" in str(details.get("Condition")).lower()
-            return (VersionChanged if is_source else KeyExists)(f"{tried}: {said}")
+            return failure.signal(VersionChanged if is_source else KeyExists)
         if code == "NotImplemented" and self.conditional_writes and operation in _CONDITIONAL:
             self.conditional_writes = False
-            return ConditionUnsupported(f"{tried}: {said}")
+            return failure.signal(ConditionUnsupported)
         if code == "NoSuchBucket":
-            return BucketNotFound(
-                f"the bucket {address.bucket!r} is not there ({operation}); create it, or check its name, "
-                f"region and endpoint {self._endpoint}"
-            )
+            return failure.no_bucket()
         if code in _CREDENTIALS:
-            return CredentialsError(
-                f"the credentials were not accepted ({tried}): {said}. Renew them, or check that they belong to "
-                f"{self._endpoint}"
-            )
+            return failure.credentials_refused(_SET_CREDENTIALS)
         if code in _DAMAGED:
-            return IntegrityError(
-                f"the store refused {tried}, because the bytes are not what their digest says: {said}"
-            )
+            return failure.damaged()
         if status == 403 or code in ("AccessDenied", "AllAccessDisabled"):
-            return AccessDenied(f"{tried} is not allowed: {said}. {_grant(operation)}")
-        if status == 301 or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"):
-            return ConfigError(f"the bucket {address.bucket!r} is in another region ({tried}): {said}. Set region")
+            return failure.denied(_grant(operation))
+        if status == 301 or code in _ELSEWHERE:
+            return failure.misconfigured(f"The bucket {address.bucket!r} is in another region; set region")
         if code == "InvalidObjectState":
-            return StorageUnavailable(f"{address} is archived ({said}); restore it, then read it again")
+            return failure.archived("restore it")
         if status >= 500 or status in (408, 409, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
-            return StorageUnavailable(f"{tried} failed after all retries: {said}. Try again later")
-        return LakeryCloudError(f"{tried} was refused: {said}")
-
-
-async def _chunks(body: Any) -> AsyncIterator[bytes]:
-    """The bytes of an answer to GetObject as they arrive."""
-    try:
-        while chunk := await body.read(READ_SIZE):
-            yield chunk
-    except (*_SDK_ERRORS, aiohttp.ClientError) as error:
-        raise BodyInterrupted(str(error)) from error
+            return failure.unavailable()
+        return failure.refused()
 
 
 _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
+_INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError)
 
 _CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
 
@@ -538,6 +471,9 @@ _CREDENTIALS = frozenset(
     }
 )
 _DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
+_ELSEWHERE = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
+
+_SET_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
 
 
 def _grant(operation: str) -> str:
@@ -553,20 +489,17 @@ def _grant(operation: str) -> str:
     return "Grant s3:PutObject, s3:PutObjectTagging, s3:GetObject and s3:AbortMultipartUpload"
 
 
-def _translate_sdk_error(error: Exception, operation: str, address: Address, endpoint: str) -> Exception:
+def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
     """The engine's word for a request that got no answer, or was never sent."""
-    tried = f"{operation} of {address} at {endpoint}"
     if isinstance(error, _NO_CREDENTIALS):
-        return CredentialsError(
-            f"no credentials for {tried}: {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-        )
+        return failure.no_credentials(_SET_CREDENTIALS)
     if isinstance(error, botocore_errors.EndpointConnectionError | botocore_errors.ConnectTimeoutError):
-        return Unreachable(f"{tried}: no connection; check endpoint_url and the network")
+        return failure.unreachable()
     if isinstance(error, botocore_errors.SSLError):
-        return Unreachable(f"{tried}: no TLS connection: {error}")
+        return failure.no_tls()
     if isinstance(error, botocore_errors.HTTPClientError):
-        return StorageUnavailable(f"{tried} got no answer after all retries: {error}. Try again later")
-    return ConfigError(f"{tried}: {error}")
+        return failure.no_answer()
+    return failure.misconfigured("Check the settings of the storage")
 
 
 _NO_CREDENTIALS = (
@@ -591,11 +524,7 @@ def _sha256(attributes: ObjectAttributes) -> dict[str, str]:
     """The content hash as the checksum that S3 checks the body against."""
     if attributes.metadata[METADATA_ALGORITHM] != "sha256":
         return {}
-    return {"ChecksumSHA256": base64.b64encode(bytes.fromhex(attributes.metadata[METADATA_HASH])).decode()}
-
-
-def _crc32c(data: bytes) -> str:
-    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+    return {"ChecksumSHA256": hex_to_header(attributes.metadata[METADATA_HASH])}
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:
@@ -605,9 +534,7 @@ def _copy_source(source: ObjectInfo) -> dict[str, Any]:
 
 
 def _info(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
-    size = answer["ContentLength"]
-    if "ContentRange" in answer:  # bytes 0-4/10: the answer has a part of the object
-        size = int(answer["ContentRange"].rpartition("/")[2])
+    _, size = read_content_range(answer.get("ContentRange"), size=answer["ContentLength"])
     return ObjectInfo(
         address,
         size,
@@ -623,4 +550,4 @@ def _info(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
 def _content_hash(answer: Mapping[str, Any]) -> str | None:
     """The SHA-256 of a whole object; S3 marks a checksum of checksums by `-<parts>` at its end."""
     checksum = answer.get("ChecksumSHA256")
-    return None if not checksum or "-" in checksum else f"sha256:{base64.b64decode(checksum).hex()}"
+    return None if not checksum or "-" in checksum else f"sha256:{header_to_hex(checksum)}"

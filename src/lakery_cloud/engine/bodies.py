@@ -1,0 +1,63 @@
+"""Bytes on their way: ranges that are asked for, bodies that are sent and that arrive."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from lakery_cloud.engine.transport import BodyInterrupted
+
+SLICE_SIZE = 256 * 1024
+"""Most bytes that are given to the connection, or taken from it, at a time."""
+
+
+def byte_range(start: int, stop: int | None) -> str | None:
+    """The header `Range` (RFC 9110, section 14.2) for bytes `start` to `stop` (exclusive); None for all bytes."""
+    if start == 0 and stop is None:
+        return None
+    return f"bytes={start}-{'' if stop is None else stop - 1}"
+
+
+def read_content_range(header: str | None, *, size: int) -> tuple[int | None, int]:
+    """Where the first byte of an answer's range stands in the object, and the object's size; None without a range.
+
+    Args:
+        header: `Content-Range` (RFC 9110, section 14.4), such as `bytes 0-4/10`; without it the answer is the whole object.
+        size: Size in bytes of the answer's body.
+    """
+    if not header:
+        return None, size
+    place, _, total = header.removeprefix("bytes ").partition("/")
+    return int(place.partition("-")[0]), int(total)
+
+
+class Slices:
+    """A body that is given out in slices, without a copy of it, and anew to each attempt to send it.
+
+    In one piece, TLS would copy it as a whole, and the event loop would do nothing else in the meantime.
+    """
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        for piece in self._pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), SLICE_SIZE):
+                yield view[start : start + SLICE_SIZE]
+
+
+async def arriving(
+    read: Callable[[int], Awaitable[bytes]], *, interruptions: Sequence[type[Exception]]
+) -> AsyncIterator[bytes]:
+    """The bytes of an answer as they arrive.
+
+    Args:
+        read: Reads at most so many bytes; none at the end.
+        interruptions: What it raises when the connection breaks or stalls.
+
+    Raises:
+        BodyInterrupted: It raised one of these.
+    """
+    try:
+        while chunk := await read(SLICE_SIZE):
+            yield chunk
+    except tuple(interruptions) as error:
+        raise BodyInterrupted(str(error)) from error

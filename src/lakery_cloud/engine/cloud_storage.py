@@ -1,0 +1,94 @@
+"""`CloudStorage`: what the storages of all clouds have beyond the algorithm: endpoint, attempts, time-outs, pickling."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, Unpack
+
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.transport import present
+from lakery_cloud.engine.urls import check_endpoint_url
+from lakery_cloud.errors import ConfigError
+
+D = TypeVar("D")
+
+MAX_ATTEMPTS = 3
+CONNECT_TIMEOUT = 2.0
+READ_TIMEOUT = 60.0
+
+
+class CloudOptions(EngineOptions, total=False):
+    """Keyword arguments of every cloud's storage class; see `CloudStorage`."""
+
+    max_attempts: int
+    connect_timeout: float
+    read_timeout: float
+
+
+class CloudStorage(ObjectStorage[D]):
+    """A storage that a network lies in front of.
+
+    Args:
+        bucket: Name of the bucket.
+        prefix: What stands before each key.
+        endpoint_url: Where the API is, if not at the provider.
+        max_attempts: Attempts for one request. By default 3.
+        connect_timeout: Seconds to wait for a connection. By default 2.
+        read_timeout: Seconds to wait for the next bytes of an answer. By default 60.
+        options: See `EngineSettings`.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    cloud_url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "endpoint_url": str,
+        "max_attempts": int,
+        "connect_timeout": float,
+        "read_timeout": float,
+    }
+    """The part of `url_options` that all clouds have."""
+    pickles_with: ClassVar[str]
+    """What to give instead of clients and credentials, so that the storage pickles."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        endpoint_url: str | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+        **options: Unpack[EngineOptions],
+    ) -> None:
+        super().__init__(bucket, prefix=prefix, **options)
+        if max_attempts < 1:
+            raise ConfigError(f"max_attempts must be at least 1, not {max_attempts}")
+        for name, seconds in (("connect_timeout", connect_timeout), ("read_timeout", read_timeout)):
+            if not seconds > 0:
+                raise ConfigError(f"{name} must be a number of seconds over 0, not {seconds}")
+        self.endpoint_url = check_endpoint_url(endpoint_url) if endpoint_url else None
+        self.max_attempts = max_attempts
+        self.connect_timeout = connect_timeout
+        self.read_timeout = read_timeout
+
+    @abc.abstractmethod
+    def _has_secrets(self) -> bool:
+        """Whether it holds a client or credentials that the user gave; neither goes into a pickle."""
+
+    def _shown(self) -> dict[str, Any]:
+        """The settings that a repr shows."""
+        return present(endpoint_url=self.endpoint_url)
+
+    def __repr__(self) -> str:
+        shown = "".join(f", {name}={value!r}" for name, value in self._shown().items())
+        return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r}{shown})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._has_secrets():
+            raise ConfigError(
+                f"{type(self).__name__} with a client or credentials of your own can't be pickled; give "
+                f"{self.pickles_with} instead, and it takes credentials from the environment wherever it is unpickled"
+            )
+        return super().__getstate__()
