@@ -32,16 +32,33 @@ class Slices:
     """A body that is given out in slices, without a copy of it, and anew to each attempt to send it.
 
     In one piece, TLS would copy it as a whole, and the event loop would do nothing else in the meantime.
+
+    Args:
+        pieces: Its bytes.
+        on_end: Called just before the last of them are given out: from then on a server may have all.
     """
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *pieces: bytes, on_end: Callable[[], None] | None = None) -> None:
+        self.size = sum(map(len, pieces))
         self._pieces = pieces
+        self._on_end = on_end
+
+    def joined(self) -> bytes:
+        """All of it at once, for a small one."""
+        if self._on_end is not None:
+            self._on_end()
+        return b"".join(self._pieces)
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
+        given_out = 0
         for piece in self._pieces:
             view = memoryview(piece)
             for start in range(0, len(view), SLICE_SIZE):
-                yield view[start : start + SLICE_SIZE]
+                taken = view[start : start + SLICE_SIZE]
+                given_out += len(taken)
+                if given_out == self.size and self._on_end is not None:
+                    self._on_end()
+                yield taken
 
 
 async def arriving(

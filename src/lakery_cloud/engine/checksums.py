@@ -7,10 +7,39 @@ import google_crc32c
 
 from lakery_cloud.digest import computed
 
+CASTAGNOLI = 0x82F63B78
+"""The polynomial of CRC-32C, its lowest power in the highest bit."""
+
 
 async def crc32c(data: bytes, *, before: int = 0) -> int:
     """The CRC-32C (RFC 3720, appendix B.4) of bytes that follow others, whose CRC-32C is `before`."""
     return await computed(lambda data: int(google_crc32c.extend(before, data)), data)
+
+
+def crc32c_of_both(first: int, second: int, size: int) -> int:
+    """The CRC-32C of two pieces of bytes after one another, out of those of each; `size` is that of the second.
+
+    A CRC is the remainder of a polynomial over GF(2). The first piece's is multiplied by x to the number of bits that
+    follow, as zlib's `crc32_combine` does; what a CRC is begun and ended with cancels out.
+    """
+    power, square = 1 << 31, 1 << 30  # x^0 and x^1; the highest bit is the lowest power
+    bits = 8 * size
+    while bits:
+        if bits & 1:
+            power = _product(power, square)
+        square = _product(square, square)
+        bits >>= 1
+    return _product(first, power) ^ second
+
+
+def _product(a: int, b: int) -> int:
+    """The product of two polynomials, modulo that of CRC-32C."""
+    product = 0
+    for place in range(31, -1, -1):
+        if a >> place & 1:
+            product ^= b
+        b = b >> 1 ^ (CASTAGNOLI if b & 1 else 0)
+    return product
 
 
 async def crc32c_header(data: bytes) -> str:

@@ -90,6 +90,13 @@ WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
 SOURCE_GRANT = timedelta(hours=1)
 """How long the source of a copy may be read with the signature made for it."""
+TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
+
+METADATA_TAGS = "content_tags"
+"""Where tags are kept as JSON if not as index tags. The name is permanent."""
+
+# Metadata names are C# identifiers here.
+_NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
 
 
 class AzureStorageData(TypedDict):
@@ -636,15 +643,6 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if failure.operation == "download_blob":
         return failure.signal(BodyInterrupted)
     return failure.no_answer()
-
-
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
-
-METADATA_TAGS = "content_tags"
-"""Where tags are kept as JSON if not as index tags. The name is permanent."""
-
-# Metadata names are C# identifiers here.
-_NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
 
 
 def _sdk_name(name: str) -> str:

@@ -1,0 +1,357 @@
+"""Requests of Cloud Storage's JSON API, on the credentials, addresses and connections of gcsfs.
+
+gcsfs' own requests know neither preconditions nor bounded retries, so all of ours pass through `JSONAPI`.
+"""
+
+import asyncio
+import json
+import secrets
+from asyncio import Semaphore
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, unquote
+
+import aiohttp
+from gcsfs.core import GCSFileSystem
+from gcsfs.retry import HttpError
+from google.auth import exceptions as auth_errors
+from yarl import URL
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
+from lakery_cloud.engine.checksums import crc32c_header
+from lakery_cloud.engine.failures import Failure
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.transport import (
+    KeyExists,
+    KeyMissing,
+    Signal,
+    UploadGone,
+    VersionChanged,
+    WriteConflict,
+    present,
+)
+from lakery_cloud.errors import CredentialsError, StorageUnavailable
+
+REFRESH_AHEAD = timedelta(minutes=5, seconds=10)
+"""gcsfs itself renews a token 5 minutes before its end, on the event loop: we do it earlier, in a thread."""
+TAG_PREFIX = "tag-"
+"""Permanent: what the names of tags start with in an object's metadata; none of our own names does."""
+MAX_MESSAGE = 500
+"""Most characters of what a server says that an error repeats."""
+
+
+class PaidAddress(Address):
+    """An address out of storage data that names the project to pay for requests to it."""
+
+    user_project: str | None = None
+
+
+def payer_of(address: Address) -> str | None:
+    return address.user_project if isinstance(address, PaidAddress) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of the API.
+
+    Attributes:
+        status: Status code.
+        headers: Its headers.
+        content: Its body; empty while a body is streamed.
+        response: The open answer, if its body is streamed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    response: aiohttp.ClientResponse
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it is what was asked for; 308 is how an upload goes on."""
+        return self.status < 300 or self.status == 308
+
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        return dict(json.loads(self.content))
+
+
+class JSONAPI:
+    """The API, for one open `GCSFileSystem`.
+
+    Args:
+        fs: It has a session.
+        timeout: Of each request.
+        max_attempts: Attempts for one request.
+        requests: Every request waits for it but one whose answer is streamed.
+    """
+
+    def __init__(
+        self, fs: GCSFileSystem, *, timeout: aiohttp.ClientTimeout, max_attempts: int, requests: Semaphore
+    ) -> None:
+        self.max_attempts = max_attempts
+        self._fs = fs
+        self._timeout = timeout
+        self._requests = requests
+        self._refreshing = asyncio.Lock()
+
+    def bucket_url(self, bucket: str) -> str:
+        return f"{self._fs.base}b/{quoted(bucket)}"
+
+    def object_url(self, address: Address) -> str:
+        return f"{self.bucket_url(address.bucket)}/o/{quoted(address.key)}"
+
+    def upload_url(self, address: Address) -> str:
+        return f"{self._fs._location}/upload/storage/v1/b/{quoted(address.bucket)}/o"
+
+    async def resource(self, address: Address) -> dict[str, Any]:
+        """What the store says about an object."""
+        return (await self.call("objects.get", address, "GET", self.object_url(address))).json()
+
+    async def insert(
+        self,
+        address: Address,
+        data: bytes,
+        resource: Mapping[str, Any],
+        *,
+        kms_key_name: str | None,
+        on_given_out: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Create an object whose bytes must have the CRC-32C that goes along; what the store says about it."""
+        boundary = secrets.token_hex(16)
+        described = json.dumps({**resource, "name": address.key, "crc32c": await crc32c_header(data)})
+        head = (
+            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n"
+            f"--{boundary}\r\nContent-Type: {resource['contentType']}\r\n\r\n"
+        )
+        answer = await self.call(
+            "objects.insert",
+            address,
+            "POST",
+            self.upload_url(address),
+            query=present(uploadType="multipart", ifGenerationMatch="0", kmsKeyName=kms_key_name),
+            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+            body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
+            on_given_out=on_given_out,
+        )
+        return answer.json()
+
+    async def delete(self, address: Address) -> None:
+        """Delete an object, if it is there."""
+        with suppress(KeyMissing):
+            await self.call("objects.delete", address, "DELETE", self.object_url(address))
+
+    async def call(self, operation: str, address: Address, method: str, url: str, **parameters: Any) -> Answer:
+        async with self._requests:
+            return await self.request(operation, address, method, url, **parameters)
+
+    async def request(
+        self,
+        operation: str,
+        address: Address,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Sequence[bytes] = (),
+        is_streamed: bool = False,
+        attempts: int | None = None,
+        on_given_out: Callable[[], None] | None = None,
+    ) -> Answer:
+        """One request, tried again where that may help, its errors translated.
+
+        Args:
+            operation: Its name in the API's reference.
+            address: On which object.
+            method: HTTP method.
+            url: Where.
+            query: Parameters in the URL.
+            headers: Headers beyond those of every request.
+            body: Its pieces.
+            is_streamed: Whether the answer's body is left for the caller to read.
+            attempts: How many; by default those of the storage.
+            on_given_out: Called when all of the body was handed to the connection.
+        """
+        attempts = attempts or self.max_attempts
+        target = URL(url, encoded=True)
+        if operation != "upload":  # the address of an upload is the store's own, and stays as it is
+            paid = present(userProject=payer_of(address))  # where the fs names a project itself, that one counts
+            target = target.update_query(self._fs._get_params({**paid, **(query or {})}))
+        for attempt in range(1, attempts + 1):
+            try:
+                await self._refresh_token()
+                answer = await self._exchange(
+                    method, target, headers or {}, Slices(*body, on_end=on_given_out), is_streamed=is_streamed
+                )
+            except INTERRUPTIONS as error:
+                if attempt == attempts or isinstance(error, aiohttp.InvalidURL):
+                    said = str(error) or type(error).__name__
+                    raise _translate_no_answer(error, self._failure(operation, address, said)) from error
+            else:
+                if answer.is_success:
+                    return answer
+                failure = self._translate(answer, operation, address)
+                if attempt == attempts or not isinstance(failure, StorageUnavailable):
+                    raise failure from HttpError({"code": answer.status, "message": answer.content[:MAX_MESSAGE]})
+            await asyncio.sleep(pause_after(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _exchange(
+        self, method: str, url: URL, headers: Mapping[str, str], body: Slices, *, is_streamed: bool
+    ) -> Answer:
+        data: Any = body if body.size > SLICE_SIZE else body.joined() or None
+        # Every request but a GET or a DELETE has a length, and be it 0.
+        length = {} if method in ("GET", "DELETE") else {"Content-Length": str(body.size)}
+        response = await self._fs.session.request(
+            method,
+            url,
+            data=data,
+            headers=self._fs._get_headers({**headers, **length}),
+            timeout=self._timeout,
+            allow_redirects=False,  # 308 means something else here
+            auto_decompress=not is_streamed,
+        )
+        if is_streamed and response.status < 300:
+            return Answer(response.status, response.headers, b"", response)
+        async with response:
+            return Answer(response.status, response.headers, await response.read(), response)
+
+    async def _refresh_token(self) -> None:
+        """Renew the token in a thread, so that gcsfs never does it on the event loop."""
+        if _is_fresh(self._fs.credentials.credentials):
+            return
+        async with self._refreshing:
+            if _is_fresh(self._fs.credentials.credentials):
+                return
+            try:
+                await asyncio.to_thread(self._fs.credentials.maybe_refresh, REFRESH_AHEAD.total_seconds())
+            except auth_errors.TransportError as error:
+                raise StorageUnavailable(f"the token could not be renewed: {error}. Try again later") from error
+            except Exception as error:
+                raise CredentialsError(f"the token could not be renewed: {error}. {LOG_IN}") from error
+
+    def _translate(self, answer: Answer, operation: str, address: Address) -> Exception:
+        """The engine's word for an error answer."""
+        status, (reason, message) = answer.status, _error(answer.content)
+        failure = self._failure(operation, address, f"Cloud Storage answered {status} {reason}: {message}")
+        signal = _SIGNALS.get((operation, status))
+        if signal is not None:
+            return failure.signal(signal)
+        if status == 404:
+            return failure.no_bucket()
+        if status == 401 and self._fs.credentials.credentials is None:
+            return failure.no_credentials(LOG_IN)
+        if status == 401:
+            return failure.credentials_refused(LOG_IN)
+        if status == 400 and any(word in message.lower() for word in _DAMAGED):
+            return failure.damaged()
+        if status == 400 and "requester pays" in message.lower():
+            return failure.misconfigured("Set user_project")
+        if status >= 500 or status in (408, 429) or reason in _SLOW_DOWN:
+            return failure.unavailable()
+        if status == 403:
+            return failure.denied(_grant(operation))
+        return failure.refused()
+
+    def _failure(self, operation: str, address: Address, said: str) -> Failure:
+        return Failure(operation, address, self._fs._location, said)
+
+
+INTERRUPTIONS = (aiohttp.ClientError, TimeoutError)
+
+# (operation, status) -> what it tells the engine.
+_SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
+    ("objects.insert", 409): WriteConflict,
+    ("objects.insert", 412): KeyExists,
+    ("objects.get", 404): KeyMissing,
+    ("objects.get", 412): VersionChanged,
+    ("objects.get", 416): VersionChanged,
+    ("objects.compose", 404): UploadGone,
+    ("objects.compose", 412): KeyExists,
+    ("objects.delete", 404): KeyMissing,
+    ("objects.rewrite", 404): VersionChanged,
+    ("objects.rewrite", 409): WriteConflict,
+    ("objects.rewrite", 412): KeyExists,
+    ("buckets.get", 404): KeyMissing,
+    ("upload", 404): UploadGone,
+    ("upload", 410): UploadGone,
+    ("upload", 412): UploadGone,
+    ("upload", 499): UploadGone,
+}
+
+# Cloud Storage, "HTTP status and error codes for JSON".
+_SLOW_DOWN = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+_DAMAGED = ("crc32c", "md5")
+
+LOG_IN = "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+
+
+def _grant(operation: str) -> str:
+    """What to allow, for an operation that was denied."""
+    if operation == "objects.get":
+        return "Grant storage.objects.get; without storage.objects.list a missing object is answered like this too"
+    if operation == "objects.delete":
+        return "Grant storage.objects.delete"
+    if operation == "objects.list":
+        return "Grant storage.objects.list"
+    if operation == "buckets.get":
+        return "Grant storage.buckets.get"
+    return "Grant storage.objects.create, storage.objects.get and storage.objects.delete"
+
+
+def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
+    """The engine's word for a request that got no answer, or was never sent."""
+    if isinstance(error, aiohttp.InvalidURL):
+        return failure.misconfigured("Check endpoint_url")
+    if isinstance(error, aiohttp.ClientSSLError):
+        return failure.no_tls()
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return failure.unreachable()
+    return failure.no_answer()
+
+
+def resource_of(attributes: ObjectAttributes) -> dict[str, Any]:
+    """Attributes in the API's words."""
+    tags = {f"{TAG_PREFIX}{quoted(key)}": value for key, value in attributes.tags.items()}
+    return present(
+        contentType=attributes.content_type,
+        contentEncoding=attributes.content_encoding,
+        metadata={**attributes.metadata, **tags} or None,
+    )
+
+
+def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
+    """The tags in an object's metadata. Their names are percent-encoded, since they travel in headers too."""
+    return {
+        unquote(name.removeprefix(TAG_PREFIX)): value
+        for name, value in resource.get("metadata", {}).items()
+        if name.startswith(TAG_PREFIX)
+    }
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _error(content: bytes) -> tuple[str, str]:
+    """Reason and message of an error answer, which is JSON or text."""
+    text = content.decode(errors="replace")
+    try:
+        error = json.loads(text)["error"]
+        return str(error["errors"][0].get("reason", "")), str(error.get("message", ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", text[:MAX_MESSAGE]
+
+
+def _is_fresh(credentials: Any) -> bool:
+    """Whether credentials, if there are any, need no renewal yet. Google's own libraries keep UTC without a zone."""
+    if credentials is None:
+        return True
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return bool(credentials.valid and (credentials.expiry is None or credentials.expiry - now > REFRESH_AHEAD))
