@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import objects, transfer
+from lakery_cloud.cli import objects, transfer, upkeep
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -50,6 +50,7 @@ app.command(transfer.get)
 app.command(objects.ls)
 app.command(objects.stat)
 app.command(objects.rm)
+app.command(upkeep.sweep)
 
 
 @app.meta.default

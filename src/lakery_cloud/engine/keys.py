@@ -57,7 +57,12 @@ class KeySpace:
     def temporary(self) -> Address:
         """A place that nobody else uses, whose age can be read off its name."""
         stamp = datetime.now(UTC).strftime(STAMP_FORMAT)
-        return Address(self.bucket, f"{self.root}{TEMPORARY_FOLDER}/{stamp}-{uuid.uuid4()}")
+        return Address(self.bucket, f"{self.temporary_root}{stamp}-{uuid.uuid4()}")
+
+    @property
+    def temporary_root(self) -> str:
+        """What stands before the names of all temporary keys of this storage."""
+        return f"{self.root}{TEMPORARY_FOLDER}/"
 
     def hash_of(self, key: str) -> str | None:
         """The content hash in a content key of this storage; None for any other key."""
@@ -68,6 +73,15 @@ class KeySpace:
 def is_temporary(key: str) -> bool:
     """Whether a key is a temporary one, by the shape of its name: of this storage or another."""
     return _TEMPORARY.search(key) is not None
+
+
+def begun_at(key: str) -> datetime | None:
+    """When a temporary key was made up, in UTC; None for any other key."""
+    found = _TEMPORARY.search(key)
+    try:
+        return datetime.strptime(found[1], STAMP_FORMAT).replace(tzinfo=UTC) if found else None
+    except ValueError:  # no date
+        return None
 
 
 def check_prefix(prefix: str) -> str:

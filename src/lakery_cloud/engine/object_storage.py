@@ -277,6 +277,10 @@ class ObjectStorage(Storage[D], Generic[D]):
         address = self.keys.content(digest["content_hash"])
         return self._storage_data(address, _qualified_hash(digest), digest["content_size"])
 
+    async def transport(self) -> Transport:
+        """The requests of this storage on the running event loop, for maintenance: they know nothing of content."""
+        return (await self._session()).transport
+
     async def aclose(self) -> None:
         """Close the client of the running event loop. A storage that is used again opens a new one."""
         await self._sessions.aclose()

@@ -91,12 +91,14 @@ class Upload:
         id: What the store calls the upload.
         attributes: What the object gets.
         is_temporary: Whether the object is temporary, and not content that stays.
+        begun: When it was begun, where the store tells.
     """
 
     address: Address
     id: str
     attributes: ObjectAttributes
     is_temporary: bool = True
+    begun: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,12 @@ class Transport(abc.ABC):
 
         One that is not there is no error.
         """
+
+    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
+        """Uploads to keys below `root` that were neither completed nor aborted, where the store can tell."""
+        nothing: tuple[Upload, ...] = ()
+        for upload in nothing:
+            yield upload
 
     @abc.abstractmethod
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:

@@ -14,7 +14,7 @@ from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, read_content_range
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import Failure
-from lakery_cloud.engine.keys import Address, is_temporary
+from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
@@ -364,9 +364,13 @@ class AzureTransport(Transport):
             await self._call("delete_blob", address)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        async for entry in self._list(bucket, root):
+            yield _info(Address(bucket, entry.name), entry)
+
+    async def _list(self, bucket: str, root: str, **options: Any) -> AsyncIterator[BlobProperties]:
         address = Address(bucket, root)
         container = self._client.get_container_client(bucket)
-        pages = container.walk_blobs(name_starts_with=root, delimiter="/").by_page()
+        pages = container.walk_blobs(name_starts_with=root, delimiter="/", **options).by_page()
         while True:
             try:
                 async with self.requests:
@@ -378,7 +382,7 @@ class AzureTransport(Transport):
                 raise self._translate(error, "list_blobs", address) from error
             for entry in entries:
                 if isinstance(entry, BlobProperties):  # the others are folders
-                    yield _info(Address(bucket, entry.name), entry)
+                    yield entry
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         if self._blob_tags:
@@ -450,6 +454,14 @@ class AzureTransport(Transport):
                     return
                 await self._call("commit_block_list", address, block_list=[])
                 await self.delete(address)
+
+    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
+        # At temporary keys alone: of blocks at content keys nothing can be aborted, see `abort_upload`.
+        folder = f"{root}{TEMPORARY_FOLDER}/"
+        committed = {entry.name async for entry in self._list(bucket, folder)}
+        async for entry in self._list(bucket, folder, include=["uncommittedblobs"]):
+            if entry.name not in committed and is_temporary(entry.name):  # a listing doesn't mark these
+                yield Upload(Address(bucket, entry.name), "", ObjectAttributes("", None, {}, {}))
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         # Content type and encoding come along with the source. The asynchronous copy would show a blob that is not whole.

@@ -162,7 +162,8 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         self._storage_class = storage_class
         self._composite_uploads = composite_uploads
         if composite_uploads:
-            limits = replace(self.settings.limits, ordered_parts=False, max_parts=MAX_COMPONENTS)
+            limits = self.settings.limits
+            limits = replace(limits, ordered_parts=False, max_parts=min(limits.max_parts, MAX_COMPONENTS))
             self.settings = replace(self.settings, limits=limits)
 
     def _has_secrets(self) -> bool:

@@ -25,7 +25,6 @@ from lakery_cloud.engine.transport import (
     UploadGone,
     VersionChanged,
 )
-from lakery_cloud.errors import InvalidRecord
 
 MiB = 1024**2
 GiB = 1024**3
@@ -96,12 +95,6 @@ class MemoryStorage(ObjectStorage[MemoryStorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         yield MemoryTransport(self.contents, self)
-
-    def _address(self, storage_data: MemoryStorageData) -> Address:
-        key = storage_data.get("key")
-        if not isinstance(key, str) or not key:
-            raise InvalidRecord(f"storage data of {self.name} needs a key, not {storage_data!r}")
-        return Address(self.keys.bucket, key)
 
 
 class MemoryTransport(Transport):
@@ -191,6 +184,12 @@ class MemoryTransport(Transport):
         for begun, _ in list(self._contents.uploads.values()):
             if begun.address == address and upload in (None, begun):
                 del self._contents.uploads[begun.id]
+
+    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
+        await self._turn()
+        for upload, _ in list(self._contents.uploads.values()):
+            if upload.address.key.startswith(root):
+                yield upload
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         await self._turn()

@@ -352,6 +352,22 @@ class S3Transport(Transport):
             if not left.get("Parts"):
                 return
 
+    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
+        token: dict[str, str] = {}
+        while True:
+            page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            for entry in page.get("Uploads", ()):
+                yield Upload(
+                    Address(bucket, entry["Key"]),
+                    entry["UploadId"],
+                    ObjectAttributes("", None, {}, {}),
+                    is_temporary(entry["Key"]),
+                    entry["Initiated"],
+                )
+            if not page.get("IsTruncated"):
+                return
+            token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
         answer = await self._call(
@@ -373,11 +389,9 @@ class S3Transport(Transport):
         return {"IfNoneMatch": "*"} if self.conditional_writes else {}
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
-        answer = await self._call("list_multipart_uploads", address, Prefix=address.key)
-        for entry in answer.get("Uploads", ()):
-            if entry["Key"] == address.key and entry["UploadId"] != but:
-                nothing = ObjectAttributes("", None, {}, {})
-                await self.abort_upload(address, Upload(address, entry["UploadId"], nothing, is_temporary(address.key)))
+        async for upload in self.list_uploads(address.bucket, address.key):
+            if upload.address == address and upload.id != but:
+                await self.abort_upload(address, upload)
 
     async def _call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
         async with self.requests:

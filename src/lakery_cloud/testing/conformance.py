@@ -11,13 +11,17 @@ import random
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from lakery_cloud.digest import DigestingStream
+from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import Part
 from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, InvalidTags, NoStorageData
+from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.storage import SerializedDataStream
 from lakery_cloud.testing.content import CONTENT_TYPE, chunked, content, digest_of, stream_of
 from lakery_cloud.testing.rig import Rig
@@ -717,3 +721,41 @@ class StorageConformance:
             await storage.delete(storage_data)
             assert await storage.find(digest_of(b"data")) is None
             assert await storage.read_data(await write(storage, b"data")) == b"data"
+
+    @case("43")
+    async def test_sweep_removes_old_temporary_objects_and_nothing_else(self, rig: Rig) -> None:
+        old = "20200101T000000Z-00000000-0000-4000-8000-000000000000"
+        not_ours = [
+            "p/.tmp/notes.txt",
+            f"p/.tmp/deeper/{old}",
+            f"p/sub/.tmp/{old}",
+            f"q/.tmp/{old}",
+            f"p/{old}",
+            "p/notes",
+        ]
+        async with rig.storage(prefix="p") as storage:
+            await write(storage, b"content")
+            young = storage.keys.temporary().key
+            for key in [*not_ours, young, f"p/.tmp/{old}"]:
+                await rig.put(key, b"data")
+            kept = sorted(set(await rig.keys()) - {f"p/.tmp/{old}"})
+            found = [leftover async for leftover in leftovers(storage)]
+            assert [(leftover.address.key, leftover.size) for leftover in found] == [(f"p/.tmp/{old}", 4)]
+            assert sorted(await rig.keys()) == sorted([*kept, f"p/.tmp/{old}"]), "looking deletes nothing"
+            assert [leftover async for leftover in sweep(storage)] == found
+            assert sorted(await rig.keys()) == kept
+            assert [leftover.address.key async for leftover in sweep(storage, older_than=timedelta(0))] == [young]
+            assert sorted(await rig.keys()) == sorted(set(kept) - {young})
+
+    @case("43")
+    async def test_sweep_aborts_unfinished_uploads(self, rig: Rig) -> None:
+        async with rig.storage(prefix="p") as storage:
+            transport = await storage.transport()
+            upload = await transport.begin_upload(
+                storage.keys.temporary(), ObjectAttributes("text/plain", None, {}, {}), is_temporary=True
+            )
+            await transport.upload_part(upload, Part(1, 0, content(rig.part_size), is_last=False))
+            assert [leftover async for leftover in sweep(storage, older_than=timedelta(hours=1))] == []
+            assert len([leftover async for leftover in leftovers(storage, older_than=timedelta(0))]) == 1
+            assert len([leftover async for leftover in sweep(storage, older_than=timedelta(0))]) == 1
+        await rig.check_nothing_left()

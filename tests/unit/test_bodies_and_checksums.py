@@ -1,0 +1,66 @@
+"""Ranges, bodies and checksums: what all clouds' requests are made of."""
+
+import base64
+import hashlib
+
+import google_crc32c
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, byte_range, read_content_range
+from lakery_cloud.engine.checksums import crc32c, crc32c_header, crc32c_of_both, md5_header
+from lakery_cloud.engine.retries import LONGEST_PAUSE, pause_after
+from lakery_cloud.testing import content
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "header"), [(0, None, None), (0, 5, "bytes=0-4"), (5, None, "bytes=5-"), (5, 6, "bytes=5-5")]
+)
+def test_range_as_rfc_9110_writes_it(start: int, stop: int | None, header: str | None) -> None:
+    assert byte_range(start, stop) == header
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"), [(None, (None, 7)), ("", (None, 7)), ("bytes 0-4/10", (0, 10)), ("bytes 5-9/10", (5, 10))]
+)
+def test_content_range_tells_place_and_size(header: str | None, expected: tuple[int | None, int]) -> None:
+    assert read_content_range(header, size=7) == expected
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_checksum_of_two_pieces_is_that_of_both(first: bytes, second: bytes) -> None:
+    both = crc32c_of_both(google_crc32c.value(first), google_crc32c.value(second), len(second))
+    assert both == google_crc32c.value(first + second)
+
+
+async def test_checksums_are_those_of_the_headers() -> None:
+    # RFC 3720, appendix B.4: 32 bytes of zeros.
+    assert await crc32c(bytes(32)) == 0x8A9136AA
+    assert await crc32c(b"56789", before=await crc32c(b"1234")) == await crc32c(b"123456789") == 0xE3069283
+    assert await crc32c_header(b"123456789") == base64.b64encode(0xE3069283.to_bytes(4, "big")).decode()
+    large = content(1_000_000)
+    assert base64.b64decode(await md5_header(large)) == hashlib.md5(large, usedforsecurity=False).digest()
+
+
+async def test_body_is_given_out_anew_to_each_attempt() -> None:
+    ends: list[int] = []
+    pieces = (b"head", content(SLICE_SIZE * 2 + 1), b"", b"tail")
+    given_out = 0
+    body = Slices(*pieces, on_end=lambda: ends.append(given_out))
+    assert body.size == sum(map(len, pieces))
+    for _ in range(2):
+        given_out, collected = 0, b""
+        async for piece in body:
+            assert len(piece) <= SLICE_SIZE
+            collected += piece
+            given_out = len(collected)
+        assert collected == b"".join(pieces) == body.joined()
+    before_the_last = body.size - len(b"tail")
+    assert ends == [before_the_last, body.size, before_the_last, body.size]
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    for failures, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (50, LONGEST_PAUSE)):
+        assert longest / 2 <= pause_after(failures) <= longest
+    assert pause_after(1, first=0.1) <= 0.1
