@@ -56,6 +56,11 @@ async def record_of(target: str | bytes, storage: ObjectStorage[Any]) -> Content
     return ContentRecord(**digest, storage_name=storage.name, storage_data=storage_data)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 object`, `2 objects`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class Transfers:
     """Progress bars of transfers on standard error; none where that is no terminal."""
 

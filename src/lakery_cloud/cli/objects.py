@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import Json, StorageUrl, open_storage, record_of
+from lakery_cloud.cli.common import Json, StorageUrl, counted, open_storage, record_of
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.errors import ConfigError, NoStorageData
@@ -34,7 +34,7 @@ async def ls(*, storage: StorageUrl = None, as_json: Json = False) -> None:
             else:
                 print(f"{content_hash}  {info.size:>14}  {modified or ''}")
     if not as_json:
-        Console(stderr=True).print(f"{count} object{'' if count == 1 else 's'}, {decimal(size)}", highlight=False)
+        Console(stderr=True).print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
 
 
 async def stat(target: str, *, storage: StorageUrl = None, as_json: Json = False) -> None:

@@ -1,16 +1,19 @@
-"""`sweep`: removing what killed writers left behind."""
+"""`sweep` and `verify`: removing what killed writers left behind, and finding what is not what its key says."""
 
 import json
 from datetime import timedelta
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.filesize import decimal
+from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lakery_cloud.cli.common import Json, StorageUrl, open_storage
-from lakery_cloud.maintenance import DEFAULT_AGE, Leftover, leftovers
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
+from lakery_cloud.errors import IntegrityError
+from lakery_cloud.maintenance import DEFAULT_AGE, READS_AT_A_TIME, Leftover, Verified, leftovers
 from lakery_cloud.maintenance import sweep as sweep_storage
+from lakery_cloud.maintenance import verify as verify_storage
 
 
 async def sweep(
@@ -42,6 +45,55 @@ async def sweep(
     if not as_json:
         done = "deleted" if yes else "found; delete them with --yes" if count else "found"
         Console(stderr=True).print(f"{count} left behind, {decimal(size)}: {done}", highlight=False)
+
+
+async def verify(
+    *,
+    storage: StorageUrl = None,
+    after: str = "",
+    at_a_time: Annotated[int, Parameter(validator=validators.Number(gte=1))] = READS_AT_A_TIME,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Read all content of a storage, and name what is damaged, truncated or at the wrong key. Exits with 5 if anything is.
+
+    Example: `lakery-cloud verify --storage s3://bucket/reports`
+
+    Args:
+        storage: URL of the storage.
+        after: Leave out content up to this hash, to go on where an earlier run ended.
+        at_a_time: Objects that are read at a time.
+        quiet: Show no progress.
+        as_json: Print JSON, one object a line, also for content that is right.
+    """
+    count = size = wrong = 0
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("", total=None)
+        async with open_storage(storage) as source:
+            async for verified in verify_storage(source, after=after, at_a_time=at_a_time):
+                count, size = count + 1, size + verified.info.size
+                wrong += verified.problem is not None
+                progress.update(
+                    task, completed=size, description=f"{counted(count, 'object')}, last {verified.content_hash[:16]}"
+                )
+                _print_verified(verified, as_json=as_json)
+    if wrong:
+        raise IntegrityError(
+            f"{wrong} of {count} objects are not what their keys say; write their content again from elsewhere, after "
+            "deleting them"
+        )
+    if not as_json:
+        console.print(f"{counted(count, 'object')}, {decimal(size)}: each is what its key says", highlight=False)
+
+
+def _print_verified(verified: Verified, *, as_json: bool) -> None:
+    if as_json:
+        size = verified.info.size
+        print(json.dumps({"content_hash": verified.content_hash, "size": size, "problem": verified.problem}))
+    elif verified.problem is not None:
+        print(f"{verified.problem}  {verified.content_hash}  {verified.info.size:>14}")
 
 
 def _print(leftover: Leftover, result: str, *, as_json: bool) -> None:

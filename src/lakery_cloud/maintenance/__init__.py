@@ -1,5 +1,6 @@
-"""Work on all that a storage holds: finding and removing what was left behind."""
+"""Work on all that a storage holds: finding what was left behind, and what is not what it should be."""
 
 from lakery_cloud.maintenance.sweep import DEFAULT_AGE, Leftover, leftovers, sweep
+from lakery_cloud.maintenance.verify import READS_AT_A_TIME, Problem, Verified, verify
 
-__all__ = ["DEFAULT_AGE", "Leftover", "leftovers", "sweep"]
+__all__ = ["DEFAULT_AGE", "READS_AT_A_TIME", "Leftover", "Problem", "Verified", "leftovers", "sweep", "verify"]

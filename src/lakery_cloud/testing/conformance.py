@@ -21,7 +21,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, InvalidTags, NoStorageData
-from lakery_cloud.maintenance import leftovers, sweep
+from lakery_cloud.maintenance import leftovers, sweep, verify
 from lakery_cloud.storage import SerializedDataStream
 from lakery_cloud.testing.content import CONTENT_TYPE, chunked, content, digest_of, stream_of
 from lakery_cloud.testing.rig import Rig
@@ -759,3 +759,28 @@ class StorageConformance:
             assert len([leftover async for leftover in leftovers(storage, older_than=timedelta(0))]) == 1
             assert len([leftover async for leftover in sweep(storage, older_than=timedelta(0))]) == 1
         await rig.check_nothing_left()
+
+    @case("44")
+    async def test_verify_finds_what_is_not_what_its_key_says(self, rig: Rig) -> None:
+        blobs = [content(5000, seed=seed) for seed in range(6)]
+        right, damaged, truncated, replaced, *_ = (digest_of(blob)["content_hash"] for blob in blobs)
+        async with rig.storage() as storage:
+            for blob in blobs:
+                await write(storage, blob)
+            assert {verified.problem async for verified in verify(storage)} == {None}
+            await rig.put(damaged, blobs[1][:-1] + bytes([blobs[1][-1] ^ 1]))
+            await rig.put(truncated, blobs[2][:-1])
+            await rig.put(replaced, blobs[0])
+            await rig.put(storage.keys.temporary().key, b"not looked at")
+            found = {verified.content_hash: verified.problem async for verified in verify(storage, at_a_time=2)}
+            assert list(found) == sorted(found)
+            assert {content_hash for content_hash, problem in found.items() if problem} == {
+                damaged,
+                truncated,
+                replaced,
+            }
+            assert found[right] is None
+            first = min(found)
+            assert [verified.content_hash async for verified in verify(storage, after=first)] == sorted(found)[1:]
+            await storage.delete(storage.storage_data_of(digest_of(blobs[3])))
+            assert replaced not in {verified.content_hash async for verified in verify(storage)}

@@ -1,0 +1,120 @@
+"""`verify` reads everything that a storage holds, and finds what is not what its key says."""
+
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from lakery_cloud.digest import DEFAULT_ALGORITHM, new_hasher, update_hash
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import ByteBudget
+from lakery_cloud.engine.pipeline import ordered_map
+from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.transport import ObjectInfo, Transport
+from lakery_cloud.errors import IntegrityError, NoStorageData
+
+T = TypeVar("T")
+
+READS_AT_A_TIME = 8
+BATCH = 1000
+"""Keys that are held at a time: as many as one page of a listing."""
+
+
+class Problem(StrEnum):
+    """What can be wrong with a stored object."""
+
+    DAMAGED = "damaged"
+    """Its bytes have another hash than its key says."""
+    TRUNCATED = "truncated"
+    """It has fewer bytes than were written."""
+    MISPLACED = "misplaced"
+    """It is whole, but at the key of other content."""
+    CHANGED = "changed"
+    """It was replaced while it was read: content never is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One object that was read.
+
+    Attributes:
+        info: What the store says about it.
+        content_hash: The hash in its key.
+        problem: What is wrong with it; None if nothing is.
+    """
+
+    info: ObjectInfo
+    content_hash: str
+    problem: Problem | None
+
+
+async def verify(
+    storage: ObjectStorage[Any], *, after: str = "", at_a_time: int = READS_AT_A_TIME
+) -> AsyncGenerator[Verified]:
+    """Read and hash all content of a storage, several objects at a time, in the order of their keys.
+
+    An object that is deleted in the meantime is left out. To go on where an earlier run ended, give the last content hash
+    that it told.
+
+    Args:
+        storage: What to read. Its temporary keys are not looked at.
+        after: Leave out content up to this hash.
+        at_a_time: Objects that are read at a time.
+
+    Raises:
+        BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+    """
+    transport = await storage.transport()
+
+    async def check(info: ObjectInfo) -> Verified | None:
+        return await _check(storage, transport, info)
+
+    async with aclosing(storage.list()) as listed:
+        async for batch in _batches(listed, BATCH):
+            wanted = [info for info in batch if (storage.keys.hash_of(info.address.key) or "") > after]
+            checked = ordered_map(check, wanted, size_of=lambda _: 0, budget=ByteBudget(1), limit=at_a_time)
+            async with aclosing(checked):
+                async for verified in checked:
+                    if verified is not None:
+                        yield verified
+
+
+async def _check(storage: ObjectStorage[Any], transport: Transport, listed: ObjectInfo) -> Verified | None:
+    info = await transport.head(listed.address)
+    content_hash = storage.keys.hash_of(listed.address.key)
+    if info is None or content_hash is None:
+        return None
+    hasher = new_hasher(info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM))
+    unverified = Location(info.address, None, None)
+    settings = replace(storage.settings, concurrent_ranges=1)
+    try:
+        async with aclosing(read(transport, unverified, settings=settings, budget=ByteBudget(1))) as chunks:
+            async for chunk in chunks:
+                await update_hash(hasher, chunk)
+    except IntegrityError:
+        return Verified(info, content_hash, Problem.CHANGED)
+    except NoStorageData:
+        return None
+    return Verified(info, content_hash, _problem(info, content_hash, hasher.hexdigest()))
+
+
+def _problem(info: ObjectInfo, content_hash: str, found: str) -> Problem | None:
+    if found == content_hash:
+        return None
+    if found == info.metadata.get(METADATA_HASH):
+        return Problem.MISPLACED
+    written = info.metadata.get(METADATA_SIZE, "")
+    return Problem.TRUNCATED if written.isdecimal() and info.size < int(written) else Problem.DAMAGED
+
+
+async def _batches(items: AsyncIterable[T], size: int) -> AsyncGenerator[list[T]]:
+    batch: list[T] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
