@@ -1,18 +1,17 @@
-"""Fixtures that all tests share: local servers, one each for the whole session, and the rigs on them."""
+"""Fixtures that all tests share: the rigs, all from the one table of `tests.rigs.pairs`."""
 
-import contextlib
-import multiprocessing
-import os
-from collections.abc import AsyncIterator, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators import EMULATORS, Emulator, MotoServer
 from tests.conformance_table import note_case, write_table
-from tests.rigs import S3_CANNOT, FileRig, MemoryRig, S3Rig
+from tests.environment import take_away
+from tests.rigs.base import PairRig
+from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, PAIRS, Pair, params
+
+pytest_plugins = ["tests.servers"]
 
 
 # Under xdist the terminal is the only one that sees all reports.
@@ -29,97 +28,31 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         )
 
 
-RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
-
-
-class RunningServer(Emulator):
-    """A server that somebody else started, and ends."""
-
-    def __init__(self, kind: type[Emulator], endpoint_url: str) -> None:
-        self.kind = kind
-        self._endpoint_url = endpoint_url
-
-    def install(self, report: Any = None) -> None:
-        pass
-
-    def start(self) -> "RunningServer":
-        return self
-
-    def stop(self) -> None:
-        pass
-
-
-def _server(name: str) -> Iterator[Emulator]:
-    url = os.environ.get(RUNNING_LOCALSTACK)
-    if name == "localstack" and url:
-        yield RunningServer(EMULATORS[name], url)
-        return
-    with EMULATORS[name]() as server:
-        yield server
-
-
-def _serve_moto(connection: Connection) -> None:
-    with MotoServer() as server:
-        connection.send(server.endpoint_url)
-        with contextlib.suppress(EOFError):
-            connection.recv()
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[Emulator]:
-    """moto's server, in a process of its own: it would share state with other servers of this process."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_moto, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    yield RunningServer(MotoServer, here.recv())
-    here.close()
-    process.join()
-
-
-@pytest.fixture(scope="session")
-def localstack() -> Iterator[Emulator]:
-    """LocalStack, in a process of its own or one that runs already."""
-    yield from _server("localstack")
-
-
-@pytest.fixture(scope="session")
-def seaweedfs() -> Iterator[Emulator]:
-    """SeaweedFS, in a process of its own."""
-    yield from _server("seaweedfs")
-
-
 @pytest.fixture(autouse=True)
 def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Neither credentials nor settings of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "LAKERY_CLOUD_STORAGE"))]:
-        monkeypatch.delenv(name)
-    nowhere = tmp_path_factory.getbasetemp() / "nowhere"
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    """Neither credentials nor settings of whoever runs the tests; a live rig gives them back."""
+    take_away(monkeypatch, tmp_path_factory.getbasetemp() / "nowhere")
 
 
-@pytest.fixture
-def memory_rig(request: pytest.FixtureRequest) -> MemoryRig:
-    """A `MemoryStorage` without content."""
-    note_case(request, MemoryRig.name)
-    return MemoryRig()
+def _rig_on(*pairs: Pair) -> Any:
+    """A fixture: an empty rig on each of the pairs."""
+
+    @pytest.fixture(params=params(pairs))
+    async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PairRig]:
+        async with request.param.open(request, monkeypatch) as rig:
+            note_case(request, rig.name)
+            yield rig
+
+    return opened
 
 
-@pytest.fixture
-def file_rig(request: pytest.FixtureRequest, tmp_path: Path) -> FileRig:
-    """A `FileStorage` without content."""
-    note_case(request, FileRig.name)
-    return FileRig(tmp_path)
+rig = _rig_on(*PAIRS)
+url_rig = _rig_on(*(pair for pair in PAIRS if pair.name != "memory"))  # nobody else sees what memory holds
+cloud_rig = _rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS))
 
-
-@pytest.fixture(params=["moto", "localstack", "seaweedfs"])
-async def s3_rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Rig]:
-    """An `S3Storage` on each server, with an empty bucket of its own."""
-    server: Emulator = request.getfixturevalue(request.param)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key_id)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_access_key)
-    async with S3Rig(server, S3_CANNOT[request.param]) as rig:
-        note_case(request, rig.name)
-        yield rig
+# For tests about one cloud or server: never a real account, since they know its server or put a proxy before it.
+s3_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "s3"))
+gcs_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "gcs"))
+azure_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "azure"))
+seaweedfs_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"))
+strict_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "gcs-strict"))

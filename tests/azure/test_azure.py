@@ -2,19 +2,10 @@
 
 import asyncio
 import json
-import multiprocessing
-import os
-import pickle
-import random
-import socket
-import subprocess
-import sys
-import textwrap
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -25,13 +16,10 @@ from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 from lakery_cloud import (
     AccessDenied,
     ConfigError,
-    ContentRecord,
     CredentialsError,
-    DigestingStream,
     IntegrityError,
     InvalidRecord,
     LakeryCloudError,
-    StorageRegistry,
     StorageUnavailable,
 )
 from lakery_cloud.emulators import EmulatorError
@@ -40,19 +28,14 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.providers import azure
 from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import Rig, StorageConformance, content, digest_of, stream_of, tap
-from tests.azure.rigs import AzureProxy, AzureRig, is_request
+from lakery_cloud.testing import content, digest_of, stream_of, tap
+from tests.azure.proxy import AzureProxy, is_request
+from tests.rigs.azure import AzureRig
 
 MiB = 1024**2
 TAGS = {"project": "lakery cloud", "path": "a/b:c=d+e-f_g.h"}
 SECRET = "c2VjcmV0IHNlY3JldA=="  # what nobody may see
 BUSY = b"<?xml version='1.0'?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message></Error>"
-
-
-class TestAzureBlobStorage(StorageConformance):
-    @pytest.fixture
-    def rig(self, azure_rig: AzureRig) -> Rig:
-        return azure_rig
 
 
 class TestLargeCopies:
@@ -119,10 +102,10 @@ class TestLargeCopies:
 
 
 @pytest.fixture
-async def proxy(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AzureProxy]:
+async def proxy(azure_rig: AzureRig) -> AsyncIterator[AzureProxy]:
     """A proxy between the rig's storages and Azurite; the rig itself goes around it."""
     async with AzureProxy(azure_rig.server) as proxy:
-        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", proxy.connection_string)
+        azure_rig.point_to(proxy.url)
         yield proxy
 
 
@@ -248,7 +231,7 @@ async def test_tags_go_to_the_metadata_where_the_account_refuses_index_tags(azur
             raw = await azure_rig.get(storage_data["blob"])
             assert raw is not None
             assert raw.tags == {}
-            assert json.loads((await azure_rig.metadata(storage_data["blob"]))["content_tags"]) == TAGS
+            assert json.loads((await azure_rig.stored_metadata(storage_data["blob"]))["content_tags"]) == TAGS
         most = {f"{n:03}{'k' * 125}": "/" * 256 for n in range(10)}
         assert (await storage.stat(await write(storage, b"most", most))).tags == most
 
@@ -256,7 +239,7 @@ async def test_tags_go_to_the_metadata_where_the_account_refuses_index_tags(azur
 async def test_metadata_names_are_identifiers(azure_rig: AzureRig) -> None:
     async with azure_rig.storage() as storage:
         storage_data = await write(storage)
-    assert await azure_rig.metadata(storage_data["blob"]) == {
+    assert await azure_rig.stored_metadata(storage_data["blob"]) == {
         "content_hash": digest_of(b"data")["content_hash"],
         "content_hash_algorithm": "sha256",
         "content_size": "4",
@@ -283,13 +266,6 @@ async def test_wrong_key_is_refused_without_showing_it(azure_rig: AzureRig, monk
                 assert SECRET not in f"{raised.value!r} {raised.value.__cause__!r}"
 
 
-@pytest.mark.case("34")
-async def test_no_credentials_say_what_to_set() -> None:
-    async with AzureBlobStorage("container") as storage:
-        with pytest.raises(CredentialsError, match="AZURE_STORAGE_CONNECTION_STRING"):
-            await write(storage)
-
-
 async def test_unreadable_credentials_are_not_shown() -> None:
     async with AzureBlobStorage("container", connection_string=f"AccountKey={SECRET};nonsense") as storage:
         with pytest.raises(CredentialsError) as raised:
@@ -312,7 +288,7 @@ async def test_rights_that_are_missing_are_named(azure_rig: AzureRig) -> None:
 def signature(rig: AzureRig, **rights: bool) -> str:
     return generate_container_sas(
         ACCOUNT_NAME,
-        rig.container,
+        rig.bucket,
         account_key=ACCOUNT_KEY,
         permission=ContainerSasPermissions(**rights),
         expiry=datetime.now(UTC) + timedelta(hours=1),
@@ -337,7 +313,7 @@ async def test_every_credential_writes_copies_and_reads(
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=other;AccountKey={SECRET}")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", SECRET)
     data = content(azure_rig.part_size * 2)
-    async with AzureBlobStorage(azure_rig.container, part_size=azure_rig.part_size, **given) as storage:
+    async with AzureBlobStorage(azure_rig.bucket, part_size=azure_rig.part_size, **given) as storage:
         assert await storage.read_data(await write_stream(storage, data, TAGS)) == data
         assert len([info async for info in storage.list()]) == 1
 
@@ -387,33 +363,8 @@ async def test_fs_is_used_as_it_is_and_not_closed(azure_rig: AzureRig) -> None:
         storage_data = await write_stream(storage, data)
     async with azure_rig.storage(fs=fs) as storage:
         assert await storage.read_data(storage_data) == data
-    assert await fs.service_client.get_container_client(azure_rig.container).exists()
+    assert await fs.service_client.get_container_client(azure_rig.bucket).exists()
     await fs.service_client.close()
-
-
-@pytest.mark.case("40")
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"account_name": "me", "account_key": SECRET},
-        {"connection_string": f"AccountName=me;AccountKey={SECRET}"},
-        {"account_name": "me", "sas_token": f"sig={SECRET}"},
-        {"account_name": "me", "credential": AzureNamedKeyCredential("me", SECRET)},
-        {"fs": object()},
-    ],
-)
-def test_given_credentials_are_neither_shown_nor_pickled(given: dict[str, Any]) -> None:
-    storage = AzureBlobStorage("container", **given)
-    assert SECRET not in f"{storage!r} {storage}"
-    with pytest.raises(ConfigError, match="can't be pickled"):
-        pickle.dumps(storage)
-
-
-def test_credentials_of_the_environment_are_not_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=me;AccountKey={SECRET}")
-    text = pickle.dumps(AzureBlobStorage("container", account_name="me"))
-    assert SECRET.encode() not in text
-    assert repr(pickle.loads(text)) == "AzureBlobStorage('container', prefix='', account_name='me')"
 
 
 @pytest.mark.parametrize(
@@ -436,147 +387,13 @@ def test_settings_that_are_wrong_are_refused(wrong: dict[str, Any]) -> None:
         AzureBlobStorage("container", **wrong)
 
 
-def test_url_holds_settings_but_no_credentials() -> None:
-    storage = AzureBlobStorage.from_url("az://container/a/b?account_name=me&blob_tags=false&part_size=1000")
-    assert repr(storage) == "AzureBlobStorage('container', prefix='a/b', account_name='me')"
-    assert (storage._blob_tags, storage.settings.part_size) == (False, 1000)
-    with pytest.raises(ConfigError, match="account_key"):
-        AzureBlobStorage.from_url(f"az://container?account_key={SECRET}")
-
-
-def test_library_that_is_not_there_is_named() -> None:
-    program = "import sys; sys.modules['adlfs'] = None; import lakery_cloud.providers.azure"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert 'AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"' in done.stderr
-
-
-# Interruptions
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that lets nobody connect and refuses nobody: its queue of connections is full."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for client in waiting:
-            client.setblocking(False)
-            client.connect_ex(address)
-        yield address[1]
-        for client in waiting:
-            client.close()
-
-
-@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
-async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
-    port: str, request: pytest.FixtureRequest
-) -> None:
-    url = f"http://127.0.0.1:{request.getfixturevalue(port)}/me"
-    async with AzureBlobStorage(
-        "container", account_name="me", account_key=SECRET, endpoint_url=url, part_size=1000
-    ) as storage:
-        for attempt in (write(storage), write_stream(storage, content(2000))):
-            with pytest.raises(StorageUnavailable, match="no connection; check") as raised:
-                async with asyncio.timeout(10):
-                    await attempt
-            assert url in str(raised.value)
-
-
-@pytest.mark.case("40")
-async def test_forked_child_opens_a_client_of_its_own(azure_rig: AzureRig) -> None:
-    fork = multiprocessing.get_context("fork")
-    async with azure_rig.storage() as storage:
-        storage_data = await write(storage)
-        results = fork.Queue()
-        child = fork.Process(target=_read_in_child, args=(storage, storage_data, results))
-        child.start()
-        assert await asyncio.to_thread(results.get, timeout=30) == b"data"
-        await asyncio.to_thread(child.join, 30)
-        assert child.exitcode == 0
-        assert await storage.read_data(storage_data) == b"data"
-
-
-def _read_in_child(storage: AzureBlobStorage, storage_data: Any, results: Any) -> None:
-    async def read() -> None:
-        async with storage:
-            results.put(await storage.read_data(storage_data))
-
-    # The fork copied the parent's running loop; the child starts afresh.
-    asyncio.events._set_running_loop(None)
-    asyncio.run(read())
-
-
 async def test_container_that_is_not_there_is_told_from_a_blob(azure_rig: AzureRig) -> None:
     async with AzureBlobStorage("c") as storage:  # Azure takes no name this short
         with pytest.raises(LakeryCloudError, match="can't be the name of a container"):
             await write(storage)
 
 
-async def test_twenty_cancellations_at_random_moments_leave_nothing(azure_rig: AzureRig) -> None:
-    chance = random.Random(20)
-    sent = 0
-
-    async def source() -> AsyncGenerator[bytes]:
-        nonlocal sent
-        for number in range(40):
-            sent += 1
-            yield bytes([number]) * azure_rig.part_size
-
-    async def run() -> None:
-        async with azure_rig.storage(max_concurrent_parts=3) as storage:
-            stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
-            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
-            await storage.delete(storage_data)
-
-    cancelled = 0
-    while cancelled < 20:
-        task = asyncio.create_task(run())
-        done, _ = await asyncio.wait([task], timeout=chance.uniform(0.01, 0.3))
-        task.cancel()
-        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-        if done:
-            assert outcome is None
-            continue
-        assert isinstance(outcome, asyncio.CancelledError)
-        cancelled += 1
-        await azure_rig.check_nothing_temporary()
-        for key in await azure_rig.keys():  # cancelled after the copy
-            await azure_rig.delete(key)
-    assert sent > 20
-
-
 # What others wrote
-
-
-@pytest.mark.case("36")
-async def test_records_of_labox_read(azure_rig: AzureRig) -> None:
-    key = f"some/prefix/{digest_of(b'data')['content_hash']}.bin"
-    await azure_rig.put(key, b"data")
-    record = ContentRecord(
-        **digest_of(b"data"),
-        storage_name="labox.azure.blob@v1",
-        storage_data=json.dumps({"container": azure_rig.container, "blob": key}),
-    )
-    async with StorageRegistry([azure_rig.storage()]) as registry:
-        assert (await registry.load(record))["data"] == b"data"
-
-
-@pytest.mark.case("36")
-async def test_data_in_another_container_still_reads(azure_rig: AzureRig) -> None:
-    async with azure_rig.storage() as storage:
-        storage_data = await write(storage)
-    async with AzureBlobStorage("another-container") as other:
-        assert await other.read_data(storage_data) == b"data"
 
 
 @pytest.mark.parametrize(
@@ -593,37 +410,3 @@ async def test_folders_are_not_listed(azure_rig: AzureRig) -> None:
     async with azure_rig.storage() as storage:
         key = (await write(storage))["blob"]
         assert [info.address.key async for info in storage.list()] == [key]
-
-
-STREAM = """
-import asyncio, pathlib, re, sys
-from lakery_cloud import DigestingStream
-from lakery_cloud.providers.azure import AzureBlobStorage
-
-async def source():
-    for number in range(250):
-        yield number.to_bytes(2, "big") * (512 * 1024)
-
-async def main(container):
-    async with AzureBlobStorage(container, part_size=4 * 1024**2) as storage:
-        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
-        storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
-        size = 0
-        async for chunk in storage.read_data_stream(storage_data):
-            size += len(chunk)
-        await storage.delete(storage_data)
-    # Not ru_maxrss: that is inherited from the process that started this one.
-    print(size, int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) // 1024)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux' /proc")
-async def test_stream_of_a_quarter_gibibyte_keeps_the_process_under_200_mebibytes(azure_rig: AzureRig) -> None:
-    command = [sys.executable, "-c", textwrap.dedent(STREAM), azure_rig.container]
-    done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True, env=os.environ)
-    await azure_rig.check_nothing_left()
-    size, peak = map(int, done.stdout.split())
-    assert size == 250 * MiB
-    assert peak < 200, f"the process took {peak} MiB at its peak"

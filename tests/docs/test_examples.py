@@ -49,6 +49,10 @@ NOT_RUN = {
     ("localstack/README.md", "export LAKERY_CLOUD_LOCALSTACK_URL=http://127.0.0.1:4566"),
     ("docs/testing.md", "make test"),
     ("docs/testing.md", "export LAKERY_CLOUD_LOCALSTACK_URL=http://127.0.0.1:4566"),
+    (
+        "docs/testing.md",
+        "export LAKERY_CLOUD_LIVE=1 LAKERY_CLOUD_LIVE_S3_BUCKET=my-bucket AWS_PROFILE=tests AWS_REGION=eu-central-1",
+    ),
 }
 PARSERS: dict[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
 SHELLS = {"sh", "bash", "console"}

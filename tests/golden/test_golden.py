@@ -20,7 +20,8 @@ from lakery_cloud import (
     S3Storage,
 )
 from lakery_cloud.engine import attributes, keys
-from lakery_cloud.providers import azure, file, gcs
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.providers import azure, file, gcs, gcs_uploads
 from lakery_cloud.testing import digest_of
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("names.json").read_text())
@@ -80,6 +81,8 @@ def test_metadata_names() -> None:
 
 def test_names_that_one_cloud_needs() -> None:
     assert GOLDEN["gcs_tag_prefix"] == gcs.TAG_PREFIX
+    for key, part_key in GOLDEN["gcs_parts"].items():
+        assert gcs_uploads.part_address(Address("bucket", key), 1).key == part_key
     assert sorted(azure._NAMES) == GOLDEN["azure_metadata"]["names"]
     assert GOLDEN["azure_metadata"]["tags"] == azure.METADATA_TAGS
 

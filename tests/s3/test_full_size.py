@@ -5,33 +5,30 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from lakery_cloud.digest import DigestingStream
-from lakery_cloud.emulators import Emulator
 from lakery_cloud.providers.s3 import S3_LIMITS
 from lakery_cloud.testing import tap
-from tests.rigs import MiB, S3Rig
+from tests.rigs.base import MiB
+from tests.rigs.s3 import S3Rig
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.case("33")
-async def test_stream_past_the_limit_of_one_copy_request(seaweedfs: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in seaweedfs.environment().items():
-        monkeypatch.setenv(name, value)
+async def test_stream_past_the_limit_of_one_copy_request(seaweedfs_rig: S3Rig) -> None:
     chunks = S3_LIMITS.max_copy_size // MiB + 1
 
     async def source() -> AsyncGenerator[bytes]:
         for number in range(chunks):
             yield number.to_bytes(4, "big") * (MiB // 4)
 
-    async with S3Rig(seaweedfs, {}) as rig:
-        storage = rig.storage(part_size=64 * MiB)
-        wire = tap(storage)
-        async with storage:
-            stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
-            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
-            size = 0
-            async for chunk in storage.read_data_stream(storage_data):
-                size += len(chunk)
-        assert size == chunks * MiB
-        assert (wire.count("copy"), wire.count("copy_part")) == (0, 11)
-        await rig.check_nothing_temporary()
+    storage = seaweedfs_rig.storage(part_size=64 * MiB)
+    wire = tap(storage)
+    async with storage:
+        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
+        storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+        size = 0
+        async for chunk in storage.read_data_stream(storage_data):
+            size += len(chunk)
+    assert size == chunks * MiB
+    assert (wire.count("copy"), wire.count("copy_part")) == (0, 11)
+    await seaweedfs_rig.check_nothing_temporary()

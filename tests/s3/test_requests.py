@@ -18,7 +18,7 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
-from tests.rigs import S3Rig
+from tests.rigs.s3 import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 INTERNAL_ERROR = b"<Error><Code>InternalError</Code><Message>We had a problem.</Message></Error>"
@@ -30,8 +30,8 @@ EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expi
 
 @pytest.fixture
 async def proxy(s3_rig: S3Rig) -> AsyncIterator[ScriptedProxy]:
-    async with ScriptedProxy(s3_rig.endpoint_url) as proxy:
-        s3_rig.endpoint_url = proxy.url
+    async with ScriptedProxy(s3_rig.server_url) as proxy:
+        s3_rig.point_to(proxy.url)
         yield proxy
 
 

@@ -180,7 +180,7 @@ class CompositeUpload:
             sources = [{"name": self._address.key, "generation": generation}] if generation else []
             batch, rest = rest[: MAX_SOURCES - len(sources)], rest[MAX_SOURCES - len(sources) :]
             for receipt in batch:
-                sources.append({"name": self._address_of(receipt.number).key, "generation": receipt.etag})
+                sources.append({"name": part_address(self._address, receipt.number).key, "generation": receipt.etag})
                 so_far = so_far.followed_by(self._pieces[receipt.number])
             generation = await self._compose(sources, so_far, if_generation=generation or "0")
         try:
@@ -206,7 +206,7 @@ class CompositeUpload:
 
     async def _insert(self, part: Part, piece: "Piece") -> str:
         """Make the object of a part; its generation."""
-        address = self._address_of(part.number)
+        address = part_address(self._address, part.number)
 
         def note() -> None:
             piece.is_given_out = True
@@ -245,10 +245,12 @@ class CompositeUpload:
     async def _delete_parts(self) -> None:
         async with bounded_tasks(MAX_DELETES) as tasks:
             for number in self._pieces:
-                await tasks.start(self._api.delete(self._address_of(number)))
+                await tasks.start(self._api.delete(part_address(self._address, number)))
 
-    def _address_of(self, number: int) -> Address:
-        return Address(self._address.bucket, f"{self._address.key}.{number:06d}")
+
+def part_address(address: Address, number: int) -> Address:
+    """Where a part lies on its way to the temporary object at an address. The layout is permanent."""
+    return Address(address.bucket, f"{address.key}.{number:06d}")
 
 
 @dataclass(slots=True)

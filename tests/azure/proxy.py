@@ -1,92 +1,17 @@
-"""The rig of `AzureBlobStorage`, and a proxy that does and says what Azurite never does."""
+"""A proxy in front of Azurite that does and says what Azurite never does."""
 
 import base64
 import contextlib
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
-from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 from yarl import URL
 
-from lakery_cloud.emulators.azurite import Azurite
-from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import Exchange, RawObject, Rig, ScriptedProxy
-
-NO_BLOCKS_FROM_URL = "it answers 501 to Put Block From URL, of which large copies are made"
-AZURITE_CANNOT: Mapping[str, str] = {
-    "test_copy_past_the_limit_of_one_request_goes_in_parts": NO_BLOCKS_FROM_URL,
-    "test_cancelled_copy_in_parts_leaves_nothing": NO_BLOCKS_FROM_URL,
-}
-
-
-class AzureRig(Rig):
-    """`AzureBlobStorage` on a local server, in a container of its own. Its own client goes around the storage."""
-
-    name: ClassVar = "AzureBlobStorage on Azurite"
-    part_size = 100_000
-
-    def __init__(self, server: Azurite, cannot: Mapping[str, str] = AZURITE_CANNOT) -> None:
-        self.cannot = cannot
-        self.container = f"rig-{uuid.uuid4()}"
-        self.server = server
-        self._service = BlobServiceClient.from_connection_string(server.connection_string)
-        self._client = self._service.get_container_client(self.container)
-
-    async def __aenter__(self) -> Self:
-        await self._client.create_container()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.delete_container()
-        await self._service.close()
-
-    def storage(self, **options: Any) -> AzureBlobStorage:
-        # Credentials from the environment, where the fixture put them: so that storages can be pickled.
-        return AzureBlobStorage(self.container, **{"part_size": self.part_size, **options})
-
-    def elsewhere(self) -> AzureBlobStorage:
-        return AzureBlobStorage("nowhere-at-all", part_size=self.part_size)
-
-    async def put(self, key: str, data: bytes) -> None:
-        settings = ContentSettings(content_type="application/octet-stream")
-        await self._client.upload_blob(key, data, overwrite=True, content_settings=settings)
-
-    async def get(self, key: str) -> RawObject | None:
-        blob = self._client.get_blob_client(key)
-        try:
-            properties = await blob.get_blob_properties()
-            data = await (await blob.download_blob(decompress=False)).readall()
-            tags = await blob.get_blob_tags()
-        except ResourceNotFoundError:
-            return None
-        settings = properties.content_settings
-        metadata = {name.replace("_", "-"): value for name, value in properties.metadata.items()}
-        return RawObject(data, settings.content_type, settings.content_encoding, tags, metadata)
-
-    async def metadata(self, key: str) -> dict[str, str]:
-        """The metadata under the names that Azure has."""
-        return dict((await self._client.get_blob_client(key).get_blob_properties()).metadata)
-
-    async def tier(self, key: str) -> str | None:
-        """The access tier of a blob."""
-        return (await self._client.get_blob_client(key).get_blob_properties()).blob_tier
-
-    async def delete(self, key: str) -> None:
-        with contextlib.suppress(ResourceNotFoundError):
-            await self._client.delete_blob(key)
-
-    async def keys(self) -> list[str]:
-        return [blob.name async for blob in self._client.list_blobs()]
-
-    async def uploads(self) -> list[str]:
-        committed = set(await self.keys())
-        blobs = self._client.list_blobs(include=["uncommittedblobs"])
-        return [blob.name async for blob in blobs if blob.name not in committed]
+from lakery_cloud.emulators import Azurite
+from lakery_cloud.testing import Exchange, ScriptedProxy
 
 
 class AzureProxy(ScriptedProxy):
@@ -104,10 +29,6 @@ class AzureProxy(ScriptedProxy):
         self.cuts = 0
         self.sources: list[str] = []
         self._server = server
-
-    @property
-    def connection_string(self) -> str:
-        return self._server.connection_string.replace(self._server.endpoint_url, self.url)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         is_copy = "x-ms-copy-source" in request.headers

@@ -1,0 +1,53 @@
+"""What cancellations at random moments leave behind: nothing, on any storage."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+
+from lakery_cloud import DigestingStream
+from tests.rigs.base import PairRig
+
+PIECES = 40
+
+
+async def test_twenty_cancellations_at_random_moments_leave_nothing(rig: PairRig) -> None:
+    chance = random.Random(20)
+    sent = 0
+
+    async def source() -> AsyncGenerator[bytes]:
+        nonlocal sent
+        for number in range(PIECES):
+            sent += 1
+            yield bytes([number]) * (rig.part_size // 4)
+            await asyncio.sleep(0)
+
+    async def write() -> None:
+        async with rig.storage(max_concurrent_parts=3) as storage:
+            stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
+            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+            await storage.delete(storage_data)
+
+    started = time.monotonic()
+    await write()
+    longest = time.monotonic() - started
+    assert sent == PIECES
+
+    cancelled = 0
+    for _ in range(200):
+        task = asyncio.create_task(write())
+        done, _ = await asyncio.wait([task], timeout=chance.uniform(0, longest))
+        task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        if done:  # quicker than the first one
+            assert outcome is None
+            continue
+        assert isinstance(outcome, asyncio.CancelledError)
+        cancelled += 1
+        await rig.check_nothing_temporary()
+        for key in await rig.keys():  # cancelled after the copy
+            await rig.delete(key)
+        if cancelled == 20:
+            break
+    assert cancelled == 20
+    assert sent > PIECES + 20

@@ -1,0 +1,56 @@
+"""An address at which no server is."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from lakery_cloud import StorageUnavailable
+from lakery_cloud.testing import content, digest_of, stream_of
+from tests.rigs.azure import AzureRig
+from tests.rigs.base import CloudRig
+from tests.rigs.gcs import GCSRig
+from tests.rigs.s3 import S3Rig
+
+
+@pytest.fixture
+def closed_port() -> str:
+    """URL of a port at which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[str]:
+    """URL of a port that lets nobody connect and refuses nobody: its queue of connections is full."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}"
+        for client in waiting:
+            client.close()
+
+
+@pytest.mark.parametrize("rig_class", [S3Rig, GCSRig, AzureRig])
+@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
+async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
+    rig_class: type[CloudRig], port: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(port)
+    stream = stream_of([content(rig_class.part_size * 2)])
+    async with rig_class.storage_at(url, part_size=rig_class.part_size) as storage:
+        for attempt in (
+            storage.write_data(b"data", digest_of(b"data"), {}),
+            storage.write_data_stream(stream, stream.get_digest, {}),
+        ):
+            with pytest.raises(StorageUnavailable, match="no connection; check .*endpoint_url") as raised:
+                async with asyncio.timeout(10):
+                    await attempt
+            assert url in str(raised.value)

@@ -1,0 +1,159 @@
+"""Composite uploads: parts side by side, composed in the store; whatever happens, none of them is left."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from lakery_cloud import IntegrityError, StorageUnavailable
+from lakery_cloud.emulators import FakeGCS
+from lakery_cloud.engine import retries
+from lakery_cloud.providers import gcs_uploads
+from lakery_cloud.testing import Exchange, ScriptedProxy, content, stream_of, tap
+from tests.rigs.gcs import GCSRig
+
+KiB = 1024
+PART = 256 * KiB
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+async def composite_rig(fake_gcs: FakeGCS) -> AsyncIterator[GCSRig]:
+    async with GCSRig("FakeGCS", fake_gcs.endpoint_url, composite_uploads="true") as rig:
+        yield rig
+
+
+@pytest.fixture
+async def proxy(composite_rig: GCSRig) -> AsyncIterator[ScriptedProxy]:
+    async with ScriptedProxy(composite_rig.server_url) as proxy:
+        composite_rig.point_to(proxy.url)
+        yield proxy
+
+
+async def write(storage: Any, data: bytes) -> Any:
+    stream = stream_of([data])
+    return await storage.write_data_stream(stream, stream.get_digest, {})
+
+
+def is_part(exchange: Exchange) -> bool:
+    return "uploadType=multipart" in exchange.target
+
+
+def is_compose(exchange: Exchange) -> bool:
+    return exchange.target.partition("?")[0].endswith("/compose")
+
+
+def is_delete(exchange: Exchange) -> bool:
+    return exchange.method == "DELETE"
+
+
+async def test_parts_travel_side_by_side_and_are_composed_and_deleted(
+    composite_rig: GCSRig, proxy: ScriptedProxy
+) -> None:
+    data = content(PART * 5 + 1)
+    async with composite_rig.storage(max_concurrent_parts=3) as storage:
+        wire = tap(storage)
+        first, second = wire.hold("upload_part", nth=1), wire.hold("upload_part", nth=3)
+        writing = asyncio.create_task(write(storage, data))
+        await first.reached.wait()
+        await second.reached.wait()  # while the first is on its way
+        first.release()
+        second.release()
+        assert await storage.read_data(await writing) == data
+    assert len([exchange for exchange in proxy.exchanges if is_part(exchange)]) == 6
+    assert len([exchange for exchange in proxy.exchanges if is_compose(exchange)]) == 1
+    assert len([exchange for exchange in proxy.exchanges if is_delete(exchange)]) == 7
+    await composite_rig.check_nothing_temporary()
+
+
+async def test_more_parts_than_one_request_composes(composite_rig: GCSRig, proxy: ScriptedProxy) -> None:
+    data = content(PART * 70)
+    async with composite_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, data)) == data
+    assert len([exchange for exchange in proxy.exchanges if is_compose(exchange)]) == 3  # 32 + 31 + 7
+    await composite_rig.check_nothing_temporary()
+
+
+@pytest.mark.case("14")
+@pytest.mark.parametrize("matches", [is_part, is_compose, is_delete])
+async def test_success_whose_answer_was_lost_is_success(
+    composite_rig: GCSRig, proxy: ScriptedProxy, matches: Callable[[Exchange], bool]
+) -> None:
+    data = content(PART * 40)
+    script = proxy.swallow(matches, times=2)
+    async with composite_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, data)) == data
+    assert script.fired == 2
+    await composite_rig.check_nothing_temporary()
+
+
+@pytest.mark.parametrize("matches", [is_part, is_compose])
+async def test_store_that_stays_unavailable_leaves_nothing(
+    composite_rig: GCSRig, proxy: ScriptedProxy, matches: Callable[[Exchange], bool]
+) -> None:
+    proxy.answer(matches, status=503, times=100)
+    async with composite_rig.storage() as storage:
+        with pytest.raises(StorageUnavailable):
+            await write(storage, content(PART * 5))
+    await composite_rig.check_nothing_left()
+
+
+async def test_parts_that_can_not_be_deleted_do_not_fail_the_write(
+    composite_rig: GCSRig, proxy: ScriptedProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = content(PART * 3)
+    script = proxy.answer(lambda exchange: is_delete(exchange) and ".00000" in exchange.target, status=403, times=100)
+    async with composite_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, data)) == data
+    assert script.fired >= 1
+    assert "could not delete the parts" in caplog.text
+    assert all(key.startswith(".tmp/") or "/" not in key for key in await composite_rig.keys())
+
+
+async def test_part_that_was_changed_by_somebody_else_is_an_error(composite_rig: GCSRig) -> None:
+    async with composite_rig.storage() as storage:
+        wire = tap(storage)
+
+        async def change() -> None:
+            (key,) = [key for key in await composite_rig.keys() if key.endswith(".000002")]
+            await composite_rig.put(key, content(PART, seed=7))
+
+        wire.before("complete_upload", change)
+        with pytest.raises((IntegrityError, StorageUnavailable)):
+            await write(storage, content(PART * 3))
+    await composite_rig.check_nothing_left()
+
+
+@pytest.mark.parametrize("operation", ["upload_part", "complete_upload", "copy", "delete"])
+async def test_cancelled_at_any_step_leaves_nothing(composite_rig: GCSRig, operation: str) -> None:
+    async with composite_rig.storage() as storage:
+        hold = tap(storage).hold(operation, nth=2 if operation == "upload_part" else 1, moment="after")
+        writing = asyncio.create_task(write(storage, content(PART * 6)))
+        await hold.reached.wait()
+        writing.cancel()
+        hold.release()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await composite_rig.check_nothing_temporary()
+
+
+@pytest.mark.case("17")
+async def test_twenty_cancellations_at_random_moments_leave_nothing(
+    composite_rig: GCSRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs_uploads, "MAX_SOURCES", 4)
+    moments = random.Random(5)
+    async with composite_rig.storage() as storage:
+        await write(storage, content(PART * 9, seed=99))
+        for number in range(20):
+            writing = asyncio.create_task(write(storage, content(PART * 9, seed=number)))
+            await asyncio.sleep(moments.uniform(0, 0.15))
+            writing.cancel()
+            await asyncio.wait([writing])
+            await composite_rig.check_nothing_temporary()

@@ -1,0 +1,142 @@
+"""The rigs of real accounts work, and clean up: shown on local servers that stand for an account."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakery_cloud import DigestingStream
+from lakery_cloud.testing import content, digest_of, tap
+from tests.rigs.base import CloudRig
+from tests.rigs.live import BUCKET_VARIABLES, LIVE
+from tests.rigs.pairs import LIVE_PAIRS, LOCAL_PAIRS
+
+ROOT = Path(__file__).parents[2]
+SERVERS = {pair.cloud: pair for pair in LOCAL_PAIRS if pair.name in ("s3-seaweedfs", "gcs-fake", "azure-azurite")}
+ACCOUNTS = {pair.cloud: pair for pair in LIVE_PAIRS}
+SUITE = (
+    "tests/conformance",
+    "tests/golden/test_golden_on_servers.py",
+    "tests/cli/test_storages.py",
+    "tests/clouds/test_sharing.py",
+    "tests/live/test_live.py",
+)
+HANDFUL = {
+    "account_takes_and_gives": 1,
+    "attributes_are_equal": 1,
+    "prefix_is_kept": 9,
+    "prefix_that_no_key": 6,
+    "cancelled_stream_leaves": 8,
+    "missing_bucket": 4,
+    "another_bucket": 1,
+    "golden_key": 2,
+    "every_name_of_the_past": 1,
+    "is_put_got_listed": 1,
+    "pickled": 1,
+}
+"""Part of a test's name -> how many tests there are of it."""
+
+
+@pytest.fixture
+def account(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a user whose account is the server of the test's rig."""
+    pair = SERVERS[request.getfixturevalue("cloud")]
+    environment: dict[str, str] = request.getfixturevalue(pair.source).environment()
+    return environment
+
+
+on_servers = pytest.mark.parametrize(
+    ("rig", "cloud"), [pytest.param(pair, cloud, id=cloud) for cloud, pair in SERVERS.items()], indirect=["rig"]
+)
+
+
+def run_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in a process of their own, as a user does."""
+    ours = ("PYTEST_", "LAKERY_CLOUD_LIVE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+@on_servers
+async def test_suite_runs_on_an_account_and_leaves_nothing(rig: CloudRig, cloud: str, account: dict[str, str]) -> None:
+    await rig.put("somebody's", b"data")
+    selected = f"{cloud}-live and ({' or '.join(HANDFUL)})"
+    environment = {**account, LIVE: "1", BUCKET_VARIABLES[cloud]: rig.bucket}
+    done = await asyncio.to_thread(run_pytest, *SUITE, "-k", selected, **environment)
+    assert done.returncode == 0, done.stdout
+    assert re.search(rf"^{sum(HANDFUL.values())} passed, \d+ deselected", done.stdout, re.MULTILINE), done.stdout
+    assert await rig.keys() == ["somebody's"]
+    assert await rig.uploads() == []
+
+
+@on_servers
+async def test_live_rig_removes_all_that_is_its_own_and_nothing_else(
+    rig: CloudRig, cloud: str, account: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in account.items():
+        monkeypatch.setenv(name, value)
+
+    arrived = asyncio.Event()
+
+    async def note() -> None:
+        arrived.set()
+
+    async def fail() -> None:
+        raise ConnectionError("the clean-up broke")
+
+    async def source(part_size: int) -> AsyncGenerator[bytes]:
+        yield content(part_size * 3)
+        await arrived.wait()
+        raise ValueError("the source broke")
+
+    await rig.put("somebody's", b"data")
+    live: Any = ACCOUNTS[cloud].make
+    async with live(rig.bucket) as other:
+        await other.put("other's", b"data")
+        async with live(rig.bucket) as mine:
+            storage = mine.storage(prefix="a/b")
+            wire = tap(storage)
+            wire.after("upload_part", note)
+            wire.before("abort_upload", fail)
+            async with storage:
+                await storage.write_data(b"data", digest_of(b"data"), {})
+                stream = DigestingStream(
+                    {"data_stream": source(mine.part_size), "content_type": "x/y", "content_encoding": None}
+                )
+                with pytest.raises(ValueError, match="the source broke"):
+                    await storage.write_data_stream(stream, stream.get_digest, {})
+            assert await mine.keys() == [f"a/b/{digest_of(b'data')['content_hash']}"]
+            assert len(await mine.uploads()) == (cloud != "gcs")  # Cloud Storage lists none; they end by themselves
+            assert await other.keys() == ["other's"]
+            assert await other.uploads() == []
+        assert sorted(await rig.keys()) == sorted(["somebody's", other.in_bucket("other's")])
+        assert await rig.uploads() == []
+    assert await rig.keys() == ["somebody's"]
+
+
+def test_run_that_was_told_of_no_account_has_one_skipped_test_for_each_cloud() -> None:
+    done = run_pytest("tests/conformance", "tests/live/test_live.py", "-k", "live and (one_byte or account_takes)")
+    assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
+    for variable in BUCKET_VARIABLES.values():
+        assert f"set {LIVE}=1 and {variable}" in done.stdout
+
+
+def test_cloud_whose_bucket_is_not_named_is_skipped_with_the_variable() -> None:
+    done = run_pytest("tests/conformance", "-k", "live and one_byte", **{LIVE: "1"})
+    assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
+    for variable in BUCKET_VARIABLES.values():
+        assert f"missing: {variable}" in done.stdout

@@ -1,0 +1,1 @@
+"""Every storage on every server that can show it: the rigs, and the one table of pairs (`tests.rigs.pairs`)."""

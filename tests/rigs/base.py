@@ -1,0 +1,118 @@
+"""What the rigs of this repository have beyond `lakery_cloud.testing.Rig`: so shared tests need not know the cloud."""
+
+import abc
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, ClassVar, Self
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+from lakery_cloud import ObjectStorage
+from lakery_cloud.testing import Rig
+
+MiB = 1024**2
+
+
+class PairRig(Rig):
+    """A storage on a server.
+
+    Attributes:
+        storage_class: The storage.
+        bucket: Where the rig's objects are.
+        root: What stands in the bucket before each of the rig's keys, which are without it. Only a live rig has one: its
+            bucket is somebody's.
+        environment: Variables that hold the credentials.
+        shows_uploads: Whether the store lists unfinished uploads; else it ends them after a while.
+    """
+
+    storage_class: ClassVar[type[ObjectStorage[Any]]]
+    bucket: str
+    root: str = ""
+    environment: Mapping[str, str] = {}
+    shows_uploads: ClassVar[bool] = True
+
+    def in_bucket(self, key: str) -> str:
+        """A key or prefix of the rig as the bucket has it."""
+        return f"{self.root}/{key}" if self.root and key else self.root or key
+
+    @abc.abstractmethod
+    async def stored_metadata(self, key: str) -> Mapping[str, str]:
+        """What the store keeps beside an object's bytes under names that we gave, to the letter."""
+
+
+class CloudRig(PairRig):
+    """A storage in a bucket of a cloud, or of a local server that stands for one. An own client goes around the storage.
+
+    A local rig has a bucket of its own. A live one is given somebody's, and keeps to a random root in it.
+
+    Attributes:
+        server_url: Where the local server is.
+        endpoint_url: The setting of storages made from now on; None leaves it to the environment.
+        settings: What else storages on this server need to be told; the same in a URL.
+    """
+
+    server_url: str
+    endpoint_url: str | None
+    settings: Mapping[str, str] = {}
+
+    def __init__(self, server_name: str, *, bucket: str | None) -> None:
+        self.name = f"{self.storage_class.__name__} on {server_name}"
+        self.is_live = bucket is not None
+        self.bucket = bucket or f"rig-{uuid4()}"
+        self.root = f"lakery-cloud-tests/{uuid4()}" if self.is_live else ""
+
+    @abc.abstractmethod
+    async def __aenter__(self) -> Self:
+        """Open the client, and make the bucket if it is the rig's own."""
+
+    @abc.abstractmethod
+    async def __aexit__(self, *_: object) -> None:
+        """Remove all that is the rig's, and close the client."""
+
+    @classmethod
+    @abc.abstractmethod
+    def storage_at(cls, endpoint_url: str, **options: Any) -> ObjectStorage[Any]:
+        """A storage that has credentials, at an address where no server need be."""
+
+    def point_to(self, url: str) -> None:
+        """Point storages made from now on, and URLs, to a proxy in front of the local server. The rig goes around it."""
+        self.endpoint_url = url
+
+    def storage(self, *, prefix: str = "", **options: Any) -> Any:
+        if self.root:
+            self.storage_class(self.bucket, prefix=prefix)  # what is refused as a prefix may stand behind a root
+        return self._storage(self.bucket, prefix=self.in_bucket(prefix), **options)
+
+    def elsewhere(self) -> Any:
+        return self._storage(f"nowhere-{uuid4()}")
+
+    def _storage(self, bucket: str, **options: Any) -> Any:
+        # Credentials from the environment, where the fixture put them: so that storages can be pickled.
+        return self.storage_class(bucket, **{"part_size": self.part_size, **self._settings(), **options})
+
+    def url(self, prefix: str = "", *, bucket: str | None = None, **settings: Any) -> str:
+        """The URL of a storage on the rig's bucket, or on another one."""
+        query = urlencode({**self._settings(), **settings})
+        path = quote(self.in_bucket(prefix))
+        return f"{self.storage_class.url_scheme}://{bucket or self.bucket}/{path}{'?' if query else ''}{query}"
+
+    def _settings(self) -> dict[str, str]:
+        return {**self.settings, **({"endpoint_url": self.endpoint_url} if self.endpoint_url else {})}
+
+    async def keys(self) -> list[str]:
+        return [key.removeprefix(self._below) async for key in self._bucket_keys()]
+
+    async def uploads(self) -> list[str]:
+        return [key.removeprefix(self._below) async for key in self._bucket_uploads()]
+
+    @property
+    def _below(self) -> str:
+        """What all keys of the rig start with."""
+        return f"{self.root}/" if self.root else ""
+
+    @abc.abstractmethod
+    def _bucket_keys(self) -> AsyncGenerator[str]:
+        """Keys of the bucket that start with `_below`."""
+
+    @abc.abstractmethod
+    def _bucket_uploads(self) -> AsyncGenerator[str]:
+        """Keys of incomplete uploads that start with `_below`."""

@@ -1,0 +1,134 @@
+"""The one table of (storage, server) pairs that tests run on."""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.environment import give_back
+from tests.rigs.azure import AzureRig
+from tests.rigs.base import PairRig
+from tests.rigs.gcs import GCSRig
+from tests.rigs.live import bucket_of, is_live, why_not_live
+from tests.rigs.local import FileRig, MemoryRig
+from tests.rigs.s3 import S3Rig
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A storage and the server that it is tested on.
+
+    Attributes:
+        name: `<cloud>-<server>`, or the storage alone where there is no server.
+        make: Makes the rig, out of what the fixture `source` gives, or of a bucket of a real account.
+        source: The fixture of the server, or of what else the rig is made of.
+        cannot: Name of a test of the conformance suite -> why the server can't show it.
+    """
+
+    name: str
+    make: Callable[[Any], AbstractAsyncContextManager[Any]]
+    source: str = ""
+    cannot: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def cloud(self) -> str:
+        """What its name begins with: `memory`, `file`, `s3`, `gcs` or `azure`."""
+        return self.name.partition("-")[0]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a real account."""
+        return self.name.endswith("-live")
+
+    @asynccontextmanager
+    async def open(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[PairRig]:
+        """A new rig, with its credentials in the environment. The server is started if no test has needed it yet."""
+        if self.is_live:
+            give_back(monkeypatch)
+        source = (
+            bucket_of(self.cloud) if self.is_live else request.getfixturevalue(self.source) if self.source else None
+        )
+        async with self.make(source) as rig:
+            rig.cannot = self.cannot
+            for name, value in rig.environment.items():
+                monkeypatch.setenv(name, value)
+            yield rig
+
+
+NO_LIMIT = "rewriteTo has no size limit"
+NO_LARGE_COPIES = {
+    "test_copy_past_the_limit_of_one_request_goes_in_parts": NO_LIMIT,
+    "test_cancelled_copy_in_parts_leaves_nothing": NO_LIMIT,
+}
+NO_LIST_OF_SESSIONS = {
+    "test_sweep_aborts_unfinished_uploads": "resumable uploads can't be listed; they end by themselves"
+}
+NO_BLOCKS_FROM_URL = "it answers 501 to Put Block From URL, of which large copies are made"
+
+LOCAL_PAIRS = (
+    Pair(
+        "memory",
+        lambda _: nullcontext(MemoryRig()),
+        cannot={"test_missing_bucket_is_bucket_not_found": "memory has no buckets"},
+    ),
+    Pair("file", lambda folder: nullcontext(FileRig(folder)), "tmp_path"),
+    Pair(
+        "s3-moto",
+        lambda server: S3Rig("MotoServer", server),
+        "moto",
+        {"test_blob_with_another_hash_is_refused": "it stores a body whose ChecksumSHA256 is wrong"},
+    ),
+    Pair("s3-localstack", lambda server: S3Rig("LocalStack", server), "localstack"),
+    Pair(
+        "s3-seaweedfs",
+        lambda server: S3Rig("SeaweedFS", server),
+        "seaweedfs",
+        {"test_prefix_with_an_empty_segment_is_kept_or_refused": "its keys are paths, where a//b is a/b"},
+    ),
+    Pair(
+        "gcs-fake",
+        lambda server: GCSRig("FakeGCS", server.endpoint_url),
+        "fake_gcs",
+        {**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
+    ),
+    Pair(
+        "gcs-strict",
+        lambda double: GCSRig("StrictGCS", double.url, double=double),
+        "strict_gcs",
+        {**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
+    ),
+    Pair(
+        "gcs-composite",
+        lambda server: GCSRig("FakeGCS, composite uploads", server.endpoint_url, composite_uploads="true"),
+        "fake_gcs",
+        NO_LARGE_COPIES,
+    ),
+    Pair(
+        "azure-azurite",
+        lambda server: AzureRig("Azurite", server),
+        "azurite",
+        dict.fromkeys(NO_LARGE_COPIES, NO_BLOCKS_FROM_URL),
+    ),
+)
+LIVE_PAIRS = (
+    Pair("s3-live", lambda bucket: S3Rig("a real account", bucket=bucket)),
+    Pair(
+        "gcs-live",
+        lambda bucket: GCSRig("a real account", bucket=bucket),
+        cannot={**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
+    ),
+    Pair("azure-live", lambda container: AzureRig("a real account", bucket=container)),
+)
+PAIRS = (*LOCAL_PAIRS, *(LIVE_PAIRS if is_live() else ()))
+CLOUDS = ("s3", "gcs", "azure")
+
+
+def params(pairs: Iterable[Pair]) -> list[Any]:
+    """Parameters of a fixture that opens these pairs; a real account that nobody named is skipped with what to set."""
+    reasons = {pair: why_not_live(pair.cloud) if pair.is_live else None for pair in pairs}
+    return [
+        pytest.param(pair, id=pair.name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+        for pair, reason in reasons.items()
+    ]

@@ -1,0 +1,101 @@
+"""The local servers, one each for a session; each is started when the first test needs it."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoServer, SeaweedFS
+from lakery_cloud.testing import StrictGCS
+
+RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
+
+
+class RunningServer(Emulator):
+    """A server that somebody else started, and ends."""
+
+    def __init__(self, endpoint_url: str) -> None:
+        self._endpoint_url = endpoint_url
+
+    def install(self, report: Any = None) -> None:
+        pass
+
+    def start(self) -> "RunningServer":
+        return self
+
+    def stop(self) -> None:
+        pass
+
+
+def _serve_moto(connection: Connection) -> None:
+    with MotoServer() as server:
+        connection.send(server.endpoint_url)
+        with contextlib.suppress(EOFError):
+            connection.recv()
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Emulator]:
+    """moto's server, in a process of its own: it would share state with other servers of this process."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve_moto, args=(there,), daemon=True)
+    process.start()
+    there.close()
+    yield RunningServer(here.recv())
+    here.close()
+    process.join()
+
+
+@pytest.fixture(scope="session")
+def localstack() -> Iterator[Emulator]:
+    """LocalStack, in a process of its own or one that runs already."""
+    url = os.environ.get(RUNNING_LOCALSTACK)
+    with contextlib.nullcontext(RunningServer(url)) if url else LocalStack() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[SeaweedFS]:
+    """SeaweedFS, in a process of its own."""
+    with SeaweedFS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[FakeGCS]:
+    """fake-gcs-server, in a process of its own."""
+    with FakeGCS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_gcs() -> Iterator[StrictGCS]:
+    """The strict double, in a thread of its own, since some tests bring their own event loops."""
+    started: Future[tuple[StrictGCS, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with StrictGCS() as server:
+            started.set_result((server, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    server, loop, stop = started.result(10)
+    yield server
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """Azurite, in a process of its own."""
+    with Azurite() as server:
+        yield server
