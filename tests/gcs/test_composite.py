@@ -93,6 +93,31 @@ async def test_success_whose_answer_was_lost_is_success(
     await composite_rig.check_nothing_temporary()
 
 
+async def test_part_that_disappears_is_unavailable_and_leaves_nothing(composite_rig: GCSRig) -> None:
+    async with composite_rig.storage() as storage:
+        wire = tap(storage)
+
+        async def expire() -> None:
+            (key,) = [key for key in await composite_rig.keys() if key.endswith(".000002")]
+            await composite_rig.delete(key)
+
+        wire.before("complete_upload", expire)
+        with pytest.raises(StorageUnavailable):
+            await write(storage, content(PART * 3))
+    await composite_rig.check_nothing_left()
+
+
+async def test_conflict_with_an_attempt_of_ours_is_no_error_of_the_library(
+    composite_rig: GCSRig, proxy: ScriptedProxy
+) -> None:
+    script = proxy.answer(is_part, status=409)
+    async with composite_rig.storage() as storage:
+        with pytest.raises(StorageUnavailable, match="write again"):
+            await write(storage, content(PART * 3))
+    assert script.fired == 1
+    await composite_rig.check_nothing_left()
+
+
 @pytest.mark.parametrize("matches", [is_part, is_compose])
 async def test_store_that_stays_unavailable_leaves_nothing(
     composite_rig: GCSRig, proxy: ScriptedProxy, matches: Callable[[Exchange], bool]

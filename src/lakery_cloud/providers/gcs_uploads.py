@@ -14,7 +14,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.pipeline import bounded_tasks
 from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.transport import KeyExists, KeyMissing, Receipt, UploadGone, present
+from lakery_cloud.engine.transport import KeyExists, KeyMissing, Receipt, Signal, UploadGone, WriteConflict, present
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.providers.gcs_api import JSONAPI, Answer
 
@@ -215,8 +215,8 @@ class CompositeUpload:
             made = await self._api.insert(
                 address, part.data, self._resource, kms_key_name=self._kms_key_name, on_given_out=note
             )
-        except KeyExists:  # an attempt whose answer was lost has made it
-            made = await self._api.resource(address)
+        except (KeyExists, WriteConflict) as signal:  # an attempt whose answer was lost has made it
+            made = await self._made_before(address, signal)
         _check_made(address, made, piece.size, piece.checksum)
         return str(made["generation"])
 
@@ -234,13 +234,17 @@ class CompositeUpload:
             )
             made = answer.json()
         except (KeyExists, UploadGone) as signal:
-            # An attempt whose answer was lost has composed them, and so replaced a source; or somebody else did.
-            try:
-                made = await self._api.resource(self._address)
-            except KeyMissing:
-                raise UploadGone(str(signal)) from signal
+            # An attempt whose answer was lost has composed them, and so replaced a source.
+            made = await self._made_before(self._address, signal)
         _check_made(self._address, made, expected.size, expected.checksum)
         return str(made["generation"])
+
+    async def _made_before(self, address: Address, signal: Signal) -> dict[str, Any]:
+        """What an earlier attempt made; nobody else knows the address."""
+        try:
+            return await self._api.resource(address)
+        except KeyMissing:
+            raise UploadGone(str(signal)) from signal
 
     async def _delete_parts(self) -> None:
         async with bounded_tasks(MAX_DELETES) as tasks:
