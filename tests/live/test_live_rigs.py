@@ -33,6 +33,8 @@ HANDFUL = {
     "prefix_is_kept": 9,
     "prefix_that_no_key": 6,
     "cancelled_stream_leaves": 8,
+    "stat_and_list": 1,
+    "sweep_removes_old": 1,
     "missing_bucket": 4,
     "another_bucket": 1,
     "golden_key": 2,

@@ -98,11 +98,14 @@ class CloudRig(PairRig):
     def _settings(self) -> dict[str, str]:
         return {**self.settings, **({"endpoint_url": self.endpoint_url} if self.endpoint_url else {})}
 
+    def own_key(self, key: str) -> str:
+        return key.removeprefix(self._below)
+
     async def keys(self) -> list[str]:
-        return [key.removeprefix(self._below) async for key in self._bucket_keys()]
+        return [self.own_key(key) async for key in self._bucket_keys()]
 
     async def uploads(self) -> list[str]:
-        return [key.removeprefix(self._below) async for key in self._bucket_uploads()]
+        return [self.own_key(key) async for key in self._bucket_uploads()]
 
     @property
     def _below(self) -> str:

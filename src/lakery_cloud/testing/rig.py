@@ -62,6 +62,10 @@ class Rig(abc.ABC):
     async def uploads(self) -> list[str]:
         """Keys of all incomplete multipart uploads."""
 
+    def own_key(self, key: str) -> str:
+        """A key of the bucket as the rig's methods have it; they differ where a rig has only a part of the bucket."""
+        return key
+
     async def check_nothing_temporary(self) -> None:
         """Nothing but content keys is left."""
         temporary = [key for key in await self.keys() if f"{TEMPORARY_FOLDER}/" in key]
