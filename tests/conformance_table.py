@@ -15,7 +15,8 @@ CASES = Path(__file__).parent.parent / "docs" / "conformance.md"
 HEAD = """# Conformance results
 
 Made by `make test`: each case of the [conformance suite](conformance.md) on each storage and server. "yes": every test of the case
-passed. A number stands for a note below: why that server can't show the case, or a part of it.
+passed. A number stands for a note below: why that server can't show the case, or a part of it. A dash: the case is about another storage's API, or is shown on another server of
+the same cloud.
 """
 
 

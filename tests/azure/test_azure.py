@@ -89,6 +89,7 @@ class TestLargeCopies:
                     await write_stream(storage, content(azure_rig.part_size * 3 + 5))
             assert await azure_rig.keys() == []
 
+    @pytest.mark.case("31")
     @pytest.mark.parametrize("status", ["pending", "failed", "aborted"])
     async def test_copy_that_is_not_made_at_once_leaves_nothing(
         self, azure_rig: AzureRig, proxy: AzureProxy, status: str
@@ -161,6 +162,7 @@ async def test_read_is_windows_of_one_version(azure_rig: AzureRig, proxy: AzureP
     assert ["if-match" in exchange.headers for exchange in proxy.exchanges] == [False, True, True]
 
 
+@pytest.mark.case("29")
 async def test_blob_that_changes_between_two_windows_is_an_integrity_error(
     azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ async def test_blob_that_changes_between_two_windows_is_an_integrity_error(
                 await anext(chunks)
 
 
+@pytest.mark.case("27")
 async def test_body_that_breaks_off_is_resumed(azure_rig: AzureRig, proxy: AzureProxy) -> None:
     data = content(300_000)
     async with azure_rig.storage() as storage:
@@ -183,6 +186,7 @@ async def test_body_that_breaks_off_is_resumed(azure_rig: AzureRig, proxy: Azure
     assert proxy.cuts == 0
 
 
+@pytest.mark.case("24")
 async def test_busy_server_is_asked_again_and_then_given_up(azure_rig: AzureRig, proxy: AzureProxy) -> None:
     async with azure_rig.storage() as storage:
         busy = proxy.answer(is_request("PUT"), status=503, body=BUSY, times=2)
@@ -193,6 +197,16 @@ async def test_busy_server_is_asked_again_and_then_given_up(azure_rig: AzureRig,
             await storage.read_data(storage.storage_data_of(digest_of(b"data")))
 
 
+@pytest.mark.case("26")
+async def test_conflict_with_another_writer_is_tried_again(azure_rig: AzureRig, proxy: AzureProxy) -> None:
+    body = b"<?xml version='1.0'?><Error><Code>PendingCopyOperation</Code><Message>under way</Message></Error>"
+    script = proxy.answer(is_request("PUT"), status=409, body=body)
+    async with azure_rig.storage() as storage:
+        assert await storage.read_data(await write(storage, b"data")) == b"data"
+    assert script.fired == 1
+
+
+@pytest.mark.case("14")
 @pytest.mark.parametrize("lost", [("PUT", ""), ("PUT", "block"), ("PUT", "blocklist"), ("PUT", "copy"), ("DELETE", "")])
 async def test_lost_answer_is_success(azure_rig: AzureRig, proxy: AzureProxy, lost: tuple[str, str]) -> None:
     data = content(azure_rig.part_size * 2)

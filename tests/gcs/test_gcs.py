@@ -186,6 +186,7 @@ class TestRequests:
 class TestRecovery:
     """What happens when requests fail."""
 
+    @pytest.mark.case("32")
     async def test_shortfall_of_a_part_is_sent_again(self, strict_rig: GCSRig, double: StrictGCS) -> None:
         data = content(MiB * 4 + 1)
         double.shortfalls += [MiB, 256 * KiB, 0, 2 * MiB, MiB, 256 * KiB, 0, 1]
@@ -194,6 +195,7 @@ class TestRecovery:
         assert not double.shortfalls
         await strict_rig.check_nothing_temporary()
 
+    @pytest.mark.case("32")
     async def test_upload_that_makes_no_progress_is_given_up(self, strict_rig: GCSRig, double: StrictGCS) -> None:
         double.shortfalls += [MiB] * 3
         async with strict_rig.storage(part_size=MiB) as storage:
@@ -202,6 +204,7 @@ class TestRecovery:
         assert not double.shortfalls
         await strict_rig.check_nothing_left()
 
+    @pytest.mark.case("24")
     @pytest.mark.parametrize("matches", [is_put, is_begin, is_part, is_last_part, is_copy, is_read, is_delete])
     async def test_throttling_is_retried(self, strict_rig: GCSRig, proxy: ScriptedProxy, matches: Any) -> None:
         scripts = [proxy.answer(matches, status=429), proxy.answer(matches, status=503)]
@@ -212,6 +215,7 @@ class TestRecovery:
         assert [script.fired for script in scripts] == [1, 1]
         await strict_rig.check_nothing_temporary()
 
+    @pytest.mark.case("24")
     @pytest.mark.parametrize("matches", [is_put, is_begin, is_part, is_last_part, is_copy])
     async def test_throttling_without_end_is_storage_unavailable(
         self, strict_rig: GCSRig, proxy: ScriptedProxy, matches: Any
@@ -224,6 +228,18 @@ class TestRecovery:
         assert script.fired == 2
         await strict_rig.check_nothing_temporary()
 
+    @pytest.mark.case("26")
+    @pytest.mark.parametrize("matches", [is_put, is_copy])
+    async def test_conflict_with_another_writer_is_tried_again(
+        self, strict_rig: GCSRig, proxy: ScriptedProxy, matches: Any
+    ) -> None:
+        script = proxy.answer(matches, status=409)
+        data = content(strict_rig.part_size * (2 if matches is is_copy else 1))
+        async with strict_rig.storage() as storage:
+            assert await storage.read_data(await write_stream(storage, data)) == data
+        assert script.fired == 1
+
+    @pytest.mark.case("14")
     @pytest.mark.parametrize("matches", [is_put, is_begin, is_part, is_last_part, is_copy, is_delete])
     async def test_success_whose_answer_was_lost_is_success(
         self, strict_rig: GCSRig, proxy: ScriptedProxy, matches: Any
@@ -261,6 +277,7 @@ class TestRecovery:
         assert script.fired == 1
         await strict_rig.check_nothing_left()
 
+    @pytest.mark.case("32")
     @pytest.mark.parametrize("status", [404, 410])
     async def test_session_that_is_gone_is_unavailable(
         self, strict_rig: GCSRig, proxy: ScriptedProxy, status: int
@@ -285,6 +302,7 @@ class TestRecovery:
                 await write_stream(storage, content(strict_rig.part_size * 3))
         await strict_rig.check_nothing_left()
 
+    @pytest.mark.case("32")
     async def test_rewrite_goes_in_several_calls(self, strict_rig: GCSRig, double: StrictGCS) -> None:
         data = content(strict_rig.part_size * 4)
         double.bytes_per_rewrite = strict_rig.part_size
@@ -346,6 +364,7 @@ class TestRecovery:
                 await task
         await strict_rig.check_nothing_left()
 
+    @pytest.mark.case("27")
     async def test_body_that_breaks_off_is_resumed(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
         data = content(1_000_000)
         async with strict_rig.storage() as storage:
@@ -357,6 +376,7 @@ class TestRecovery:
         assert "generation=" in reads[1].target
         assert reads[1].headers["range"].startswith("bytes=")
 
+    @pytest.mark.case("29")
     @pytest.mark.parametrize("is_deleted", [False, True])
     async def test_object_replaced_while_it_is_read_is_an_error(self, gcs_rig: GCSRig, is_deleted: bool) -> None:
         data = content(2_000_000)
@@ -451,6 +471,7 @@ class TestErrors:
             with pytest.raises(LakeryCloudError, match="302"):
                 await write(storage, b"data")
 
+    @pytest.mark.case("34")
     async def test_expired_credentials_are_a_credentials_error(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
         from google.oauth2.credentials import Credentials as UserCredentials
 
