@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+MINUTES ?= 5
 # A run of all tests writes the table of conformance cases; a run of some must not.
 TABLE = $(if $(ARGS),,--conformance-table=docs/conformance-results.md)
 CONSTRAINTS := constraints/dev.txt
+PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs build clean
+.PHONY: help demo test soak check audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,12 +21,22 @@ demo: $(VENV)/.test ## Persist real input to files and to S3 started in process,
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TABLE) $(ARGS)
 
-check: $(VENV)/.check ## Format, lint, types, layers, code blocks of the docs
+soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md
+
+check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dependencies, code blocks of the docs
+	$(BIN)/python -m pip --disable-pip-version-check check
+	$(BIN)/python -m pytest tests/security/test_dependencies.py
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m docs $(ARGS)
+
+audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_AUDIT)
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(CONSTRAINTS)
 
 format: $(VENV)/.check ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from lakery_cloud.errors import ConfigError, IntegrityError, InvalidRecord, MissingDependency
+from lakery_cloud.errors import ConfigError, IntegrityError, InvalidRecord, MissingDependency, brief
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
 
 __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "Hasher", "check_digest", "digest_data", "new_hasher"]
@@ -17,6 +17,9 @@ T = TypeVar("T")
 DEFAULT_ALGORITHM = "sha256"
 THREAD_THRESHOLD = 256 * 1024
 """Bytes from which hashing moves to a worker thread; below, the hop costs more than the hash (0.15 ms)."""
+
+MAX_SIZE = 2**63 - 1
+"""Bytes; no store and no file system counts further."""
 
 _HEX = re.compile(r"[0-9a-f]+")
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
@@ -48,7 +51,7 @@ def new_hasher(algorithm: str) -> Hasher:
     try:
         hasher = hashlib.new(algorithm, usedforsecurity=False)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"unknown hash algorithm {algorithm!r}; sha256 is the default") from error
+        raise ConfigError(f"unknown hash algorithm {brief(algorithm)}; sha256 is the default") from error
     if hasher.digest_size == 0:
         raise ConfigError(f"the hash algorithm {algorithm!r} has no fixed length; use sha256")
     return hasher
@@ -187,14 +190,19 @@ def check_digest(digest: Digest) -> None:
     except KeyError as error:
         raise InvalidRecord(f"the digest has no {error.args[0]}") from None
     if not isinstance(algorithm, str):
-        raise InvalidRecord(f"content_hash_algorithm must be a name such as sha256, not {algorithm!r}")
+        raise InvalidRecord(f"content_hash_algorithm must be a name such as sha256, not {brief(algorithm)}")
     length = _hash_length(algorithm)
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise InvalidRecord(f"content_size must be a number of bytes, not {size!r}")
+    if not is_size(size):
+        raise InvalidRecord(f"content_size must be a number of bytes, not {brief(size)}")
     if not isinstance(content_hash, str) or not _HEX.fullmatch(content_hash) or len(content_hash) != length:
         raise InvalidRecord(
-            f"content_hash must be {length} lower-case hexadecimal digits ({algorithm}), not {content_hash!r}"
+            f"content_hash must be {length} lower-case hexadecimal digits ({algorithm}), not {brief(content_hash)}"
         )
+
+
+def is_size(value: object) -> bool:
+    """Whether a value out of a record can be a number of bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE
 
 
 def check_content_type(content_type: str, content_encoding: str | None) -> None:
@@ -207,7 +215,7 @@ def check_content_type(content_type: str, content_encoding: str | None) -> None:
         if value is None and field == "content_encoding":
             continue
         if not isinstance(value, str) or not _PRINTABLE_ASCII.fullmatch(value):
-            raise InvalidRecord(f"{field} must be printable ASCII text such as a media type, not {value!r}")
+            raise InvalidRecord(f"{field} must be printable ASCII text such as a media type, not {brief(value)}")
 
 
 def compare(digest: Digest, *, content_hash: str, size: int, what: str) -> None:

@@ -4,6 +4,20 @@ A message says what was tried, on which bucket and key, and what to do about it.
 (`__cause__`). No message, log line or repr ever holds a secret.
 """
 
+LONGEST_QUOTE = 200
+"""Most characters that a message repeats of what it was given: records are untrusted, and may be of any length."""
+
+
+def brief(value: object) -> str:
+    """The repr of a value that a message quotes, cut where it is long."""
+    if isinstance(value, str | bytes):
+        value = value[: LONGEST_QUOTE + 1]
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or what is nested too deeply
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+
 
 class LakeryCloudError(Exception):
     """Base of every error that lakery-cloud raises on its own account."""

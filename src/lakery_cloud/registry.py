@@ -17,7 +17,7 @@ from lakery_cloud.digest import (
     update_hash,
 )
 from lakery_cloud.engine.attributes import check_tags
-from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered
+from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered, brief
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 
 __all__ = ["ContentRecord", "StorageRegistry"]
@@ -76,11 +76,20 @@ class ContentRecord:
         if not isinstance(values, dict) or set(values) != names:
             raise InvalidRecord(f"a record is a JSON object with the fields {', '.join(sorted(names))}")
         record = cls(**values)
-        check_digest(record.digest)
-        for name in ("storage_name", "storage_data"):
-            if not isinstance(values[name], str):
-                raise InvalidRecord(f"{name} must be a string, not {values[name]!r}")
+        record.check()
         return record
+
+    def check(self) -> None:
+        """Refuse values that no save has made.
+
+        Raises:
+            InvalidRecord: A value has the wrong type or form.
+            ConfigError: The hash algorithm is unknown.
+        """
+        check_digest(self.digest)
+        for name, value in (("storage_name", self.storage_name), ("storage_data", self.storage_data)):
+            if not isinstance(value, str):
+                raise InvalidRecord(f"{name} must be a string, not {brief(value)}")
 
 
 class StorageRegistry:
@@ -172,7 +181,7 @@ class StorageRegistry:
         if storage is None:
             storage = self._by_class_alias(name)
         if storage is None:
-            raise NotRegistered(f"no storage named {name!r} is registered; known are {self._known()}")
+            raise NotRegistered(f"no storage named {brief(name)} is registered; known are {self._known()}")
         return storage
 
     async def save(
@@ -274,6 +283,7 @@ class StorageRegistry:
         await self.aclose()
 
     async def _chunks(self, record: ContentRecord) -> AsyncGenerator[bytes]:
+        record.check()
         storage = self.get(record.storage_name)
         storage_data = storage.deserialize_storage_data(record.storage_data)
         storage_data = storage.complete_storage_data(storage_data, record.digest)

@@ -206,19 +206,6 @@ async def test_conflict_with_another_writer_is_tried_again(azure_rig: AzureRig, 
     assert script.fired == 1
 
 
-@pytest.mark.case("14")
-@pytest.mark.parametrize("lost", [("PUT", ""), ("PUT", "block"), ("PUT", "blocklist"), ("PUT", "copy"), ("DELETE", "")])
-async def test_lost_answer_is_success(azure_rig: AzureRig, proxy: AzureProxy, lost: tuple[str, str]) -> None:
-    data = content(azure_rig.part_size * 2)
-    swallowed = proxy.swallow(is_request(*lost))
-    async with azure_rig.storage() as storage:
-        assert await storage.read_data(await write(storage)) == b"data"
-        assert await storage.read_data(await write_stream(storage, data)) == data
-    assert swallowed.fired == 1
-    assert len(await azure_rig.keys()) == 2
-    await azure_rig.check_nothing_temporary()
-
-
 async def test_bytes_damaged_on_the_way_are_refused(azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch) -> None:
     async def wrong(data: bytes) -> str:
         return "AAAAAAAAAAAAAAAAAAAAAA=="

@@ -21,6 +21,8 @@ from lakery_cloud.providers.gcs import GCSStorage
 from lakery_cloud.providers.memory import MemoryStorage
 from lakery_cloud.providers.s3 import S3Storage
 from lakery_cloud.testing import StorageConformance
+from lakery_cloud.testing.dialects import DIALECTS, NEUTRAL_OPERATIONS
+from lakery_cloud.testing.faults import FAULTS
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS
 
 pytestmark = pytest.mark.docs
@@ -160,6 +162,16 @@ def test_every_test_that_a_server_cannot_show_is_documented() -> None:
 def test_every_emulator_is_documented() -> None:
     table = {row[0].strip("` ") for row in rows("testing.md", "Local servers")}
     assert table == {emulator.__name__ for emulator in EMULATORS.values()}
+
+
+def test_every_fault_and_operation_is_documented() -> None:
+    assert names(rows("faults.md", "Faults")) == list(FAULTS)
+    table = {row[0].strip("` "): row[1:] for row in rows("faults.md", "Operations")}
+    assert set(table) == NEUTRAL_OPERATIONS
+    for neutral, cells in table.items():
+        for cell, dialect in zip(cells, DIALECTS.values(), strict=True):
+            own = [operation for operation, shared in dialect.operations.items() if shared == neutral]
+            assert re.findall(r"`([^`]+)`", cell) == own
 
 
 def test_every_storage_is_in_the_readme_and_none_is_called_planned() -> None:

@@ -315,3 +315,21 @@ async def answer_in_chunks(request: web.Request) -> web.StreamResponse:
         await response.write(chunk)
     await response.write_eof()
     return response
+
+
+async def test_fault_that_stops_is_met_by_no_further_request(server: Server, client: aiohttp.ClientSession) -> None:
+    async with FaultProxy(server.url) as proxy:
+        armed = proxy.arm(Rule(Answer(503), times=None))
+        before = await ask(client, "GET", f"{proxy.url}/bucket/key")
+        proxy.disarm(armed)
+        after = await ask(client, "GET", f"{proxy.url}/bucket/key")
+    assert (before.status, after.status) == (503, 200)
+    assert (armed.fired, armed.matched) == (1, 2)
+
+
+async def test_bytes_of_the_answer_are_counted_up_to_a_cut(server: Server, client: aiohttp.ClientSession) -> None:
+    async with FaultProxy(server.url, [Rule(CutAnswer(1))]) as proxy:
+        with suppress(aiohttp.ClientError):
+            await ask(client, "GET", f"{proxy.url}/bucket/key")
+        whole = await ask(client, "GET", f"{proxy.url}/bucket/key")
+    assert [exchange.received_bytes for exchange in proxy.exchanges] == [1, len(whole.body)]

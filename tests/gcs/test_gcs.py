@@ -376,23 +376,6 @@ class TestRecovery:
         assert "generation=" in reads[1].target
         assert reads[1].headers["range"].startswith("bytes=")
 
-    @pytest.mark.case("29")
-    @pytest.mark.parametrize("is_deleted", [False, True])
-    async def test_object_replaced_while_it_is_read_is_an_error(self, gcs_rig: GCSRig, is_deleted: bool) -> None:
-        data = content(2_000_000)
-        async with gcs_rig.storage(concurrent_ranges=2, range_size=500_000) as storage:
-            storage_data = await write(storage, data)
-            stream = storage.read_data_stream(storage_data)
-            received = [await anext(stream)]
-            if is_deleted:
-                await gcs_rig.delete(digest_of(data)["content_hash"])
-            else:
-                await gcs_rig.put(digest_of(data)["content_hash"], data[::-1])
-            with pytest.raises(LakeryCloudError):
-                received.extend([chunk async for chunk in stream])
-            await stream.aclose()
-        assert sum(map(len, received)) < len(data)
-
 
 async def test_part_sizes_that_grow_stay_multiples_of_what_a_chunk_must_be(strict_rig: GCSRig) -> None:
     data = content(strict_rig.part_size * 9 + 1)

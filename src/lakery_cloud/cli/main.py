@@ -51,6 +51,7 @@ app.command(objects.ls)
 app.command(objects.stat)
 app.command(objects.rm)
 app.command(upkeep.sweep)
+app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
 
 

@@ -1,4 +1,4 @@
-"""`sweep` and `verify`: removing what killed writers left behind, and finding what is not what its key says."""
+"""`sweep` and `lifecycle` remove what killed writers left behind; `verify` finds what is not what its key says."""
 
 import json
 from datetime import timedelta
@@ -11,7 +11,16 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedCol
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
 from lakery_cloud.errors import IntegrityError
-from lakery_cloud.maintenance import DEFAULT_AGE, READS_AT_A_TIME, Leftover, Verified, leftovers
+from lakery_cloud.maintenance import (
+    DEFAULT_AGE,
+    DEFAULT_DAYS,
+    READS_AT_A_TIME,
+    Leftover,
+    Verified,
+    apply_lifecycle,
+    leftovers,
+    lifecycle_rules,
+)
 from lakery_cloud.maintenance import sweep as sweep_storage
 from lakery_cloud.maintenance import verify as verify_storage
 
@@ -45,6 +54,39 @@ async def sweep(
     if not as_json:
         done = "deleted" if yes else "found; delete them with --yes" if count else "found"
         Console(stderr=True).print(f"{count} left behind, {decimal(size)}: {done}", highlight=False)
+
+
+async def lifecycle(
+    *,
+    storage: StorageUrl = None,
+    days: int = DEFAULT_DAYS,
+    apply: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the provider's own rules that remove temporary objects and unfinished uploads; with --apply set them.
+
+    They are printed as the tool of the provider takes them. Content is in none of them. --apply leaves all other rules of
+    the bucket as they are. Azure's rules can't be set from here; folders have none.
+
+    Example: `lakery-cloud lifecycle --days 3 --storage s3://bucket/reports`
+
+    Args:
+        storage: URL of the storage.
+        days: Age at which temporary objects go: more than your longest write takes.
+        apply: Set the rules in the bucket. Without it they are only printed.
+        as_json: Print JSON, one object a line.
+    """
+    async with open_storage(storage) as target:
+        rules = lifecycle_rules(target, days=days)
+        is_changed = apply and await apply_lifecycle(target, days=days)
+    result = "set" if is_changed else "there already" if apply else "would be set"
+    if as_json:
+        print(json.dumps({"result": result, "rules": rules}))
+        return
+    if is_changed or not apply:
+        print(json.dumps(rules, indent=2, ensure_ascii=False))
+    done = {"set": "these rules were set", "there already": "the rules are there already; nothing was changed"}
+    Console(stderr=True).print(done.get(result, "nothing was changed; set the rules with --apply"), highlight=False)
 
 
 async def verify(

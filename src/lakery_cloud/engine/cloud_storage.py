@@ -2,7 +2,8 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar, Unpack
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.settings import EngineOptions
@@ -11,10 +12,22 @@ from lakery_cloud.engine.urls import check_endpoint_url
 from lakery_cloud.errors import ConfigError
 
 D = TypeVar("D")
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 3
 CONNECT_TIMEOUT = 2.0
 READ_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden(Generic[T]):
+    """Credentials that a storage holds, so that nothing that shows its attributes shows them.
+
+    Attributes:
+        value: The credentials.
+    """
+
+    value: T = field(repr=False)
 
 
 class CloudOptions(EngineOptions, total=False):

@@ -1,6 +1,8 @@
 """The sentences of errors, the same for every provider: what was tried, on which key, what the store said, what to do."""
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.transport import Signal, Unreachable
@@ -14,6 +16,51 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 
+MAX_SAID = 500
+"""Most characters that an error repeats of what a store or a library said."""
+
+_MASK = "***"
+_IN_HOST = re.compile(r"(?<=//)[^/?#\s'\"]*@")
+_IN_QUERY = re.compile(
+    r"\b((?:x-(?:amz|goog)-)?(?:sig|signature|credential|security-token)|awsaccesskeyid|access_token|upload_id|accountkey"
+    r"|sharedaccesssignature)=[^&;\s'\"<>)]*",
+    re.IGNORECASE,
+)
+"""Signatures, tokens, and the addresses of Cloud Storage's uploads, which are credentials of their own."""
+
+
+def redacted(text: str) -> str:
+    """A text without the credentials that its URLs or connection strings hold."""
+    return _IN_QUERY.sub(lambda found: f"{found[1]}={_MASK}", _IN_HOST.sub(f"{_MASK}@", text))
+
+
+def told(error: BaseException) -> str:
+    """What a library's exception says. Credentials are taken out of it and of those behind it, which a traceback shows."""
+    for behind in _chain(error):
+        behind.args = tuple(map(_without_credentials, behind.args))
+        vars(behind).update({name: _without_credentials(value) for name, value in vars(behind).items()})
+    return redacted(str(error))[:MAX_SAID] or type(error).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        behind = waiting.pop()
+        if isinstance(behind, BaseException) and not any(behind is known for known in found):
+            found.append(behind)
+            waiting += (behind.__cause__, behind.__context__, *behind.args, *vars(behind).values())
+    return found
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if hasattr(value, "real_url") and hasattr(value, "_replace"):  # aiohttp's description of a request
+        url = value.real_url.with_query(None).with_user(None)
+        return value._replace(url=url, headers={}, real_url=url)
+    return value
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -23,13 +70,18 @@ class Failure:
         operation: What was tried, by the name that the provider gives it.
         address: On which bucket and key.
         endpoint: Where.
-        said: What was answered, such as `S3 answered SlowDown: ...`, or what the library said where nothing was.
+        said: What was answered, such as `S3 answered SlowDown: ...`, or what the library said where nothing was. It is
+            cut where it is long, and holds no credentials, whatever the store repeats.
     """
 
     operation: str
     address: Address
     endpoint: str
     said: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "endpoint", redacted(self.endpoint))
+        object.__setattr__(self, "said", redacted(self.said)[:MAX_SAID])
 
     @property
     def tried(self) -> str:

@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from lakery_cloud.errors import ConfigError
+from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 
 TEMPORARY_FOLDER = ".tmp"
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
@@ -18,6 +18,8 @@ MAX_KEY_BYTES = 1024
 
 _LONGEST_NAME = 200  # a sha512 in hexadecimal has 128 characters, a temporary name 58
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")  # some servers take a backslash for a slash
+_BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 _HASH = re.compile(r"[0-9a-f]{16,}")
 _TEMPORARY = re.compile(rf"(?:^|/){re.escape(TEMPORARY_FOLDER)}/(\d{{8}}T\d{{6}}Z)-[^/]+$")
 
@@ -84,17 +86,42 @@ def begun_at(key: str) -> datetime | None:
         return None
 
 
+def is_bucket_name(name: str) -> bool:
+    """Whether a text can only be the name of a bucket or container: no path, address or ARN, which would lead elsewhere.
+
+    Letters, digits, `.`, `-`, `_` and an initial `$`, at most 255: all that S3 (also under its rules before 2018), Cloud
+    Storage and Azure allow.
+    """
+    return _BUCKET.fullmatch(name) is not None
+
+
+def check_untrusted_key(key: str) -> None:
+    """Refuse a key out of storage data that can't be one of content.
+
+    Raises:
+        InvalidRecord: It has a segment `.` or `..`, which a server may resolve to another bucket; a control character or a
+            lone surrogate; more characters than any store takes; or it is a temporary key.
+    """
+    if len(key) > MAX_KEY_BYTES or _DOTS.search(key) or _CONTROL.search(key):
+        raise InvalidRecord(
+            f"the key {brief(key)} in storage data is none: it may have no segment '.' or '..', no control character, and "
+            f"at most {MAX_KEY_BYTES} characters"
+        )
+    if is_temporary(key):
+        raise InvalidRecord(f"the key {brief(key)} in storage data is a temporary one, which holds no content")
+
+
 def check_prefix(prefix: str) -> str:
     """The prefix without one slash at its end.
 
     Raises:
-        ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries resolve these), has a
-            control character (a listing in XML can't show it), or is too long.
+        ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries and servers resolve these,
+            some between backslashes too), has a control character (a listing in XML can't show it), or is too long.
     """
     prefix = prefix.removesuffix("/")
     if prefix.startswith("/"):
         raise ConfigError(f"the prefix {prefix!r} starts with a slash; leave it out")
-    if any(segment in (".", "..") for segment in prefix.split("/")):
+    if _DOTS.search(prefix):
         raise ConfigError(f"the prefix {prefix!r} has a segment '.' or '..', which is no part of a key")
     if _CONTROL.search(prefix):
         raise ConfigError(f"the prefix {prefix!r} has a control character")

@@ -1,6 +1,7 @@
 """`ObjectStorage`: write, read, find, list and delete content-addressed objects, on any transport."""
 
 import abc
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -13,21 +14,24 @@ from lakery_cloud.digest import (
     check_digest,
     close_stream,
     compare,
+    is_size,
     new_hasher,
     update_hash,
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
-from lakery_cloud.engine.keys import Address, KeySpace
+from lakery_cloud.engine.keys import Address, KeySpace, check_untrusted_key, is_bucket_name
 from lakery_cloud.engine.reader import Location, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
 from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
 from lakery_cloud.engine.urls import parse_url
 from lakery_cloud.engine.writer import Writer
-from lakery_cloud.errors import IntegrityError, InvalidRecord
+from lakery_cloud.errors import AccessDenied, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
 
 D = TypeVar("D")
+
+_QUALIFIED_HASH = re.compile(r"[\w/-]{1,64}:[0-9a-fA-F]{1,512}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class ObjectStorage(Storage[D], Generic[D]):
     def __init__(self, bucket: str, *, prefix: str = "", **options: Unpack[EngineOptions]) -> None:
         self.keys = KeySpace(bucket, prefix)
         self.settings = EngineSettings.of(options, self.default_limits)
+        if self.settings.allowed_buckets is not None and len(self.place_names) == 1:
+            raise ConfigError(f"storage data of {self.name} names no bucket; leave allowed_buckets out")
         self._sessions = Sessions(self._open_transport)
 
     @classmethod
@@ -96,7 +102,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         return cast("D", {**place, "hash": content_hash, "size": size})
 
     def _address(self, storage_data: D) -> Address:
-        """Where storage data points to. It is untrusted input.
+        """Where storage data points to. It is untrusted input; whether it may point there is checked by the caller.
 
         Raises:
             InvalidRecord: It is malformed.
@@ -105,7 +111,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         place = [storage_data.get(name) for name in self.place_names]
         if not all(isinstance(name, str) and name for name in place):
             needed = " and ".join(f"a {name}" for name in self.place_names)
-            raise InvalidRecord(f"storage data of {self.name} needs {needed}, not {storage_data!r}")
+            raise InvalidRecord(f"storage data of {self.name} needs {needed}, not {brief(storage_data)}")
         return Address(*([self.keys.bucket] if len(place) == 1 else []), *place)
 
     # Writing.
@@ -191,7 +197,9 @@ class ObjectStorage(Storage[D], Generic[D]):
         """
         address = self.keys.content(content_hash)
         if self.keys.hash_of(address.key) is None:
-            raise InvalidRecord(f"a content hash is at least 16 lower-case hexadecimal digits, not {content_hash!r}")
+            raise InvalidRecord(
+                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
+            )
         transport = (await self._session()).transport
         info = await transport.head(address)
         if info is None:
@@ -297,13 +305,29 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     def _location(self, storage_data: D) -> Location:
         if not isinstance(storage_data, Mapping):
-            raise InvalidRecord(f"storage data of {self.name} must be an object, not {storage_data!r}")
+            raise InvalidRecord(f"storage data of {self.name} must be an object, not {brief(storage_data)}")
         content_hash, size = storage_data.get("hash"), storage_data.get("size")
-        if content_hash is not None and not (isinstance(content_hash, str) and ":" in content_hash):
-            raise InvalidRecord(f"the hash in storage data must be <algorithm>:<hex>, not {content_hash!r}")
-        if size is not None and not (isinstance(size, int) and size >= 0):
-            raise InvalidRecord(f"the size in storage data must be a number of bytes, not {size!r}")
-        return Location(self._address(storage_data), content_hash, size)
+        if content_hash is not None and not (isinstance(content_hash, str) and _QUALIFIED_HASH.fullmatch(content_hash)):
+            raise InvalidRecord(f"the hash in storage data must be <algorithm>:<hex>, not {brief(content_hash)}")
+        if size is not None and not is_size(size):
+            raise InvalidRecord(f"the size in storage data must be a number of bytes, not {brief(size)}")
+        address = self._address(storage_data)
+        self._check_bucket(address.bucket)
+        check_untrusted_key(address.key)
+        return Location(address, content_hash, size)
+
+    def _check_bucket(self, bucket: str) -> None:
+        """Refuse storage data that leads to a bucket that nobody has allowed."""
+        allowed = self.settings.allowed_buckets
+        if bucket == self.keys.bucket or bucket in (allowed or ()):
+            return
+        if not is_bucket_name(bucket):
+            raise InvalidRecord(f"storage data of {self.name} points to {brief(bucket)}, which is no name of a bucket")
+        if allowed is not None:
+            raise AccessDenied(
+                f"storage data points to the bucket {brief(bucket)}, which is neither {self.keys.bucket!r} nor among "
+                "allowed_buckets; add it there if you trust it"
+            )
 
 
 def _qualified_hash(digest: Digest) -> str:

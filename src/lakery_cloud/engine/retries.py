@@ -16,4 +16,4 @@ def pause_after(failures: int, *, first: float | None = None) -> float:
         first: Longest pause after the first failure, in seconds; `FIRST_PAUSE` if None.
     """
     longest = (FIRST_PAUSE if first is None else first) * 2.0 ** (failures - 1)
-    return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)
+    return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311, it spreads retries

@@ -1,12 +1,17 @@
 """The settings that every storage of the engine has, whatever its provider."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypedDict
 
+from lakery_cloud.engine.keys import is_bucket_name
 from lakery_cloud.engine.transport import Limits
-from lakery_cloud.errors import ConfigError
+from lakery_cloud.errors import ConfigError, brief
 
 MiB = 1024 * 1024
+
+_ARN = re.compile(r"arn:[\x21-\x2b\x2d-\x7e]+")  # no comma, which separates names in a URL
 
 
 class EngineOptions(TypedDict, total=False):
@@ -21,6 +26,7 @@ class EngineOptions(TypedDict, total=False):
     range_size: int
     verify: bool
     cleanup_timeout: float
+    allowed_buckets: Collection[str] | None
     limits: Limits
 
 
@@ -40,6 +46,9 @@ class EngineSettings:
         range_size: Bytes of such a range.
         verify: Whether reads compare content with its hash.
         cleanup_timeout: Seconds that the clean-up after a failure or a cancellation may take.
+        allowed_buckets: Buckets (containers) besides the storage's own that storage data may point to. Storage data with
+            any other one is refused before any request. Empty is the storage's own alone; None is any that the
+            credentials may use, since storage data outlives a change of the bucket.
         limits: What the store can take, for stores that differ from their provider's documentation.
     """
 
@@ -53,6 +62,7 @@ class EngineSettings:
     range_size: int = 8 * MiB
     verify: bool = True
     cleanup_timeout: float = 30.0
+    allowed_buckets: Collection[str] | None = None
 
     @classmethod
     def of(cls, options: EngineOptions, limits: Limits) -> Self:
@@ -98,6 +108,8 @@ class EngineSettings:
                 raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not self.cleanup_timeout > 0:
             raise ConfigError(f"cleanup_timeout must be a number of seconds over 0, not {self.cleanup_timeout!r}")
+        if self.allowed_buckets is not None:
+            object.__setattr__(self, "allowed_buckets", _names(self.allowed_buckets))
         if self.part_size % self.limits.part_multiple:
             raise ConfigError(
                 f"part_size must be a multiple of {self.limits.part_multiple} bytes, not {self.part_size}"
@@ -105,3 +117,12 @@ class EngineSettings:
         smallest, largest = self.limits.min_part_size, self.limits.max_part_size
         if not smallest <= self.part_size <= largest:
             raise ConfigError(f"part_size must be {smallest} to {largest} bytes, not {self.part_size}")
+
+
+def _names(buckets: Collection[str]) -> frozenset[str]:
+    if isinstance(buckets, str | bytes) or not isinstance(buckets, Collection):
+        raise ConfigError(f"allowed_buckets must be a list of names, not {brief(buckets)}")
+    for name in buckets:
+        if not isinstance(name, str) or not (is_bucket_name(name) or _ARN.fullmatch(name)):
+            raise ConfigError(f"allowed_buckets has {brief(name)}, which can't be the name of a bucket")
+    return frozenset(buckets)

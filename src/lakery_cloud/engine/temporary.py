@@ -9,7 +9,7 @@ from typing import Self
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.pipeline import finish
-from lakery_cloud.engine.transport import KeyExists, Receipt, Transport, Unreachable, Upload, UploadGone
+from lakery_cloud.engine.transport import KeyExists, Receipt, Transport, Unreachable, Upload, UploadGone, WriteConflict
 from lakery_cloud.errors import AccessDenied, BucketNotFound, CredentialsError, StorageUnavailable
 
 logger = logging.getLogger("lakery_cloud")
@@ -96,6 +96,12 @@ class ScopedUpload:
             made = await self._transport.head(self.address)
             if made is None or made.size != size:
                 raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
+        except (KeyExists, WriteConflict) as signal:
+            if not self._is_temporary:
+                raise
+            raise StorageUnavailable(
+                f"completing the upload to {self.address} met a conflict, although nobody else writes there; write again"
+            ) from signal
         self._is_completed = True
 
     async def _clean_up(self) -> None:

@@ -13,12 +13,14 @@ from datetime import datetime
 from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
-from lakery_cloud.errors import BucketNotFound, NoStorageData, StorageUnavailable
+from lakery_cloud.errors import BucketNotFound, ConfigError, NoStorageData, StorageUnavailable
 
 ABORT_ATTEMPTS = 3
 """How often to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
+LIFECYCLE_ATTEMPTS = 5
+"""How often to look for rules that were set, which may show later, and to set them if somebody else changes others."""
 
 
 class Signal(Exception):
@@ -95,7 +97,7 @@ class Upload:
     """
 
     address: Address
-    id: str
+    id: str = field(repr=False)  # a session of Cloud Storage is a credential of its own
     attributes: ObjectAttributes
     is_temporary: bool = True
     begun: datetime | None = None
@@ -269,6 +271,18 @@ class Transport(abc.ABC):
         for upload in nothing:
             yield upload
 
+    async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
+        """Put a storage's lifecycle rules among those of its bucket; whether they were not there already.
+
+        All other rules stay as they are. Nothing is sent if ours are there.
+
+        Raises:
+            ConfigError: Below the temporary root lies what isn't temporary; or the store can't be told from here.
+        """
+        raise ConfigError(
+            "the lifecycle rules can't be set from here; set what is printed with the provider's own tool"
+        )
+
     @abc.abstractmethod
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         """Create an object out of another one, in the store; what the store says about the copy, if it does.
@@ -284,6 +298,28 @@ async def missing(transport: Transport, address: Address) -> NoStorageData | Buc
     if await transport.has_bucket(address.bucket):
         return NoStorageData(f"there is no object at {address}; it was deleted, or never written here")
     return BucketNotFound(f"the bucket {address.bucket!r} is not there; create it, or check its name and the endpoint")
+
+
+async def check_only_temporary(transport: Transport, keys: KeySpace) -> None:
+    """Refuse to let objects expire among which there is content, of a storage whose prefix is our temporary folder.
+
+    Raises:
+        ConfigError: An object below the temporary root has no temporary key.
+    """
+    async for info in transport.list(keys.bucket, keys.temporary_root):
+        if not is_temporary(info.address.key):
+            raise ConfigError(
+                f"{info.address} is not temporary, but would expire with all that lies below {keys.temporary_root!r}; "
+                "move it away first. Nothing was changed"
+            )
+
+
+def not_kept(bucket: str) -> StorageUnavailable:
+    """The error for rules that were accepted, but don't show."""
+    return StorageUnavailable(
+        f"the lifecycle rules that were set are not among those of the bucket {bucket!r}: the store keeps none, or "
+        "somebody else set others at the same moment. Apply them again"
+    )
 
 
 def present(**values: Any) -> dict[str, Any]:

@@ -19,6 +19,11 @@ def read_flag(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
+def read_names(text: str) -> list[str]:
+    """`a,b`; none if the text is empty."""
+    return text.split(",") if text else []
+
+
 ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "part_size": int,
     "max_concurrent_parts": int,
@@ -29,6 +34,7 @@ ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "range_size": int,
     "verify": read_flag,
     "cleanup_timeout": float,
+    "allowed_buckets": read_names,
 }
 
 
@@ -39,9 +45,9 @@ def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], An
         ConfigError: The scheme is another, the bucket is missing, a setting is unknown or unreadable, or there are
             credentials in the URL. The message never repeats the URL's user or password.
     """
-    parts = _split(url, "the URL")
+    parts = _split(url, f"the URL of the {scheme}:// storage")
     # A secret may hold "/", "?" or "#", so that a URL with credentials is not always parsed as one.
-    if "@" in parts.netloc or ":" in parts.netloc:
+    if any(mark in unquote(parts.netloc) for mark in "@:"):
         raise ConfigError(
             f"a {scheme}:// URL must not hold credentials or a port; set credentials in the environment or a profile, "
             "and the address of the API as endpoint_url"
@@ -78,9 +84,9 @@ def check_endpoint_url(url: str) -> str:
     """The URL of an endpoint without a slash at its end, if it is one and holds no credentials.
 
     Raises:
-        ConfigError: It isn't, or does; the message does not repeat it then.
+        ConfigError: It isn't, or does; the message does not repeat it, since it may hold a secret in any place.
     """
-    if "@" in url:
+    if "@" in unquote(url):
         raise ConfigError("endpoint_url must not hold credentials; set them in the environment or a profile")
     parts = _split(url, "endpoint_url")
     try:
@@ -88,12 +94,15 @@ def check_endpoint_url(url: str) -> str:
     except ValueError:  # the port is no number, or too large
         is_valid = False
     if not is_valid:
-        raise ConfigError(f"endpoint_url must be a URL such as https://s3.example.com, not {url!r}")
+        raise ConfigError("endpoint_url must be a URL such as https://s3.example.com")
+    if parts.query or parts.fragment:
+        raise ConfigError("endpoint_url must hold no query; a signature in one is a credential, set it apart")
     return url.rstrip("/")
 
 
 def _split(url: str, what: str) -> SplitResult:
     try:
         return urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"{what} can't be read: {error}") from None
+    except ValueError:
+        failure = ConfigError(f"{what} can't be read; it may have a bracket or a character that no host has")
+    raise failure  # here, so that it isn't chained to what repeats the URL

@@ -1,6 +1,20 @@
 """Work on all that a storage holds: finding what was left behind, and what is not what it should be."""
 
+from lakery_cloud.maintenance.lifecycle import DEFAULT_DAYS, HasLifecycle, apply_lifecycle, lifecycle_rules
 from lakery_cloud.maintenance.sweep import DEFAULT_AGE, Leftover, leftovers, sweep
 from lakery_cloud.maintenance.verify import READS_AT_A_TIME, Problem, Verified, verify
 
-__all__ = ["DEFAULT_AGE", "READS_AT_A_TIME", "Leftover", "Problem", "Verified", "leftovers", "sweep", "verify"]
+__all__ = [
+    "DEFAULT_AGE",
+    "DEFAULT_DAYS",
+    "READS_AT_A_TIME",
+    "HasLifecycle",
+    "Leftover",
+    "Problem",
+    "Verified",
+    "apply_lifecycle",
+    "leftovers",
+    "lifecycle_rules",
+    "sweep",
+    "verify",
+]

@@ -1,5 +1,6 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -7,16 +8,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, read_content_range
 from lakery_cloud.engine.checksums import md5_header
-from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
-from lakery_cloud.engine.failures import Failure
-from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, is_temporary
+from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
+from lakery_cloud.engine.failures import Failure, told
+from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     Body,
@@ -46,9 +49,11 @@ from lakery_cloud.errors import (
 )
 
 try:
+    import aiohttp
     from adlfs import AzureBlobFileSystem
     from azure.core import MatchConditions
     from azure.core import exceptions as azure_errors
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob import (
         BlobBlock,
         BlobProperties,
@@ -185,12 +190,37 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             self.settings = replace(self.settings, limits=replace(self.settings.limits, max_put_size=largest))
         self._own_fs = fs
         self._account_name = account_name
-        self._secrets = {**keys, **present(connection_string=connection_string)}
+        self._secrets = Hidden({**keys, **present(connection_string=connection_string)})
         self._access_tier = access_tier
         self._blob_tags = blob_tags
 
+    def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
+        """What `az storage account management-policy create --policy` takes: temporary blobs are deleted.
+
+        Uncommitted blocks are left out: Azure discards them by itself, a week after the last of them (Microsoft Learn,
+        "Put Block").
+
+        Args:
+            days: How many after their last change.
+        """
+        root = f"{self.keys.bucket}/{self.keys.temporary_root}"
+        return {
+            "rules": [
+                {
+                    "enabled": True,
+                    # One for each container and prefix of the account; names have letters, digits and dashes.
+                    "name": f"lakery-cloud-temporary-blobs-{hashlib.sha256(root.encode()).hexdigest()[:32]}",
+                    "type": "Lifecycle",
+                    "definition": {
+                        "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}},
+                        "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [root]},
+                    },
+                }
+            ]
+        }
+
     def _has_secrets(self) -> bool:
-        return self._own_fs is not None or bool(self._secrets)
+        return self._own_fs is not None or bool(self._secrets.value)
 
     def _shown(self) -> dict[str, Any]:
         return {**present(account_name=self._account_name), **super()._shown()}
@@ -213,15 +243,16 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
 
     def _file_system(self) -> AzureBlobFileSystem:
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
-        if not (self._account_name or self._secrets or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
+        secrets_given = self._secrets.value
+        if not (self._account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
             raise CredentialsError(f"no storage account for {self!r}. {_SET_CREDENTIALS}")
-        given = {**present(account_name=self._account_name), **self._secrets}
+        given = {**present(account_name=self._account_name), **secrets_given}
         try:
             fs = AzureBlobFileSystem(**given, skip_instance_cache=True)
-            if self._secrets and "connection_string" not in self._secrets:
+            if secrets_given and "connection_string" not in secrets_given:
                 # If the environment has these, adlfs takes them first.
                 fs.connection_string = None
-                fs.account_key = self._secrets.get("account_key")
+                fs.account_key = secrets_given.get("account_key")
                 fs.do_connect()
             found = fs.service_client
             url, mark, signature = found.url.partition("?")
@@ -229,8 +260,9 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 f"{self.endpoint_url or url}{mark}{signature}", credential=found.credential, **self._client_config()
             )
         except ValueError:
-            # Its message may hold what was given.
-            raise CredentialsError(f"the credentials for {self!r} can't be used. {_SET_CREDENTIALS}") from None
+            fs = None
+        if fs is None:  # not within the handler: the library's error may hold what was given
+            raise CredentialsError(f"the credentials for {self!r} can't be used. {_SET_CREDENTIALS}")
         if self._account_name not in (None, found.account_name):
             raise ConfigError(
                 f"account_name is {self._account_name!r}, but AZURE_STORAGE_CONNECTION_STRING is of the account "
@@ -244,11 +276,33 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "connection_timeout": self.connect_timeout,
-            "read_timeout": self.read_timeout,
+            "transport": _HTTPTransport(
+                self.settings.connections, connection_timeout=self.connect_timeout, read_timeout=self.read_timeout
+            ),
+            "raw_response_hook": _raise_if_throttled,
             # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
         }
+
+
+class _HTTPTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
+    """The SDK's HTTP session, with sockets that break when nothing is taken for as long as a read may take."""
+
+    def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
+        super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
+        self.session: aiohttp.ClientSession | None
+        self._connections = connections
+        self._make_socket = socket_factory(read_timeout)
+
+    async def open(self) -> None:
+        if not self.session:
+            self.session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=self._make_socket),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=True,
+            )
+        await super().open()
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
@@ -279,6 +333,12 @@ class _Retries(ExponentialRetry):
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
         return pause_after(settings["count"] + 1)
+
+
+def _raise_if_throttled(response: Any) -> None:
+    """Have 429 tried again: of answers the SDK tries again after 408 and 5xx alone, but after any error of its own."""
+    if response.http_response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise azure_errors.ServiceRequestError("Azure answered 429: too many requests")
 
 
 class AzureTransport(Transport):
@@ -463,6 +523,15 @@ class AzureTransport(Transport):
             if entry.name not in committed and is_temporary(entry.name):  # a listing doesn't mark these
                 yield Upload(Address(bucket, entry.name), "", ObjectAttributes("", None, {}, {}))
 
+    async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
+        account = f"--account-name {self._client.account_name} --resource-group <group>"
+        raise ConfigError(
+            "lifecycle rules belong to the account, and are set by Azure's management API, not by that for blobs. Save "
+            "what `lakery-cloud lifecycle` prints as policy.json, with the rules that "
+            f"`az storage account management-policy show {account}` prints, since all are replaced, and run: "
+            f"az storage account management-policy create {account} --policy @policy.json"
+        )
+
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         # Content type and encoding come along with the source. The asynchronous copy would show a blob that is not whole.
         headers = self._headers(attributes)
@@ -537,15 +606,17 @@ class AzureTransport(Transport):
 
     def _translate(self, error: azure_errors.AzureError, operation: str, address: Address) -> Exception:
         """The engine's word for an error."""
+        said = told(error)
         if not isinstance(error, azure_errors.HttpResponseError) or error.response is None:
-            return _translate_no_answer(error, Failure(operation, address, self._endpoint, error.message))
+            return _translate_no_answer(error, Failure(operation, address, self._endpoint, said))
         code, status = _code(error), error.status_code or 0
+        _forget_answers(error)
         # The first line: the others repeat the code and, where a signature was wrong, what was signed.
         first_line = str(error.message).partition("\n")[0]
         said = f"Azure answered {code or status}: {first_line.removesuffix('.')}"
         failure = Failure(operation, address, self._endpoint, said)
         signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
-        if signal is not None:
+        if signal is not None and (signal is not KeyExists or operation in _CREATING):
             return failure.signal(signal)
         if operation in _COPIES and code == "CannotVerifyCopySource" and status in (404, 412):
             return failure.signal(VersionChanged)
@@ -590,6 +661,7 @@ class _ConditionNotMet(Signal):
     """The condition on the source of a copy, or that on its destination."""
 
 
+_CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
 _COPIES = ("start_copy_from_url", "stage_block_from_url")
 
 # (operation or "" for any, error code) -> what it tells the engine.
@@ -628,6 +700,14 @@ _CREDENTIALS = frozenset(
 _NO_TAGS = frozenset({"BlobTagsNotSupportedForAccountType", "FeatureNotSupportedForAccount"})
 
 
+def _forget_answers(error: BaseException | None) -> None:
+    """Take the answers off errors of the SDK: its texts repeat their bodies, which may repeat a signature."""
+    while error is not None:
+        if isinstance(error, azure_errors.HttpResponseError):
+            error.response = None
+        error = error.__cause__ or error.__context__
+
+
 def _code(error: azure_errors.HttpResponseError) -> str:
     code = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
     return str(getattr(code, "value", code) or "")
@@ -651,7 +731,13 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if isinstance(error, azure_errors.ClientAuthenticationError):
         return failure.no_credentials(_SET_CREDENTIALS)
     if isinstance(error, azure_errors.ServiceRequestError):
-        return failure.unreachable("check the name of the account, endpoint_url and the network")
+        # The SDK says the same of a connection that broke later, when the store may have seen the request.
+        is_connecting = isinstance(
+            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        )
+        if is_connecting:
+            return failure.unreachable("check the name of the account, endpoint_url and the network")
+        return failure.no_answer()
     if failure.operation == "download_blob":
         return failure.signal(BodyInterrupted)
     return failure.no_answer()

@@ -41,6 +41,7 @@ from lakery_cloud.errors import (
     InvalidRecord,
     LakeryCloudError,
     StorageUnavailable,
+    brief,
 )
 
 logger = logging.getLogger("lakery_cloud")
@@ -326,9 +327,9 @@ def _check_path(key: str, error: type[Exception]) -> None:
         return
     for segment in key.split("/"):
         if segment in ("", ".", "..") or "\0" in segment or os.sep in segment or (os.altsep and os.altsep in segment):
-            raise error(f"{key!r} is no path below the root: no segment may be empty, '.' or '..'")
+            raise error(f"{brief(key)} is no path below the root: no segment may be empty, '.' or '..'")
         if not _is_utf8(segment) or len(segment.encode()) > MAX_SEGMENT:
-            raise error(f"a segment of {key!r:.60} has over {MAX_SEGMENT} bytes of UTF-8, or is none: no file's name")
+            raise error(f"a segment of {brief(key)} has over {MAX_SEGMENT} bytes of UTF-8, or is none: no file's name")
 
 
 def _is_utf8(text: str) -> bool:
@@ -448,9 +449,20 @@ def _set_attributes(path: Path, attributes: ObjectAttributes) -> None:
 
 def _attributes(path: Path) -> ObjectAttributes:
     try:
-        found: dict[str, Any] = json.loads(os.getxattr(path, ATTRIBUTES, follow_symlinks=False))
-    except (OSError, AttributeError, ValueError):
+        found: Any = json.loads(os.getxattr(path, ATTRIBUTES, follow_symlinks=False))
+    except (OSError, AttributeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
         found = {}
+    content_type, content_encoding = found.get("content_type"), found.get("content_encoding")
     return ObjectAttributes(
-        found.get("content_type", ""), found.get("content_encoding"), found.get("tags", {}), found.get("metadata", {})
+        content_type if isinstance(content_type, str) else "",
+        content_encoding if isinstance(content_encoding, str) else None,
+        _texts(found.get("tags")),
+        _texts(found.get("metadata")),
     )
+
+
+def _texts(found: object) -> dict[str, str]:
+    """What others may have written is left out where it is no text."""
+    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,10 +13,14 @@ from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
 from lakery_cloud.engine.checksums import header_to_hex
-from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
-from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
+from lakery_cloud.engine.failures import told
+from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.transport import (
+    LIFECYCLE_ATTEMPTS,
     Body,
     KeyExists,
     KeyMissing,
@@ -26,6 +31,9 @@ from lakery_cloud.engine.transport import (
     Upload,
     UploadGone,
     VersionChanged,
+    check_only_temporary,
+    missing,
+    not_kept,
     present,
 )
 from lakery_cloud.engine.urls import read_flag
@@ -35,6 +43,8 @@ from lakery_cloud.errors import (
     CredentialsError,
     InvalidRecord,
     MissingDependency,
+    StorageUnavailable,
+    brief,
 )
 
 try:
@@ -76,6 +86,9 @@ GCS_LIMITS = Limits(
     ordered_parts=True,
     part_multiple=CHUNK_MULTIPLE,
 )
+
+# Cloud Resource Manager, "Projects": an id, which may stand behind a domain, or a number.
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 
 TOKEN_METHODS = frozenset({"google_default", "cache", "cloud", "anon"})
 """Values of `token` that name a place to look for credentials."""
@@ -156,7 +169,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             raise ConfigError("an fs must be made with asynchronous=True, or it runs on an event loop of its own")
         self._own_fs = fs
         self._project = project
-        self._token = token
+        self._token = Hidden(token)
         self._user_project = user_project
         self._kms_key_name = kms_key_name
         self._storage_class = storage_class
@@ -166,8 +179,20 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             limits = replace(limits, ordered_parts=False, max_parts=min(limits.max_parts, MAX_COMPONENTS))
             self.settings = replace(self.settings, limits=limits)
 
+    def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
+        """What `gcloud storage buckets update --lifecycle-file` takes: temporary objects, parts included, are deleted.
+
+        Unfinished uploads are left out: AbortIncompleteMultipartUpload is about those of the XML API, and ours, which are
+        resumable ones, end after a week by themselves.
+
+        Args:
+            days: How many after they were made.
+        """
+        condition = {"age": days, "matchesPrefix": [self.keys.temporary_root]}
+        return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
+
     def _has_secrets(self) -> bool:
-        return self._own_fs is not None or not _is_no_secret(self._token)
+        return self._own_fs is not None or not _is_no_secret(self._token.value)
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
@@ -178,7 +203,9 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         # In a thread, since it looks for credentials in files and on the network.
         fs = await asyncio.to_thread(self._file_system)
         if not getattr(fs, "_use_client_cert", False):  # else gcsfs makes a connector with the certificate
-            fs.session_kwargs["connector"] = aiohttp.TCPConnector(limit=self.settings.connections)
+            fs.session_kwargs["connector"] = aiohttp.TCPConnector(
+                limit=self.settings.connections, socket_factory=socket_factory(self.read_timeout)
+            )
         await fs._set_session()
         try:
             yield GCSTransport(fs, self)
@@ -189,9 +216,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     def _file_system(self) -> GCSFileSystem:
         endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
         is_plain = endpoint not in ("", "default") and not endpoint.startswith("https://")
+        token = self._token.value
         try:
             return GCSFileSystem(
-                token="anon" if self._token is None and is_plain else self._token,
+                token="anon" if token is None and is_plain else token,
                 endpoint_url=self.endpoint_url,
                 requester_pays=self._user_project or False,
                 requests_timeout=self._timeout(),
@@ -200,13 +228,14 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 **present(project=self._project),
             )
         except auth_errors.DefaultCredentialsError as error:
-            raise CredentialsError(f"no credentials for {self.keys.bucket!r}: {error}. {LOG_IN}") from error
+            raise CredentialsError(f"no credentials for {self.keys.bucket!r}: {told(error)}. {LOG_IN}") from error
         except Exception as error:  # noqa: BLE001, gcsfs lets out whatever it meets
-            # Its text, or that of its cause, may hold the token.
-            raise CredentialsError(
-                f"the credentials for bucket {self.keys.bucket!r} could not be loaded ({type(error).__name__}). Check "
-                f"token and project, or: {LOG_IN}"
-            ) from None
+            kind = type(error).__name__
+        # Not within the handler: the text of the error, or of its cause, may hold the token.
+        raise CredentialsError(
+            f"the credentials for bucket {self.keys.bucket!r} could not be loaded ({kind}). Check token and project, or: "
+            f"{LOG_IN}"
+        )
 
     def _timeout(self) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout)
@@ -219,8 +248,8 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     def _address(self, storage_data: GCSStorageData) -> Address:
         address = PaidAddress(*super()._address(storage_data))
         user_project = storage_data.get("user_project")
-        if user_project is not None and not isinstance(user_project, str):
-            raise InvalidRecord(f"the user_project in storage data must be the name of one, not {user_project!r}")
+        if user_project is not None and not (isinstance(user_project, str) and _PROJECT.fullmatch(user_project)):
+            raise InvalidRecord(f"the user_project in storage data must be the name of one, not {brief(user_project)}")
         address.user_project = user_project
         return address
 
@@ -347,6 +376,51 @@ class GCSTransport(Transport):
         if upload is not None and (uploading := self._uploading.pop(upload.id, None)) is not None:
             await uploading.abort()
 
+    async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
+        (ours,) = rules["rule"]
+        address = Address(keys.bucket, keys.temporary_root)
+        for attempt in range(1, LIFECYCLE_ATTEMPTS + 1):
+            there, metageneration = await self._lifecycle(address)
+            if ours in there:
+                return attempt > 1
+            await check_only_temporary(self, keys)
+            merged = [*(rule for rule in there if not _is_for_same(rule, ours)), ours]
+            try:
+                answer = await self._api.call(
+                    "buckets.patch",
+                    address,
+                    "PATCH",
+                    self._api.bucket_url(keys.bucket),
+                    query={"fields": "lifecycle", "ifMetagenerationMatch": metageneration},
+                    headers={"Content-Type": "application/json"},
+                    body=(json.dumps({"lifecycle": {"rule": merged}}).encode(),),
+                )
+            except VersionChanged:  # somebody else has changed the bucket, or an attempt whose answer was lost has
+                await asyncio.sleep(pause_after(attempt))
+                continue
+            if ours not in _rules(answer.json()):
+                raise not_kept(keys.bucket)
+            return True
+        raise StorageUnavailable(
+            f"somebody else changed the bucket {keys.bucket!r} {LIFECYCLE_ATTEMPTS} times while lifecycle rules were set; "
+            "try again later"
+        )
+
+    async def _lifecycle(self, address: Address) -> tuple[Sequence[Mapping[str, Any]], str]:
+        """The rules of a bucket, and what changes whenever they do."""
+        try:
+            answer = await self._api.call(
+                "buckets.get",
+                address,
+                "GET",
+                self._api.bucket_url(address.bucket),
+                query={"fields": "lifecycle,metageneration"},
+            )
+        except KeyMissing as signal:
+            raise await missing(self, address) from signal
+        resource = answer.json()
+        return _rules(resource), str(resource["metageneration"])
+
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         query = present(
             ifGenerationMatch="0",
@@ -380,6 +454,18 @@ class GCSTransport(Transport):
             return self._uploading[upload.id]
         except KeyError:
             raise UploadGone(f"the upload to {upload.address} was ended") from None
+
+
+def _rules(bucket: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The lifecycle rules in what is said about a bucket."""
+    rules: Sequence[Mapping[str, Any]] = bucket.get("lifecycle", {}).get("rule", ())
+    return rules
+
+
+def _is_for_same(rule: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether a rule differs from ours in its age at most. Rules have no names here."""
+    condition = rule.get("condition", {})
+    return "age" in condition and {**rule, "condition": {**condition, "age": ours["condition"]["age"]}} == ours
 
 
 def _info(address: Address, resource: Mapping[str, Any]) -> ObjectInfo:

@@ -23,7 +23,7 @@ from yarl import URL
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
 from lakery_cloud.engine.checksums import crc32c_header
-from lakery_cloud.engine.failures import Failure
+from lakery_cloud.engine.failures import Failure, redacted, told
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
@@ -77,8 +77,15 @@ class Answer:
         return self.status < 300 or self.status == 308
 
     def json(self) -> dict[str, Any]:
-        """The body."""
-        return dict(json.loads(self.content))
+        """The body.
+
+        Raises:
+            StorageUnavailable: It is no JSON.
+        """
+        try:
+            return dict(json.loads(self.content))
+        except ValueError as error:
+            raise StorageUnavailable(f"Cloud Storage's answer can't be read: {error}. Try again later") from error
 
 
 class JSONAPI:
@@ -191,14 +198,14 @@ class JSONAPI:
                 )
             except INTERRUPTIONS as error:
                 if attempt == attempts or isinstance(error, aiohttp.InvalidURL):
-                    said = str(error) or type(error).__name__
-                    raise _translate_no_answer(error, self._failure(operation, address, said)) from error
+                    raise _translate_no_answer(error, self._failure(operation, address, told(error))) from error
             else:
                 if answer.is_success:
                     return answer
                 failure = self._translate(answer, operation, address)
                 if attempt == attempts or not isinstance(failure, StorageUnavailable):
-                    raise failure from HttpError({"code": answer.status, "message": answer.content[:MAX_MESSAGE]})
+                    message = redacted(answer.content[:MAX_MESSAGE].decode(errors="replace"))
+                    raise failure from HttpError({"code": answer.status, "message": message})
             await asyncio.sleep(pause_after(attempt))
         raise AssertionError("the last attempt returns or raises")
 
@@ -232,9 +239,9 @@ class JSONAPI:
             try:
                 await asyncio.to_thread(self._fs.credentials.maybe_refresh, REFRESH_AHEAD.total_seconds())
             except auth_errors.TransportError as error:
-                raise StorageUnavailable(f"the token could not be renewed: {error}. Try again later") from error
+                raise StorageUnavailable(f"the token could not be renewed: {told(error)}. Try again later") from error
             except Exception as error:
-                raise CredentialsError(f"the token could not be renewed: {error}. {LOG_IN}") from error
+                raise CredentialsError(f"the token could not be renewed: {told(error)}. {LOG_IN}") from error
 
     def _translate(self, answer: Answer, operation: str, address: Address) -> Exception:
         """The engine's word for an error answer."""
@@ -279,6 +286,7 @@ _SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
     ("objects.rewrite", 409): WriteConflict,
     ("objects.rewrite", 412): KeyExists,
     ("buckets.get", 404): KeyMissing,
+    ("buckets.patch", 412): VersionChanged,
     ("upload", 404): UploadGone,
     ("upload", 410): UploadGone,
     ("upload", 412): UploadGone,
@@ -302,6 +310,8 @@ def _grant(operation: str) -> str:
         return "Grant storage.objects.list"
     if operation == "buckets.get":
         return "Grant storage.buckets.get"
+    if operation == "buckets.patch":
+        return "Grant storage.buckets.update"
     return "Grant storage.objects.create, storage.objects.get and storage.objects.delete"
 
 

@@ -1,20 +1,25 @@
 """`S3Storage`: Amazon S3 and stores that speak its API, on aioboto3. The algorithm is the engine's."""
 
+import asyncio
+import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
 from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
-from lakery_cloud.engine.failures import Failure
-from lakery_cloud.engine.keys import Address, is_temporary
+from lakery_cloud.engine.failures import Failure, told
+from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
+    LIFECYCLE_ATTEMPTS,
     Body,
     ConditionUnsupported,
     KeyExists,
@@ -28,6 +33,8 @@ from lakery_cloud.engine.transport import (
     UploadGone,
     VersionChanged,
     WriteConflict,
+    check_only_temporary,
+    not_kept,
     present,
 )
 from lakery_cloud.engine.urls import read_flag
@@ -39,7 +46,9 @@ try:
     import aiohttp
     import botocore.loaders
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from botocore import exceptions as botocore_errors
+    from botocore.handlers import add_expect_header
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
 
@@ -59,6 +68,12 @@ S3_LIMITS = Limits(
     max_copy_size=5 * GiB,
     copy_part_size=512 * MiB,
 )
+
+# Status -> the code that S3 gives with it, or with 503 where others give 429 (API Reference, "List of error codes").
+_CODES = {408: "RequestTimeout", 429: "SlowDown"}
+
+MAX_RULE_ID = 255
+"""Characters; S3 API Reference, "LifecycleRule"."""
 
 
 class S3StorageData(TypedDict):
@@ -156,6 +171,32 @@ class S3Storage(CloudStorage[S3StorageData]):
         self._requester_pays = requester_pays
         self._conditional_writes = conditional_writes
 
+    def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
+        """What `aws s3api put-bucket-lifecycle-configuration` takes: temporary objects expire, unfinished uploads end.
+
+        Uploads end below the whole prefix, since a copy past the largest of one request is an upload to a content key.
+        Objects expire below the temporary root alone.
+
+        Args:
+            days: How many after they were begun. S3 counts to the midnight (UTC) after.
+        """
+        return {
+            "Rules": [
+                {
+                    "ID": _rule_id("lakery-cloud temporary keys", self.keys),
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": self.keys.temporary_root},
+                    "Expiration": {"Days": days},
+                },
+                {
+                    "ID": _rule_id("lakery-cloud incomplete uploads", self.keys),
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": self.keys.root},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+                },
+            ]
+        }
+
     def _has_secrets(self) -> bool:
         return self._own_session is not None or self._own_client is not None
 
@@ -170,6 +211,9 @@ class S3Storage(CloudStorage[S3StorageData]):
                 "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config()
             )
             async with opening as client:
+                client.meta.events.register("response-received.s3", _name_by_status)
+                # Who asks whether to send a body waits for ever where the answer never comes.
+                client.meta.events.unregister("before-call.s3", add_expect_header)
                 yield S3Transport(client, self)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
@@ -189,7 +233,19 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             max_pool_connections=self.settings.connections,
+            http_session_cls=_http_session(self.read_timeout),
         )
+
+
+def _http_session(seconds: float) -> type[AIOHTTPSession]:
+    """The SDK's HTTP session, with sockets that break when nothing is taken for so long; its settings know none."""
+
+    class Session(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+        def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
+            connector_args = {**connector_args, "socket_factory": socket_factory(seconds)}
+            super().__init__(connector_args=connector_args, **settings)
+
+    return Session
 
 
 # The description of S3's API takes longest to load when a client is made; it is the same for all of ours.
@@ -200,6 +256,22 @@ def _session(profile: str | None) -> aioboto3.Session:
     session = aiobotocore.session.AioSession(profile=profile)
     session.register_component("data_loader", _api_descriptions)
     return aioboto3.Session(botocore_session=session)
+
+
+def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
+    """Name errors by their status where the SDK tries again by name alone: answers to HEAD have none."""
+    if parsed_response is not None:
+        code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+        if code is not None:
+            parsed_response.setdefault("Error", {})["Code"] = code
+
+
+def _rule_id(purpose: str, keys: KeySpace) -> str:
+    """The name of a rule, another one for each prefix; permanent, since by it the rule is found again."""
+    rule_id = f"{purpose} below /{quote(keys.prefix)}"
+    if len(rule_id) > MAX_RULE_ID:
+        rule_id = f"{purpose} below {hashlib.sha256(keys.prefix.encode()).hexdigest()}"
+    return rule_id
 
 
 class S3Transport(Transport):
@@ -368,6 +440,49 @@ class S3Transport(Transport):
                 return
             token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
+    async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
+        # S3 knows no condition for this: what somebody else sets between our two requests is lost.
+        ours = rules["Rules"]
+        address = Address(keys.bucket, keys.temporary_root)
+        there, options = await self._lifecycle(address)
+        if _has_rules(there, ours):
+            return False
+        await check_only_temporary(self, keys)
+        names = {rule["ID"] for rule in ours}
+        others = [rule for rule in there if rule.get("ID") not in names]
+        await self._put_lifecycle(address, [*others, *ours], options)
+        for attempt in range(1, LIFECYCLE_ATTEMPTS + 1):
+            shown, _ = await self._lifecycle(address)
+            if _has_rules(shown, ours):
+                return True
+            if _has_other_filters(shown, ours):
+                await self._put_lifecycle(address, there, options)
+                raise ConfigError(
+                    f"the store at {self._endpoint} does not keep the filters of lifecycle rules, so that content could "
+                    "expire; the rules that were there before were put back. Run `lakery-cloud sweep` instead"
+                )
+            await asyncio.sleep(pause_after(attempt))
+        raise not_kept(keys.bucket)
+
+    async def _lifecycle(self, address: Address) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
+        """The rules of a bucket, and what else a request must say so that it changes nothing but rules."""
+        try:
+            answer = await self._call_bucket("get_bucket_lifecycle_configuration", address)
+        except KeyMissing:
+            return [], {}
+        size = answer.get("TransitionDefaultMinimumObjectSize")
+        return answer.get("Rules", []), present(TransitionDefaultMinimumObjectSize=size)
+
+    async def _put_lifecycle(
+        self, address: Address, rules: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> None:
+        if not rules:  # a configuration must have one
+            await self._call_bucket("delete_bucket_lifecycle", address)
+            return
+        await self._call_bucket(
+            "put_bucket_lifecycle_configuration", address, LifecycleConfiguration={"Rules": rules}, **options
+        )
+
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
         answer = await self._call(
@@ -397,6 +512,15 @@ class S3Transport(Transport):
         async with self.requests:
             return await self._request(operation, address, **parameters)
 
+    async def _call_bucket(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
+        """One operation on the bucket itself; the key is for messages."""
+        async with self.requests:
+            try:
+                answer: dict[str, Any] = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
+            except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+                raise self._translate(error, operation, address) from error
+            return answer
+
     async def _request(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
         """One operation of the SDK, its errors translated."""
         target = {} if "Prefix" in parameters else {"Key": address.key}
@@ -410,8 +534,9 @@ class S3Transport(Transport):
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         """The engine's word for an error."""
+        said = told(error)
         if not isinstance(error, botocore_errors.ClientError):
-            return _translate_no_answer(error, Failure(operation, address, self._endpoint, str(error)))
+            return _translate_no_answer(error, Failure(operation, address, self._endpoint, said))
         details: Mapping[str, Any] = error.response.get("Error", {})
         code, message = details.get("Code", ""), details.get("Message", "")
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -427,7 +552,8 @@ class S3Transport(Transport):
             return failure.signal(ConditionUnsupported)
         if code == "NoSuchBucket":
             return failure.no_bucket()
-        if code in _CREDENTIALS:
+        # Answers to HEAD have no body: of expired credentials these say 400, and no more.
+        if code in _CREDENTIALS or (operation == "head_object" and status == 400):
             return failure.credentials_refused(_SET_CREDENTIALS)
         if code in _DAMAGED:
             return failure.damaged()
@@ -459,6 +585,7 @@ _SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
     ("get_object", "NoSuchKey"): KeyMissing,
     ("get_object_tagging", "NoSuchKey"): KeyMissing,
     ("head_object", "404"): KeyMissing,
+    ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"): KeyMissing,
     ("", "NoSuchUpload"): UploadGone,
     **{
         (operation, code): WriteConflict
@@ -500,6 +627,8 @@ def _grant(operation: str) -> str:
         return "Grant s3:ListBucket and s3:ListBucketMultipartUploads"
     if operation == "get_object_tagging":
         return "Grant s3:GetObjectTagging"
+    if "bucket_lifecycle" in operation:
+        return "Grant s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
     return "Grant s3:PutObject, s3:PutObjectTagging, s3:GetObject and s3:AbortMultipartUpload"
 
 
@@ -523,6 +652,22 @@ _NO_CREDENTIALS = (
     botocore_errors.TokenRetrievalError,
     botocore_errors.SSOError,
 )
+
+
+def _has_rules(there: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each of our rules is there as it should be."""
+    return all(rule in [{**each, "Filter": _filter(each)} for each in there] for rule in ours)
+
+
+def _has_other_filters(there: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one of our rules is there, but for other keys."""
+    filters = {rule["ID"]: rule["Filter"] for rule in ours}
+    return any(_filter(rule) != filters.get(rule.get("ID"), _filter(rule)) for rule in there)
+
+
+def _filter(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """The filter of a rule; one without a prefix is for all keys."""
+    return {"Prefix": "", **rule.get("Filter", {})}
 
 
 def _headers(attributes: ObjectAttributes) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Exchange:
         target: Path and query as they were sent.
         headers: Headers, names in lower case.
         sent_bytes: Bytes of the request's body that have arrived.
+        received_bytes: Bytes of the answer's body that were passed on.
         status: Status that the client got; None if it got none.
         operation: What the provider calls the request, such as `put_object`; empty if it is none that is known.
         neutral: The name that all clouds share, such as `put`; empty if there is none.
@@ -34,6 +35,7 @@ class Exchange:
     target: str
     headers: dict[str, str]
     sent_bytes: int = 0
+    received_bytes: int = 0
     status: int | None = None
     operation: str = ""
     neutral: str = ""

@@ -266,6 +266,7 @@ class Armed:
         times: How many requests meet it; None is no limit.
         met: How many requests have met it.
         fired: How often it took effect.
+        is_stopped: Whether no further request is to meet it.
     """
 
     def __init__(self, fault: Fault, times: int | None) -> None:
@@ -273,12 +274,13 @@ class Armed:
         self.times = times
         self.met = 0
         self.fired = 0
+        self.is_stopped = False
         self._has_fired = asyncio.Event()
 
     @property
     def is_spent(self) -> bool:
         """Whether no further request meets it."""
-        return self.times is not None and self.met >= self.times
+        return self.is_stopped or (self.times is not None and self.met >= self.times)
 
     def fire(self) -> None:
         """Note that it took effect."""

@@ -103,6 +103,10 @@ class FaultProxy(ForwardingProxy):
         self._armed.append(armed)
         return armed
 
+    def disarm(self, armed: ArmedRule) -> None:
+        """Let a fault stop: no further request meets it. It must have fired as often as it had to all the same."""
+        armed.is_stopped = True
+
     def unfired(self) -> list[ArmedRule]:
         """Rules that have not yet fired as often as they must."""
         return [armed for armed in self._armed if armed.is_due]

@@ -49,6 +49,9 @@ LINGER = 5.0
 """Seconds for a client to stop sending a request that is answered already."""
 LOOK_EVERY = 0.02
 """Seconds between two looks whether a client that is kept waiting has gone."""
+_LINUX = hasattr(socket, "TCP_INFO")
+_ESTABLISHED = 1
+"""State of a connection that both sides have open: tcp(7), TCP_INFO."""
 # RFC 9110, section 7.6.1: these concern one connection. Lengths are set anew with each body.
 _NOT_PASSED_ON = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te", "upgrade"}
@@ -125,6 +128,11 @@ class ForwardingProxy(abc.ABC):
             await asyncio.gather(*self._handlers, return_exceptions=True)
         if self._client is not None:
             await self._client.close()
+
+    async def wait_until_idle(self) -> None:
+        """Wait until no request is under way, also of clients that have gone."""
+        while self._handlers:
+            await asyncio.wait(self._handlers)
 
     @abc.abstractmethod
     async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
@@ -237,6 +245,7 @@ class ForwardingProxy(abc.ABC):
         request.writer.send_headers()  # a stall or a cut before the first byte comes after the head
         async for chunk in flow:
             await response.write(chunk)
+            exchange.received_bytes += len(chunk)
         await response.write_eof()
         return response
 
@@ -298,6 +307,7 @@ class ForwardingProxy(abc.ABC):
         Raises:
             ConnectionResetError: The client has gone, or the proxy closes.
         """
+        _ask_whether_there(request)
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
         while end is None or loop.time() < end:
@@ -398,7 +408,20 @@ def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 
 def _has_gone(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
+    if request.transport is None or request.transport.is_closing():
+        return True
+    # asyncio never looks at a connection of which it reads no more, as here when much of a body has arrived.
+    connection = request.transport.get_extra_info("socket")
+    return _LINUX and connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+
+
+def _ask_whether_there(request: web.Request) -> None:
+    """Let the kernel ask the client each second: one whose own kernel gave up, with bytes unsent, never says so."""
+    if _LINUX and request.transport is not None:
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
 
 
 def _hang_up(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,6 +44,19 @@ class DoubleObject:
     generation: int
     resource: Mapping[str, Any]
     updated: str
+
+
+@dataclass(slots=True)
+class DoubleBucket:
+    """What is said about one bucket, apart from its objects.
+
+    Attributes:
+        metageneration: Changes whenever the rest does.
+        lifecycle: Its rules for the age of objects.
+    """
+
+    metageneration: int = 1
+    lifecycle: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -92,6 +106,7 @@ class StrictGCS:
     Attributes:
         url: URL of the server.
         buckets: Bucket -> name -> object.
+        described: Bucket -> what else is said about it.
         sessions: Resumable uploads by their id, finished ones included.
         received: Each request, as `<method> <path and query>`.
         shortfalls: How many bytes of each of the next chunks are lost on the way; consumed one by one.
@@ -103,6 +118,7 @@ class StrictGCS:
         self.bytes_per_rewrite = bytes_per_rewrite
         self.page_size = page_size
         self.buckets: dict[str, dict[str, DoubleObject]] = {}
+        self.described: defaultdict[str, DoubleBucket] = defaultdict(DoubleBucket)
         self.sessions: dict[str, DoubleSession] = {}
         self.received: list[str] = []
         self.shortfalls: list[int] = []
@@ -136,8 +152,9 @@ class StrictGCS:
         path = [unquote(segment) for segment in request.rel_url.raw_path.strip("/").split("/")]
         match request.method, path:
             case "GET", ["storage", "v1", "b", bucket]:
-                self._objects(bucket)
-                return web.json_response({"kind": "storage#bucket", "name": bucket})
+                return self._bucket(bucket, request.query)
+            case "PATCH", ["storage", "v1", "b", bucket]:
+                return self._patch_bucket(bucket, json.loads(await request.read()), request.query)
             case "POST", ["storage", "v1", "b"]:
                 return self._make_bucket(json.loads(await request.read())["name"])
             case "DELETE", ["storage", "v1", "b", bucket]:
@@ -182,7 +199,32 @@ class StrictGCS:
         if self._objects(bucket):
             raise Refusal(409, "conflict", "The bucket you tried to delete is not empty.")
         del self.buckets[bucket]
+        self.described.pop(bucket, None)
         return web.Response(status=204)
+
+    def _bucket(self, bucket: str, query: Mapping[str, str]) -> web.Response:
+        self._objects(bucket)
+        found = self.described[bucket]
+        if query.get("ifMetagenerationMatch") not in (None, str(found.metageneration)):
+            raise Refusal(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
+        resource: dict[str, Any] = {"kind": "storage#bucket", "name": bucket}
+        resource["metageneration"] = str(found.metageneration)
+        resource |= {"lifecycle": found.lifecycle} if found.lifecycle else {}
+        fields = query["fields"].split(",") if "fields" in query else resource
+        return web.json_response({name: value for name, value in resource.items() if name in fields})
+
+    def _patch_bucket(self, bucket: str, changes: Mapping[str, Any], query: Mapping[str, str]) -> web.Response:
+        self._bucket(bucket, query)
+        if changes.keys() != {"lifecycle"}:
+            raise Refusal(400, "invalid", "nothing but the lifecycle of a bucket can be changed here")
+        for rule in (changes["lifecycle"] or {}).get("rule", ()):
+            # Cloud Storage, "Object Lifecycle Management": one action, and at least one condition.
+            if rule.keys() != {"action", "condition"} or not rule["action"].get("type") or not rule["condition"]:
+                raise Refusal(400, "invalid", "A lifecycle rule must have an action and a condition.")
+        found = self.described[bucket]
+        found.metageneration += 1
+        found.lifecycle = changes["lifecycle"]
+        return self._bucket(bucket, {name: query[name] for name in query if name == "fields"})
 
     def _list(self, bucket: str, query: Mapping[str, str]) -> web.Response:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")

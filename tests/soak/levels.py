@@ -1,0 +1,63 @@
+"""Memory, tasks and sockets of this process: what a soak must bring back to where they were."""
+
+import asyncio
+import ctypes
+import gc
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+MiB = 1024**2
+PATIENCE = 10.0
+"""Seconds for connections to close on both sides."""
+
+
+class Levels(NamedTuple):
+    """What a process holds.
+
+    Attributes:
+        memory: Resident bytes.
+        tasks: Tasks of the running event loop.
+        sockets: Open sockets.
+    """
+
+    memory: int
+    tasks: int
+    sockets: int
+
+    def rise(self, since: "Levels", *, memory: int) -> list[str]:
+        """What is higher than it was, in words; memory may be so many bytes higher."""
+        return [
+            f"{name}: {was} at the start, {now} at the end"
+            for name, was, now, allowed in zip(self._fields, since, self, (memory, 0, 0), strict=True)
+            if now > was + allowed
+        ]
+
+
+def levels() -> Levels:
+    """The levels now, without garbage."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else freed memory counts as long as the C library keeps it
+    resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert resident is not None
+    return Levels(int(resident[1]) * 1024, len(asyncio.all_tasks()), _sockets())
+
+
+async def settled(since: Levels) -> Levels:
+    """The levels, as soon as tasks and sockets are back where they were, or after `PATIENCE`."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    # Nothing tells when the other side of a connection has closed it.
+    while (now := levels()).rise(since, memory=1 << 60) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    return now
+
+
+def _sockets() -> int:
+    count = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
+        except FileNotFoundError:  # that of the folder itself
+            continue
+    return count
