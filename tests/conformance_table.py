@@ -16,8 +16,15 @@ HEAD = """# Conformance results
 
 Made by `make test`: each case of the [conformance suite](conformance.md) on each storage and server. "yes": every test of the case
 passed. A number stands for a note below: why that server can't show the case, or a part of it. A dash: the case is about another storage's API, or is shown on another server of
-the same cloud.
+the same cloud. "Also": which trusted layers have the case in their own tests: A arrow object_store, G go-cloud, I icechunk, K kopia,
+O opendal, R restic, Z zarr; "nobody" where none of them has it, empty where nobody looked.
 """
+ELSEWHERE = {
+    **dict.fromkeys((3, 6, 9, 17, 18, 20, 21, 26, 29, 30, 31, 32, 33, 35, 40, 41), "nobody"),
+    **{1: "A G K O Z", 2: "K", 4: "A", 5: "A", 8: "A", 10: "A G O", 11: "K", 12: "A G", 13: "G", 14: "I", 16: "R"},
+    **{19: "R", 24: "A R", 25: "A", 27: "A R", 28: "I", 34: "K", 45: "I Z"},
+}
+"""Case -> who else tests it, in whole or in part."""
 
 
 @dataclass
@@ -59,10 +66,10 @@ def _page(results: Mapping[str, Mapping[str, Result]]) -> str:
         {reason for of_case in results.values() for result in of_case.values() for reason in result.reasons}
     )
     texts = dict(re.findall(r"^\| (\d+) \| (.+) \|$", CASES.read_text(), re.MULTILINE))
-    lines = [HEAD, f"| case | what must hold | {' | '.join(rigs)} |", "|---|---|" + "---|" * len(rigs)]
+    lines = [HEAD, f"| case | what must hold | also | {' | '.join(rigs)} |", "|---|---|---|" + "---|" * len(rigs)]
     for case in sorted(results, key=int):
         cells = [_cell(results[case].get(rig), reasons) for rig in rigs]
-        lines.append(f"| {case} | {texts.get(case, '')} | {' | '.join(cells)} |")
+        lines.append(f"| {case} | {texts.get(case, '')} | {ELSEWHERE.get(int(case), '')} | {' | '.join(cells)} |")
     lines += ["", *(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))]
     return "\n".join(lines).rstrip() + "\n"
 
