@@ -21,8 +21,24 @@ O opendal, R restic, Z zarr; "nobody" where none of them has it, empty where nob
 """
 ELSEWHERE = {
     **dict.fromkeys((3, 6, 9, 17, 18, 20, 21, 26, 29, 30, 31, 32, 33, 35, 40, 41), "nobody"),
-    **{1: "A G K O Z", 2: "K", 4: "A", 5: "A", 8: "A", 10: "A G O", 11: "K", 12: "A G", 13: "G", 14: "I", 16: "R"},
-    **{19: "R", 24: "A R", 25: "A", 27: "A R", 28: "I", 34: "K", 45: "I Z"},
+    1: "A G K O Z",
+    2: "K",
+    4: "A",
+    5: "A",
+    8: "A",
+    10: "A G O",
+    11: "K",
+    12: "A G",
+    13: "G",
+    14: "I",
+    16: "R",
+    19: "R",
+    24: "A R",
+    25: "A",
+    27: "A R",
+    28: "I",
+    34: "K",
+    45: "I Z",
 }
 """Case -> who else tests it, in whole or in part."""
 
