@@ -116,7 +116,8 @@ def check_prefix(prefix: str) -> str:
 
     Raises:
         ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries and servers resolve these,
-            some between backslashes too) or `.tmp` (what lies there is removed as temporary), has a control character (a listing in XML can't show it), or is too long.
+            some between backslashes too) or `.tmp` (what lies there is removed as temporary), has a control character (a
+            listing in XML can't show it), or is too long.
     """
     prefix = prefix.removesuffix("/")
     if prefix.startswith("/"):
