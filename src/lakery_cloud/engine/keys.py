@@ -116,18 +116,14 @@ def check_prefix(prefix: str) -> str:
 
     Raises:
         ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries and servers resolve these,
-            some between backslashes too) or `.tmp` (what lies there is removed as temporary), has a control character (a
-            listing in XML can't show it), or is too long.
+            some between backslashes too), has a control character (a listing in XML can't show
+            it), or is too long.
     """
     prefix = prefix.removesuffix("/")
     if prefix.startswith("/"):
         raise ConfigError(f"the prefix {prefix!r} starts with a slash; leave it out")
     if _DOTS.search(prefix):
         raise ConfigError(f"the prefix {prefix!r} has a segment '.' or '..', which is no part of a key")
-    if TEMPORARY_FOLDER in prefix.split("/"):
-        raise ConfigError(
-            f"the prefix {prefix!r} has a segment {TEMPORARY_FOLDER!r}, where temporary objects are removed"
-        )
     if _CONTROL.search(prefix):
         raise ConfigError(f"the prefix {prefix!r} has a control character")
     if len(prefix.encode()) > MAX_KEY_BYTES - _LONGEST_NAME:
