@@ -1,7 +1,9 @@
 """Entry point of `lakery-cloud`: the commands, one-line errors and exit codes."""
 
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
@@ -27,7 +29,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 
-FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
 
 EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
     (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, MissingDependency)),
@@ -90,7 +92,17 @@ def _public_name(error: Exception) -> str:
 
 def main() -> None:
     """The console script."""
+    is_terminated = False
+
+    def clean_up(_: int, __: FrameType | None) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        signal.raise_signal(signal.SIGINT)
+
+    # Like Ctrl-C, so that what is under way is cleaned up; a second signal of either kind doesn't wait for that.
+    signal.signal(signal.SIGTERM, clean_up)
     try:
-        sys.exit(app.meta(exit_on_error=False, result_action="return_value"))
+        code = app.meta(exit_on_error=False, result_action="return_value")
     except CycloptsError:
-        sys.exit(USAGE)
+        code = USAGE
+    sys.exit(TERMINATED if is_terminated and code == INTERRUPTED else code)

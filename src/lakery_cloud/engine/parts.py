@@ -161,14 +161,21 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
         while rest:
             if filled == size:
                 # Now it is known that more follows.
-                yield Part(number, offset, b"".join(pieces), is_last=False)
+                yield Part(number, offset, _take(pieces), is_last=False)
                 number, offset = number + 1, offset + size
                 size = sizes.at(number, offset)
-                pieces, filled = [], 0
+                filled = 0
                 await lease.acquire(size)
             taken = rest[: size - filled]
             pieces.append(data if len(taken) == len(data) else bytes(taken))
             filled += len(taken)
             rest = rest[len(taken) :]
     lease.release(size - filled)
-    yield Part(number, offset, b"".join(pieces), is_last=True)
+    yield Part(number, offset, _take(pieces), is_last=True)
+
+
+def _take(pieces: list[bytes]) -> bytes:
+    """The pieces as one. The list is emptied: whoever gets them is the only one to hold them."""
+    data = b"".join(pieces)
+    pieces.clear()
+    return data

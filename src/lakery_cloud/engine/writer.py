@@ -60,11 +60,13 @@ class Writer:
         )
         with self._session.write_budget.lease() as lease:
             async with aclosing(cut(digesting.undigested(), sizes, lease)) as parts:
-                first = await anext(parts)
-                if first.is_last:
-                    await digesting.update(first.data)
+                # In a list, out of which it is taken: a name here would keep its bytes until the stream has ended.
+                first = [await anext(parts)]
+                if first[0].is_last:
+                    data = first.pop().data
+                    await digesting.update(data)
                     digest = finish_digest()
-                    await self.put(first.data, digest, tags)
+                    await self.put(data, digest, tags)
                 else:
                     digest = await self._multipart(first, parts, digesting, finish_digest, tags, lease)
         return digest
@@ -93,7 +95,7 @@ class Writer:
 
     async def _multipart(
         self,
-        first: Part,
+        first: list[Part],
         rest: AsyncGenerator[Part],
         digesting: DigestingStream,
         finish_digest: Callable[[], Digest],
@@ -118,7 +120,12 @@ class Writer:
         return digest
 
     async def _send(
-        self, upload: ScopedUpload, first: Part, rest: AsyncGenerator[Part], digesting: DigestingStream, lease: Lease
+        self,
+        upload: ScopedUpload,
+        first: list[Part],
+        rest: AsyncGenerator[Part],
+        digesting: DigestingStream,
+        lease: Lease,
     ) -> list[Receipt]:
         """Send parts while the stream is read, and hash them in order while they travel."""
 
@@ -139,6 +146,7 @@ class Writer:
             async for part in _chain(first, rest):
                 hashing = tasks.start_at_once(hash_after(hashing, part.data))
                 sending.append(await tasks.start(send(part, hashing)))
+                del part  # its bytes are given back when it was sent, which may be before the next one comes
         return [task.result() for task in sending]
 
     async def _copy(self, source: ObjectInfo, content: Address, digest: Digest, tags: Mapping[str, str]) -> None:
@@ -233,7 +241,9 @@ def _check_same(info: ObjectInfo, digest: Digest) -> None:
         )
 
 
-async def _chain(first: Part, rest: AsyncIterable[Part]) -> AsyncGenerator[Part]:
-    yield first
+async def _chain(first: list[Part], rest: AsyncIterable[Part]) -> AsyncGenerator[Part]:
+    """All parts; none is kept once the next one is asked for."""
+    yield first.pop()
     async for part in rest:
         yield part
+        del part

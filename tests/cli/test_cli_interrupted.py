@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM during a transfer: nothing is left, and the exit code says what happened."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lakery_cloud.testing import FaultProxy, Rule, content, digest_of
+from lakery_cloud.testing.faults import Stall
+from tests.rigs.base import CloudRig, MiB
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
+    pytest.mark.timeout(120),
+]
+COMMAND = "from lakery_cloud.cli.main import main; main()"
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", COMMAND, *arguments, stdin=-1, stdout=-1, stderr=-1, env=dict(os.environ)
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def answered(proxy: FaultProxy, operation: str, process: asyncio.subprocess.Process) -> None:
+    """Wait until the proxy has passed an answer on."""
+    while not any(each.operation == operation and each.status is not None for each in proxy.exchanges):
+        assert process.returncode is None, await process.communicate()
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _skip_real_accounts(cloud_rig: CloudRig) -> None:
+    if cloud_rig.is_live:
+        pytest.skip("no proxy stands before a real account")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
+async def test_interrupted_put_leaves_nothing(cloud_rig: CloudRig, number: signal.Signals, code: int) -> None:
+    async with FaultProxy(cloud_rig.server_url) as proxy:
+        cloud_rig.point_to(proxy.url)
+        url = cloud_rig.url(part_size=cloud_rig.part_size)
+        async with running("put", "-", "--storage", url) as process:
+            assert process.stdin is not None
+            process.stdin.write(content(cloud_rig.part_size + MiB))  # and no end
+            await answered(proxy, "upload_part", process)
+            process.send_signal(number)
+            process.stdin.close()
+            output, errors = await process.communicate()
+    assert process.returncode == code, errors
+    assert output == b""
+    assert b"interrupted" in errors
+    assert b"Traceback" not in errors
+    assert await cloud_rig.keys() == []
+    await cloud_rig.check_nothing_left()
+
+
+async def test_interrupted_get_keeps_the_file_that_was_there(cloud_rig: CloudRig, tmp_path: Path) -> None:
+    data = content(4 * MiB)
+    async with cloud_rig.storage() as storage:
+        await storage.write_data(data, digest_of(data), {})
+    output = tmp_path / "output"
+    output.write_bytes(b"before")
+    async with FaultProxy(cloud_rig.server_url, [Rule(Stall(), "get")]) as proxy:
+        cloud_rig.point_to(proxy.url)
+        arguments = ("get", digest_of(data)["content_hash"], "--output", str(output), "--storage", cloud_rig.url())
+        async with running(*arguments) as process:
+            while not list(tmp_path.glob(".lakery-cloud-*")):
+                assert process.returncode is None, await process.communicate()
+                await asyncio.sleep(0.01)
+            await answered(proxy, "get", process)
+            process.send_signal(signal.SIGINT)
+            _, errors = await process.communicate()
+    assert process.returncode == 130, errors
+    assert output.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [output]

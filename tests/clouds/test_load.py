@@ -1,0 +1,462 @@
+"""One storage under load: a thousand streams and ten thousand blobs at once keep to its limits, and all come to an end.
+
+No test asserts how quick anything is. `PATIENCE` only tells a slow server from a storage that waits for itself.
+"""
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from yarl import URL
+
+from lakery_cloud import DigestingStream, ObjectStorage
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.testing import content, digest_of, stream_of, tap
+from lakery_cloud.testing.exchange import Exchange
+from lakery_cloud.testing.faults import FaultProxy
+from lakery_cloud.testing.flows import RequestBody
+from lakery_cloud.testing.forwarding import Meeting
+from tests.rigs.base import CloudRig, MiB, PairRig
+from tests.rigs.pairs import LOCAL_PAIRS
+
+PATIENCE = 240
+"""Seconds after which a storage hangs."""
+
+STREAMS = 1000
+BLOBS = 10_000
+LONG_STREAMS = {"S3Storage on SeaweedFS": 30, "S3Storage on MotoServer": 30, "S3Storage on LocalStack": 30}
+"""How many of the streams take several parts: on S3, whose parts have 5 MiB, so many are 300 MiB. Elsewhere 100."""
+FEWER_BLOBS = dict.fromkeys(
+    (
+        "S3Storage on MotoServer",
+        "S3Storage on LocalStack",
+        "GCSStorage on FakeGCS",
+        "GCSStorage on FakeGCS, composite uploads",
+        "AzureBlobStorage on Azurite",
+        "S3Storage on a real account",
+        "GCSStorage on a real account",
+        "AzureBlobStorage on a real account",
+    ),
+    2500,
+)
+"""These servers are slow, and requests to a real account cost money. 2,500 keys are three pages of most listings."""
+
+
+pytestmark = pytest.mark.timeout(PATIENCE + 60)
+
+
+@pytest.fixture(autouse=True)
+def _skip_real_accounts(request: pytest.FixtureRequest) -> None:
+    """Streams by the thousand are for local servers; the blobs say themselves how many."""
+    if "blobs" not in request.node.name and getattr(_rig_of(request), "is_live", False):
+        pytest.skip("so much load costs money on a real account")
+
+
+def _rig_of(request: pytest.FixtureRequest) -> PairRig:
+    (name,) = {"rig", "cloud_rig"} & set(request.fixturenames)
+    rig: PairRig = request.getfixturevalue(name)
+    return rig
+
+
+async def write_stream(storage: ObjectStorage[Any], chunks: AsyncGenerator[bytes]) -> Any:
+    stream = DigestingStream({"data_stream": chunks, "content_type": "x/y", "content_encoding": None})
+    return await storage.write_data_stream(stream, stream.get_digest, {})
+
+
+async def write_blob(storage: ObjectStorage[Any], data: bytes) -> Any:
+    return await storage.write_data(data, digest_of(data), {})
+
+
+def blob(number: int) -> bytes:
+    """200 bytes of its own."""
+    return number.to_bytes(4, "big") * 50
+
+
+def sockets_to(url: str) -> int:
+    """Connections of this process to a server."""
+    port = URL(url).port
+    return sum(
+        each.status == psutil.CONN_ESTABLISHED and each.raddr and each.raddr.port == port
+        for each in psutil.Process().net_connections("tcp")
+    )
+
+
+def tasks_of(storage: ObjectStorage[Any]) -> list[str]:
+    """Tasks that still run, apart from the test's and the proxy's own."""
+    return [
+        repr(task)
+        for task in asyncio.all_tasks()
+        if task is not asyncio.current_task() and "lakery_cloud/engine" in repr(task)
+    ]
+
+
+class Meter:
+    """Counts bytes that sources have given out and that the store has not yet acknowledged."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.acknowledged = 0
+        self.peak = 0
+
+    async def source(self, data: bytes, chunk_size: int) -> AsyncGenerator[bytes]:
+        for start in range(0, len(data), chunk_size):
+            chunk = data[start : start + chunk_size]
+            self.given += len(chunk)
+            self.peak = max(self.peak, self.given - self.acknowledged)
+            yield chunk
+
+    async def watch(self, storage: ObjectStorage[Any]) -> None:
+        """Count what the store acknowledges from now on."""
+        transport: Any = await storage.transport()
+        transport.put = self._watched(transport.put)
+        transport.upload_part = self._watched(transport.upload_part)
+
+    def _watched(self, send: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def run(*arguments: Any) -> Any:
+            answer = await send(*arguments)
+            _, body, *_ = arguments
+            self.acknowledged += len(body.data if isinstance(body, Part) else body)
+            return answer
+
+        return run
+
+
+async def test_thousand_streams_at_once_keep_to_the_memory_and_the_connections(rig: PairRig) -> None:
+    part, budget = rig.part_size, 4 * rig.part_size
+    long = LONG_STREAMS.get(rig.name, 100)
+    chunk_size = part // 16
+    contents = [
+        content(64, seed=number) * (part * 2 // 64 + number if number < long else 1 + number % 10)
+        for number in range(STREAMS)
+    ]
+    meter = Meter()
+    storage = rig.storage(max_buffered_bytes=budget, max_concurrent_requests=16, max_concurrent_reads=16)
+    # Readers and writers at the same time; the rig's own client may keep a connection as well.
+    await rig.keys()
+    own = sockets_to(rig.server_url) if isinstance(rig, CloudRig) else 0
+    async with asyncio.timeout(PATIENCE), storage:
+        await meter.watch(storage)
+
+        async def round_trip(data: bytes) -> None:
+            storage_data = await write_stream(storage, meter.source(data, chunk_size))
+            assert await storage.read_data(storage_data) == data
+
+        await asyncio.gather(*map(round_trip, contents))
+        if isinstance(rig, CloudRig):
+            assert 0 < sockets_to(rig.server_url) - own <= storage.settings.connections
+    assert meter.acknowledged == meter.given == sum(map(len, contents))
+    # Each stream that waits for room in the middle has one chunk in its hands, which the storage did not ask for in advance.
+    assert meter.peak <= budget + long * chunk_size
+    if isinstance(rig, CloudRig):
+        assert sockets_to(rig.server_url) <= own
+    assert tasks_of(storage) == []
+    await rig.check_nothing_temporary()
+    assert len(await rig.keys()) == len({digest_of(data)["content_hash"] for data in contents})
+
+
+@pytest.mark.case("41")
+async def test_ten_thousand_blobs_at_once_are_listed_once_each(rig: PairRig) -> None:
+    numbers = range(FEWER_BLOBS.get(rig.name, BLOBS))
+    async with asyncio.timeout(PATIENCE), rig.storage() as storage:
+
+        async def write(number: int) -> None:
+            storage_data = await write_blob(storage, blob(number))
+            if number % 10 == 0:
+                assert await storage.read_data(storage_data) == blob(number)
+
+        await asyncio.gather(*map(write, numbers))
+        listed = [rig.own_key(info.address.key) async for info in storage.list()]
+        assert len(listed) == len(numbers)
+        assert set(listed) == {digest_of(blob(number))["content_hash"] for number in numbers}
+    assert tasks_of(storage) == []
+    await rig.check_nothing_temporary()
+
+
+class Slow:
+    """A source that stops in the middle until it is let go."""
+
+    def __init__(self, before: bytes, after: bytes = b"") -> None:
+        self._before, self._after = before, after
+        self.arrived = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        yield self._before
+        self.arrived.set()
+        await self.released.wait()
+        yield self._after
+
+    @property
+    def data(self) -> bytes:
+        return self._before + self._after
+
+
+async def test_slow_sources_that_hold_all_room_stop_no_blob_and_one_that_ends_lets_all_streams_pass(
+    rig: PairRig,
+) -> None:
+    slow = [Slow(content(100, seed=seed), b"the end") for seed in range(4)]
+    begun = 0
+
+    async def quick(number: int) -> AsyncGenerator[bytes]:
+        nonlocal begun
+        begun += 1
+        yield content(100, seed=1000 + number)
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        rig.storage(max_buffered_bytes=4 * rig.part_size) as storage,
+        asyncio.TaskGroup() as group,
+    ):
+        for source in slow:
+            group.create_task(write_stream(storage, source.chunks()))
+            await source.arrived.wait()
+        waiting = [group.create_task(write_stream(storage, quick(number))) for number in range(100)]
+        # Blobs wait for no room: their bytes are the caller's.
+        for number in range(3):
+            assert await storage.read_data(await write_blob(storage, blob(number))) == blob(number)
+        assert begun == 0, "a stream that waits for room has not even begun its source"
+        slow[-1].released.set()
+        await asyncio.gather(*waiting)
+        assert begun == 100
+        for source in slow:
+            source.released.set()
+    assert len(await rig.keys()) == 4 + 100 + 3
+    await rig.check_nothing_temporary()
+
+
+@pytest.mark.parametrize("growth", [1, 3], ids=["same", "larger-than-all-room"])
+async def test_streams_that_hold_all_room_and_want_more_do_not_block_each_other(rig: PairRig, growth: int) -> None:
+    # All of them wait with a full part, until each has one. Nobody has given anything back then.
+    part, writers = rig.part_size, 2
+    options: dict[str, Any] = {"max_buffered_bytes": writers * part}
+    if growth > 1:  # the second part is 10/3 of the first
+        options["limits"] = replace(rig.storage().settings.limits, max_parts=3, part_multiple=1)
+    sources = [Slow(content(part, seed=seed), content(part * growth, seed=seed + writers)) for seed in range(writers)]
+    async with asyncio.timeout(PATIENCE), rig.storage(**options) as storage, asyncio.TaskGroup() as group:
+        written = [group.create_task(write_stream(storage, source.chunks())) for source in sources]
+        late = Slow(b"late")
+        written.append(group.create_task(write_stream(storage, late.chunks())))
+        for source in sources:
+            await source.arrived.wait()
+        assert not late.arrived.is_set()
+        for source in (*sources, late):
+            source.released.set()
+        for task, source in zip(written, (*sources, late), strict=True):
+            assert await storage.read_data(await task) == source.data
+    await rig.check_nothing_temporary()
+
+
+async def test_parts_larger_than_all_room_travel_one_by_one(rig: PairRig) -> None:
+    contents = [content(rig.part_size * 2 + 1, seed=seed) for seed in range(4)]
+    async with asyncio.timeout(PATIENCE), rig.storage(max_buffered_bytes=1) as storage:
+        streams = [stream_of([data[:100], data[100:]]) for data in contents]
+        written = await asyncio.gather(
+            *(storage.write_data_stream(stream, stream.get_digest, {}) for stream in streams)
+        )
+        assert [await storage.read_data(storage_data) for storage_data in written] == contents
+
+
+async def test_five_hundred_streams_cancelled_at_once_leave_nothing_and_give_all_back(rig: PairRig) -> None:
+    part, long = rig.part_size, 8
+    sources = [Slow(content(part * 2 if number < long else 100, seed=number), b"more") for number in range(500)]
+    storage = rig.storage(max_buffered_bytes=64 * part, max_concurrent_requests=4)
+    wire = tap(storage)
+    last = wire.hold("upload_part", nth=long, moment="after")
+
+    async def write_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for source in sources:
+                group.create_task(write_stream(storage, source.chunks()))
+
+    async with asyncio.timeout(PATIENCE), storage:
+        writing = asyncio.create_task(write_all())
+        await last.reached.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await rig.check_nothing_left()
+        # All room and all requests are free again: this needs each byte of it.
+        holders = [Slow(content(100, seed=1000 + number)) for number in range(64)]
+        async with asyncio.TaskGroup() as group:
+            for source in holders:
+                group.create_task(write_stream(storage, source.chunks()))
+            for source in holders:
+                await source.arrived.wait()
+            for source in holders:
+                source.released.set()
+    assert len(await rig.keys()) == len(holders)
+
+
+def parts_in_memory() -> list[Part]:
+    gc.collect()
+    return [held for held in gc.get_objects() if isinstance(held, Part)]
+
+
+async def test_parts_that_were_sent_are_held_no_longer(rig: PairRig) -> None:
+    part, writers = rig.part_size, 8
+    of_others = {id(held) for held in parts_in_memory()}
+    waiting = [Slow(content(part + 100, seed=seed), b"the end") for seed in range(writers)]
+    # The first parts gave back what these need.
+    later = [Slow(content(100, seed=seed), b"the end") for seed in range(writers)]
+    async with (
+        asyncio.timeout(PATIENCE),
+        rig.storage(max_buffered_bytes=2 * writers * part) as storage,
+        asyncio.TaskGroup() as group,
+    ):
+        for source in (*waiting, *later):
+            group.create_task(write_stream(storage, source.chunks()))
+        for source in (*waiting, *later):
+            await source.arrived.wait()
+        assert {id(held) for held in parts_in_memory()} <= of_others
+        for source in (*waiting, *later):
+            source.released.set()
+    await rig.check_nothing_temporary()
+
+
+async def test_round_after_round_leaves_no_task_and_no_descriptor(rig: PairRig) -> None:
+    process = psutil.Process()
+    large = content(4 * MiB)
+    await rig.keys()
+
+    def own() -> int:
+        """What the rounds may leave open: files, or connections to the server. Other tests' servers live in this process."""
+        gc.collect()
+        return sockets_to(rig.server_url) if isinstance(rig, CloudRig) else process.num_fds()
+
+    before = own()
+    seen = []
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            async with rig.storage(max_buffered_bytes=8 * rig.part_size) as storage:
+                read_only_begun = await write_blob(storage, large)
+                await asyncio.gather(*(write_blob(storage, blob(number)) for number in range(100)))
+                broken = [
+                    stream_of([content(rig.part_size + 1)], failure=ValueError("the source broke")) for _ in range(4)
+                ]
+                failed = await asyncio.gather(
+                    *(storage.write_data_stream(stream, stream.get_digest, {}) for stream in broken),
+                    return_exceptions=True,
+                )
+                assert all(isinstance(failure, ValueError) for failure in failed), failed
+                for _reader in range(20):
+                    async with aclosing(storage.read_data_stream(read_only_begun)) as chunks:
+                        await anext(chunks)
+                cancelled = [asyncio.create_task(storage.read_data(read_only_begun)) for _ in range(20)]
+                await asyncio.sleep(0)
+                for task in cancelled:
+                    task.cancel()
+                await asyncio.gather(*cancelled, return_exceptions=True)
+                assert tasks_of(storage) == []
+            seen.append(own())
+    assert max(seen) <= before, seen
+    await rig.check_nothing_temporary()
+
+
+class CountingProxy(FaultProxy):
+    """Counts how many requests are on their way to an answer at a time.
+
+    Attributes:
+        peak: The most.
+    """
+
+    peak = 0
+
+    async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
+        met = await super()._meet(exchange, body)
+        self.peak = max(self.peak, sum(each.status is None for each in self.exchanges))
+        return met
+
+
+async def test_no_more_requests_and_reads_are_under_way_than_allowed(cloud_rig: CloudRig) -> None:
+    large = content(8 * MiB)
+    async with CountingProxy(cloud_rig.server_url) as proxy:
+        cloud_rig.point_to(proxy.url)
+        storage = cloud_rig.storage(max_concurrent_requests=8, max_concurrent_reads=4)
+        async with asyncio.timeout(PATIENCE), storage:
+            await asyncio.gather(*(write_blob(storage, blob(number)) for number in range(300)))
+            assert proxy.peak == 8
+            storage_data = await write_blob(storage, large)
+            hold = asyncio.Event()
+            begun = asyncio.Semaphore(0)
+
+            async def read_slowly() -> None:
+                async with aclosing(storage.read_data_stream(storage_data)) as chunks:
+                    await anext(chunks)
+                    begun.release()
+                    await hold.wait()
+
+            readers = [asyncio.create_task(read_slowly()) for _ in range(20)]
+            for _ in range(4):
+                await begun.acquire()
+            # Readers that stop hold their connections; writers have others.
+            await asyncio.gather(*(write_blob(storage, blob(1000 + number)) for number in range(50)))
+            assert begun.locked(), "a fifth body is open"
+            assert sockets_to(proxy.url) <= storage.settings.connections == 12
+            hold.set()
+            await asyncio.gather(*readers)
+        assert sockets_to(proxy.url) == 0
+
+
+PROGRAM = """
+import asyncio, pathlib, re, sys
+from lakery_cloud import DigestingStream, storage_from_url
+
+STREAMS, CHUNKS, CHUNK_SIZE = 1000, 6, 64 * 1024
+
+async def source(number):
+    for chunk in range(CHUNKS):
+        yield (number * CHUNKS + chunk).to_bytes(4, "big") * (CHUNK_SIZE // 4)
+
+def peak():
+    # Not ru_maxrss: that is inherited from the process that started this one.
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) // 1024
+
+async def write(storage, number):
+    stream = DigestingStream({"data_stream": source(number), "content_type": "x/y", "content_encoding": None})
+    return await storage.write_data_stream(stream, stream.get_digest, {})
+
+async def main(url):
+    async with storage_from_url(url) as storage:
+        await storage.delete(await write(storage, STREAMS))
+        before = peak()
+        written = await asyncio.gather(*(write(storage, number) for number in range(STREAMS)))
+    print(len(written), peak() - before)
+
+asyncio.run(main(sys.argv[1]))
+"""
+"""A thousand streams with 375 MiB together."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux' /proc")
+@pytest.mark.parametrize(
+    "rig",
+    [
+        pytest.param(pair, id=pair.name)
+        for pair in LOCAL_PAIRS
+        if pair.name in ("s3-seaweedfs", "gcs-fake", "azure-azurite")
+    ],
+    indirect=True,
+)
+async def test_process_with_a_thousand_streams_stays_small(rig: CloudRig) -> None:
+    url = rig.url(part_size=rig.part_size, max_buffered_bytes=16 * MiB)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", PROGRAM, url],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    streams, growth = map(int, done.stdout.split())
+    assert streams == STREAMS
+    assert growth < 224, f"the process grew by {growth} MiB"
+    await rig.check_nothing_temporary()
