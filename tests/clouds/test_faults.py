@@ -492,9 +492,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
     data = content(600_000)
     await cloud_rig.put(digest_of(data)["content_hash"], data)
     proxy.arm(Rule(Stall(after), "get"))
-    async with storage_of(
-        cloud_rig, concurrent_ranges=ranges, range_size=200_000, **IMPATIENT
-    ) as storage:
+    async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000, **IMPATIENT) as storage:
         await read(storage, data)
 
 
