@@ -20,13 +20,13 @@ from lakery_cloud.digest import (
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
 from lakery_cloud.engine.keys import Address, KeySpace, check_untrusted_key, is_bucket_name
-from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
 from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
 from lakery_cloud.engine.urls import parse_url
 from lakery_cloud.engine.writer import Writer
-from lakery_cloud.errors import AccessDenied, ConfigError, IntegrityError, InvalidRecord, brief
+from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
 
 D = TypeVar("D")
@@ -264,6 +264,24 @@ class ObjectStorage(Storage[D], Generic[D]):
             return StoredObject(info, await transport.tags(address))
         except KeyMissing as signal:
             raise await missing(transport, address) from signal
+
+    async def exists(self, storage_data: D, /) -> bool:
+        """Whether stored content is there, by one request.
+
+        Raises:
+            BucketNotFound: There is no bucket to look into.
+            IntegrityError: In its place lies an object of another size.
+        """
+        location = self._location(storage_data)
+        transport = (await self._session()).transport
+        info = await transport.head(location.address)
+        if info is not None:
+            check_size(location, info)
+            return True
+        error = await missing(transport, location.address)
+        if isinstance(error, BucketNotFound):
+            raise error
+        return False
 
     async def list(self) -> AsyncGenerator[ObjectInfo]:
         """All content of this storage, in no particular order. Temporary keys are not listed."""
