@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import ContextVar
@@ -225,15 +226,18 @@ def test_streams_that_are_open_are_closed_first():
 # Interruptions.
 
 
+def wait_until(condition):
+    while not condition():
+        time.sleep(0.001)
+
+
 def interrupt_when(condition):
     """Ctrl-C, from another thread."""
 
     def wait():
-        while not condition():
-            ended.wait(0.001)
+        wait_until(condition)
         os.kill(os.getpid(), signal.SIGINT)
 
-    ended = threading.Event()
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
@@ -296,8 +300,7 @@ def test_a_call_that_is_under_way_when_another_thread_closes_says_so():
     wire.hold("head")
     with ThreadPoolExecutor(1) as pool, sync.open(target) as storage:
         waiting = pool.submit(storage.find, digest_of(DATA))
-        while not wire.count("head"):
-            pass
+        wait_until(lambda: wire.count("head"))
         storage.close()
         with pytest.raises(ConfigError, match="another thread"):
             waiting.result()
@@ -362,6 +365,5 @@ def test_a_program_that_closes_nothing_ends():
 
 
 def test_what_nobody_has_any_more_ends_its_thread():
-    before = threading.active_count()
-    sync.open(memory())
-    assert threading.active_count() == before
+    thread = sync.open(memory())._loop._thread
+    assert not thread.is_alive()
