@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from lakery_cloud.engine import telemetry
+from lakery_cloud.engine import otel
 
 
 class Told:
@@ -21,7 +21,7 @@ class Told:
         tracing, self._measuring = TracerProvider(), MeterProvider([self._reader])
         tracing.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.tracer = tracing.get_tracer("tests")
-        self.sink = telemetry._OpenTelemetry(self.tracer, self._measuring.get_meter("tests"))
+        self.sink = otel.Sink(self.tracer, self._measuring.get_meter("tests"))
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -59,6 +59,6 @@ class Told:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     told = Told()
-    monkeypatch.setattr(telemetry, "_sink", told.sink)
+    monkeypatch.setattr(otel, "_sink", told.sink)
     yield told
     told.close()

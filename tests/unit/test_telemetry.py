@@ -10,7 +10,15 @@ from contextlib import aclosing
 import pytest
 from opentelemetry.trace import StatusCode, get_current_span
 
-from lakery_cloud import AccessDenied, IntegrityError, MemoryStorage, NoStorageData, StorageRegistry, sync
+from lakery_cloud import (
+    AccessDenied,
+    BucketNotFound,
+    IntegrityError,
+    MemoryStorage,
+    NoStorageData,
+    StorageRegistry,
+    sync,
+)
 from lakery_cloud.engine import observed_transport, retries
 from lakery_cloud.engine.transport import BodyInterrupted, Transport
 from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, stream_of, tap
@@ -160,6 +168,15 @@ async def test_metrics_tell_how_often_how_much_and_how_long(told):
     ]
 
 
+async def test_metrics_name_the_storage_s_own_bucket_whatever_records_say(told, s3_rig):
+    async with s3_rig.storage() as storage:
+        with pytest.raises(BucketNotFound):
+            await storage.read_data({"bucket": "out-of-a-record", "key": "k"})
+    assert told.the("read").attributes["lakery_cloud.bucket"] == "out-of-a-record"
+    buckets = {named["lakery_cloud.bucket"] for points in told.metrics().values() for named, _ in points}
+    assert buckets == {s3_rig.bucket}
+
+
 async def test_attempts_that_only_the_sdk_sees_are_counted(told, cloud_rig, monkeypatch):
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
@@ -253,14 +270,15 @@ def test_a_program_without_opentelemetry_never_imports_it():
 
 
 def test_a_program_that_has_set_no_provider_tells_nothing():
-    assert run(
-        f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine import telemetry\nprint(telemetry._sink)"
-    ) == ["None"]
+    assert run(f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine import otel\nprint(otel.sink())") == [
+        "None"
+    ]
 
 
 def test_a_program_that_has_set_a_provider_is_told():
     setting = """
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 provider = TracerProvider()
 exporter = ConsoleSpanExporter(formatter=lambda span: span.name + chr(10))

@@ -4,19 +4,18 @@ Nothing is imported, and next to nothing done, unless the program has given Open
 """
 
 import logging
-import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, Self, TypeVar
 
+from lakery_cloud.engine import otel
 from lakery_cloud.engine.transport import BodyInterrupted, Signal
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span
 
     from lakery_cloud.engine.keys import KeySpace
 
@@ -24,8 +23,6 @@ logger = logging.getLogger("lakery_cloud.operations")
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SCOPE = "lakery_cloud"
 
 
 class Observed(Protocol):
@@ -128,7 +125,7 @@ class Operation(Counts):
         self.requests = self.interruptions = 0
         self.found = 0
         self.has_created = False
-        self._sink = _opentelemetry()
+        self._sink = otel.sink()
         self._span: Span | None = None
         self._start = 0.0
 
@@ -150,7 +147,9 @@ class Operation(Counts):
                 *(self.requests, self.resent, self.interruptions, seconds, f", {failure}" if failure else ""),
             )
         if self._sink is not None and self._span is not None:
-            self._sink.count(self, seconds=seconds, deduplicated=deduplicated, failure=failure)
+            # The storage's own bucket: records, which are untrusted, must not make ever more series of numbers.
+            named = self._named(self.storage.keys.bucket)
+            self._sink.count(self, named, seconds=seconds, deduplicated=deduplicated, failure=failure)
             self._span.set_attributes(
                 {
                     "lakery_cloud.sent": self.sent,
@@ -169,7 +168,7 @@ class Operation(Counts):
         """The operation that is under way in this context, for what lies below."""
         token = _current.set(self)
         try:
-            with _active(self._sink, self._span):
+            with otel.active(self._sink, self._span):
                 yield
         finally:
             _current.reset(token)
@@ -201,7 +200,7 @@ class Operation(Counts):
 class Request(Counts):
     """One request of an operation, with all attempts that its SDK makes. Its context manager tells of it at its end."""
 
-    def __init__(self, operation: Operation, sink: "_OpenTelemetry | None", span: "Span | None") -> None:
+    def __init__(self, operation: Operation, sink: "otel.Sink | None", span: "Span | None") -> None:
         super().__init__()
         self.operation = operation
         self._sink = sink
@@ -212,7 +211,7 @@ class Request(Counts):
         """The request that is under way in this context."""
         token = _request.set(self)
         try:
-            with _active(self._sink, self._span):
+            with otel.active(self._sink, self._span):
                 yield
         finally:
             _request.reset(token)
@@ -257,7 +256,7 @@ _request: ContextVar[Request | None] = ContextVar("lakery_cloud_request", defaul
 
 def _is_wanted(storage: object) -> bool:
     """Whether a call is an operation of its own that somebody wants to hear of."""
-    if _opentelemetry() is None and not logger.isEnabledFor(logging.DEBUG):
+    if otel.sink() is None and not logger.isEnabledFor(logging.DEBUG):
         return False
     around = _current.get()
     # A method that begins with another one of the same storage: the two are one.
@@ -269,98 +268,3 @@ def _failure(error: BaseException | None) -> str | None:
     if error is None or isinstance(error, Signal | GeneratorExit):
         return None
     return type(error).__qualname__
-
-
-class _OpenTelemetry:
-    """The tracer, and the instruments."""
-
-    def __init__(self, tracer: "Tracer", meter: "Meter") -> None:
-        from opentelemetry import trace
-
-        self._trace = trace
-        self._tracer = tracer
-        self._duration = meter.create_histogram(
-            "lakery_cloud.operation.duration", unit="s", description="How long operations took."
-        )
-        self._io = meter.create_counter("lakery_cloud.io", unit="By", description="Content that was transferred.")
-        self._deduplicated = meter.create_counter(
-            "lakery_cloud.deduplicated", unit="By", description="Content that was there already."
-        )
-        self._requests = meter.create_counter("lakery_cloud.requests", unit="{request}", description="Requests.")
-        self._resent = meter.create_counter(
-            "lakery_cloud.resent", unit="{request}", description="Attempts of requests after their first."
-        )
-        self._interruptions = meter.create_counter(
-            "lakery_cloud.interruptions", unit="{interruption}", description="Answers that broke off."
-        )
-
-    def start(self, name: str, attributes: Mapping[str, Any], *, parent: "Span | None") -> "Span":
-        """A span; without a parent it is a child of what is current."""
-        context = None if parent is None else self._trace.set_span_in_context(parent)
-        kind = self._trace.SpanKind.INTERNAL if parent is None else self._trace.SpanKind.CLIENT
-        return self._tracer.start_span(name, context=context, kind=kind, attributes=attributes)
-
-    def active(self, span: "Span") -> Any:
-        """A context in which the span is current. It is not told of errors, whose messages hold keys."""
-        return self._trace.use_span(span, record_exception=False, set_status_on_exception=False)
-
-    def end(self, span: "Span", failure: str | None) -> None:
-        """End a span."""
-        if failure is not None:
-            span.set_attribute("error.type", failure)
-            span.set_status(self._trace.StatusCode.ERROR)
-        span.end()
-
-    def count(self, operation: Operation, *, seconds: float, deduplicated: int, failure: str | None) -> None:
-        """Tell the instruments of an operation that has ended."""
-        named = {
-            "lakery_cloud.operation": operation.name,
-            "lakery_cloud.storage": operation.storage.name,
-            "lakery_cloud.bucket": operation.bucket,
-        }
-        self._duration.record(seconds, {**named, **({"error.type": failure} if failure else {})})
-        for counter, count, more in (
-            (self._io, operation.sent, {"network.io.direction": "transmit"}),
-            (self._io, operation.received, {"network.io.direction": "receive"}),
-            (self._deduplicated, deduplicated, {}),
-            (self._requests, operation.requests, {}),
-            (self._resent, operation.resent, {}),
-            (self._interruptions, operation.interruptions, {}),
-        ):
-            if count:
-                counter.add(count, {**named, **more})
-
-
-LOOK_AGAIN = 1.0
-"""Seconds after which to look for a provider again: to ask costs more than many an operation in memory."""
-
-_sink: _OpenTelemetry | None = None
-_next_look = 0.0
-
-
-def _opentelemetry() -> _OpenTelemetry | None:
-    """OpenTelemetry, once the program has given it a provider; from then on for good."""
-    global _sink, _next_look  # noqa: PLW0603, as providers are global
-    if _sink is not None or time.monotonic() < _next_look:
-        return _sink
-    _next_look = time.monotonic() + LOOK_AGAIN
-    if "opentelemetry" in sys.modules:  # or else nobody can have set one
-        from opentelemetry import metrics, trace
-
-        if _is_set(trace.get_tracer_provider()) or _is_set(metrics.get_meter_provider()):
-            _sink = _OpenTelemetry(trace.get_tracer(SCOPE), metrics.get_meter(SCOPE))
-    return _sink
-
-
-def _is_set(provider: object) -> bool:
-    """Whether a provider is more than the API's own, which do nothing."""
-    return not type(provider).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
-
-
-@contextmanager
-def _active(sink: _OpenTelemetry | None, span: "Span | None") -> Iterator[None]:
-    if sink is None or span is None:
-        yield
-        return
-    with sink.active(span):
-        yield
