@@ -241,7 +241,7 @@ async def test_neither_content_nor_hashes_nor_tags_nor_what_a_store_says_is_told
 
 def test_every_request_of_a_transport_is_told_of():
     awaited = {name for name, member in inspect.getmembers(Transport) if inspect.iscoroutinefunction(member)}
-    assert awaited == observed_transport._REQUESTS
+    assert awaited == observed_transport.REQUESTS
     others = {name for name in vars(Transport) if not name.startswith("_")} - awaited
     told_apart = {name for name in vars(observed_transport._ObservedTransport) if not name.startswith("_")}
     assert others - told_apart == {"conditional_writes", "checks_hash"}

@@ -19,7 +19,7 @@ def observed(storage: object, session: Session) -> Session:
     return session.with_transport(cast("Transport", _ObservedTransport(session.transport, operation)))
 
 
-_REQUESTS = frozenset(
+REQUESTS = frozenset(
     {
         "put",
         "head",
@@ -35,7 +35,7 @@ _REQUESTS = frozenset(
         "apply_lifecycle",
     }
 )
-"""All that is awaited; `get` and the lists are apart."""
+"""The methods of a transport that are awaited."""
 
 
 class _ObservedTransport:
@@ -45,7 +45,7 @@ class _ObservedTransport:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._transport, name)
-        return self._observed(name, found) if name in _REQUESTS else found
+        return self._observed(name, found) if name in REQUESTS else found
 
     @asynccontextmanager
     async def get(self, address: Address, **options: Any) -> AsyncGenerator[Body]:
