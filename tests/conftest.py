@@ -11,7 +11,7 @@ from tests.environment import take_away
 from tests.rigs.base import PairRig
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, PAIRS, Pair, params
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.telemetry"]
 
 
 # Under xdist the terminal is the only one that sees all reports.

@@ -1,9 +1,12 @@
 """`StorageRegistry`: permanent names -> storages; `ContentRecord`: what is kept about content that was saved."""
 
+import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from lakery_cloud.digest import (
@@ -17,7 +20,9 @@ from lakery_cloud.digest import (
     update_hash,
 )
 from lakery_cloud.engine.attributes import check_tags
+from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered, brief
+from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 
 __all__ = ["ContentRecord", "StorageRegistry"]
@@ -271,6 +276,90 @@ class StorageRegistry:
             content_encoding=record.content_encoding,
         )
 
+    # Files, and what is stored already.
+
+    async def save_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        tags: TagMap | None = None,
+        storage: Storage[Any] | str | None = None,
+        algorithm: str = DEFAULT_ALGORITHM,
+        digest: Digest | None = None,
+    ) -> ContentRecord:
+        """Save a file as a stream.
+
+        Args:
+            path: The file.
+            content_type: Media type; by default guessed from the name, the same on every machine.
+            content_encoding: Content coding of the bytes as they are in the file.
+            tags: As for `save_stream`.
+            storage: As for `save_stream`.
+            algorithm: As for `save_stream`.
+            digest: As for `save_stream`.
+
+        Raises:
+            OSError: The file is not there, is a folder, or can't be read.
+            IntegrityError: It changed while it was read, or is not what `digest` says; nothing is stored.
+            LakeryCloudError: What the storage raises.
+        """
+        source = Path(path)
+        await asyncio.to_thread(check_source, source)
+        content = SerializedDataStream(
+            data_stream=chunks_of(source),
+            content_type=content_type or guess_content_type(source),
+            content_encoding=content_encoding,
+        )
+        return await self.save_stream(content, tags=tags, storage=storage, algorithm=algorithm, digest=digest)
+
+    async def load_file(self, record: ContentRecord, path: str | os.PathLike[str]) -> None:
+        """Load content into a file, verified. A file of that name stays as it is until all has arrived and is right.
+
+        Raises:
+            OSError: The path is a folder, its folder is not there, or it can't be written.
+            NotRegistered, IntegrityError, LakeryCloudError: As `load`; no file is made then.
+        """
+        target = Path(path)
+        await asyncio.to_thread(check_target, target)
+        async with aclosing(self._chunks(record)) as chunks:
+            await write_file(target, chunks)
+
+    async def exists(self, record: ContentRecord) -> bool:
+        """Whether the content of a record is stored. Its bytes are not looked at.
+
+        Raises:
+            NotRegistered: The record's storage is not in the registry.
+            IntegrityError: In its place lies something of another size.
+            LakeryCloudError: What the storage raises; `BucketNotFound` if there is no bucket to look into.
+        """
+        storage, storage_data = self._find(record)
+        return await storage.exists(storage_data)
+
+    async def delete(self, record: ContentRecord) -> None:
+        """Delete the content of a record, for every other record of the same content too. It may be gone already.
+
+        Raises:
+            NotRegistered: The record's storage is not in the registry.
+            LakeryCloudError: What the storage raises; `ConfigError` if it can't delete.
+        """
+        storage, storage_data = self._find(record)
+        await storage.delete(storage_data)
+
+    async def list(self, *, storage: Storage[Any] | str | None = None) -> AsyncGenerator[ObjectInfo]:
+        """All content of a storage, in no particular order; temporary objects are left out.
+
+        Args:
+            storage: Which; by default the default storage.
+
+        Raises:
+            LakeryCloudError: What the storage raises; `ConfigError` if it can't list.
+        """
+        async with aclosing(self._target(storage).list()) as found:
+            async for info in found:
+                yield info
+
     async def aclose(self) -> None:
         """Close all storages."""
         for storage in self._storages.values():
@@ -283,10 +372,7 @@ class StorageRegistry:
         await self.aclose()
 
     async def _chunks(self, record: ContentRecord) -> AsyncGenerator[bytes]:
-        record.check()
-        storage = self.get(record.storage_name)
-        storage_data = storage.deserialize_storage_data(record.storage_data)
-        storage_data = storage.complete_storage_data(storage_data, record.digest)
+        storage, storage_data = self._find(record)
         async with aclosing(storage.read_data_stream(storage_data)) as chunks:
             if storage.verifies_reads:
                 async for chunk in chunks:
@@ -294,6 +380,13 @@ class StorageRegistry:
             else:
                 async for chunk in _verified(chunks, record):
                     yield chunk
+
+    def _find(self, record: ContentRecord) -> tuple[Storage[Any], Any]:
+        """The storage of a record, and its storage data."""
+        record.check()
+        storage = self.get(record.storage_name)
+        storage_data = storage.deserialize_storage_data(record.storage_data)
+        return storage, storage.complete_storage_data(storage_data, record.digest)
 
     def _target(self, storage: Storage[Any] | str | None) -> Storage[Any]:
         if storage is None:

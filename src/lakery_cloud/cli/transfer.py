@@ -7,19 +7,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lakery_cloud.cli.common import Quiet, StorageUrl, Transfers, open_storage, record_of
-from lakery_cloud.cli.files import (
-    DEFAULT_TYPE,
-    chunks_of,
-    chunks_of_stdin,
-    guess_content_type,
-    read_line_of_stdin,
-    write_file,
-    write_stdout,
-)
+from lakery_cloud.cli.files import chunks_of_stdin, read_line_of_stdin, write_stdout
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError, InvalidTags
+from lakery_cloud.files import DEFAULT_TYPE, chunks_of, guess_content_type, write_file
 from lakery_cloud.registry import ContentRecord, StorageRegistry
 from lakery_cloud.storage import Digest, SerializedDataStream
 

@@ -20,13 +20,15 @@ from lakery_cloud.digest import (
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
 from lakery_cloud.engine.keys import Address, KeySpace, check_untrusted_key, is_bucket_name
-from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.observed_transport import observed
+from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
+from lakery_cloud.engine.telemetry import operation, stream_operation
 from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
 from lakery_cloud.engine.urls import parse_url
 from lakery_cloud.engine.writer import Writer
-from lakery_cloud.errors import AccessDenied, ConfigError, IntegrityError, InvalidRecord, brief
+from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
 
 D = TypeVar("D")
@@ -66,6 +68,8 @@ class ObjectStorage(Storage[D], Generic[D]):
     verifies_reads = True
     default_limits: ClassVar[Limits]
     """What the provider's documentation says its store can take."""
+    bucket_attribute: ClassVar[str] = "lakery_cloud.bucket"
+    """What OpenTelemetry's conventions call the bucket, where they know the store."""
     url_scheme: ClassVar[str]
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     """Settings that a URL's query may hold, with the function that reads the text."""
@@ -116,6 +120,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Writing.
 
+    @operation("write")
     async def write_data(self, data: bytes, digest: Digest, tags: TagMap, /) -> D:
         """Save one blob with one create-only request.
 
@@ -143,6 +148,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
         return self.storage_data_of(digest)
 
+    @operation("write_stream")
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
         """Save a stream: one request if it fits into one part, else a multipart upload and a copy in the store.
 
@@ -176,6 +182,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             await close_stream(digesting.undigested())
         return self.storage_data_of(digest)
 
+    @operation("find")
     async def find(self, digest: Digest, /) -> D | None:
         """Storage data of content with this hash and size, if it is stored here; else None, also where that can't be told.
 
@@ -188,6 +195,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         is_stored = await Writer(session, self.keys).is_known_to_be_stored(address, digest)
         return self.storage_data_of(digest) if is_stored else None
 
+    @operation("digest_of")
     async def digest_of(self, content_hash: str) -> Digest:
         """The digest of stored content by its hash alone, as far as the store knows it.
 
@@ -216,6 +224,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Reading.
 
+    @operation("read")
     async def read_data(self, storage_data: D, /) -> bytes:
         """The content, verified.
 
@@ -227,6 +236,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         async with aclosing(self.read_data_stream(storage_data)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
+    @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
         """The content in chunks as they arrive, verified at the end; errors as for `read_data`."""
         location = self._location(storage_data)
@@ -249,6 +259,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Looking and deleting.
 
+    @operation("stat")
     async def stat(self, storage_data: D, /) -> StoredObject:
         """What the store says about stored content.
 
@@ -265,6 +276,26 @@ class ObjectStorage(Storage[D], Generic[D]):
         except KeyMissing as signal:
             raise await missing(transport, address) from signal
 
+    @operation("exists")
+    async def exists(self, storage_data: D, /) -> bool:
+        """Whether stored content is there, by one request.
+
+        Raises:
+            BucketNotFound: There is no bucket to look into.
+            IntegrityError: In its place lies an object of another size.
+        """
+        location = self._location(storage_data)
+        transport = (await self._session()).transport
+        info = await transport.head(location.address)
+        if info is not None:
+            check_size(location, info)
+            return True
+        error = await missing(transport, location.address)
+        if isinstance(error, BucketNotFound):
+            raise error
+        return False
+
+    @stream_operation("list")
     async def list(self) -> AsyncGenerator[ObjectInfo]:
         """All content of this storage, in no particular order. Temporary keys are not listed."""
         transport = (await self._session()).transport
@@ -272,6 +303,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             if self.keys.hash_of(info.address.key) is not None:
                 yield info
 
+    @operation("delete")
     async def delete(self, storage_data: D, /) -> None:
         """Delete stored content. Content that is not there is no error."""
         address = self._location(storage_data).address
@@ -301,7 +333,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         self._sessions = Sessions(self._open_transport)
 
     async def _session(self) -> Session:
-        return await self._sessions.current(self.settings)
+        return observed(self, await self._sessions.current(self.settings))
 
     def _location(self, storage_data: D) -> Location:
         if not isinstance(storage_data, Mapping):

@@ -17,6 +17,7 @@ from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.sockets import socket_factory
+from lakery_cloud.engine.telemetry import note_retries
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     LIFECYCLE_ATTEMPTS,
@@ -117,6 +118,7 @@ class S3Storage(CloudStorage[S3StorageData]):
     name = "lakery_cloud.s3@v1"
     aliases = ("labox.aws.s3@v1", "lakery.aws.s3@v1")
     default_limits = S3_LIMITS
+    bucket_attribute = "aws.s3.bucket"
     url_scheme = "s3"
     url_options: ClassVar = {
         **CloudStorage.cloud_url_options,
@@ -212,6 +214,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             )
             async with opening as client:
                 client.meta.events.register("response-received.s3", _name_by_status)
+                client.meta.events.register("request-created.s3", _note_retry)
                 # Who asks whether to send a body waits for ever where the answer never comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
                 yield S3Transport(client, self)
@@ -264,6 +267,12 @@ def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> 
         code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         if code is not None:
             parsed_response.setdefault("Error", {})["Code"] = code
+
+
+def _note_retry(request: Any, **_: Any) -> None:
+    """Tell of attempts after the first, of which only the SDK knows."""
+    if request.context.get("retries", {}).get("attempt", 1) > 1:
+        note_retries()
 
 
 def _rule_id(purpose: str, keys: KeySpace) -> str:
