@@ -31,7 +31,8 @@ from lakery_cloud.emulators import (
     SeaweedFS,
     install,
 )
-from lakery_cloud.emulators.server import ProcessEmulator, can_bind
+from lakery_cloud.emulators.server import ProcessEmulator
+from lakery_cloud.emulators.system import can_bind
 
 PROCESSES = [LocalStack, SeaweedFS]
 CONFIG = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
