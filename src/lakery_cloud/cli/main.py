@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import objects, transfer, upkeep
+from lakery_cloud.cli import emulators, objects, transfer, upkeep
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -55,6 +55,7 @@ app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
+app.command(emulators.app)
 
 
 @app.meta.default
@@ -97,6 +98,8 @@ def main() -> None:
     def clean_up(_: int, __: FrameType | None) -> None:
         nonlocal is_terminated
         is_terminated = True
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what a script runs with `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     # Like Ctrl-C, so that what is under way is cleaned up; a second signal of either kind doesn't wait for that.

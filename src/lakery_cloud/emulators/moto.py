@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from lakery_cloud.emulators.s3 import S3Emulator
 from lakery_cloud.emulators.server import PortTakenError, ProcessEmulator
-from lakery_cloud.emulators.system import HOST, can_bind, clean_environment
+from lakery_cloud.emulators.system import HOST, clean_environment, is_answering
 from lakery_cloud.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class MotoServer(Moto):
     """
 
     def __init__(self, *, port: int | None = None) -> None:
-        self._fixed_port = port
+        super().__init__(port=port)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -94,7 +94,7 @@ class MotoServer(Moto):
                 # cheroot would print it: moto fails on a part that arrives after its upload was aborted.
                 logger.debug("%s", msg, exc_info=traceback)
 
-        if self._fixed_port is not None and not can_bind(self._fixed_port):
+        if self._fixed_port is not None and is_answering(self._fixed_port):
             raise PortTakenError(f"{self.name} cannot start: something already listens on port {self._fixed_port}")
         server = QuietServer((HOST, self._fixed_port or 0), _adapted(_application()), numthreads=THREADS)
         server.prepare()

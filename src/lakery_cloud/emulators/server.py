@@ -52,12 +52,18 @@ class Emulator(abc.ABC):
         name: How the server is called in `EMULATORS`, and on the command line.
         api: What it stands for.
         url_scheme: What URLs of storages on it begin with.
+
+    Args:
+        port: The port to listen on; a free one if not given.
     """
 
     name: ClassVar[str]
     api: ClassVar[str]
     url_scheme: ClassVar[str]
-    _endpoint_url: str | None = None
+
+    def __init__(self, *, port: int | None = None) -> None:
+        self._fixed_port = port
+        self._endpoint_url: str | None = None
 
     @classmethod
     def at(cls, endpoint_url: str) -> Self:
@@ -202,7 +208,7 @@ class ProcessEmulator(Emulator):
     (`READY_LOG`, `_is_ready`).
 
     Args:
-        port: The port of the S3 endpoint; a free one if not given.
+        port: The port to listen on; a free one if not given.
     """
 
     READY_LOG: ClassVar[str]
@@ -215,7 +221,7 @@ class ProcessEmulator(Emulator):
     """Seconds between SIGTERM and SIGKILL; with 0 the server is killed at once."""
 
     def __init__(self, *, port: int | None = None) -> None:
-        self._fixed_port = port
+        super().__init__(port=port)
         self._ports: list[int] = []
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
