@@ -122,7 +122,7 @@ def test_foreground_servers_end_with_the_command_and_that_is_no_failure(number: 
     assert (process.returncode, errors) == (0, "stopped\n")
     assert_gone(processes)
     configuration, _, shell = output.partition("# or, in a shell\n")
-    assert tomllib.loads(configuration)["storages"]["fake-gcs"]["url"] == "gs://lakery"
+    assert tomllib.loads(configuration)["storages"]["fake_gcs"]["url"] == "gs://lakery"
     assert "export STORAGE_EMULATOR_HOST=http://127.0.0.1:" in shell
 
 
@@ -188,7 +188,7 @@ def test_storages_of_the_configuration_have_names_of_their_own() -> None:
     assert found["default"] == "moto"
     assert {name: table.get("name") for name, table in found["storages"].items()} == {
         "moto": None,
-        "moto-two": "local.moto-two@v1",
+        "moto_two": "local.moto_two@v1",
         "seaweedfs": "local.seaweedfs@v1",
         "azurite": None,
     }

@@ -50,8 +50,8 @@ def list_(*, as_json: Json = False) -> None:
 def up(
     *names: str,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    port: Annotated[tuple[str, ...], Parameter(negative="")] = (),
-    bucket: Annotated[tuple[str, ...], Parameter(name=["--bucket", "-b"], negative="")] = (),
+    port: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
+    bucket: Annotated[tuple[str, ...], Parameter(name=["--bucket", "-b"], negative="", consume_multiple=False)] = (),
     detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative="")] = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -47,7 +47,7 @@ def exports(environment: Mapping[str, str]) -> str:
 def toml(servers: Sequence[Running]) -> str:
     """A `lakery-cloud.toml` with a storage on each bucket of the servers. The first of them is the default.
 
-    Storages are called like their server, and like server and bucket from its second bucket on.
+    Storages are called like their server (`fake_gcs`), from its second bucket on like both (`moto_my_bucket`).
     """
     tables = [(name, settings) for running in servers for name, settings in _storages(running)]
     lines = [f"default = {json.dumps(tables[0][0])}"] if tables else []
@@ -65,4 +65,5 @@ def toml(servers: Sequence[Running]) -> str:
 def _storages(running: Running) -> Iterable[tuple[str, Mapping[str, str]]]:
     server = server_of(running)
     for number, bucket in enumerate(running.buckets):
-        yield (f"{running.name}-{bucket}" if number else running.name), server.settings(bucket)
+        name = f"{running.name}-{bucket}" if number else running.name
+        yield name.replace("-", "_"), server.settings(bucket)  # dashes can't stand in environment variables
