@@ -222,6 +222,13 @@ def test_what_cannot_be_meant_starts_nothing(names: tuple[str, ...], options: di
     assert running_names() == []
 
 
+def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
+    launcher = Path(__file__).parents[2] / "localstack" / "launch.py"
+    done = subprocess.run([sys.executable, launcher, "--bucket", "My_Bucket"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a bucket can't be called 'My_Bucket'" in done.stderr
+
+
 def test_env_and_down_of_nothing_say_what_to_do() -> None:
     done = run("emulators", "env")
     assert (done.returncode, done.stdout) == (2, "")
