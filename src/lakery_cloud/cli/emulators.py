@@ -13,8 +13,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lakery_cloud.cli.common import Json, Quiet
 from lakery_cloud.emulators import EMULATORS, pointing, state
+from lakery_cloud.emulators.emulator import check_bucket_name
 from lakery_cloud.emulators.launch import Launch
-from lakery_cloud.emulators.server import check_bucket_name
 from lakery_cloud.emulators.state import Running
 from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError
@@ -22,9 +22,7 @@ from lakery_cloud.errors import ConfigError
 DEFAULT_BUCKET = "lakery"
 LARGEST_PORT = 65_535
 
-app = App(
-    name="emulators", help="Run local servers of S3, Cloud Storage and Blob Storage, without Docker or an account."
-)
+app = App(name="emulators")
 
 
 @app.command(name="list")

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import emulators, objects, transfer, upkeep
+from lakery_cloud.cli import objects, transfer, upkeep
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -55,7 +55,11 @@ app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
-app.command(emulators.app)
+app.command(
+    "lakery_cloud.cli.emulators:app",  # imported when it is asked for
+    name="emulators",
+    help="Run local servers of S3, Cloud Storage and Blob Storage, without Docker or an account.",
+)
 
 
 @app.meta.default

@@ -4,11 +4,11 @@ They never touch a real cloud: every server listens on 127.0.0.1 and keeps its d
 """
 
 from lakery_cloud.emulators.azurite import Azurite
+from lakery_cloud.emulators.emulator import Emulator
 from lakery_cloud.emulators.fake_gcs import FakeGCS
 from lakery_cloud.emulators.localstack import LocalStack
 from lakery_cloud.emulators.moto import MotoProcess, MotoServer
 from lakery_cloud.emulators.seaweedfs import SeaweedFS
-from lakery_cloud.emulators.server import Emulator
 from lakery_cloud.emulators.system import EmulatorError
 
 EMULATORS: dict[str, type[Emulator]] = {

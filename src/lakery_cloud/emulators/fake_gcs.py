@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from lakery_cloud.emulators.emulator import check_bucket_name
 from lakery_cloud.emulators.install import InstalledEmulator
-from lakery_cloud.emulators.server import check_bucket_name
 from lakery_cloud.emulators.system import HOST, Answer, EmulatorError, http_answer, http_status
 from lakery_cloud.engine.object_storage import ObjectStorage
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from lakery_cloud.emulators.server import Emulator, check_bucket_name
+from lakery_cloud.emulators.emulator import Emulator, check_bucket_name
 from lakery_cloud.emulators.system import EmulatorError
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import MissingDependency
