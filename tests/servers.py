@@ -2,62 +2,31 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from multiprocessing.connection import Connection
-from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoServer, SeaweedFS
+from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoProcess, SeaweedFS
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
 
 
-class RunningServer(Emulator):
-    """A server that somebody else started, and ends."""
-
-    def __init__(self, endpoint_url: str) -> None:
-        self._endpoint_url = endpoint_url
-
-    def install(self, report: Any = None) -> None:
-        pass
-
-    def start(self) -> "RunningServer":
-        return self
-
-    def stop(self) -> None:
-        pass
-
-
-def _serve_moto(connection: Connection) -> None:
-    with MotoServer() as server:
-        connection.send(server.endpoint_url)
-        with contextlib.suppress(EOFError):
-            connection.recv()
-
-
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Emulator]:
     """moto's server, in a process of its own: it would share state with other servers of this process."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_moto, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    yield RunningServer(here.recv())
-    here.close()
-    process.join()
+    with MotoProcess() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[Emulator]:
     """LocalStack, in a process of its own or one that runs already."""
     url = os.environ.get(RUNNING_LOCALSTACK)
-    with contextlib.nullcontext(RunningServer(url)) if url else LocalStack() as server:
+    with contextlib.nullcontext(LocalStack.at(url)) if url else LocalStack() as server:
         yield server
 
 

@@ -55,6 +55,11 @@ app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
+app.command(
+    "lakery_cloud.cli.emulators:app",  # imported when it is asked for
+    name="emulators",
+    help="Run local servers of S3, Cloud Storage and Blob Storage, without Docker or an account.",
+)
 
 
 @app.meta.default
@@ -97,6 +102,8 @@ def main() -> None:
     def clean_up(_: int, __: FrameType | None) -> None:
         nonlocal is_terminated
         is_terminated = True
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what a script runs with `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     # Like Ctrl-C, so that what is under way is cleaned up; a second signal of either kind doesn't wait for that.
