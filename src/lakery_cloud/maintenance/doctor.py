@@ -1,0 +1,187 @@
+"""`diagnose` tries on temporary keys all that a storage needs of its store, says what is wrong, and leaves nothing.
+
+It knows no cloud: what only one of them can tell comes through `Transport`.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from lakery_cloud.engine.cloud_storage import CloudStorage
+from lakery_cloud.engine.failures import told
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.pipeline import finish
+from lakery_cloud.engine.transport import Transport, Unreachable
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    LakeryCloudError,
+    StorageUnavailable,
+)
+from lakery_cloud.maintenance.trials import TRIALS, Bench, Outcome, Result, Skip
+
+logger = logging.getLogger("lakery_cloud")
+
+WIDEST_SKEW = timedelta(minutes=5)
+"""A third of what S3 and Azure take (S3 API Reference, "RequestTimeTooSkewed"; Microsoft Learn, "Authorize with Shared
+Key"): a clock that is so wrong will get there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check has found.
+
+    Attributes:
+        check: Which check; `CHECKS` has all of them.
+        outcome: How it went.
+        seen: What was seen.
+        advice: What to grant or to do, where there is anything.
+        measured: Numbers, by a name that tells their unit.
+        error: The error of a check that failed.
+    """
+
+    check: str
+    outcome: Outcome
+    seen: str
+    advice: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+    error: LakeryCloudError | None = None
+
+
+CHECKS = ("settings", "reach", "clock", "credentials", "bucket", "list", *TRIALS)
+"""Every check, in the order of its findings. Those before `list` tell what stands in the way of all others."""
+
+
+async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
+    """Try all that a storage needs: reach, clock, credentials, each right, and what the store promises.
+
+    A right that is missing doesn't stop the other checks. Where the store can't be reached, refuses the credentials or
+    has no such bucket, that is the last finding.
+
+    Objects are made at temporary keys alone, and deleted at the end, also if you close the generator or are cancelled;
+    the last finding proves it. About 20 MB travel where parts have at least 5 MiB.
+
+    Args:
+        storage: Which one. It stays open.
+
+    Yields:
+        Findings, as they are made. Nothing is raised for what they tell.
+    """
+    try:
+        transport = await storage.transport()
+    except LakeryCloudError as error:
+        yield _failed("settings", error)
+        return
+    async for finding in _first_contact(storage, transport):
+        yield finding
+        if finding.error is not None and finding.check != "list":
+            return
+    bench = Bench(storage, transport)
+    try:
+        for check, trial in TRIALS.items():
+            finding = await _examine(check, partial(trial, bench))
+            yield finding
+            if isinstance(finding.error, Unreachable):
+                return
+    finally:
+        try:
+            await finish(bench.clean_up(), seconds=bench.cleanup_timeout)
+        except Exception:
+            logger.warning(
+                "could not delete the temporary objects of a diagnosis below %r in bucket %r; `lakery-cloud sweep` can",
+                storage.keys.temporary_root,
+                storage.keys.bucket,
+                exc_info=True,
+            )
+
+
+async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> AsyncGenerator[Finding]:
+    """Whether anybody is there who knows us."""
+    bucket = storage.keys.bucket
+    if isinstance(storage, CloudStorage):
+        begin, begun_at = time.perf_counter(), datetime.now(UTC)
+        times: list[datetime | None] = []
+
+        async def reach() -> Result:
+            times.append(await transport.server_time(bucket))
+            return Result(f"the store answered in {(time.perf_counter() - begin) * 1000:.0f} ms")
+
+        yield (finding := await _examine("reach", reach))
+        if finding.error is not None:
+            return
+        yield _clock(times[0], begun_at, datetime.now(UTC))
+    listing = await _examine("list", partial(_list, storage, transport))
+    if isinstance(listing.error, AccessDenied) and not await transport.has_bucket(bucket):
+        listing = _failed("list", BucketNotFound(f"the bucket {bucket!r} is not there; create it, or check its name"))
+    if listing.check not in ("credentials", "reach", "settings"):
+        if isinstance(storage, CloudStorage):
+            source = transport.credential_source()
+            yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
+        if listing.check != "bucket":
+            yield Finding("bucket", Outcome.OK, f"{bucket!r} is there")
+    elif listing.check == "credentials" and (source := transport.credential_source()):
+        listing = replace(listing, seen=f"from {source}: not accepted")
+    yield listing
+
+
+async def _list(storage: ObjectStorage[Any], transport: Transport) -> Result:
+    async for _ in transport.list(storage.keys.bucket, storage.keys.temporary_root):
+        pass
+    async for _ in transport.list_uploads(storage.keys.bucket, storage.keys.root):
+        pass
+    return Result("objects and unfinished uploads can be listed")
+
+
+def _clock(told_time: datetime | None, before: datetime, after: datetime) -> Finding:
+    if told_time is None:
+        return Finding("clock", Outcome.SKIPPED, "the store tells no time")
+    # A header has whole seconds, and was written between the two.
+    skew = max(before - told_time - timedelta(seconds=1), told_time - after, timedelta(0))
+    measured = {"skew_seconds": skew.total_seconds()}
+    if skew <= WIDEST_SKEW:
+        return Finding("clock", Outcome.OK, f"within {skew.total_seconds():.0f} s of the store's", measured=measured)
+    return Finding(
+        "clock",
+        Outcome.WARNING,
+        f"{skew.total_seconds():.0f} s away from the store's",
+        "set this machine's clock, by NTP for example: past 15 minutes signatures are refused",
+        measured,
+    )
+
+
+async def _examine(check: str, trial: Callable[[], Awaitable[Result]]) -> Finding:
+    """The finding of a trial, whatever comes out of it."""
+    try:
+        result = await trial()
+    except Skip as skip:
+        return Finding(check, Outcome.SKIPPED, str(skip))
+    except LakeryCloudError as error:
+        return _failed(check, error)
+    except Exception as error:  # noqa: BLE001, a store that is no good may answer anything
+        return _failed(check, LakeryCloudError(f"an answer that makes no sense: {type(error).__name__}: {told(error)}"))
+    return Finding(check, result.outcome, result.seen, result.advice, result.measured)
+
+
+_SEEN: tuple[tuple[type[LakeryCloudError], str, str | None], ...] = (
+    (CredentialsError, "not accepted", "credentials"),
+    (BucketNotFound, "not there", "bucket"),
+    (Unreachable, "no connection", "reach"),
+    (StorageUnavailable, "no answer that helps", None),
+    (AccessDenied, "not allowed", None),
+    (IntegrityError, "not what was written", None),
+    (ConfigError, "a setting is wrong", None),
+)
+"""Error -> what a finding says of it in short, and the check that it belongs to, wherever it was met."""
+
+
+def _failed(check: str, error: LakeryCloudError) -> Finding:
+    """The finding of an error; what to do stands in its message, as in every message of ours."""
+    short, belongs_to = next(((text, to) for kind, text, to in _SEEN if isinstance(error, kind)), ("failed", None))
+    return Finding(belongs_to or check, Outcome.FAILED, short, str(error), error=error)

@@ -1,0 +1,464 @@
+"""What `diagnose` tries: each right and each promise of a store, on temporary keys that nobody else uses.
+
+A trial returns what it saw, or raises. It changes nothing but its own keys, which `Bench` notes and deletes.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from lakery_cloud.digest import digest_data
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.pipeline import bounded_tasks, finish
+from lakery_cloud.engine.temporary import ScopedUpload
+from lakery_cloud.engine.transport import (
+    ConditionUnsupported,
+    KeyExists,
+    KeyMissing,
+    ObjectInfo,
+    Transport,
+    WriteConflict,
+)
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    IntegrityError,
+    LakeryCloudError,
+    StorageUnavailable,
+)
+from lakery_cloud.storage import SerializedData
+
+MiB = 1024**2
+GiB = 1024**3
+
+SAMPLE = b"lakery-cloud doctor: a temporary object, which may be deleted\n"
+OTHER = SAMPLE.upper()
+CONTENT_TYPE = "text/plain"
+TAGS = {"made-by": "lakery-cloud doctor"}
+RACERS = 4
+HEADS = 5
+THROUGHPUT_SIZE = 4 * MiB
+LITTLE_SPACE = 1 * GiB
+
+
+class Outcome(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a trial saw; see `Finding`."""
+
+    seen: str
+    outcome: Outcome = Outcome.OK
+    advice: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+class Skip(Exception):
+    """A trial has nothing to work on; why."""
+
+
+class Bench:
+    """What the trials share, and what they have made so far.
+
+    Attributes:
+        transport: The requests of the storage.
+        keys: Its keys.
+        part_size: Bytes of the smallest part that may stand before another.
+        written: A temporary object with the bytes of `SAMPLE`, once one could be put.
+        sample: What the store says about it, once that could be asked.
+        copied: A copy of it.
+        is_readable: Whether a body could be read.
+        can_upload: Whether a multipart upload could be made.
+        is_create_only: Whether a put has been seen not to replace an object; None before.
+    """
+
+    def __init__(self, storage: ObjectStorage[Any], transport: Transport) -> None:
+        self.transport = transport
+        self.keys = storage.keys
+        self.has_switch = "conditional_writes" in storage.url_options
+        limits = storage.settings.limits
+        self.part_size = max(limits.min_part_size, limits.part_multiple)
+        self.cleanup_timeout = storage.settings.cleanup_timeout
+        self.written: Address | None = None
+        self.sample: ObjectInfo | None = None
+        self.copied: Address | None = None
+        self.is_readable = self.can_upload = False
+        self.is_create_only: bool | None = None
+        self._ever: set[str] = set()
+        self._made: list[Address] = []
+
+    def address(self) -> Address:
+        """A temporary key of our own."""
+        address = self.keys.temporary()
+        self._ever.add(address.key)
+        return address
+
+    def needs_written(self) -> Address:
+        """The object that was put."""
+        if self.written is None:
+            raise Skip("nothing could be put")
+        return self.written
+
+    async def put(self, address: Address, data: bytes, tags: Mapping[str, str] | None = None) -> None:
+        """Put an object; it is noted that there is one."""
+        await self.making(address, self.transport.put(address, data, await attributes_of(data, tags or {})))
+
+    async def making(self, address: Address, request: Any) -> None:
+        """Wait for a request that makes an object, to its end whatever cancels it: the clean-up must come after it."""
+        self._made.append(address)
+        try:
+            await finish(request)
+        except (AccessDenied, BucketNotFound, CredentialsError):
+            self._made.remove(address)
+            raise
+
+    def uploading(self, address: Address, attributes: ObjectAttributes) -> ScopedUpload:
+        """An upload that leaves nothing."""
+        return ScopedUpload(
+            self.transport, address, attributes, is_temporary=True, cleanup_timeout=self.cleanup_timeout
+        )
+
+    async def body(self, address: Address, *, start: int = 0, stop: int | None = None) -> tuple[int | None, bytes]:
+        """Where the store began to read, and the bytes it gave."""
+        async with self.transport.get(address, start=start, stop=stop) as body:
+            return body.start, b"".join([chunk async for chunk in body.chunks])
+
+    async def clean_up(self) -> int:
+        """Delete all that was made; how much that was."""
+        made = list(dict.fromkeys(self._made))
+        for address in made:
+            await self.transport.delete(address)
+            self._made = [other for other in self._made if other != address]
+        return len(made)
+
+    async def left(self) -> list[str]:
+        """Keys of ours at which the store still has an object or an unfinished upload."""
+        left = set()
+        try:
+            async for info in self.transport.list(self.keys.bucket, self.keys.temporary_root):
+                left.add(info.address.key)
+            async for upload in self.transport.list_uploads(self.keys.bucket, self.keys.root):
+                left.add(upload.address.key)
+        except AccessDenied:  # told where listing was tried
+            for key in self._ever:
+                if await self.transport.head(Address(self.keys.bucket, key)) is not None:
+                    left.add(key)
+        return sorted(left & self._ever)
+
+
+async def attributes_of(data: bytes, tags: Mapping[str, str]) -> ObjectAttributes:
+    """What an object of these bytes gets."""
+    digest = await digest_data(SerializedData(data=data, content_type=CONTENT_TYPE, content_encoding=None))
+    return attributes_of_content(digest, tags)
+
+
+async def space(bench: Bench) -> Result:
+    """Room on the disk."""
+    free = await bench.transport.free_space(bench.keys.bucket)
+    if free is None:
+        raise Skip("the store has no end that could be told")
+    is_little = free < LITTLE_SPACE
+    return Result(
+        f"{free / GiB:.1f} GiB are free",
+        Outcome.WARNING if is_little else Outcome.OK,
+        "make room, or writes will fail soon" if is_little else None,
+        {"free_bytes": free},
+    )
+
+
+async def put(bench: Bench) -> Result:
+    """One create-only request."""
+    address = bench.address()
+    try:
+        await bench.put(address, SAMPLE)
+    except ConditionUnsupported:  # the transport leaves the condition out from now on
+        bench.is_create_only = False
+        await bench.put(address, SAMPLE)
+    bench.written = address
+    return Result(f"{len(SAMPLE)} bytes were stored")
+
+
+async def head(bench: Bench) -> Result:
+    """What the store says about an object."""
+    address = bench.needs_written()
+    info = await bench.transport.head(address)
+    if info is None or info.size != len(SAMPLE):
+        said = "is not there" if info is None else f"has {info.size} bytes"
+        raise IntegrityError(f"{address} {said}, although {len(SAMPLE)} bytes were put")
+    bench.sample = info
+    return Result("size and version are as they were put")
+
+
+async def get(bench: Bench) -> Result:
+    """A range of an object; without one, whether reading is allowed at all."""
+    if bench.written is None:
+        try:
+            await bench.body(bench.address())
+        except KeyMissing:
+            return Result("reading is allowed; nothing is there to be read")
+        raise IntegrityError("an object that nobody has made was read")
+    start, data = await bench.body(bench.written, start=3, stop=10)
+    if start is None and data == SAMPLE:
+        bench.is_readable = True
+        return Result(
+            "the store ignores ranges and gives the whole object",
+            Outcome.WARNING,
+            "reads that break off begin anew; leave concurrent_ranges at 1",
+        )
+    if data != SAMPLE[3:10]:
+        raise IntegrityError(f"bytes 3 to 10 of {bench.written} are {data!r:.100}, not {SAMPLE[3:10]!r}")
+    bench.is_readable = True
+    return Result("a range came as it was put")
+
+
+async def create_only(bench: Bench) -> Result:
+    """Whether a second put to a key is refused, and the first one stays."""
+    bench.needs_written()
+    if bench.is_create_only is False:
+        return Result(
+            "the endpoint refuses create-only writes, which the storage notices",
+            Outcome.WARNING,
+            _switch_off(bench, "it then saves the refused request, and looks before it writes"),
+        )
+    if not bench.transport.conditional_writes:
+        raise Skip("conditional_writes is false: the storage looks before it writes")
+    address = bench.address()
+    await bench.put(address, SAMPLE)
+    try:
+        await bench.put(address, OTHER)
+    except KeyExists:
+        bench.is_create_only = True
+    else:
+        bench.is_create_only = False
+        return Result(
+            "a second put to a key replaced the first: the endpoint ignores If-None-Match",
+            Outcome.WARNING,
+            _switch_off(bench, "the storage then looks before it writes"),
+        )
+    if bench.is_readable and (await bench.body(address))[1] != SAMPLE:
+        raise IntegrityError(f"a second put to {address} was refused, but has changed it")
+    return Result("a second put to a key is refused, and the first stays")
+
+
+def _switch_off(bench: Bench, so_that: str) -> str:
+    if bench.has_switch:
+        return f"set conditional_writes=false in the storage's settings: {so_that}"
+    return "use another endpoint: this one does not do what its cloud does"
+
+
+async def create_only_race(bench: Bench) -> Result:
+    """Whether one of several writers at once creates the key."""
+    bench.needs_written()
+    if not bench.is_create_only:
+        raise Skip("create-only writes don't work here")
+    address, created = bench.address(), []
+
+    async def write(number: int) -> None:
+        try:
+            await bench.put(address, SAMPLE + bytes([number]))
+        except (KeyExists, WriteConflict):
+            return
+        created.append(number)
+
+    async with bounded_tasks(RACERS) as tasks:
+        for number in range(RACERS):
+            await tasks.start(write(number))
+    if len(created) == 1:
+        return Result(f"of {RACERS} writers at once one created the key")
+    return Result(
+        f"of {RACERS} writers at once {len(created)} were told that they created the key",
+        Outcome.WARNING,
+        "writers of the same content at once may replace each other's, which is the same; nothing needs to be done",
+    )
+
+
+async def checksum(bench: Bench) -> Result:
+    """Whether bytes that are not what their checksum says are refused."""
+    bench.needs_written()
+    address = bench.address()
+    sent: list[bool] = []
+
+    async def damage() -> None:
+        sent.append(await bench.transport.put_damaged(address))
+
+    try:
+        await bench.making(address, damage())
+    except IntegrityError:
+        return Result("bytes that are not what their checksum says are refused")
+    if not sent[0]:
+        raise Skip("puts have no checksum here; reads verify content")
+    return Result(
+        "bytes that are not what their checksum says were stored",
+        Outcome.WARNING,
+        "damage on the way in shows at the next read only: read back what matters, or run `lakery-cloud verify`",
+    )
+
+
+async def tags(bench: Bench) -> Result:
+    """Tags, there and back."""
+    bench.needs_written()
+    address = bench.address()
+    try:
+        await bench.put(address, SAMPLE, TAGS)
+        kept = await bench.transport.tags(address)
+    except StorageUnavailable:
+        raise
+    except LakeryCloudError as error:
+        return Result("tags don't work", Outcome.WARNING, f"needed only if you tag content: {error}")
+    if dict(kept) == TAGS:
+        return Result("tags came back as they were put")
+    return Result(
+        "tags were not kept",
+        Outcome.WARNING,
+        "don't rely on tags here; on a file system they need extended attributes. Records do not need them",
+    )
+
+
+async def multipart(bench: Bench) -> Result:
+    """An upload in two parts."""
+    first, last = os.urandom(bench.part_size), b"."
+    address = bench.address()
+    async with bench.uploading(address, await attributes_of(b"", {})) as scope:
+        parts = (Part(1, 0, first, False), Part(2, len(first), last, True))
+        receipts = [await bench.transport.upload_part(scope.upload, part) for part in parts]
+        await scope.complete(receipts, size=len(first) + len(last))
+        made = await bench.transport.head(address)
+    if made is None or made.size != len(first) + len(last):
+        raise IntegrityError(f"{address} is not what its parts were")
+    bench.can_upload = True
+    return Result(f"two parts of {len(first)} and {len(last)} bytes became one object")
+
+
+async def abort(bench: Bench) -> Result:
+    """An upload that is given up, and then is no longer listed."""
+    if not bench.can_upload:
+        raise Skip("no upload in parts could be made")
+    address = bench.address()
+    async with bench.uploading(address, await attributes_of(b"", {})) as scope:
+        await bench.transport.upload_part(scope.upload, Part(1, 0, os.urandom(bench.part_size), False))
+        await bench.transport.abort_upload(address, scope.upload)
+    async for upload in bench.transport.list_uploads(bench.keys.bucket, bench.keys.root):
+        if upload.address == address:
+            raise LakeryCloudError(f"the upload to {address} was aborted, but is still listed")
+    return Result("an upload that was given up is gone")
+
+
+async def copy(bench: Bench) -> Result:
+    """A copy inside of the store, which the content key of a stream is made by."""
+    bench.needs_written()
+    if bench.sample is None:
+        raise Skip("what was put could not be looked at")
+    address = bench.address()
+    await bench.making(address, bench.transport.copy(bench.sample, address, await attributes_of(SAMPLE, {})))
+    made = await bench.transport.head(address)
+    if made is None or made.size != len(SAMPLE):
+        raise IntegrityError(f"{address} is not what it was copied from")
+    bench.copied = address
+    return Result("a copy inside of the store is like its source")
+
+
+async def create_only_copy(bench: Bench) -> Result:
+    """Whether a second copy to a key is refused."""
+    if bench.copied is None or bench.sample is None:
+        raise Skip("nothing could be copied")
+    if not bench.transport.conditional_writes:
+        raise Skip("conditional_writes is false: the storage looks before it copies")
+    request = bench.transport.copy(bench.sample, bench.copied, await attributes_of(SAMPLE, {}))
+    try:
+        await bench.making(bench.copied, request)
+    except KeyExists:
+        return Result("a second copy to a key is refused")
+    return Result(
+        "a second copy to a key replaced the first",
+        Outcome.WARNING,
+        "a stream that is written twice at once is copied twice, to the same content; nothing needs to be done",
+    )
+
+
+async def latency(bench: Bench) -> Result:
+    """How long a small request takes."""
+    address = bench.written or bench.address()
+    seconds = []
+    for _ in range(HEADS):
+        begin = time.perf_counter()
+        await bench.transport.head(address)
+        seconds.append(time.perf_counter() - begin)
+    median = statistics.median(seconds)
+    return Result(f"a request takes {median * 1000:.1f} ms (median of {HEADS})", measured={"seconds": median})
+
+
+async def throughput(bench: Bench) -> Result:
+    """How fast one connection writes and reads."""
+    bench.needs_written()
+    if not bench.is_readable:
+        raise Skip("nothing could be read")
+    address, data = bench.address(), os.urandom(THROUGHPUT_SIZE)
+    attributes = await attributes_of(data, {})
+    begin = time.perf_counter()
+    await bench.making(address, bench.transport.put(address, data, attributes))
+    written = time.perf_counter()
+    _, read = await bench.body(address)
+    end = time.perf_counter()
+    if read != data:
+        raise IntegrityError(f"{address} is not what was put")
+    put_rate, get_rate = len(data) / (written - begin), len(data) / (end - written)
+    return Result(
+        f"put {put_rate / 1e6:.1f} MB/s, get {get_rate / 1e6:.1f} MB/s (one request of {len(data) // MiB} MiB each)",
+        measured={"put_bytes_per_second": put_rate, "get_bytes_per_second": get_rate},
+    )
+
+
+async def delete(bench: Bench) -> Result:
+    """Deleting; without an object, whether it is allowed at all."""
+    address = bench.written or bench.address()
+    await bench.transport.delete(address)
+    if await bench.transport.head(address) is not None:
+        raise LakeryCloudError(f"{address} was deleted, but is still there")
+    return Result("an object is gone when it was deleted" if bench.written else "deleting is allowed")
+
+
+async def nothing_left(bench: Bench) -> Result:
+    """Delete what is still there, and prove it."""
+    count = await bench.clean_up()
+    left = await bench.left()
+    if left:
+        raise LakeryCloudError(f"left behind: {', '.join(left)}. Remove it later with `lakery-cloud sweep`")
+    return Result("all that was made is gone" if count else "nothing was made")
+
+
+Trial = Callable[[Bench], Awaitable[Result]]
+
+TRIALS: Mapping[str, Trial] = {
+    "space": space,
+    "put": put,
+    "head": head,
+    "get": get,
+    "create-only": create_only,
+    "create-only race": create_only_race,
+    "checksum": checksum,
+    "tags": tags,
+    "multipart": multipart,
+    "abort": abort,
+    "copy": copy,
+    "create-only copy": create_only_copy,
+    "latency": latency,
+    "throughput": throughput,
+    "delete": delete,
+    "nothing left": nothing_left,
+}
+"""Every trial by its name, in the order in which they are made."""
