@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoServer, SeaweedFS
+from lakery_cloud.emulators.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
@@ -65,6 +66,13 @@ def localstack() -> Iterator[Emulator]:
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
     with SeaweedFS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[RcloneS3]:
+    """rclone's S3 gateway to a folder, in a process of its own."""
+    with RcloneS3() as server:
         yield server
 
 

@@ -125,7 +125,10 @@ async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> A
             source = transport.credential_source()
             yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
         if listing.check != "bucket":
-            yield Finding("bucket", Outcome.OK, f"{bucket!r} is there")
+            is_there = await transport.has_bucket(bucket)
+            yield Finding(
+                "bucket", Outcome.OK, f"{bucket!r} {'is there' if is_there else 'is made by the first write'}"
+            )
     elif listing.check == "credentials" and (source := transport.credential_source()):
         listing = replace(listing, seen=f"from {source}: not accepted")
     yield listing
@@ -170,7 +173,7 @@ async def _examine(check: str, trial: Callable[[], Awaitable[Result]]) -> Findin
 
 
 _SEEN: tuple[tuple[type[LakeryCloudError], str, str | None], ...] = (
-    (CredentialsError, "not accepted", "credentials"),
+    (CredentialsError, "none, or not accepted", "credentials"),
     (BucketNotFound, "not there", "bucket"),
     (Unreachable, "no connection", "reach"),
     (StorageUnavailable, "no answer that helps", None),

@@ -663,8 +663,8 @@ class AzureTransport(Transport):
         url = str(self._blob(source.address).url)  # with a shared access signature, if that is the credential
         credential: Any = self._client.credential
         if hasattr(credential, "account_key"):
-            signature = await self._signature(source.address, _READ, datetime.now(UTC) + SOURCE_GRANT)
-            return {"source_url": f"{url}?{signature}"}
+            granted = await self._signature(source.address, _READ, datetime.now(UTC) + SOURCE_GRANT)
+            return {"source_url": f"{url}?{granted}"}
         if hasattr(credential, "get_token"):
             token = await credential.get_token(TOKEN_SCOPE)
             return {"source_url": url, "source_authorization": f"Bearer {token.token}"}

@@ -172,15 +172,14 @@ class JSONAPI:
         Raises:
             CredentialsError: The credentials can't sign.
         """
-        await self._refresh_token()
         credentials = self._fs.credentials.credentials
         signer: dict[str, Any] = {}
         if not isinstance(credentials, Signing):
             # Those of a machine in Google's cloud have no key; the library asks Google to sign with that of their account.
-            email = getattr(credentials, "service_account_email", None)
-            if email is None:
+            if not hasattr(credentials, "service_account_email"):
                 raise CredentialsError(f"the credentials for {address} can't sign a URL. {_SIGN_IN}")
-            signer = {"service_account_email": email, "access_token": credentials.token}
+            await self._refresh_token()  # which tells whose they are, too
+            signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
         blob = Blob(address.key, Bucket(None, address.bucket))
         try:
             url: str = await asyncio.to_thread(

@@ -433,7 +433,10 @@ class S3Transport(Transport):
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         token: dict[str, str] = {}
         while True:
-            page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            try:
+                page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            except UploadGone:  # so rclone says that there are none
+                return
             for entry in page.get("Uploads", ()):
                 yield Upload(
                     Address(bucket, entry["Key"]),
