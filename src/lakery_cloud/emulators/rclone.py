@@ -20,6 +20,7 @@ class RcloneS3(ProcessEmulator):
     name: ClassVar[str] = "rclone"
     version: ClassVar[str] = "1.75.2"
     READY_LOG: ClassVar[str] = "Starting s3 server"
+    STOP_GRACE: ClassVar[float] = 0  # its folder is thrown away anyhow
 
     def __init__(self, *, port: int | None = None) -> None:
         super().__init__(port=port)

@@ -91,15 +91,21 @@ async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
             if isinstance(finding.error, Unreachable):
                 return
     finally:
-        try:
-            await finish(bench.clean_up(), seconds=bench.cleanup_timeout)
-        except Exception:
-            logger.warning(
-                "could not delete the temporary objects of a diagnosis below %r in bucket %r; `lakery-cloud sweep` can",
-                storage.keys.temporary_root,
-                storage.keys.bucket,
-                exc_info=True,
-            )
+        if not bench.is_over:
+            await _clean_up(bench)
+
+
+async def _clean_up(bench: Bench) -> None:
+    """Clean up after a diagnosis that was ended early, whose caller takes no more findings."""
+    try:
+        await finish(bench.clean_up(), seconds=bench.cleanup_timeout)
+    except Exception:
+        logger.warning(
+            "could not delete the temporary objects of a diagnosis below %r in bucket %r; `lakery-cloud sweep` can",
+            bench.keys.temporary_root,
+            bench.keys.bucket,
+            exc_info=True,
+        )
 
 
 async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> AsyncGenerator[Finding]:

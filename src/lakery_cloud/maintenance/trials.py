@@ -85,6 +85,7 @@ class Bench:
         is_readable: Whether a body could be read.
         can_upload: Whether a multipart upload could be made.
         is_create_only: Whether a put has been seen not to replace an object; None before.
+        is_over: Whether all was cleaned up, or said to be left.
     """
 
     def __init__(self, storage: ObjectStorage[Any], transport: Transport) -> None:
@@ -97,7 +98,7 @@ class Bench:
         self.written: Address | None = None
         self.sample: ObjectInfo | None = None
         self.copied: Address | None = None
-        self.is_readable = self.can_upload = False
+        self.is_readable = self.can_upload = self.is_over = False
         self.is_create_only: bool | None = None
         self._ever: set[str] = set()
         self._made: list[Address] = []
@@ -139,11 +140,21 @@ class Bench:
             return body.start, b"".join([chunk async for chunk in body.chunks])
 
     async def clean_up(self) -> int:
-        """Delete all that was made; how much that was."""
-        made = list(dict.fromkeys(self._made))
+        """Delete all that was made; how much that was.
+
+        Raises:
+            LakeryCloudError: Something could not be deleted; all else was.
+        """
+        made, failure = list(dict.fromkeys(self._made)), None
         for address in made:
-            await self.transport.delete(address)
-            self._made = [other for other in self._made if other != address]
+            try:
+                await self.transport.delete(address)
+            except LakeryCloudError as error:
+                failure = failure or error
+            else:
+                self._made = [other for other in self._made if other != address]
+        if failure is not None:
+            raise failure
         return len(made)
 
     async def left(self) -> list[str]:
@@ -436,10 +447,16 @@ async def delete(bench: Bench) -> Result:
 
 async def nothing_left(bench: Bench) -> Result:
     """Delete what is still there, and prove it."""
-    count = await bench.clean_up()
-    left = await bench.left()
-    if left:
-        raise LakeryCloudError(f"left behind: {', '.join(left)}. Remove it later with `lakery-cloud sweep`")
+    count, failure = 0, None
+    try:
+        count = await finish(bench.clean_up(), seconds=bench.cleanup_timeout)
+    except LakeryCloudError as error:
+        failure = error
+    bench.is_over = True
+    if left := await bench.left():
+        raise LakeryCloudError(
+            f"left behind: {', '.join(left)}. Remove it with `lakery-cloud sweep` when deleting works again"
+        ) from failure
     return Result("all that was made is gone" if count else "nothing was made")
 
 

@@ -4,12 +4,12 @@ gcsfs' own requests know neither preconditions nor bounded retries, so all of ou
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
 from asyncio import Semaphore
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from gcsfs.core import GCSFileSystem
 from gcsfs.retry import HttpError
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import Signing
-from google.cloud.storage import Blob, Bucket
+from google.cloud.storage import Client
 from yarl import URL
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -180,22 +180,29 @@ class JSONAPI:
                 raise CredentialsError(f"the credentials for {address} can't sign a URL. {_SIGN_IN}")
             await self._refresh_token()  # which tells whose they are, too
             signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
-        blob = Blob(address.key, Bucket(None, address.bucket))
+
+        def generate() -> str:
+            with contextlib.closing(Client(project="any", credentials=credentials)) as client:
+                url: str = (
+                    client.bucket(address.bucket)
+                    .blob(address.key)
+                    .generate_signed_url(
+                        version="v4",
+                        expiration=expires,
+                        method=method,
+                        headers=dict(headers),
+                        query_parameters=dict(query),
+                        credentials=credentials,
+                        api_access_endpoint=self._fs._location,
+                        **signer,
+                    )
+                )
+                return url
+
         try:
-            url: str = await asyncio.to_thread(
-                blob.generate_signed_url,
-                version="v4",
-                expiration=expires,
-                method=method,
-                headers=dict(headers),
-                query_parameters=dict(query),
-                credentials=credentials,
-                api_access_endpoint=self._fs._location,
-                **signer,
-            )
+            return await asyncio.to_thread(generate)
         except auth_errors.GoogleAuthError as error:
             raise CredentialsError(f"no URL could be signed for {address}: {told(error)}. {_SIGN_IN}") from error
-        return url
 
     def credential_source(self) -> str | None:
         """Where gcsfs has found the credentials."""
@@ -210,7 +217,7 @@ class JSONAPI:
 
     async def delete(self, address: Address) -> None:
         """Delete an object, if it is there."""
-        with suppress(KeyMissing):
+        with contextlib.suppress(KeyMissing):
             await self.call("objects.delete", address, "DELETE", self.object_url(address))
 
     async def call(self, operation: str, address: Address, method: str, url: str, **parameters: Any) -> Answer:
