@@ -215,6 +215,13 @@ async def test_no_credentials_are_the_only_finding(storage: ObjectStorage[Any]) 
     assert found["credentials"].advice
 
 
+async def test_half_of_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    found = await diagnosis_of(S3Storage("bucket", endpoint_url="http://127.0.0.1:9", region="us-east-1"))
+    assert (list(found), failed(found)) == (["credentials"], ["credentials"])
+    assert "AWS_SECRET_ACCESS_KEY" in str(found["credentials"].advice)
+
+
 async def test_clock_that_is_wrong_is_a_warning(strict_rig: CloudRig) -> None:
     for hours, outcome in ((-1, Outcome.WARNING), (1, Outcome.WARNING), (0, Outcome.OK)):
         date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)

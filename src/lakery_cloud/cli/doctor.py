@@ -19,6 +19,7 @@ from lakery_cloud.errors import (
     CredentialsError,
     IntegrityError,
     LakeryCloudError,
+    NoStorageData,
     StorageUnavailable,
 )
 from lakery_cloud.maintenance import Finding, Outcome, diagnose
@@ -29,6 +30,7 @@ GRAVEST_FIRST = (
     CredentialsError,
     AccessDenied,
     BucketNotFound,
+    NoStorageData,
     ConfigError,
     LakeryCloudError,
 )

@@ -13,6 +13,7 @@ from lakery_cloud.cli.common import Json, StorageUrl, open_storage, record_of
 from lakery_cloud.cli.files import chunks_of, guess_content_type, read_line_of_stdin
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.registry import ContentRecord
 from lakery_cloud.storage import SerializedDataStream
 
@@ -42,7 +43,7 @@ async def url(
         as_json: Print one JSON object: method, url, headers, expires_at, pins_content, and the record.
     """
     async with open_storage(storage) as source:
-        if put and Path(target).is_file():
+        if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
             record = await _record_of_file(Path(target), source)
         else:
             record = await record_of(await read_line_of_stdin() if target == STANDARD_INPUT else target, source)
@@ -66,6 +67,8 @@ async def url(
 
 async def _record_of_file(path: Path, storage: ObjectStorage[Any]) -> ContentRecord:
     """The record that a file will have."""
+    if not path.is_file():
+        raise ConfigError(f"there is no file {str(path)!r}; with --put give a file, or a record's JSON")
     digesting = DigestingStream(
         SerializedDataStream(data_stream=chunks_of(path), content_type=guess_content_type(path), content_encoding=None)
     )

@@ -6,6 +6,7 @@ It knows no cloud: what only one of them can tell comes through `Transport`.
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +26,8 @@ from lakery_cloud.errors import (
     LakeryCloudError,
     StorageUnavailable,
 )
-from lakery_cloud.maintenance.trials import TRIALS, Bench, Outcome, Result, Skip
+from lakery_cloud.maintenance.bench import Bench, Skip
+from lakery_cloud.maintenance.trials import TRIALS, Outcome, Result
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -74,15 +76,22 @@ async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
     Yields:
         Findings, as they are made. Nothing is raised for what they tell.
     """
-    try:
-        transport = await storage.transport()
-    except LakeryCloudError as error:
-        yield _failed("settings", error)
-        return
-    async for finding in _first_contact(storage, transport):
+    opened: list[Transport] = []
+
+    async def open_client() -> Result:
+        opened.append(await storage.transport())
+        return Result("a client could be opened")
+
+    finding = _placed(await _examine("settings", open_client))
+    if finding.error is not None:
         yield finding
-        if finding.error is not None and finding.check != "list":
-            return
+        return
+    transport = opened[0]
+    async with aclosing(_first_contact(storage, transport)) as findings:
+        async for finding in findings:
+            yield finding
+            if finding.error is not None and finding.check != "list":
+                return
     bench = Bench(storage, transport)
     try:
         for check, trial in TRIALS.items():
@@ -119,33 +128,38 @@ async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> A
             times.append(await transport.server_time(bucket))
             return Result(f"the store answered in {(time.perf_counter() - begin) * 1000:.0f} ms")
 
-        yield (finding := await _examine("reach", reach))
+        yield (finding := _placed(await _examine("reach", reach)))
         if finding.error is not None:
             return
         yield _clock(times[0], begun_at, datetime.now(UTC))
-    listing = await _examine("list", partial(_list, storage, transport))
-    if isinstance(listing.error, AccessDenied) and not await transport.has_bucket(bucket):
-        listing = _failed("list", BucketNotFound(f"the bucket {bucket!r} is not there; create it, or check its name"))
-    if listing.check not in ("credentials", "reach", "settings"):
+    listing = _placed(await _examine("list", partial(_list, storage, transport)))
+    if listing.check == "credentials" and (source := transport.credential_source()):
+        listing = replace(listing, seen=f"from {source}: not accepted")
+    if listing.check == "list":  # allowed or not: somebody knows us
         if isinstance(storage, CloudStorage):
             source = transport.credential_source()
             yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
-        if listing.check != "bucket":
-            is_there = await transport.has_bucket(bucket)
-            yield Finding(
-                "bucket", Outcome.OK, f"{bucket!r} {'is there' if is_there else 'is made by the first write'}"
-            )
-    elif listing.check == "credentials" and (source := transport.credential_source()):
-        listing = replace(listing, seen=f"from {source}: not accepted")
+        yield await _examine("bucket", partial(_bucket, storage, transport))
     yield listing
 
 
 async def _list(storage: ObjectStorage[Any], transport: Transport) -> Result:
-    async for _ in transport.list(storage.keys.bucket, storage.keys.temporary_root):
-        pass
-    async for _ in transport.list_uploads(storage.keys.bucket, storage.keys.root):
-        pass
+    bucket = storage.keys.bucket
+    try:
+        async for _ in transport.list(bucket, storage.keys.temporary_root):
+            pass
+        async for _ in transport.list_uploads(bucket, storage.keys.root):
+            pass
+    except AccessDenied:
+        if not await transport.has_bucket(bucket):
+            raise BucketNotFound(f"the bucket {bucket!r} is not there; create it, or check its name") from None
+        raise
     return Result("objects and unfinished uploads can be listed")
+
+
+async def _bucket(storage: ObjectStorage[Any], transport: Transport) -> Result:
+    bucket = storage.keys.bucket
+    return Result(f"{bucket!r} {'is there' if await transport.has_bucket(bucket) else 'is made by the first write'}")
 
 
 def _clock(told_time: datetime | None, before: datetime, after: datetime) -> Finding:
@@ -174,23 +188,29 @@ async def _examine(check: str, trial: Callable[[], Awaitable[Result]]) -> Findin
     except LakeryCloudError as error:
         return _failed(check, error)
     except Exception as error:  # noqa: BLE001, a store that is no good may answer anything
-        return _failed(check, LakeryCloudError(f"an answer that makes no sense: {type(error).__name__}: {told(error)}"))
+        return _failed(check, LakeryCloudError(f"something that makes no sense: {type(error).__name__}: {told(error)}"))
     return Finding(check, result.outcome, result.seen, result.advice, result.measured)
 
 
-_SEEN: tuple[tuple[type[LakeryCloudError], str, str | None], ...] = (
-    (CredentialsError, "none, or not accepted", "credentials"),
-    (BucketNotFound, "not there", "bucket"),
-    (Unreachable, "no connection", "reach"),
-    (StorageUnavailable, "no answer that helps", None),
-    (AccessDenied, "not allowed", None),
-    (IntegrityError, "not what was written", None),
-    (ConfigError, "a setting is wrong", None),
+_SEEN: tuple[tuple[type[LakeryCloudError], str], ...] = (
+    (CredentialsError, "none, or not accepted"),
+    (BucketNotFound, "not there"),
+    (Unreachable, "no connection"),
+    (StorageUnavailable, "no answer that helps"),
+    (AccessDenied, "not allowed"),
+    (IntegrityError, "not what was written"),
+    (ConfigError, "a setting is wrong"),
 )
-"""Error -> what a finding says of it in short, and the check that it belongs to, wherever it was met."""
+"""Error -> what a finding says of it in short."""
 
 
 def _failed(check: str, error: LakeryCloudError) -> Finding:
     """The finding of an error; what to do stands in its message, as in every message of ours."""
-    short, belongs_to = next(((text, to) for kind, text, to in _SEEN if isinstance(error, kind)), ("failed", None))
-    return Finding(belongs_to or check, Outcome.FAILED, short, str(error), error=error)
+    short = next((text for kind, text in _SEEN if isinstance(error, kind)), "failed")
+    return Finding(check, Outcome.FAILED, short, str(error), error=error)
+
+
+def _placed(finding: Finding) -> Finding:
+    """An early finding under the check that its error is about, whatever was asked for."""
+    kinds = ((CredentialsError, "credentials"), (BucketNotFound, "bucket"), (Unreachable, "reach"))
+    return replace(finding, check=next((to for kind, to in kinds if isinstance(finding.error, kind)), finding.check))

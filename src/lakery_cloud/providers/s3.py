@@ -40,7 +40,7 @@ from lakery_cloud.engine.transport import (
     present,
 )
 from lakery_cloud.engine.urls import read_flag
-from lakery_cloud.errors import AccessDenied, ConfigError, MissingDependency
+from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.storage import Digest
 
 try:
@@ -223,6 +223,10 @@ class S3Storage(CloudStorage[S3StorageData]):
                 yield S3Transport(client, self)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
+        except _NO_CREDENTIALS as error:
+            raise CredentialsError(
+                f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
+            ) from error
 
     def _client_config(self) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
