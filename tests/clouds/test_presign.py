@@ -187,6 +187,15 @@ async def test_s3_url_carries_what_the_storage_sets() -> None:
     assert _signed_headers(signed.url, "X-Amz-SignedHeaders") == {*sent, "host"}
 
 
+async def test_azure_and_gcs_urls_carry_what_the_storage_sets(account: str) -> None:
+    azure = AzureBlobStorage("container", account_name="me", account_key="c2VjcmV0", access_tier="Cool")
+    gcs = GCSStorage("bucket", token=account, kms_key_name="key", storage_class="NEARLINE")
+    async with azure, gcs:
+        assert (await azure.presign(DIGEST, method="PUT")).headers["x-ms-access-tier"] == "Cool"
+        headers = (await gcs.presign(DIGEST, method="PUT")).headers
+    assert (headers["x-goog-encryption-kms-key-name"], headers["x-goog-storage-class"]) == ("key", "NEARLINE")
+
+
 async def test_storage_without_credentials_signs_nothing() -> None:
     for storage in (
         S3Storage("bucket", region="us-east-1", endpoint_url="http://127.0.0.1:9"),

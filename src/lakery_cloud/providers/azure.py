@@ -613,7 +613,7 @@ class AzureTransport(Transport):
                 **{"Content-Type": attributes.content_type, "x-ms-blob-content-encoding": attributes.content_encoding}
             ),
             **{f"x-ms-meta-{_sdk_name(name)}": value for name, value in attributes.metadata.items()},
-            **({"x-ms-access-tier": str(tier)} if (tier := self._access_tier.get("standard_blob_tier")) else {}),
+            **({"x-ms-access-tier": tier.value} if (tier := self._access_tier.get("standard_blob_tier")) else {}),
         }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:

@@ -462,10 +462,10 @@ class S3Transport(Transport):
             raise self._translate(error, "head_bucket", Address(bucket, "")) from error
         return time_of(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"))
 
-    def credential_source(self) -> str:
+    def credential_source(self) -> str | None:
         credentials = self._client._request_signer._credentials  # a client of the user's has them nowhere else
         method = getattr(credentials, "method", None)
-        return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else "none were found"
+        return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else None
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
