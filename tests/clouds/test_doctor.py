@@ -215,6 +215,15 @@ async def test_no_credentials_are_the_only_finding(storage: ObjectStorage[Any]) 
     assert found["credentials"].advice
 
 
+async def test_store_that_only_fails_is_no_proof_of_credentials(seaweedfs_rig: S3Rig) -> None:
+    async with FaultProxy(seaweedfs_rig.server_url, [Rule(Answer(500), times=None)]) as proxy:
+        seaweedfs_rig.point_to(proxy.url)
+        found = await diagnosis_of(seaweedfs_rig.storage(max_attempts=1))
+    assert {"credentials", "bucket"}.isdisjoint(found)
+    assert {"list", "put", "get", "multipart", "delete"} <= set(failed(found))
+    assert isinstance(found["put"].error, StorageUnavailable)
+
+
 async def test_half_of_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     found = await diagnosis_of(S3Storage("bucket", endpoint_url="http://127.0.0.1:9", region="us-east-1"))
@@ -228,9 +237,10 @@ async def test_clock_that_is_wrong_is_a_warning(strict_rig: CloudRig) -> None:
         rule = Rule(Answer(403, headers={"Date": date}), "has_bucket")
         async with FaultProxy(strict_rig.server_url, [rule]) as proxy:
             strict_rig.point_to(proxy.url)
-            found = await diagnosis_of(strict_rig.storage())
-        assert found["clock"].outcome is outcome
-        assert found["clock"].measured["skew_seconds"] == pytest.approx(abs(hours) * 3600, abs=60)
+            async with strict_rig.storage() as storage, aclosing(diagnose(storage)) as findings:
+                _, clock = await anext(findings), await anext(findings)
+        assert (clock.check, clock.outcome) == ("clock", outcome)
+        assert clock.measured["skew_seconds"] == pytest.approx(abs(hours) * 3600, abs=60)
 
 
 @pytest.fixture

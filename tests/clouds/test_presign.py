@@ -25,9 +25,9 @@ from lakery_cloud import (
     InvalidRecord,
     MemoryStorage,
     ObjectStorage,
+    PresignedURL,
+    S3Storage,
 )
-from lakery_cloud.engine.transport import PresignedURL
-from lakery_cloud.providers.s3 import S3Storage
 from lakery_cloud.testing import content, digest_of
 from tests.conftest import rig_on
 from tests.rigs.base import CloudRig

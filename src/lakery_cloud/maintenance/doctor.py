@@ -135,7 +135,7 @@ async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> A
     listing = _placed(await _examine("list", partial(_list, storage, transport)))
     if listing.check == "credentials" and (source := transport.credential_source()):
         listing = replace(listing, seen=f"from {source}: not accepted")
-    if listing.check == "list":  # allowed or not: somebody knows us
+    if listing.error is None or isinstance(listing.error, AccessDenied):  # somebody knows us
         if isinstance(storage, CloudStorage):
             source = transport.credential_source()
             yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
