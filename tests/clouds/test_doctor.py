@@ -50,11 +50,9 @@ TITLES = {
 """Rig -> its column in docs/doctor.md."""
 
 pairs = {pair.name: pair for pair in (*LOCAL_PAIRS, RCLONE)}
-server_rig = rig_on(
-    *(pair for name, pair in pairs.items() if name not in ("memory", "gcs-strict", "gcs-composite", "s3-live"))
-)
+server_rig = rig_on(*(pair for name, pair in pairs.items() if name not in ("memory", "gcs-strict", "gcs-composite")))
 rclone_rig = rig_on(RCLONE)
-strict_rig = rig_on(pairs["s3-seaweedfs"], pairs["gcs-fake"], pairs["azure-azurite"])
+provider_rig = rig_on(pairs["s3-seaweedfs"], pairs["gcs-fake"], pairs["azure-azurite"])
 checking_rig = rig_on(pairs["s3-seaweedfs"], RCLONE, pairs["azure-azurite"])
 
 
@@ -141,24 +139,24 @@ async def test_read_only_key_may_read_and_is_told_what_to_grant(
     ids=lambda denied: denied if isinstance(denied, str) else "",
 )
 async def test_right_that_is_missing_stops_no_other_check(
-    strict_rig: CloudRig, denied: str, expected: list[str]
+    provider_rig: CloudRig, denied: str, expected: list[str]
 ) -> None:
-    if (denied, strict_rig.name) == ("delete", "AzureBlobStorage on Azurite"):
+    if (denied, provider_rig.name) == ("delete", "AzureBlobStorage on Azurite"):
         expected = ["abort", *expected]  # it is a deletion there
-    async with FaultProxy(strict_rig.server_url, [Rule(Answer(403), denied, times=None)]) as proxy:
-        strict_rig.point_to(proxy.url)
-        found = await diagnosis_of(strict_rig.storage())
+    async with FaultProxy(provider_rig.server_url, [Rule(Answer(403), denied, times=None)]) as proxy:
+        provider_rig.point_to(proxy.url)
+        found = await diagnosis_of(provider_rig.storage())
     assert failed(found) == expected
     assert isinstance(found[expected[0]].error, AccessDenied)
     assert "Grant" in str(found[expected[0]].advice)
     assert last(found).check == "nothing left"
     if denied == "delete":
         assert "left behind: " in str(last(found).advice)
-        left = await strict_rig.keys()
+        left = await provider_rig.keys()
         assert left and all("/.tmp/" in f"/{key}" for key in left)
         for key in left:
-            await strict_rig.delete(key)
-    await strict_rig.check_nothing_left()
+            await provider_rig.delete(key)
+    await provider_rig.check_nothing_left()
 
 
 async def test_wrong_credentials_are_the_last_finding(checking_rig: CloudRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,13 +229,13 @@ async def test_half_of_credentials_are_none(monkeypatch: pytest.MonkeyPatch) -> 
     assert "AWS_SECRET_ACCESS_KEY" in str(found["credentials"].advice)
 
 
-async def test_clock_that_is_wrong_is_a_warning(strict_rig: CloudRig) -> None:
+async def test_clock_that_is_wrong_is_a_warning(provider_rig: CloudRig) -> None:
     for hours, outcome in ((-1, Outcome.WARNING), (1, Outcome.WARNING), (0, Outcome.OK)):
         date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
         rule = Rule(Answer(403, headers={"Date": date}), "has_bucket")
-        async with FaultProxy(strict_rig.server_url, [rule]) as proxy:
-            strict_rig.point_to(proxy.url)
-            async with strict_rig.storage() as storage, aclosing(diagnose(storage)) as findings:
+        async with FaultProxy(provider_rig.server_url, [rule]) as proxy:
+            provider_rig.point_to(proxy.url)
+            async with provider_rig.storage() as storage, aclosing(diagnose(storage)) as findings:
                 _, clock = await anext(findings), await anext(findings)
         assert (clock.check, clock.outcome) == ("clock", outcome)
         assert clock.measured["skew_seconds"] == pytest.approx(abs(hours) * 3600, abs=60)
@@ -273,11 +271,11 @@ async def test_diagnosis_that_is_cancelled_anywhere_leaves_nothing(memory_rig: M
     assert turns > 7
 
 
-async def test_diagnosis_that_is_closed_early_leaves_nothing_on_a_server(strict_rig: CloudRig) -> None:
+async def test_diagnosis_that_is_closed_early_leaves_nothing_on_a_server(provider_rig: CloudRig) -> None:
     for check in ("create-only race", "multipart", "throughput"):
-        storage = strict_rig.storage()
+        storage = provider_rig.storage()
         async with storage, aclosing(diagnose(storage)) as findings:
             async for finding in findings:
                 if finding.check == check:
                     break
-        await strict_rig.check_nothing_left()
+        await provider_rig.check_nothing_left()
