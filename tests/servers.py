@@ -10,6 +10,7 @@ from concurrent.futures import Future
 import pytest
 
 from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoProcess, SeaweedFS
+from lakery_cloud.emulators.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
@@ -34,6 +35,13 @@ def localstack() -> Iterator[Emulator]:
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
     with SeaweedFS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[RcloneS3]:
+    """rclone's S3 gateway to a folder, in a process of its own."""
+    with RcloneS3() as server:
         yield server
 
 

@@ -37,6 +37,7 @@ from lakery_cloud.storage import (
 if TYPE_CHECKING:
     from lakery_cloud.config.urls import storage_from_url
     from lakery_cloud.engine.object_storage import ObjectStorage
+    from lakery_cloud.engine.transport import PresignedURL
     from lakery_cloud.providers.azure import AzureBlobStorage
     from lakery_cloud.providers.file import FileStorage
     from lakery_cloud.providers.gcs import GCSStorage
@@ -67,6 +68,7 @@ __all__ = [
     "NoStorageData",
     "NotRegistered",
     "ObjectStorage",
+    "PresignedURL",
     "ReadOnlyStorage",
     "S3Storage",
     "SerializedData",
@@ -86,6 +88,7 @@ _LAZY = {
     "FileStorage": "lakery_cloud.providers.file",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
+    "PresignedURL": "lakery_cloud.engine.transport",
     "S3Storage": "lakery_cloud.providers.s3",
     "storage_from_url": "lakery_cloud.config.urls",
 }

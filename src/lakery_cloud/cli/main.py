@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import objects, transfer, upkeep
+from lakery_cloud.cli import doctor, objects, transfer, upkeep, url
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -55,6 +55,8 @@ app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
+app.command(doctor.doctor)
+app.command(url.url)
 app.command(
     "lakery_cloud.cli.emulators:app",  # imported when it is asked for
     name="emulators",

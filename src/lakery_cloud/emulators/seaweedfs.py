@@ -14,6 +14,8 @@ from lakery_cloud.emulators.system import HOST, clean_environment, http_status
 GRPC_OFFSET = 10_000  # its gRPC ports are its HTTP ports + 10,000, as its log tells
 GRPC_SOCKETS = Path("/tmp")  # noqa: S108, fixed in SeaweedFS, whatever TMPDIR says
 WARM_UP_SIZE = 4096
+READER = ("reader", "readersecret")
+"""Access key and secret of an identity that may read and list, and nothing else."""
 
 
 class SeaweedFS(S3Emulator, InstalledEmulator):
@@ -63,9 +65,12 @@ class SeaweedFS(S3Emulator, InstalledEmulator):
         ]
 
     def _identities(self) -> dict[str, object]:
-        credentials = {"accessKey": self.access_key_id, "secretKey": self.secret_access_key}
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        return {"identities": [{"name": "test", "credentials": [credentials], "actions": actions}]}
+        return {
+            "identities": [
+                _identity("test", self.access_key_id, self.secret_access_key, "Admin Read Write List Tagging"),
+                _identity("reader", *READER, "Read List"),
+            ]
+        }
 
     def _process_environment(self) -> dict[str, str]:
         return clean_environment("WEED_") | {
@@ -86,3 +91,8 @@ class SeaweedFS(S3Emulator, InstalledEmulator):
 
     def _leftovers(self) -> list[str]:
         return [f"{GRPC_SOCKETS}/seaweedfs-*-grpc-{port + GRPC_OFFSET}.sock" for port in self._ports]
+
+
+def _identity(name: str, access_key_id: str, secret_access_key: str, actions: str) -> dict[str, object]:
+    credentials = {"accessKey": access_key_id, "secretKey": secret_access_key}
+    return {"name": name, "credentials": [credentials], "actions": actions.split()}

@@ -5,7 +5,8 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, cast
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
@@ -25,13 +26,16 @@ from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
 from lakery_cloud.engine.telemetry import operation, stream_operation
-from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
+from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, PresignedURL, Transport, missing
 from lakery_cloud.engine.urls import parse_url
 from lakery_cloud.engine.writer import Writer
 from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
 
 D = TypeVar("D")
+
+URL_LIFETIME = timedelta(hours=1)
+"""How long a presigned URL lasts by default."""
 
 _QUALIFIED_HASH = re.compile(r"[\w/-]{1,64}:[0-9a-fA-F]{1,512}", re.ASCII)
 
@@ -66,6 +70,8 @@ class ObjectStorage(Storage[D], Generic[D]):
     """
 
     verifies_reads = True
+    max_url_lifetime: ClassVar[timedelta | None] = None
+    """How long a presigned URL can last; None where there are none."""
     default_limits: ClassVar[Limits]
     """What the provider's documentation says its store can take."""
     bucket_attribute: ClassVar[str] = "lakery_cloud.bucket"
@@ -310,6 +316,47 @@ class ObjectStorage(Storage[D], Generic[D]):
         session = await self._session()
         session.forget(address.key)
         await session.transport.delete(address)
+
+    async def presign(
+        self, content: D | Digest, /, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME
+    ) -> PresignedURL:
+        """A URL by which anybody may GET stored content, or PUT content that you know the digest of, without credentials.
+
+        Treat the URL as a credential: it is in no log and no repr here. A PUT creates the content key, and never replaces
+        what is there. Where the store can't check the bytes against the content hash (`pins_content` is false), only a
+        read finds out that somebody has put others.
+
+        Args:
+            content: Storage data or a digest; a digest for PUT. That the content is stored is not looked up.
+            method: `GET` or `PUT`.
+            expires: How long the URL lasts, from a second to a week; not longer than the credentials that sign it.
+
+        Raises:
+            ConfigError: The method, the time or the content is none for a URL, or the storage has no URLs.
+            InvalidRecord: The storage data or digest is malformed.
+            CredentialsError: The credentials can't sign.
+        """
+        if self.max_url_lifetime is None:
+            raise ConfigError(f"{self.name} has no URLs: its content isn't served by HTTP")
+        if method not in ("GET", "PUT"):
+            raise ConfigError(f"a URL is for GET or PUT, not for {brief(method)}")
+        if not timedelta(seconds=1) <= expires <= self.max_url_lifetime:
+            raise ConfigError(f"a URL lasts from a second to {self.max_url_lifetime.days} days, not {expires}")
+        digest = cast("Digest", content) if isinstance(content, Mapping) and "content_hash" in content else None
+        if digest is not None:
+            check_digest(digest)
+        elif method == "PUT":
+            raise ConfigError("a URL to put content needs its digest, which says what may be put")
+        address = self.keys.content(digest["content_hash"]) if digest else self._location(cast("D", content)).address
+        if digest is not None and method == "PUT" and digest["content_size"] > self.settings.limits.max_put_size:
+            raise ConfigError(
+                f"the content has {digest['content_size']} bytes, but one PUT takes at most "
+                f"{self.settings.limits.max_put_size}; write it as a stream"
+            )
+        transport = (await self._session()).transport
+        return await transport.presign(
+            address, method=method, expires=expires, content=digest if method == "PUT" else None
+        )
 
     def storage_data_of(self, digest: Digest) -> D:
         """The storage data that this storage gives content of a digest, stored or not."""

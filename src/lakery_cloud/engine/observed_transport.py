@@ -33,6 +33,10 @@ REQUESTS = frozenset(
         "abort_upload",
         "copy",
         "apply_lifecycle",
+        "server_time",
+        "put_damaged",
+        "free_space",
+        "presign",
     }
 )
 """The methods of a transport that are awaited."""

@@ -278,6 +278,16 @@ class FileTransport(Transport):
             raise VersionChanged(str(source.address)) from signal
         return None
 
+    async def free_space(self, bucket: str) -> int | None:
+        def available() -> int:
+            folder = Path(bucket)
+            while not folder.exists():  # the first write makes it
+                folder = folder.parent
+            status = os.statvfs(folder)
+            return status.f_bavail * status.f_frsize
+
+        return await self._run(Address(bucket, ""), available)
+
     async def _run_on_upload(self, upload: Upload, function: Callable[[], T]) -> T:
         try:
             return await self._run(upload.address, function)

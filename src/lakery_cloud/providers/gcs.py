@@ -7,12 +7,12 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 
-from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
-from lakery_cloud.engine.checksums import header_to_hex
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
+from lakery_cloud.engine.checksums import crc32c_header, header_to_hex
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import told
 from lakery_cloud.engine.keys import Address, KeySpace
@@ -26,6 +26,7 @@ from lakery_cloud.engine.transport import (
     KeyMissing,
     Limits,
     ObjectInfo,
+    PresignedURL,
     Receipt,
     Transport,
     Upload,
@@ -46,6 +47,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
     brief,
 )
+from lakery_cloud.storage import Digest
 
 try:
     import aiohttp
@@ -90,6 +92,8 @@ GCS_LIMITS = Limits(
 # Cloud Resource Manager, "Projects": an id, which may stand behind a domain, or a number.
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 
+MAX_URL_LIFETIME = timedelta(days=7)
+"""Cloud Storage, "Signed URLs"."""
 TOKEN_METHODS = frozenset({"google_default", "cache", "cloud", "anon"})
 """Values of `token` that name a place to look for credentials."""
 
@@ -135,6 +139,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     name = "lakery_cloud.gcs@v1"
     aliases = ("labox.google.blob@v1",)
     default_limits = GCS_LIMITS
+    max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "gs"
     place_names = ("bucket", "blob")
     url_options: ClassVar = {
@@ -274,6 +279,7 @@ class GCSTransport(Transport):
         self._kms_key_name = storage._kms_key_name
         self._storage_class = present(storageClass=storage._storage_class)
         self._composite_uploads = storage._composite_uploads
+        self._user_project = storage._user_project
         self._uploading: dict[str, ResumableUpload | CompositeUpload] = {}
 
     def checks_hash(self, algorithm: str) -> bool:
@@ -375,6 +381,45 @@ class GCSTransport(Transport):
         # An upload whose beginning was never answered can't be found: it holds nothing, and ends after a week.
         if upload is not None and (uploading := self._uploading.pop(upload.id, None)) is not None:
             await uploading.abort()
+
+    async def server_time(self, bucket: str) -> datetime | None:
+        return time_of(await self._api.date(bucket))
+
+    def credential_source(self) -> str | None:
+        return self._api.credential_source()
+
+    async def put_damaged(self, address: Address) -> bool:
+        checksum = await crc32c_header(b"other")
+        await self._api.insert(address, b"bytes", {"contentType": "text/plain"}, kms_key_name=None, crc32c=checksum)
+        return True
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        headers = {} if content is None else self._content_headers(content)
+        query = present(userProject=payer_of(address) or self._user_project)
+        url = await self._api.sign(address, method, expires=expires, headers=headers, query=query)
+        return PresignedURL(method, url, headers, datetime.now(UTC) + expires)
+
+    def _content_headers(self, content: Digest) -> dict[str, str]:
+        """What a PUT of content by a URL must say (Cloud Storage, "HTTP headers and query string parameters for XML API").
+
+        Its size is pinned, but not its bytes: no checksum that the store knows is in a digest.
+        """
+        resource = resource_of(attributes_of_content(content, {}))
+        size = content["content_size"]
+        return {
+            **present(**{"Content-Type": resource["contentType"], "Content-Encoding": resource.get("contentEncoding")}),
+            "x-goog-if-generation-match": "0",
+            "x-goog-content-length-range": f"{size},{size}",
+            **{f"x-goog-meta-{name}": value for name, value in resource["metadata"].items()},
+            **present(
+                **{
+                    "x-goog-encryption-kms-key-name": self._kms_key_name,
+                    "x-goog-storage-class": self._storage_class.get("storageClass"),
+                }
+            ),
+        }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         (ours,) = rules["rule"]

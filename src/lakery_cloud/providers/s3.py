@@ -5,11 +5,12 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import Failure, told
@@ -27,6 +28,7 @@ from lakery_cloud.engine.transport import (
     KeyMissing,
     Limits,
     ObjectInfo,
+    PresignedURL,
     Receipt,
     Signal,
     Transport,
@@ -39,7 +41,8 @@ from lakery_cloud.engine.transport import (
     present,
 )
 from lakery_cloud.engine.urls import read_flag
-from lakery_cloud.errors import AccessDenied, ConfigError, MissingDependency
+from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, MissingDependency
+from lakery_cloud.storage import Digest
 
 try:
     import aioboto3
@@ -73,6 +76,8 @@ S3_LIMITS = Limits(
 # Status -> the code that S3 gives with it, or with 503 where others give 429 (API Reference, "List of error codes").
 _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 
+MAX_URL_LIFETIME = timedelta(days=7)
+"""S3 User Guide, "Download and upload objects with presigned URLs"."""
 MAX_RULE_ID = 255
 """Characters; S3 API Reference, "LifecycleRule"."""
 
@@ -119,6 +124,7 @@ class S3Storage(CloudStorage[S3StorageData]):
     aliases = ("labox.aws.s3@v1", "lakery.aws.s3@v1")
     default_limits = S3_LIMITS
     bucket_attribute = "aws.s3.bucket"
+    max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "s3"
     url_options: ClassVar = {
         **CloudStorage.cloud_url_options,
@@ -220,6 +226,10 @@ class S3Storage(CloudStorage[S3StorageData]):
                 yield S3Transport(client, self)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
+        except _NO_CREDENTIALS as error:
+            raise CredentialsError(
+                f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
+            ) from error
 
     def _client_config(self) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -436,7 +446,10 @@ class S3Transport(Transport):
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         token: dict[str, str] = {}
         while True:
-            page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            try:
+                page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            except UploadGone:  # so rclone says that there are none
+                return
             for entry in page.get("Uploads", ()):
                 yield Upload(
                     Address(bucket, entry["Key"]),
@@ -448,6 +461,69 @@ class S3Transport(Transport):
             if not page.get("IsTruncated"):
                 return
             token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def server_time(self, bucket: str) -> datetime | None:
+        try:
+            answer: Mapping[str, Any] = await self._client.head_bucket(Bucket=bucket)
+        except botocore_errors.ClientError as error:
+            answer = error.response
+        except _SDK_ERRORS as error:
+            raise self._translate(error, "head_bucket", Address(bucket, "")) from error
+        return time_of(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"))
+
+    def credential_source(self) -> str | None:
+        credentials = self._client._request_signer._credentials  # a client of the user's has them nowhere else
+        method = getattr(credentials, "method", None)
+        return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else None
+
+    async def put_damaged(self, address: Address) -> bool:
+        checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
+        await self._call("put_object", address, Body=b"bytes", ChecksumSHA256=checksum)
+        return True
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        parameters: dict[str, Any] = {"Bucket": address.bucket, "Key": address.key, **self._payer}
+        if content is not None:
+            parameters |= self._content_parameters(content)
+        operation = "get_object" if content is None else "put_object"
+        try:
+            url = await self._client.generate_presigned_url(
+                operation, Params=parameters, ExpiresIn=int(expires.total_seconds())
+            )
+        except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+            raise self._translate(error, f"presigning {operation}", address) from error
+        headers = self._header_names(operation, parameters)
+        return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
+
+    def _content_parameters(self, content: Digest) -> dict[str, Any]:
+        """What a PUT of content by a URL must say, all of it signed: the store then takes nothing but the content."""
+        if content["content_hash_algorithm"] != "sha256":
+            raise ConfigError(
+                f"a URL can't pin content whose hash is a {content['content_hash_algorithm']}: S3 checks sha256 alone"
+            )
+        attributes = attributes_of_content(content, {})
+        return {
+            **_headers(attributes),
+            **_sha256(attributes),
+            **self._create_only(),
+            **self._encryption,
+            **self._storage_class,
+        }
+
+    def _header_names(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Parameters of an operation as the headers that they travel in."""
+        shape = self._client.meta.service_model.operation_model(_API_NAMES[operation]).input_shape
+        assert shape is not None
+        headers: dict[str, str] = {}
+        for name, value in parameters.items():
+            serialization = shape.members[name].serialization
+            if serialization.get("location") == "header":
+                headers[serialization["name"]] = value
+            elif serialization.get("location") == "headers":
+                headers |= {f"{serialization['name']}{key}": text for key, text in value.items()}
+        return headers
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         # S3 knows no condition for this: what somebody else sets between our two requests is lost.
@@ -576,6 +652,22 @@ class S3Transport(Transport):
             return failure.unavailable()
         return failure.refused()
 
+
+_API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}
+
+# What botocore calls the places where it found credentials ("Credentials" in the boto3 documentation).
+_SOURCES: Mapping[str | None, str] = {
+    "env": "the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "explicit": "a session or client of your own",
+    "shared-credentials-file": "the AWS credentials file",
+    "config-file": "the AWS configuration file",
+    "assume-role": "a role of the AWS configuration file",
+    "assume-role-with-web-identity": "a web identity token (AWS_WEB_IDENTITY_TOKEN_FILE)",
+    "sso": "AWS single sign-on",
+    "custom-process": "the credential process of the AWS configuration file",
+    "container-role": "the role of the container",
+    "iam-role": "the role of the instance",
+}
 
 _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
 _INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError)
