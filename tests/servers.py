@@ -16,6 +16,8 @@ from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoS
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
+BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
+"""Buckets that SeaweedFS gives a key for that opens no other."""
 
 
 class RunningServer(Emulator):
@@ -64,7 +66,7 @@ def localstack() -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
-    with SeaweedFS() as server:
+    with SeaweedFS(bucket_keys=BUCKET_KEYS) as server:
         yield server
 
 

@@ -48,7 +48,7 @@ async def put(
         tag: A tag as key=value; may be given up to 10 times.
         quiet: Show no progress.
     """
-    tags = check_tags(_tags(tag))
+    tags = check_tags(read_tags(tag))
     _check_files(files)
     transfers = Transfers(quiet=quiet)
     async with open_storage(storage) as target:
@@ -125,7 +125,12 @@ async def _digest(stream: SerializedDataStream) -> Digest:
     return digesting.get_digest()
 
 
-def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
+def read_tags(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Tags given as key=value.
+
+    Raises:
+        InvalidTags: One has no `=`, or a key is given twice.
+    """
     tags: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")

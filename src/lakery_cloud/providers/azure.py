@@ -222,6 +222,12 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or bool(self._secrets.value)
 
+    def _credential_source(self) -> str:
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "DefaultAzureCredential: its environment variables, managed identity, or a login of az"
+
     def _shown(self) -> dict[str, Any]:
         return {**present(account_name=self._account_name), **super()._shown()}
 
@@ -306,6 +312,13 @@ class _HTTPTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+# In the order in which adlfs takes them.
+_CREDENTIAL_VARIABLES = (
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_CLIENT_ID",
+)
 _SET_CREDENTIALS = (
     "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
     "AZURE_STORAGE_SAS_TOKEN, or what azure.identity's DefaultAzureCredential reads"
