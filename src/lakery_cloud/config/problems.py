@@ -39,6 +39,8 @@ def place_of(path: Sequence[str | int], layers: Sequence[Layer]) -> str:
 
 def _line(details: ErrorDetails, model: type[BaseModel], layers: Sequence[Layer]) -> str:
     path, section = _without_tags(details["loc"]), _model_at(details["loc"], model)
+    if details["type"].startswith("union_tag"):  # the scheme of its URL tells which provider's section it is
+        path = (*path, "url")
     place = place_of(path, layers)
     return f"{place}: {_sentence(details, path, section)}" if place else _sentence(details, path, section)
 
@@ -51,7 +53,7 @@ def _sentence(details: ErrorDetails, path: Sequence[str | int], section: type[Ba
         case "missing":
             return f"{name!r} is missing"
         case "union_tag_not_found" | "union_tag_invalid":
-            return f"'{name}.url' must be a URL that starts with {', '.join(f'{scheme}://' for scheme in _BY_SCHEME)}"
+            return f"{name!r} must be a URL that starts with {', '.join(f'{scheme}://' for scheme in _BY_SCHEME)}"
         case _:
             return f"{name!r}: {details['msg'].removeprefix('Value error, ')}"
 
