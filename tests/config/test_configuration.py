@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ def test_named_file_goes_before_the_folder_and_the_folder_before_the_user(
     monkeypatch.setenv("LAKERY_CLOUD_CONFIG", str(write(default_of("variable"), "a.toml")))
     assert Configuration.load().default == "variable"
     assert Configuration.load(write(default_of("argument"), "b.toml")).default == "argument"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_file_of_another_user_is_read_only_where_it_is_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.chown(write(), 12345, -1)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        Configuration.load()
+    monkeypatch.setenv("LAKERY_CLOUD_CONFIG", layers.FILE_NAME)
+    assert Configuration.load().default == "hot"
 
 
 def test_without_a_file_nothing_is_configured(write: Write) -> None:

@@ -52,7 +52,7 @@ def find_file() -> Path | None:
     """The configuration file: `LAKERY_CLOUD_CONFIG`, else upwards from the working directory, else the user's own.
 
     Raises:
-        ConfigError: The variable names a file that is not there.
+        ConfigError: The variable names a file that is not there, or what was found belongs to somebody else.
     """
     if named := os.environ.get(FILE_VARIABLE):
         if not Path(named).is_file():
@@ -60,7 +60,11 @@ def find_file() -> Path | None:
         return Path(named)
     folder = Path.cwd()
     candidates = [parent / FILE_NAME for parent in (folder, *folder.parents)]
-    return next((path for path in [*candidates, user_file()] if path.is_file()), None)
+    found = next((path for path in [*candidates, user_file()] if path.is_file()), None)
+    # Its endpoints and references decide where content and secrets go: nobody may plant one in a folder for all.
+    if found is not None and found.stat().st_uid not in (0, os.getuid()):
+        raise ConfigError(f"{str(found)!r} belongs to another user; if you trust it, name it by {FILE_VARIABLE}")
+    return found
 
 
 def user_file() -> Path:
