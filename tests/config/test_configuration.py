@@ -145,6 +145,16 @@ def test_configuration_of_the_program_takes_nothing_from_elsewhere(
     assert (list(configuration.storages), configuration.default) == (["disk"], None)
 
 
+@pytest.mark.parametrize(
+    ("retired", "default"),
+    [([], None), (["hot"], "archive"), (["acme.archive@v1 = archive"], "hot"), (["acme.old@v1 = archive"], None)],
+)
+def test_default_is_the_only_storage_that_is_not_retired(retired: list[str], default: str | None) -> None:
+    storages = {"hot": {"url": "memory://hot"}, "archive": {"url": "memory://a", "name": "acme.archive@v1"}}
+    assert Configuration(storages=storages, retired={"storages": retired}).default_key == default
+    assert Configuration(storages=storages, default="hot").default_key == "hot"
+
+
 # What is wrong.
 
 

@@ -54,9 +54,9 @@ async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
         MissingDependency: The SDK of a storage is not installed.
     """
     configuration = Configuration.load()
-    if target is None and configuration.storages:
+    if not target and configuration.storages:
         registry = build_registry(configuration)
-    elif target is None or _is_url(target):
+    elif not target or _is_url(target):
         registry = build_registry(configuration, target=storage_from_url(target or default_url()))
     else:
         registry = build_registry(configuration, target=key_of(target, configuration))
@@ -65,10 +65,10 @@ async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
 
 
 def _storage(target: str | None) -> ObjectStorage[Any]:
-    if target is not None and _is_url(target):
+    if target and _is_url(target):
         return storage_from_url(target)  # whatever the configuration says
     configuration = Configuration.load()
-    if target is None and not configuration.storages:
+    if not target and not configuration.storages:
         return storage_from_url(default_url())
     return build_storage(configuration, key_of(target, configuration))
 
@@ -84,8 +84,7 @@ def key_of(target: str | None, configuration: Configuration) -> str:
         ConfigError: There is none.
     """
     keys = configuration.storages
-    if target is None:
-        target = configuration.default or (next(iter(keys)) if len(keys) == 1 else None)
+    target = target or configuration.default_key  # an empty variable is none
     if target is None:
         raise ConfigError(f"the configuration has no default; name one of {', '.join(keys)} by --storage")
     if target in keys:

@@ -152,14 +152,13 @@ def storages(*, as_json: Json = False) -> None:
         as_json: Print JSON, one object a line.
     """
     configuration = Configuration.load()
-    default = configuration.default
     for key, storage in build_storages(configuration).items():
         facts = {
             "key": key,
             "name": storage.name,
             "place": f"{storage.url_scheme}://{storage.keys.bucket}/{storage.keys.prefix}",
             "credential_source": storage.credential_source(),
-            "is_default": key == default or len(configuration.storages) == 1,
+            "is_default": key == configuration.default_key,
         }
         if as_json:
             print(json.dumps(facts))

@@ -144,6 +144,18 @@ class Configuration(BaseSettings):
         """What paths of secrets are relative to: the file's folder, else the working directory."""
         return self._folder
 
+    @property
+    def default_key(self) -> str | None:
+        """The key of the default: the one that is given, or that of the only storage that is not retired."""
+        if self.default is not None:
+            return self.default
+        retired = {key for name, key in self.retired.entries() if key in self.storages and self._is_own(name, key)}
+        writable = [key for key in self.storages if key not in retired]
+        return writable[0] if len(writable) == 1 else None
+
+    def _is_own(self, name: str | None, key: str) -> bool:
+        return name in (None, self.storages[key].name)
+
     def place(self, *path: str | int) -> str:
         """Where a setting was given, such as `lakery-cloud.toml:7` or the name of a variable."""
         return place_of(path, self._layers)
