@@ -272,10 +272,10 @@ class StorageRegistry:
             IntegrityError: The stream is not what `digest` says; nothing is stored.
             LakeryCloudError: What the storage raises.
         """
-        checked_tags = check_tags(tags or {})
-        size = digest["content_size"] if digest is not None else None
-        target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=size))
         try:
+            checked_tags = check_tags(tags or {})
+            size = digest["content_size"] if digest is not None else None
+            target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=size))
             if digest is not None:
                 # The same bytes may go by another type here.
                 content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]

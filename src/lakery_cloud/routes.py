@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from lakery_cloud.digest import check_content_type
 from lakery_cloud.errors import ConfigError
 
 __all__ = ["IDENTITY", "Content", "Explanation", "Route"]
@@ -21,12 +22,18 @@ class Content:
         content_encoding: Content coding, or None.
         tags: Its tags.
         size: Size in bytes; None where a stream doesn't say.
+
+    Raises:
+        InvalidRecord: Content type or encoding are malformed.
     """
 
     content_type: str
     content_encoding: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_content_type(self.content_type, self.content_encoding)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from lakery_cloud import (
     FileStorage,
     GCSStorage,
     NameConflict,
+    ReadOnlyStorage,
     S3Storage,
+    SerializedData,
     StorageRegistry,
     load_registry,
 )
@@ -277,6 +279,14 @@ def test_mistake_in_a_route_is_named_with_its_line(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"routes 1: there is no \[storages.disc\]; did you mean 'disk'") as raised:
         load_registry(path)
     assert str(raised.value).startswith(f"{path}:3: ")
+
+
+async def test_target_that_is_retired_is_read_and_never_written() -> None:
+    configuration = Configuration(storages=TWO, retired={"storages": ["cold"]})
+    built = build_registry(configuration, target="cold")
+    assert built.get(COLD["name"]).name == COLD["name"]
+    with pytest.raises(ReadOnlyStorage):
+        await built.save(SerializedData(data=b"x", content_type="a/b", content_encoding=None))
 
 
 def test_target_takes_the_place_of_routes_default_and_the_storage_of_its_name() -> None:

@@ -64,7 +64,9 @@ def show(*, as_json: Json = False) -> None:
     configuration = Configuration.load()
     found = list(_settings(configuration.model_dump(exclude_unset=True)))
     if not found:
-        Console(stderr=True).print("nothing is configured: `lakery-cloud config init` writes a file", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            "nothing is configured: `lakery-cloud config init` writes a file", highlight=False
+        )
     for path, value in found:
         place = configuration.place(*path)
         if as_json:
@@ -131,7 +133,7 @@ async def explain(
     )
     content_hash = await asyncio.to_thread(_hash_of, path) if is_there else None
     async with open_registry(storage) as registry:
-        target = registry.default if storage is not None else None
+        target = registry.default if storage else None
         facts = asdict(registry.explain(content, content_hash=content_hash, storage=target))
     if as_json:
         print(json.dumps(facts))
@@ -166,7 +168,9 @@ def storages(*, as_json: Json = False) -> None:
             mark = "  (default)" if facts["is_default"] else ""
             print(f"{key:<12}  {storage.name:<24}  {facts['place']}  {facts['credential_source']}{mark}")
     if not configuration.storages:
-        Console(stderr=True).print(f"none is configured; without --storage it is {default_url()}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"none is configured; without --storage it is {default_url()}", highlight=False
+        )
 
 
 def _settings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -54,7 +54,10 @@ def build_registry(configuration: Configuration, *, target: ObjectStorage[Any] |
     if target is not None:
         target = _find(storages, target, list(storages)) if isinstance(target, str) else target
         others = [storage for storage in storages.values() if storage.name != target.name]
-        return StorageRegistry([target, *others], default=target, retired=retired)
+        registry = StorageRegistry([target, *others], default=target)
+        for name, reader in retired.items():  # afterwards: a target that is retired itself can be read all the same
+            registry.retire(name, reader)
+        return registry
     writable = [key for key, storage in storages.items() if storage.name not in retired]
     default = configuration.default
     if default is None and len(writable) != 1:

@@ -20,7 +20,7 @@ class Secret(SecretStr):
     @property
     def is_reference(self) -> bool:
         """Whether it says where the secret is, and is none itself."""
-        return self._secret_value.startswith((ENVIRONMENT, FILE))
+        return self.get_secret_value().startswith((ENVIRONMENT, FILE))
 
     def resolve(self, folder: Path) -> str:
         """The secret.
@@ -31,7 +31,7 @@ class Secret(SecretStr):
         Raises:
             ConfigError: What the reference names is not there, or empty. The message names the reference alone.
         """
-        text = self._secret_value
+        text = self.get_secret_value()
         if text.startswith(ENVIRONMENT):
             secret = os.environ.get(text.removeprefix(ENVIRONMENT), "")
         elif text.startswith(FILE):
@@ -44,8 +44,11 @@ class Secret(SecretStr):
             )
         return secret
 
-    def _display(self) -> str:
-        return self._secret_value if self.is_reference else super()._display()
+    def __str__(self) -> str:
+        return self.get_secret_value() if self.is_reference else super().__str__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
@@ -56,7 +59,7 @@ class Secret(SecretStr):
                 "a configuration that holds a secret itself can't be pickled; write a reference instead, env:NAME or "
                 "file:PATH"
             )
-        return type(self), (self._secret_value,)
+        return type(self), (self.get_secret_value(),)
 
 
 def _read(path: Path, reference: str) -> str:
