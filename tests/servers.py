@@ -36,6 +36,18 @@ class RunningServer(Emulator):
         pass
 
 
+class SeaweedFSWithBucketKeys(SeaweedFS):
+    """SeaweedFS that knows the `BUCKET_KEYS` too."""
+
+    def _identities(self) -> dict[str, Any]:
+        known: Any = super()._identities()
+        for bucket, (key, secret) in BUCKET_KEYS.items():
+            credentials = {"accessKey": key, "secretKey": secret}
+            actions = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+            known["identities"].append({"name": bucket, "credentials": [credentials], "actions": actions})
+        return known
+
+
 def _serve_moto(connection: Connection) -> None:
     with MotoServer() as server:
         connection.send(server.endpoint_url)
@@ -66,7 +78,7 @@ def localstack() -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
-    with SeaweedFS(bucket_keys=BUCKET_KEYS) as server:
+    with SeaweedFSWithBucketKeys() as server:
         yield server
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_registry
 from lakery_cloud.cli.files import DEFAULT_TYPE, guess_content_type
-from lakery_cloud.cli.transfer import STANDARD_INPUT, read_tags
+from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.config.layers import FILE_NAME, find_file
@@ -24,6 +24,8 @@ from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.routes import Content
+
+STANDARD_INPUT = "-"
 
 config = App(name="config", help="Start, show and check the configuration.")
 

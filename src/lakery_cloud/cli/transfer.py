@@ -16,10 +16,11 @@ from lakery_cloud.cli.files import (
     write_file,
     write_stdout,
 )
+from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import ConfigError, InvalidTags
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.registry import ContentRecord, StorageRegistry
 from lakery_cloud.storage import Digest, SerializedDataStream
 
@@ -123,23 +124,6 @@ async def _digest(stream: SerializedDataStream) -> Digest:
     async for _ in digesting:
         pass
     return digesting.get_digest()
-
-
-def read_tags(pairs: tuple[str, ...]) -> dict[str, str]:
-    """Tags given as key=value.
-
-    Raises:
-        InvalidTags: One has no `=`, or a key is given twice.
-    """
-    tags: dict[str, str] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise InvalidTags(f"a tag is given as key=value, not {pair!r}")
-        if key in tags:
-            raise InvalidTags(f"the tag {key!r} was given twice")
-        tags[key] = value
-    return tags
 
 
 def _check_files(files: tuple[str, ...]) -> None:

@@ -5,10 +5,9 @@ It never reports telemetry, and listens on 127.0.0.1 only.
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from lakery_cloud.emulators.install import Environment
 from lakery_cloud.emulators.server import HOST, ProcessEmulator, clean_environment, http_status
@@ -26,7 +25,6 @@ class SeaweedFS(ProcessEmulator):
 
     Args:
         port: The port of the S3 gateway, below 50,000; a free one if not given.
-        bucket_keys: Bucket -> a further access key and its secret, which may use that bucket alone.
     """
 
     name: ClassVar[str] = "seaweedfs"
@@ -36,11 +34,8 @@ class SeaweedFS(ProcessEmulator):
     GRPC_OFFSET: ClassVar[int] = GRPC_OFFSET
     STOP_GRACE: ClassVar[float] = 0  # SIGTERM takes 15 seconds, and the data is thrown away anyhow
 
-    def __init__(
-        self, *, port: int | None = None, bucket_keys: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, *, port: int | None = None) -> None:
         super().__init__(port=port)
-        self._bucket_keys = bucket_keys
         self._installed = Environment(f"{self.name}-{self.version}")
 
     def install(self, report: Callable[[str], None] | None = None) -> None:
@@ -76,11 +71,9 @@ class SeaweedFS(ProcessEmulator):
         ]
 
     def _identities(self) -> dict[str, object]:
-        actions = ["Read", "Write", "List", "Tagging"]
-        identities = [_identity("test", self.access_key_id, self.secret_access_key, ["Admin", *actions])]
-        for bucket, (key, secret) in self._bucket_keys.items():
-            identities.append(_identity(bucket, key, secret, [f"{action}:{bucket}" for action in actions]))
-        return {"identities": identities}
+        credentials = {"accessKey": self.access_key_id, "secretKey": self.secret_access_key}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        return {"identities": [{"name": "test", "credentials": [credentials], "actions": actions}]}
 
     def _process_environment(self) -> dict[str, str]:
         return clean_environment("WEED_") | {
@@ -104,7 +97,3 @@ class SeaweedFS(ProcessEmulator):
             for path in GRPC_SOCKETS.glob(f"seaweedfs-*-grpc-{port + GRPC_OFFSET}.sock"):
                 with contextlib.suppress(OSError):
                     path.unlink()
-
-
-def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, Any]:
-    return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
