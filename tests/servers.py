@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,20 @@ from lakery_cloud.emulators.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
+BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
+"""Buckets that SeaweedFS gives a key for that opens no other."""
+
+
+class SeaweedFSWithBucketKeys(SeaweedFS):
+    """SeaweedFS that knows the `BUCKET_KEYS` too."""
+
+    def _identities(self) -> dict[str, Any]:
+        known: Any = super()._identities()
+        for bucket, (key, secret) in BUCKET_KEYS.items():
+            credentials = {"accessKey": key, "secretKey": secret}
+            actions = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+            known["identities"].append({"name": bucket, "credentials": [credentials], "actions": actions})
+        return known
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +49,7 @@ def localstack() -> Iterator[Emulator]:
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
-    with SeaweedFS() as server:
+    with SeaweedFSWithBucketKeys() as server:
         yield server
 
 

@@ -185,6 +185,10 @@ class Storage(abc.ABC, Generic[D]):
         """
         return storage_data
 
+    def credential_source(self) -> str:
+        """Where the storage takes its credentials from, found without a request; never what they are."""
+        return "none needed"
+
     async def aclose(self) -> None:
         """Give back connections. A storage that is used again opens new ones."""
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_storage
+from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import (
     AccessDenied,
@@ -59,12 +60,12 @@ async def doctor(
     Example: `lakery-cloud doctor "s3://bucket/reports?region=eu-central-1"`
 
     Args:
-        targets: URLs of storages, instead of --storage.
-        storage: URL of the storage.
+        targets: Names or URLs of storages, instead of --storage. By default all that are configured.
+        storage: Name or URL of the storage.
         quiet: Show only what is not right.
         as_json: Print JSON, one finding a line.
     """
-    urls = targets or (storage or default_url(),)
+    urls = targets or ((storage,) if storage else tuple(Configuration.load().storages) or (default_url(),))
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         opened = [(url, await stack.enter_async_context(open_storage(url))) for url in urls]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import doctor, objects, transfer, upkeep, url
+from lakery_cloud.cli import configuration, doctor, objects, transfer, upkeep, url
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -26,13 +26,14 @@ from lakery_cloud.errors import (
     NameConflict,
     NoStorageData,
     NotRegistered,
+    ReadOnlyStorage,
     StorageUnavailable,
 )
 
 FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
 
 EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
-    (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, MissingDependency)),
+    (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, ReadOnlyStorage, MissingDependency)),
     (NOT_FOUND, (NoStorageData, BucketNotFound)),
     (DENIED, (AccessDenied, CredentialsError)),
     (DAMAGED, (IntegrityError,)),
@@ -55,6 +56,9 @@ app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
+app.command(configuration.config)
+app.command(configuration.explain)
+app.command(configuration.storages)
 app.command(doctor.doctor)
 app.command(url.url)
 app.command(

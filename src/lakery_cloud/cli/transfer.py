@@ -8,10 +8,11 @@ from cyclopts import Parameter
 
 from lakery_cloud.cli.common import Quiet, StorageUrl, Transfers, open_storage, record_of
 from lakery_cloud.cli.files import chunks_of_stdin, read_line_of_stdin, write_stdout
+from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import ConfigError, InvalidTags
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import DEFAULT_TYPE, chunks_of, guess_content_type, write_file
 from lakery_cloud.registry import ContentRecord, StorageRegistry
 from lakery_cloud.storage import Digest, SerializedDataStream
@@ -41,7 +42,7 @@ async def put(
         tag: A tag as key=value; may be given up to 10 times.
         quiet: Show no progress.
     """
-    tags = check_tags(_tags(tag))
+    tags = check_tags(read_tags(tag))
     _check_files(files)
     transfers = Transfers(quiet=quiet)
     async with open_storage(storage) as target:
@@ -116,18 +117,6 @@ async def _digest(stream: SerializedDataStream) -> Digest:
     async for _ in digesting:
         pass
     return digesting.get_digest()
-
-
-def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
-    tags: dict[str, str] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise InvalidTags(f"a tag is given as key=value, not {pair!r}")
-        if key in tags:
-            raise InvalidTags(f"the tag {key!r} was given twice")
-        tags[key] = value
-    return tags
 
 
 def _check_files(files: tuple[str, ...]) -> None:

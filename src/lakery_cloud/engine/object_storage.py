@@ -27,7 +27,7 @@ from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
 from lakery_cloud.engine.telemetry import operation, stream_operation
 from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, PresignedURL, Transport, missing
-from lakery_cloud.engine.urls import parse_url
+from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.engine.writer import Writer
 from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
@@ -88,14 +88,28 @@ class ObjectStorage(Storage[D], Generic[D]):
         self._sessions = Sessions(self._open_transport)
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, **settings: Any) -> Self:
         """A storage from `<scheme>://<bucket>/<prefix>?<setting>=<value>&...`.
 
+        Args:
+            url: The URL. It never holds credentials.
+            settings: Further keyword arguments of the class.
+
         Raises:
-            ConfigError: The URL has another scheme, an unknown setting, or credentials.
+            ConfigError: The URL has another scheme, an unknown setting, or credentials; or a setting has one value in
+                it and another one beside it.
         """
-        bucket, prefix, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
-        return cls(bucket, prefix=prefix, **settings)
+        bucket, prefix, in_url = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        return cls(bucket, prefix=prefix, **merged(in_url, settings))
+
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """The keyword arguments that hand credentials, given as plain texts, to the class.
+
+        Args:
+            secrets: Name of the credential -> its text; the names are those of a configuration file.
+        """
+        return dict(secrets)
 
     # What a provider says about itself.
 

@@ -318,8 +318,8 @@ class Transport(abc.ABC):
         """What the store's clock shows, as any answer about the bucket says, be it a refusal; None if none says it."""
         return None
 
-    def credential_source(self) -> str | None:
-        """Where the credentials are from, without a secret, and without asking anybody; None where none are needed."""
+    def credentials_in_use(self) -> str | None:
+        """Where the client has its credentials from, without a secret, and without asking anybody; None if it has none."""
         return None
 
     async def put_damaged(self, address: Address) -> bool:

@@ -133,11 +133,11 @@ async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> A
             return
         yield _clock(times[0], begun_at, datetime.now(UTC))
     listing = _placed(await _examine("list", partial(_list, storage, transport)))
-    if listing.check == "credentials" and (source := transport.credential_source()):
+    if listing.check == "credentials" and (source := transport.credentials_in_use()):
         listing = replace(listing, seen=f"from {source}: not accepted")
     if listing.error is None or isinstance(listing.error, AccessDenied):  # somebody knows us
         if isinstance(storage, CloudStorage):
-            source = transport.credential_source()
+            source = transport.credentials_in_use()
             yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
         yield await _examine("bucket", partial(_bucket, storage, transport))
     yield listing

@@ -233,6 +233,12 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or bool(self._secrets.value)
 
+    def _credential_source(self) -> str:
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "DefaultAzureCredential: its environment variables, managed identity, or a login of az"
+
     def _shown(self) -> dict[str, Any]:
         return {**present(account_name=self._account_name), **super()._shown()}
 
@@ -317,11 +323,12 @@ class _HTTPTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
-_SECRET_VARIABLES = (
+# In the order in which adlfs takes them.
+_CREDENTIAL_VARIABLES = (
     "AZURE_STORAGE_CONNECTION_STRING",
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
-    "AZURE_STORAGE_CLIENT_SECRET",
+    "AZURE_STORAGE_CLIENT_ID",
 )
 _SET_CREDENTIALS = (
     "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
@@ -369,7 +376,7 @@ class AzureTransport(Transport):
         self._client = client
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._endpoint = client.url.partition("?")[0]
-        self._credential_source = _credential_source(client, storage)
+        self._credentials_in_use = _credentials_in_use(client, storage)
         self._blob_tags = storage._blob_tags
         self._access_tier = present(
             standard_blob_tier=StandardBlobTier(storage._access_tier) if storage._access_tier else None
@@ -555,8 +562,8 @@ class AzureTransport(Transport):
                 raise self._translate(error, "get_container_properties", Address(bucket, "")) from error
         return time_of(dates[-1])
 
-    def credential_source(self) -> str | None:
-        return self._credential_source
+    def credentials_in_use(self) -> str | None:
+        return self._credentials_in_use
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await md5_header(b"other")
@@ -733,14 +740,14 @@ class AzureTransport(Transport):
         return failure.refused()
 
 
-def _credential_source(client: BlobServiceClient, storage: AzureBlobStorage) -> str | None:
+def _credentials_in_use(client: BlobServiceClient, storage: AzureBlobStorage) -> str | None:
     """Where the credentials are from; what is given to a storage goes before the environment."""
     kind = _kind_of_credential(client)
     if storage._own_fs is not None:
         return kind and f"{kind}, of an fs of your own"
     if storage._secrets.value:
         return kind and f"{kind}, given as {' and '.join(storage._secrets.value)}"
-    variable = next((name for name in _SECRET_VARIABLES if os.environ.get(name)), None)
+    variable = next((name for name in _CREDENTIAL_VARIABLES if os.environ.get(name)), None)
     return kind and (f"{kind}, of {variable}" if variable else f"{kind}, which looks around by itself")
 
 

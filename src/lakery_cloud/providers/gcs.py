@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
@@ -199,6 +199,34 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or not _is_no_secret(self._token.value)
 
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """`token`, `credentials_file` (the path of a file) or `credentials_json` (what stands in one) as `token`."""
+        if len(secrets) > 1:
+            raise ConfigError(f"{' and '.join(secrets)} exclude each other; give one of them")
+        token: Any = next(iter(secrets.values()), None)
+        if "credentials_file" in secrets and not os.path.isfile(token):
+            raise ConfigError(f"credentials_file is {token!r}, and there is no such file")
+        if "credentials_json" in secrets:
+            token = _read_credentials(token)
+        return present(token=token)
+
+    def _credential_source(self) -> str:
+        if self._token.value in TOKEN_METHODS:
+            return f"{self._token.value!r} of gcsfs"
+        if self._token.value is not None:
+            return f"file {self._token.value}"
+        if self._is_plain():
+            return "none: over plain HTTP none are sent"
+        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            return "GOOGLE_APPLICATION_CREDENTIALS in the environment"
+        # Google Cloud, "How Application Default Credentials works".
+        folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+        path = os.path.join(folder, "application_default_credentials.json")
+        if os.path.isfile(path):
+            return f"application default credentials in {path}"
+        return "gcsfs' cache or the metadata server, else none"
+
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         if self._own_fs is not None:
@@ -219,12 +247,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             fs._session = None
 
     def _file_system(self) -> GCSFileSystem:
-        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
-        is_plain = endpoint not in ("", "default") and not endpoint.startswith("https://")
         token = self._token.value
         try:
             return GCSFileSystem(
-                token="anon" if token is None and is_plain else token,
+                token="anon" if token is None and self._is_plain() else token,
                 endpoint_url=self.endpoint_url,
                 requester_pays=self._user_project or False,
                 requests_timeout=self._timeout(),
@@ -241,6 +267,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             f"the credentials for bucket {self.keys.bucket!r} could not be loaded ({kind}). Check token and project, or: "
             f"{LOG_IN}"
         )
+
+    def _is_plain(self) -> bool:
+        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
+        return endpoint not in ("", "default") and not endpoint.startswith("https://")
 
     def _timeout(self) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout)
@@ -262,6 +292,13 @@ class GCSStorage(CloudStorage[GCSStorageData]):
 def _is_no_secret(token: Any) -> bool:
     """Whether a token says where credentials are, and is none itself."""
     return token is None or (isinstance(token, str) and (token in TOKEN_METHODS or os.path.exists(token)))
+
+
+def _read_credentials(text: str) -> dict[str, Any]:
+    with suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    raise ConfigError("credentials_json is no JSON object; it must be what stands in a file with credentials")
 
 
 class GCSTransport(Transport):
@@ -385,8 +422,8 @@ class GCSTransport(Transport):
     async def server_time(self, bucket: str) -> datetime | None:
         return time_of(await self._api.date(bucket))
 
-    def credential_source(self) -> str | None:
-        return self._api.credential_source()
+    def credentials_in_use(self) -> str | None:
+        return self._api.credentials_in_use()
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")

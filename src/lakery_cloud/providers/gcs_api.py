@@ -204,7 +204,7 @@ class JSONAPI:
         except auth_errors.GoogleAuthError as error:
             raise CredentialsError(f"no URL could be signed for {address}: {told(error)}. {_SIGN_IN}") from error
 
-    def credential_source(self) -> str | None:
+    def credentials_in_use(self) -> str | None:
         """Where gcsfs has found the credentials."""
         found = self._fs.credentials
         if found.credentials is None:

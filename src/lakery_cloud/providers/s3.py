@@ -205,6 +205,29 @@ class S3Storage(CloudStorage[S3StorageData]):
             ]
         }
 
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """`access_key_id` and `secret_access_key`, with `session_token` where they are temporary, as a session."""
+        if not secrets:
+            return {}
+        if not {"access_key_id", "secret_access_key"} <= set(secrets):
+            raise ConfigError("access_key_id and secret_access_key go together; give both of them")
+        keys = {f"aws_{name}": value for name, value in secrets.items()}
+        return {"session": _session(None, **keys)}
+
+    def _credential_source(self) -> str:
+        if self._profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+            return "AWS_ACCESS_KEY_ID in the environment"
+        session = aiobotocore.session.AioSession(profile=self._profile)
+        name = session.get_config_variable("profile") or "default"
+        settings = session.full_config["profiles"].get(name, {})
+        if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
+            return f"profile {name!r} of the AWS configuration files"
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "the instance's role, if it has one"
+
     def _has_secrets(self) -> bool:
         return self._own_session is not None or self._own_client is not None
 
@@ -265,10 +288,21 @@ def _http_session(seconds: float) -> type[AIOHTTPSession]:
 _api_descriptions = botocore.loaders.create_loader()
 
 
-def _session(profile: str | None) -> aioboto3.Session:
+# What a profile has that leads to credentials, and what leads to them elsewhere (AWS SDKs and Tools Reference Guide,
+# "Standardized credential providers").
+_CREDENTIAL_SETTINGS = (
+    *("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "login_session", "credential_process"),
+    "web_identity_token_file",
+)
+_CREDENTIAL_VARIABLES = (
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+
+
+def _session(profile: str | None, **keys: str) -> aioboto3.Session:
     session = aiobotocore.session.AioSession(profile=profile)
     session.register_component("data_loader", _api_descriptions)
-    return aioboto3.Session(botocore_session=session)
+    return aioboto3.Session(botocore_session=session, **keys)
 
 
 def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
@@ -471,7 +505,7 @@ class S3Transport(Transport):
             raise self._translate(error, "head_bucket", Address(bucket, "")) from error
         return time_of(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"))
 
-    def credential_source(self) -> str | None:
+    def credentials_in_use(self) -> str | None:
         credentials = self._client._request_signer._credentials  # a client of the user's has them nowhere else
         method = getattr(credentials, "method", None)
         return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else None
