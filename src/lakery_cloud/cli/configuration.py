@@ -13,7 +13,6 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
 from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_registry
-from lakery_cloud.cli.files import DEFAULT_TYPE, guess_content_type
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
 from lakery_cloud.config.configuration import Configuration

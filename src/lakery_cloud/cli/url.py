@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lakery_cloud.cli.common import Json, StorageUrl, open_storage, record_of
-from lakery_cloud.cli.files import chunks_of, guess_content_type, read_line_of_stdin
+from lakery_cloud.cli.files import read_line_of_stdin
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.files import chunks_of, guess_content_type
 from lakery_cloud.registry import ContentRecord
 from lakery_cloud.storage import SerializedDataStream
 
