@@ -22,6 +22,7 @@ from lakery_cloud.config.starter import STARTER
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.files import DEFAULT_TYPE, guess_content_type
 from lakery_cloud.routes import Content
 
 STANDARD_INPUT = "-"
