@@ -64,7 +64,7 @@ def launch(
         show_log(logging.INFO if verbose == 1 else logging.DEBUG)
     try:
         # Cyclopts takes a bare - for an option.
-        words = [STANDARD_INPUT if token == "-" else token for token in tokens]
+        words = [STANDARD_INPUT if word == "-" else word for word in tokens]
         code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
