@@ -36,7 +36,14 @@ async def running(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]
 
 async def answered(proxy: FaultProxy, operation: str, process: asyncio.subprocess.Process) -> None:
     """Wait until the proxy has passed an answer on."""
-    while not any(each.operation == operation and each.status is not None for each in proxy.exchanges):
+    while not any(each.neutral == operation and each.status is not None for each in proxy.exchanges):
+        assert process.returncode is None, await process.communicate()
+        await asyncio.sleep(0.01)
+
+
+async def stalled(proxy: FaultProxy, process: asyncio.subprocess.Process) -> None:
+    """Wait until the proxy's fault has taken effect."""
+    while not any(each.fault is not None for each in proxy.exchanges):
         assert process.returncode is None, await process.communicate()
         await asyncio.sleep(0.01)
 
@@ -80,7 +87,7 @@ async def test_interrupted_get_keeps_the_file_that_was_there(cloud_rig: CloudRig
             while not list(tmp_path.glob(".lakery-cloud-*")):
                 assert process.returncode is None, await process.communicate()
                 await asyncio.sleep(0.01)
-            await answered(proxy, "get", process)
+            await stalled(proxy, process)
             process.send_signal(signal.SIGINT)
             _, errors = await process.communicate()
     assert process.returncode == 130, errors

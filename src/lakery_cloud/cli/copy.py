@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, open_registry, open_storage
 from lakery_cloud.cli.failures import Failures, told
 from lakery_cloud.cli.progress import Summary, Transfers
-from lakery_cloud.cli.records import NamedRecord, read_records
+from lakery_cloud.cli.records import read_records
 from lakery_cloud.maintenance import Copied, Outcome
 from lakery_cloud.maintenance import copy as copy_content
 
@@ -67,12 +67,13 @@ async def copy(
         with transfers.show():
             async with aclosing(copying) as results:
                 async for copied in results:
-                    _print(copied, next(names, None), transfers, as_json=as_json)
+                    file = next(names).file if named else None
+                    _print(copied, file, transfers, as_json=as_json)
                     size = copied.source.content_size
                     is_there = copied.outcome is Outcome.DEDUPLICATED
                     transfers.finish(skipped=size if is_there else 0)
                     if copied.error is not None:
-                        failures.note(copied.source.content_hash, copied.error)
+                        failures.note(file or copied.source.content_hash, copied.error)
                     else:
                         summary.add(**{"skipped" if is_there else "moved": size})
     code = failures.tell()
@@ -81,10 +82,10 @@ async def copy(
     return code
 
 
-def _print(copied: Copied, named: NamedRecord | None, transfers: Transfers, *, as_json: bool) -> None:
+def _print(copied: Copied, file: str | None, transfers: Transfers, *, as_json: bool) -> None:
     if as_json:
         line = {
-            "file": named.file if named else None,
+            "file": file,
             "result": copied.outcome.value,
             "size": copied.source.content_size,
             "record": asdict(copied.record) if copied.record else None,
