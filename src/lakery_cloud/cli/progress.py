@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from contextlib import aclosing
 from time import perf_counter
 
 from rich.console import Console
@@ -57,20 +58,23 @@ class Transfers:
         with self._progress:
             yield
 
+    @contextlib.contextmanager
+    def bar(self, *, total: int | None) -> Iterator["Bar"]:
+        """A bar for one file, shown until the block ends."""
+        task = self._progress.add_task("", total=total, visible=False)
+        try:
+            yield Bar(self._progress, task, self._all)
+        finally:
+            self._progress.remove_task(task)
+
     async def follow(
         self, chunks: AsyncIterable[bytes], *, description: str, total: int | None, counts: bool = True
     ) -> AsyncGenerator[bytes]:
         """The chunks, counted on a bar of their own and, if it `counts`, on that of all; closed at the end."""
-        task = self._progress.add_task(description, total=total)
-        try:
-            async for chunk in chunks:
-                yield chunk
-                self._progress.advance(task, len(chunk))
-                if counts and self._all is not None:
-                    self._progress.advance(self._all, len(chunk))
-        finally:
-            await close_stream(chunks)
-            self._progress.remove_task(task)
+        with self.bar(total=total) as bar:
+            async with aclosing(bar.follow(chunks, description=description, counts=counts)) as followed:
+                async for chunk in followed:
+                    yield chunk
 
     def finish(self, *, skipped: int = 0) -> None:
         """Count a file as done, with the bytes of it that did not have to travel."""
@@ -80,15 +84,49 @@ class Transfers:
 
     def print(self, line: str) -> None:
         """Print a line of results to standard output; where that is the terminal of the bars, above them."""
-        if not self._progress.disable and sys.stdout.isatty():
-            self._progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
-        else:
-            print(line, flush=True)
+        print_above(self._progress, line)
 
     def _state(self) -> str:
         if self._files is None:
             return counted(self._done, self._noun)
         return f"{self._done} of {counted(self._files, self._noun)}"
+
+
+class Bar:
+    """The bar of one file, which may be read several times.
+
+    Args:
+        progress: What shows it.
+        task: The bar.
+        all_files: The bar of all files, if there is one.
+    """
+
+    def __init__(self, progress: Progress, task: TaskID, all_files: TaskID | None) -> None:
+        self._progress = progress
+        self._task = task
+        self._all = all_files
+
+    async def follow(
+        self, chunks: AsyncIterable[bytes], *, description: str, counts: bool = True
+    ) -> AsyncGenerator[bytes]:
+        """The chunks, counted from the bar's beginning and, if it `counts`, on that of all; closed at the end."""
+        self._progress.reset(self._task, description=description, visible=True)
+        try:
+            async for chunk in chunks:
+                yield chunk
+                self._progress.advance(self._task, len(chunk))
+                if counts and self._all is not None:
+                    self._progress.advance(self._all, len(chunk))
+        finally:
+            await close_stream(chunks)
+
+
+def print_above(progress: Progress, line: str) -> None:
+    """Print a line of results to standard output; where that is the terminal of the bars, above them and not wrapped."""
+    if not progress.disable and sys.stdout.isatty():
+        progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
+    else:
+        print(line, flush=True)
 
 
 class Summary:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Recursive, StorageUrl, open_registry
 from lakery_cloud.cli.failures import FAILURES, Failures, told
 from lakery_cloud.cli.files import DEFAULT_TYPE, chunks_of, chunks_of_stdin, guess_content_type
-from lakery_cloud.cli.progress import Summary, Transfers
+from lakery_cloud.cli.progress import Bar, Summary, Transfers
 from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, RecordsWriter, appended
 from lakery_cloud.cli.sources import expand
 from lakery_cloud.digest import DigestingStream
@@ -145,19 +145,21 @@ class _Saver:
                 async for chunk in source:
                     yield chunk
 
-        def opened(what: str, *, counts: bool) -> SerializedDataStream:
-            description = f"{what} {path.name if not is_stdin else _shown(file)}"
+        def opened(bar: Bar, what: str, *, counts: bool) -> SerializedDataStream:
             guessed = DEFAULT_TYPE if is_stdin else guess_content_type(path)
+            description = f"{what} {path.name if not is_stdin else _shown(file)}"
             return SerializedDataStream(
-                data_stream=self._transfers.follow(chunks(), description=description, total=size, counts=counts),
+                data_stream=bar.follow(chunks(), description=description, counts=counts),
                 content_type=self._content_type or guessed,
                 content_encoding=self._content_encoding,
             )
 
-        # What can be read twice is hashed first: one request then tells whether any of it must be sent.
-        digest = await _digest(opened("hashing", counts=False)) if size is not None else None
-        is_read = False
-        record = await self._registry.save_stream(opened("sending", counts=True), tags=self._tags, digest=digest)
+        with self._transfers.bar(total=size) as bar:
+            # What can be read twice is hashed first: one request then tells whether any of it must be sent.
+            digest = await _digest(opened(bar, "hashing", counts=False)) if size is not None else None
+            is_read = False
+            stream = opened(bar, "sending", counts=True)
+            record = await self._registry.save_stream(stream, tags=self._tags, digest=digest)
         return Saved(_shown(file), record, is_new=is_read)
 
 
