@@ -302,3 +302,23 @@ def test_bad_target_among_good_ones_leaves_all_as_it_was(desk):
     desk.run("put", "a.txt")
     assert desk.run("rm", hash_of("one"), "readme").code == 2
     assert desk.stored() == {hash_of("one")}
+
+
+def test_name_that_could_steer_the_terminal_is_escaped(desk):
+    desk.files(a="one")
+    (record,) = desk.run("put", "a.txt").json
+    (desk.folder / "hostile.jsonl").write_text(json.dumps({"file": "a\x1b[2Jb\nc", "record": record}))
+    (line,) = desk.run("ls", "--records", "hostile.jsonl").out
+    assert line.endswith(r"  'a\x1b[2Jb\nc'")
+    desk.run("rm", hash_of("one"))
+    (line,) = [each for each in desk.run("ls", "--records", "hostile.jsonl").errors if "NoStorageData" in each]
+    assert r"'a\x1b[2Jb\nc': " in line
+
+
+def test_name_that_is_no_text_is_saved_and_comes_back(desk):
+    name = os.fsdecode(b"caf\xe9")
+    (desk.folder / "in").mkdir()
+    (desk.folder / "in" / name).write_text("one")
+    assert desk.run("put", "-r", "in", "--records", "all.jsonl").code == 0
+    assert desk.run("get", "--records", "all.jsonl", "-o", "out").code == 0
+    assert tree(desk.folder / "out") == {f"in/{name}": "one"}

@@ -21,23 +21,12 @@ StorageUrl = Annotated[
         "By default a folder in your data directory.",
     ),
 ]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, one object a line.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show no progress and no summary.")]
-Records = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--records",
-        negative="",
-        consume_multiple=False,
-        help="File of records, one a line, as put prints or appends them; - is standard input.",
-    ),
-]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
+Records = Annotated[tuple[str, ...], Parameter(name="--records", negative="", consume_multiple=False)]
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")]
 AT_A_TIME = 8
-Jobs = Annotated[
-    int,
-    Parameter(name=["--jobs", "-j"], validator=validators.Number(gte=1), help="How many are under way at a time."),
-]
+Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], validator=validators.Number(gte=1))]
 
 
 @asynccontextmanager

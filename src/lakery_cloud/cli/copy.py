@@ -40,7 +40,7 @@ async def copy(
     Args:
         source: URL of the storage that has the content.
         destination: URL of the storage that gets it.
-        records: Records file; without one, all content of the source.
+        records: File of records, one a line; without one, all content of the source.
         dry_run: Say what would be copied, and copy nothing.
         tags: Copy tags too, which takes the right to read them.
         jobs: Contents that are under way at a time.

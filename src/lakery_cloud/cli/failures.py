@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
+from lakery_cloud.cli.progress import printable
 from lakery_cloud.errors import (
     HOPELESS,
     AccessDenied,
@@ -44,7 +45,7 @@ def exit_code_of(error: Exception) -> int:
 
 def told(error: Exception, *, what: str = "") -> str:
     """An error in one line: its public name, what it befell, and what it says."""
-    return f"{public_name(error)}: {f'{what}: ' if what else ''}{error}"
+    return f"{public_name(error)}: {f'{printable(what)}: ' if what else ''}{error}"
 
 
 def say(error: Exception, *, what: str = "") -> None:

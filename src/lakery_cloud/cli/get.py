@@ -43,7 +43,7 @@ async def get(
 
     Args:
         targets: Records' JSON, hashes, URLs of stored content, patterns of hashes, or `-` for a record on standard input.
-        records: Records file.
+        records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         output: File to write, or folder; a file is replaced only when all content has arrived and is right.
         storage: URL of the storage.

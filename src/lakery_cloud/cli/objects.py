@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Records, Recursive, StorageUrl, open_storage
 from lakery_cloud.cli.failures import Failures
-from lakery_cloud.cli.progress import counted, error_console
+from lakery_cloud.cli.progress import counted, error_console, printable
 from lakery_cloud.cli.targets import Target, attempts, open_targets
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo
@@ -34,7 +34,7 @@ async def ls(
 
     Args:
         targets: Hashes, patterns of hashes, records' JSON, or URLs of stored content.
-        records: Records file.
+        records: File of records, one a line; `-` is standard input.
         storage: URL of the storage.
         jobs: How many are looked up at a time.
         as_json: Print JSON, one object a line.
@@ -74,7 +74,7 @@ async def stat(
 
     Args:
         targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
-        records: Records file.
+        records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
         jobs: How many are looked up at a time.
@@ -121,7 +121,7 @@ async def rm(
 
     Args:
         targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
-        records: Records file.
+        records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
         dry_run: Say what would be deleted, and delete nothing.
@@ -201,7 +201,7 @@ def _print_listed(content_hash: str, info: ObjectInfo, *, file: str | None = Non
         line = {"content_hash": content_hash, "content_size": info.size, "modified": modified}
         print(json.dumps(line if file is None else {**line, "file": file}))
     else:
-        print(f"{content_hash}  {info.size:>14}  {modified or ''}" + (f"  {file}" if file else ""))
+        print(f"{content_hash}  {info.size:>14}  {modified or ''}" + (f"  {printable(file)}" if file else ""))
 
 
 def _print_facts(facts: dict[str, object], *, as_json: bool) -> None:

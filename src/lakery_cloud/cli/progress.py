@@ -110,7 +110,7 @@ class Bar:
         self, chunks: AsyncIterable[bytes], *, description: str, counts: bool = True
     ) -> AsyncGenerator[bytes]:
         """The chunks, counted from the bar's beginning and, if it `counts`, on that of all; closed at the end."""
-        self._progress.reset(self._task, description=description, visible=True)
+        self._progress.reset(self._task, description=printable(description), visible=True)
         try:
             async for chunk in chunks:
                 yield chunk
@@ -173,3 +173,8 @@ def error_console() -> Console:
 def counted(count: int, noun: str) -> str:
     """`1 object`, `2 objects`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def printable(text: str) -> str:
+    """A name as a terminal may show it: what could steer the terminal, or has no character, is escaped."""
+    return text if text.isprintable() else repr(text)

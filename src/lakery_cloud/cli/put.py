@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -20,7 +20,7 @@ from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import ConfigError, InvalidTags
 from lakery_cloud.registry import ContentRecord, StorageRegistry
-from lakery_cloud.storage import Digest, SerializedDataStream
+from lakery_cloud.storage import Digest, SerializedDataStream, Storage
 
 
 async def put(
@@ -67,7 +67,8 @@ async def put(
     failures, summary = Failures(alone=len(names) == 1 and not recursive), Summary("sent")
     with appended(records) if records else nullcontext() as writer:
         async with open_registry(storage) as registry:
-            saver = _Saver(registry, transfers, tags, content_type, content_encoding)
+            target = None if storage is None else registry.default
+            saver = _Saver(registry, target, transfers, tags, content_type, content_encoding)
 
             def wanted() -> Iterator[str]:
                 for name in names:
@@ -112,12 +113,14 @@ class _Saver:
     def __init__(
         self,
         registry: StorageRegistry,
+        target: Storage[Any] | None,
         transfers: Transfers,
         tags: dict[str, str],
         content_type: str | None,
         content_encoding: str | None,
     ) -> None:
         self._registry = registry
+        self._target = target
         self._transfers = transfers
         self._tags = tags
         self._content_type = content_type
@@ -159,7 +162,7 @@ class _Saver:
             digest = await _digest(opened(bar, "hashing", counts=False)) if size is not None else None
             is_read = False
             stream = opened(bar, "sending", counts=True)
-            record = await self._registry.save_stream(stream, tags=self._tags, digest=digest)
+            record = await self._registry.save_stream(stream, tags=self._tags, storage=self._target, digest=digest)
         return Saved(_shown(file), record, is_new=is_read)
 
 

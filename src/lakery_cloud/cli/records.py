@@ -3,6 +3,7 @@
 `{"file": "docs/a.txt", "record": {...}}` is what `--records` of `put` appends; with more fields it is what `--json` prints.
 """
 
+import errno
 import json
 import os
 import sys
@@ -90,7 +91,8 @@ class RecordsWriter:
         line = named.to_json().encode() + b"\n"
         if line not in self._known:
             self._known.add(line)
-            self._file.write(line)
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "the records file could not be written in full", self._file.name)
 
 
 @contextmanager
