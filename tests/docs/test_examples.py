@@ -169,7 +169,7 @@ def run(block: Block, environment: dict[str, str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)  # all blocks of a page
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run_and_print_what_the_page_says(page: str, environment: dict[str, str], tmp_path: Path) -> None:
     printed: tuple[Block, str] | None = None
