@@ -49,6 +49,13 @@ def test_copy_that_is_run_again_skips_what_is_there(desk, there):
     assert second.errors[0].startswith("1 object, 0 bytes copied, 3 bytes deduplicated, ")
 
 
+def test_empty_records_file_copies_nothing(desk, there):
+    desk.files(a="one", empty="")
+    desk.run("put", "a.txt")
+    done = desk.run("copy", desk.objects.as_uri(), there, "--records", "empty.txt")
+    assert (done.code, done.out, desk.stored("there")) == (0, [], set())
+
+
 def test_dry_run_says_what_would_be_copied(desk, there):
     desk.files(a="one")
     desk.run("put", "a.txt")

@@ -270,6 +270,15 @@ def test_many_are_deleted_only_with_yes(desk, targets):
     assert desk.stored() == set()
 
 
+def test_empty_records_file_deletes_and_loads_nothing(desk):
+    desk.files(a="one", empty="")
+    desk.run("put", "a.txt")
+    for command in (("rm", "--yes"), ("get", "-o", "out"), ("ls",), ("stat",)):
+        done = desk.run(*command, "--records", "empty.txt")
+        assert (done.code, done.out) == (0, [])
+    assert desk.stored() == {hash_of("one")}
+
+
 def test_content_of_several_records_is_deleted_once(desk):
     desk.files(a="one", b="one")
     desk.run("put", "a.txt", "b.txt", "--records", "all.jsonl")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -78,48 +79,61 @@ async def _print(target: Target, transfers: Transfers) -> None:
             await write_stdout(chunks)
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What became of one file."""
+
+    path: Path
+    target: Target
+    result: str
+    size: int | None
+    error: Exception | None = None
+
+    def to_json(self) -> str:
+        """The line that `--json` prints."""
+        error = told(self.error) if self.error else None
+        line = {"file": str(self.path), "result": self.result, "size": self.size}
+        return json.dumps({**line, "content_hash": self.target.content_hash, "error": error})
+
+
 async def _write(
     places: dict[Path, Target], transfers: Transfers, *, is_one: bool, jobs: int, quiet: bool, as_json: bool
 ) -> int:
     """Write files, several at a time, and tell what became of them in their order."""
     failures, summary = Failures(alone=is_one), Summary("loaded", skipped=THERE)
 
-    async def load(place: tuple[Path, Target]) -> tuple[Path, Target, str, ContentRecord | None, Exception | None]:
+    async def load(place: tuple[Path, Target]) -> Loaded:
         path, target = place
-        record = None
         try:
-            record = await target.record()
-            result = await _load(path, target, record, transfers)
+            loaded = await _load(path, target, transfers)
         except FAILURES as error:
-            return path, target, FAILED, record, error
-        finally:
-            transfers.finish()
-        return path, target, result, record, None
+            loaded = Loaded(path, target, FAILED, None, error)
+        transfers.finish(skipped=loaded.size or 0 if loaded.result == THERE else 0)
+        return loaded
 
     with transfers.show():
-        async with aclosing(side_by_side(load, places.items(), limit=jobs)) as loaded:
-            async for path, target, result, record, error in loaded:
-                size = record.content_size if record else None
+        async with aclosing(side_by_side(load, places.items(), limit=jobs)) as results:
+            async for loaded in results:
                 if as_json:
-                    line = {"file": str(path), "result": result, "size": size, "content_hash": target.content_hash}
-                    transfers.print(json.dumps({**line, "error": told(error) if error else None}))
-                if error is not None:
-                    failures.note(target.name, error)
+                    transfers.print(loaded.to_json())
+                if loaded.error is not None:
+                    failures.note(loaded.target.name, loaded.error)
                 else:
-                    summary.add(**{"moved" if result == LOADED else "skipped": size or 0})
+                    summary.add(**{"moved" if loaded.result == LOADED else "skipped": loaded.size or 0})
     code = failures.tell()
     if not quiet and not is_one:
         summary.tell(failed=len(failures))
     return code
 
 
-async def _load(path: Path, target: Target, record: ContentRecord, transfers: Transfers) -> str:
+async def _load(path: Path, target: Target, transfers: Transfers) -> Loaded:
+    record = await target.record()
     if await _is_there(path, record, transfers):
-        return THERE
+        return Loaded(path, target, THERE, record.content_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     async with aclosing(_content(target, record, transfers, name=path.name)) as chunks:
         await write_file(path, chunks)
-    return LOADED
+    return Loaded(path, target, LOADED, record.content_size)
 
 
 def _content(target: Target, record: ContentRecord, transfers: Transfers, *, name: str) -> AsyncGenerator[bytes]:
@@ -132,7 +146,9 @@ async def _is_there(path: Path, record: ContentRecord, transfers: Transfers) -> 
     if not path.is_file() or path.stat().st_size != record.content_size:
         return False
     hasher = new_hasher(record.content_hash_algorithm)
-    chunks = transfers.follow(chunks_of(path), description=f"comparing {path.name}", total=record.content_size)
+    chunks = transfers.follow(
+        chunks_of(path), description=f"comparing {path.name}", total=record.content_size, counts=False
+    )
     async with aclosing(chunks):
         async for chunk in chunks:
             await update_hash(hasher, chunk)
