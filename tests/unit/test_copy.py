@@ -17,7 +17,7 @@ from lakery_cloud import (
     SerializedData,
     StorageRegistry,
 )
-from lakery_cloud.maintenance import Outcome, copy
+from lakery_cloud.maintenance import CopyOutcome, copy
 from lakery_cloud.testing import content, tap
 
 Destination = MemoryStorage.named("test.destination@v1")
@@ -47,7 +47,7 @@ async def outcomes(*arguments, **options) -> list[str]:
 async def test_all_content_arrives_with_its_type_and_tags(source, destination) -> None:
     blobs = {(await save(source, content(size), size=str(size))).content_hash: size for size in (0, 10, 1000, 5555)}
     found = [copied async for copied in copy(source, destination)]
-    assert [copied.outcome for copied in found] == [Outcome.COPIED] * 4
+    assert [copied.outcome for copied in found] == [CopyOutcome.COPIED] * 4
     for copied in found:
         size = blobs[copied.record.content_hash]
         assert copied.record.storage_name == "test.destination@v1"

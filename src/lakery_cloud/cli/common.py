@@ -47,3 +47,8 @@ async def open_registry(url: str | None) -> AsyncGenerator[StorageRegistry]:
 def default_url() -> str:
     """A folder in the user's data directory."""
     return Path(platformdirs.user_data_path("lakery-cloud"), "objects").as_uri()
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 object`, `2 objects`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -11,7 +11,7 @@ from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, open_
 from lakery_cloud.cli.failures import Failures, told
 from lakery_cloud.cli.progress import Summary, Transfers
 from lakery_cloud.cli.records import read_records
-from lakery_cloud.maintenance import Copied, Outcome
+from lakery_cloud.maintenance import Copied, CopyOutcome
 from lakery_cloud.maintenance import copy as copy_content
 
 
@@ -70,7 +70,7 @@ async def copy(
                     file = next(names).file if named else None
                     _print(copied, file, transfers, as_json=as_json)
                     size = copied.source.content_size
-                    is_there = copied.outcome is Outcome.DEDUPLICATED
+                    is_there = copied.outcome is CopyOutcome.DEDUPLICATED
                     transfers.finish(skipped=size if is_there else 0)
                     if copied.error is not None:
                         failures.note(file or copied.source.content_hash, copied.error)
@@ -94,5 +94,5 @@ def _print(copied: Copied, file: str | None, transfers: Transfers, *, as_json: b
         transfers.print(json.dumps(line))
     elif copied.record is not None:
         transfers.print(copied.record.to_json())
-    elif copied.outcome is Outcome.PLANNED:
+    elif copied.outcome is CopyOutcome.PLANNED:
         transfers.print(f"{copied.outcome}  {copied.source.content_hash}  {copied.source.content_size}")

@@ -7,9 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Records, Recursive, StorageUrl, open_storage
+from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Records, Recursive, StorageUrl, counted, open_storage
 from lakery_cloud.cli.failures import Failures
-from lakery_cloud.cli.progress import counted, error_console, printable
+from lakery_cloud.cli.progress import error_console, printable
 from lakery_cloud.cli.targets import Target, attempts, open_targets
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo

@@ -18,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from lakery_cloud.cli.common import counted
 from lakery_cloud.digest import close_stream
 
 
@@ -168,11 +169,6 @@ class Summary:
 def error_console() -> Console:
     """Standard error as it is now."""
     return Console(stderr=True)
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 object`, `2 objects`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def printable(text: str) -> str:

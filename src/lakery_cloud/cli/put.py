@@ -58,7 +58,7 @@ async def put(
         quiet: Show no progress and no summary.
         as_json: Print a line for each file: its name, what became of it, its size and its record.
     """
-    tags = check_tags(_tags(tag))
+    tags = check_tags(read_tags(tag))
     if records is not None and str(records) == STANDARD_INPUT:
         raise ConfigError("records go to standard output without --records; name a file")
     names = expand(files, recursive=recursive, leave_out=records)
@@ -200,7 +200,12 @@ def _size(file: str) -> int | None:
     return path.stat().st_size if file != STANDARD_INPUT and path.is_file() else None
 
 
-def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
+def read_tags(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The tags of `--tag key=value`.
+
+    Raises:
+        InvalidTags: One is not of that form, or given twice.
+    """
     tags: dict[str, str] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
-from lakery_cloud.cli.progress import counted, print_above
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
+from lakery_cloud.cli.progress import print_above
 from lakery_cloud.errors import IntegrityError
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,

@@ -22,7 +22,7 @@ Watch = Callable[[ContentRecord, AsyncIterable[bytes]], AsyncIterable[bytes]]
 """Sees the chunks of one content as they pass, and passes them on; to show progress."""
 
 
-class Outcome(StrEnum):
+class CopyOutcome(StrEnum):
     """What became of one content."""
 
     COPIED = "copied"
@@ -47,7 +47,7 @@ class Copied:
     """
 
     source: ContentRecord
-    outcome: Outcome
+    outcome: CopyOutcome
     record: ContentRecord | None = None
     error: LakeryCloudError | None = None
 
@@ -130,15 +130,15 @@ class _Transfer:
         try:
             stored = await self._destination.find(record.digest)
             if stored is not None:
-                return Copied(record, Outcome.DEDUPLICATED, record_of(self._destination, record.digest, stored))
+                return Copied(record, CopyOutcome.DEDUPLICATED, record_of(self._destination, record.digest, stored))
             if self._dry_run:
-                return Copied(record, Outcome.PLANNED)
+                return Copied(record, CopyOutcome.PLANNED)
             storage_data = await self._write(record, await self._tags(record))
-            return Copied(record, Outcome.COPIED, record_of(self._destination, record.digest, storage_data))
+            return Copied(record, CopyOutcome.COPIED, record_of(self._destination, record.digest, storage_data))
         except HOPELESS:
             raise
         except LakeryCloudError as error:
-            return Copied(record, Outcome.FAILED, error=error)
+            return Copied(record, CopyOutcome.FAILED, error=error)
 
     async def _tags(self, record: ContentRecord) -> TagMap:
         storage = self._source.get(record.storage_name)
