@@ -10,7 +10,7 @@ CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check settings audit format docs build clean
+.PHONY: help demo test soak pictures check settings audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: $(VENV)/.test ## Run all tests; installs and starts the local servers that
 
 soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md
+
+pictures: $(VENV)/.test ## Make the terminal pictures of the README again, in docs/pictures/
+	@$(BIN)/python -m benchmarks.pictures
 
 check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dependencies, code blocks of the docs
 	$(BIN)/python -m pip --disable-pip-version-check check

@@ -13,6 +13,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
 from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_registry
+from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
 from lakery_cloud.config.configuration import Configuration
@@ -24,8 +25,6 @@ from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import DEFAULT_TYPE, guess_content_type
 from lakery_cloud.routes import Content
-
-STANDARD_INPUT = "-"
 
 config = App(name="config", help="Start, show and check the configuration.")
 

@@ -9,20 +9,20 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import Json, StorageUrl, open_storage, record_of
-from lakery_cloud.cli.files import read_line_of_stdin
+from lakery_cloud.cli.common import Json, StorageUrl, open_storage
+from lakery_cloud.cli.records import STANDARD_INPUT
+from lakery_cloud.cli.targets import open_targets
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type
+from lakery_cloud.maintenance.copy import record_of
 from lakery_cloud.registry import ContentRecord
 from lakery_cloud.storage import SerializedDataStream
 
-STANDARD_INPUT = "-"
-
 
 async def url(
-    target: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    target: str,
     *,
     put: Annotated[bool, Parameter(negative="")] = False,
     expires: timedelta = URL_LIFETIME,
@@ -43,13 +43,15 @@ async def url(
         storage: URL of the storage.
         as_json: Print one JSON object: method, url, headers, expires_at, pins_content, and the record.
     """
-    async with open_storage(storage) as source:
-        if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
+    if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
+        async with open_storage(storage) as source:
             record = await _record_of_file(Path(target), source)
-        else:
-            record = await record_of(await read_line_of_stdin() if target == STANDARD_INPUT else target, source)
-        content = record.digest if put else source.deserialize_storage_data(record.storage_data)
-        signed = await source.presign(content, method="PUT" if put else "GET", expires=expires)
+            signed = await source.presign(record.digest, method="PUT", expires=expires)
+    else:
+        async with open_targets([target], storage=storage) as (found,):
+            record, source = await found.record(), found.storage
+            content = record.digest if put else source.deserialize_storage_data(record.storage_data)
+            signed = await source.presign(content, method="PUT" if put else "GET", expires=expires)
     if as_json:
         facts = {
             "method": signed.method,
@@ -76,12 +78,4 @@ async def _record_of_file(path: Path, storage: ObjectStorage[Any]) -> ContentRec
     async for _ in digesting:
         pass
     digest = digesting.get_digest()
-    return ContentRecord(
-        content_type=digest["content_type"],
-        content_encoding=digest["content_encoding"],
-        content_hash=digest["content_hash"],
-        content_hash_algorithm=digest["content_hash_algorithm"],
-        content_size=digest["content_size"],
-        storage_name=storage.name,
-        storage_data=storage.serialize_storage_data(storage.storage_data_of(digest)),
-    )
+    return record_of(storage, digest, storage.storage_data_of(digest))
