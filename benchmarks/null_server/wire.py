@@ -1,0 +1,217 @@
+"""HTTP for servers that do nothing: requests are read by hand, and bodies dropped as they arrive, without a copy.
+
+What an answer says is a dialect's matter. It knows what the SDKs send, no more: no pipelining, no chunked request bodies.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchmarks.null_server.objects import KEPT
+from benchmarks.payload import KiB, MiB, pattern
+
+READ_SIZE = MiB
+HIGH_WATER = 4 * MiB
+"""Bytes of an answer that wait in our own buffer before more are made."""
+STEP = 64 * KiB
+"""Bytes that are sent at a time where the rate is limited."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request; header names are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    head: bytes
+    lower: bytes
+    size: int = 0
+    body: bytes | None = b""
+
+    def header(self, name: str) -> str | None:
+        """A header's value."""
+        start = self.lower.find(b"\r\n" + name.encode() + b":")
+        if start < 0:
+            return None
+        start += len(name) + 3
+        end = self.head.find(b"\r\n", start)
+        return self.head[start : end if end >= 0 else None].decode("latin-1").strip()
+
+    def headers(self) -> Iterator[tuple[str, str]]:
+        """All headers."""
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            yield name.lower(), value.strip()
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer; its body is `body`, or the bytes `start` to `stop` of the repeated block."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    start: int = 0
+    stop: int = 0
+    is_head: bool = False
+
+    def encoded(self) -> bytes:
+        """The head, and the body if it is `body`."""
+        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Whatever')}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if "Content-Length" not in self.headers and self.status != 204:
+            lines.append(f"Content-Length: {len(self.body) or self.stop - self.start}")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return head if self.is_head else head + self.body
+
+
+REASONS = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    206: "Partial Content",
+    308: "Resume Incomplete",
+    400: "Bad Request",
+    404: "Not Found",
+    409: "Conflict",
+    411: "Length Required",
+    412: "Precondition Failed",
+    416: "Range Not Satisfiable",
+    501: "Not Implemented",
+}
+
+
+class Dialect(Protocol):
+    """An API: what it answers."""
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to a request whose body has arrived; a body that is too large to keep is None."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection.
+
+    Args:
+        dialect: What answers.
+        latency: Seconds that each answer waits.
+        rate: Bytes a second that a connection carries each way; 0 is as many as it can.
+    """
+
+    # The loop reads into it and hands it over at once, so that all connections can share one.
+    _buffer = memoryview(bytearray(READ_SIZE))
+
+    def __init__(self, dialect: Dialect, *, latency: float = 0, rate: float = 0) -> None:
+        self._dialect = dialect
+        self._latency = latency
+        self._rate = rate
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._head = b""
+        self._request: Request | None = None
+        self._left = 0
+        self._kept: bytearray | None = None
+        self._sending: Iterator[memoryview] | None = None
+        self._may_send = True
+        self._free_at = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=MiB)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sending = None
+        self._transport = None
+
+    def get_buffer(self, _: int) -> memoryview:
+        return self._buffer[: STEP if self._rate else READ_SIZE]
+
+    def buffer_updated(self, count: int) -> None:
+        start = 0
+        while start < count:
+            if self._request is None:
+                start = self._read_head(start, count)
+            else:
+                start = self._read_body(start, count)
+            if self._request is not None and not self._left:
+                self._finish()
+        if self._rate:
+            self._pace(count)
+
+    def _read_head(self, start: int, count: int) -> int:
+        """Read up to the end of a request's head; where its body begins in the buffer."""
+        before = len(self._head)
+        self._head += bytes(self._buffer[start:count])
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0:
+            return count
+        head, self._head = self._head[:end], b""
+        line, _, _ = head.partition(b"\r\n")
+        method, target, _ = line.decode("latin-1").split(" ", 2)
+        path, _, query = target.partition("?")
+        request = Request(method, path, query, head, head.lower())
+        request.size = self._left = int(request.header("content-length") or 0)
+        self._kept = bytearray() if request.size <= KEPT else None
+        self._request = request
+        if self._left and b"\r\nexpect: 100-continue" in request.lower:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return start + end + 4 - before
+
+    def _read_body(self, start: int, count: int) -> int:
+        """Take a piece of the body; where the next one begins in the buffer."""
+        taken = min(self._left, count - start)
+        if self._kept is not None:
+            self._kept += self._buffer[start : start + taken]
+        self._left -= taken
+        return start + taken
+
+    def _finish(self) -> None:
+        request, self._request = self._request, None
+        assert request is not None
+        request.body = None if self._kept is None else bytes(self._kept)
+        answer = self._dialect.answer(request)
+        answer.is_head = request.method == "HEAD"
+        if self._latency:
+            self._loop.call_later(self._latency, self._send, answer)
+        else:
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(answer.encoded())
+        if answer.stop and not answer.is_head:
+            self._sending = pattern(answer.start, answer.stop)
+            self._send_more()
+
+    def _send_more(self) -> None:
+        while self._sending is not None and self._may_send:
+            piece = next(self._sending, None)
+            if piece is None:
+                self._sending = None
+                return
+            self._transport.write(piece)
+            if self._rate:
+                self._may_send = False
+                self._loop.call_later(len(piece) / self._rate, self.resume_writing)
+
+    def pause_writing(self) -> None:
+        self._may_send = False
+
+    def resume_writing(self) -> None:
+        self._may_send = True
+        self._send_more()
+
+    def _pace(self, count: int) -> None:
+        """Read no more before what came had its time to travel."""
+        now = self._loop.time()
+        self._free_at = max(self._free_at, now) + count / self._rate
+        if self._free_at - now > 0.001 and self._transport is not None:
+            self._transport.pause_reading()
+            self._loop.call_at(self._free_at, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()

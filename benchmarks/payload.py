@@ -1,0 +1,51 @@
+"""The bytes that benchmarks send: one block of noise, repeated, so that server and clients know them without keeping any.
+
+It needs the standard library alone: clients import it in environments of their own.
+"""
+
+import hashlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+
+KiB = 1024
+MiB = 1024**2
+
+BLOCK = random.Random(6).randbytes(MiB)  # noqa: S311, noise, no secret
+"""What large content consists of."""
+
+
+def pattern(start: int, stop: int) -> Iterator[memoryview]:
+    """The bytes `start` to `stop` of the endlessly repeated block, in pieces of at most one block, without a copy."""
+    block = memoryview(BLOCK)
+    while start < stop:
+        offset = start % MiB
+        piece = block[offset : min(MiB, offset + stop - start)]
+        yield piece
+        start += len(piece)
+
+
+def unique(size: int, *numbers: int) -> bytes:
+    """Content of a size that no other numbers give: noise with the numbers before it. The size is 32 to 1 MiB."""
+    return b"".join(number.to_bytes(8, "big") for number in numbers).ljust(32, b"\0") + BLOCK[: size - 32]
+
+
+async def blocks(size: int) -> AsyncIterator[bytes]:
+    """A stream of repeated blocks; the size is a multiple of 1 MiB."""
+    for _ in range(size // MiB):
+        yield BLOCK
+
+
+async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    """A stream of pieces of some bytes."""
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@cache
+def sha256_of_blocks(size: int) -> str:
+    """The SHA-256, in hexadecimal, of a stream of repeated blocks."""
+    hasher = hashlib.sha256()
+    for piece in pattern(0, size):
+        hasher.update(piece)
+    return hasher.hexdigest()

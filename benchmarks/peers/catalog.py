@@ -1,0 +1,53 @@
+"""Which peers there are, for which API, and which environment each of them runs in."""
+
+import importlib
+from dataclasses import dataclass
+from typing import cast
+
+from benchmarks.peers.base import Peer
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A peer.
+
+    Attributes:
+        name: How options, tables and plots call it.
+        api: Which API it speaks.
+        place: Its class, as `module:class` in this package.
+        package: The distribution whose version is shown.
+        environment: Name of its constraint file; None is the environment that lakery-cloud itself runs in.
+    """
+
+    name: str
+    api: str
+    place: str
+    package: str
+    environment: str | None = None
+
+    def load(self) -> type[Peer]:
+        """Its class; imports the library."""
+        module, _, name = self.place.partition(":")
+        return cast("type[Peer]", getattr(importlib.import_module(f"benchmarks.peers.{module}"), name))
+
+
+OURS = "lakery-cloud"
+
+PEERS = (
+    Entry(OURS, "s3", "s3_lakery_cloud:LakeryCloud", "lakery-cloud"),
+    Entry(f"{OURS}, SDK only", "s3", "s3_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry("labox", "s3", "s3_labox:Labox", "labox", "labox"),
+    Entry("boto3", "s3", "s3_boto3:Boto3", "boto3", "boto3"),
+    Entry("s3fs", "s3", "s3_s3fs:S3FS", "s3fs", "s3fs"),
+    Entry("aioboto3", "s3", "s3_aioboto3:Aioboto3", "aioboto3"),
+    Entry("aioboto3, tuned", "s3", "s3_aioboto3:TunedAioboto3", "aioboto3"),
+    Entry("awscrt", "s3", "s3_awscrt:AwsCrt", "awscrt", "awscrt"),
+    Entry("obstore", "s3", "s3_obstore:Obstore", "obstore", "obstore"),
+    Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
+    Entry("signed by hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
+)
+
+
+def peers_of(api: str) -> list[Entry]:
+    """The peers that speak an API, ours first."""
+    return [entry for entry in PEERS if entry.api == api]
