@@ -27,19 +27,24 @@ def pattern(start: int, stop: int) -> Iterator[memoryview]:
 
 def unique(size: int, *numbers: int) -> bytes:
     """Content of a size that no other numbers give: noise with the numbers before it. The size is 32 to 1 MiB."""
-    return b"".join(number.to_bytes(8, "big") for number in numbers).ljust(32, b"\0") + BLOCK[: size - 32]
+    return _head(numbers) + BLOCK[32:size]
+
+
+async def unique_stream(size: int, chunk: int, *numbers: int) -> AsyncIterator[bytes]:
+    """The same content as a stream of chunks, each made when it is asked for."""
+    for start in range(0, size, chunk):
+        stop = min(size, start + chunk)
+        yield BLOCK[start:stop] if start else _head(numbers) + BLOCK[32:stop]
+
+
+def _head(numbers: tuple[int, ...]) -> bytes:
+    return b"".join(number.to_bytes(8, "big") for number in numbers).ljust(32, b"\0")
 
 
 async def blocks(size: int) -> AsyncIterator[bytes]:
     """A stream of repeated blocks; the size is a multiple of 1 MiB."""
     for _ in range(size // MiB):
         yield BLOCK
-
-
-async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
-    """A stream of pieces of some bytes."""
-    for start in range(0, len(data), size):
-        yield data[start : start + size]
 
 
 @cache

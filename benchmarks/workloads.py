@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.payload import KiB, MiB, blocks, pieces, sha256_of_blocks, unique
+from benchmarks.payload import KiB, MiB, blocks, sha256_of_blocks, unique, unique_stream
 from benchmarks.peers.base import Peer
 
 GiB = 1024**3
@@ -159,7 +159,7 @@ class Work:
 
     async def _write(self, turn: int, number: int) -> None:
         size = self._workload.size
-        chunks = blocks(size) if self._workload.is_large else pieces(unique(size, turn, number), CHUNK)
+        chunks = blocks(size) if self._workload.is_large else unique_stream(size, CHUNK, turn, number)
         if self._peer.hashes:
             await self._peer.write_stream(f"bench/{number}", chunks, size=size)
             return
