@@ -4,94 +4,140 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness import Result, measure
-from benchmarks.null_server import Conditions
-from benchmarks.peers.catalog import PEERS, peers_of
+from benchmarks.environments import python_of
+from benchmarks.harness import measure
+from benchmarks.null_server import REPOSITORY, Conditions
+from benchmarks.peers.catalog import OURS, PEERS, peers_of
+from benchmarks.report import page, terminal
+from benchmarks.targets import Measured, rows
 from benchmarks.workloads import BY_NAME
+from lakery_cloud.emulators.server import clean_environment
 
 CONDITIONS = {
     "plain": Conditions(),
     "tls": Conditions(tls=True),
-    "latency": Conditions(latency=20),
+    "network": Conditions(latency=20, rate=100),
 }
-PLAN = [
-    ("s3", "plain", ["puts", "hits", "gets", "streams", "many", "write", "read", "read-verified"]),
-    ("s3", "tls", ["puts", "streams", "write"]),
-    ("s3", "latency", ["puts-256", "write", "read"]),
-]
+PLAN = (
+    ("s3", "plain", ("puts", "hits", "gets", "streams", "many", "write", "read", "read-verified")),
+    ("s3", "tls", ("puts", "streams", "write")),
+    ("s3", "network", ("puts-at-256", "write-256", "read-256")),
+)
+RESULTS = REPOSITORY / "benchmarks" / "results.json"
+DOCS = REPOSITORY / "docs"
 
 
 def main() -> int:
     """Run the command."""
+    options = parse()
+    if options.render:
+        results = json.loads(RESULTS.read_text("utf-8"))
+    else:
+        results = run(options)
+        if options.json is not None:
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
+        if options.is_whole:
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    print("\nTargets")
+    for what, aimed, reached, verdict in rows(Measured(results["results"])):
+        print(f"  {verdict.strip('*'):13}{what:50}{aimed:48}{reached}")
+    if options.is_whole or options.render:
+        render(results)
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--only", default="", help="workloads, with commas: " + ",".join(BY_NAME))
-    parser.add_argument("--peers", default="", help="peers, with commas; lakery-cloud is always there")
-    parser.add_argument("--conditions", default="", help="conditions, with commas: " + ",".join(CONDITIONS))
-    parser.add_argument("--api", default="", help="APIs, with commas: s3")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each peer at each workload")
+    names_of_peers = ", ".join(f"'{name}'" for name in dict.fromkeys(entry.name for entry in PEERS))
+    several = {"action": "extend", "nargs": "+", "type": lambda text: [name for name in text.split(",") if name]}
+    parser.add_argument("--only", **several, metavar="WORKLOAD", help="of " + ", ".join(BY_NAME))
+    parser.add_argument("--peers", **several, metavar="PEER", help=f"beside {OURS}: of {names_of_peers}")
+    parser.add_argument("--conditions", **several, metavar="CONDITION", help="of " + ", ".join(CONDITIONS))
+    parser.add_argument("--api", **several, metavar="API", help="of s3, gcs, azure")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each peer at each workload (5)")
+    parser.add_argument("--quick", action="store_true", help="one turn each, and no page")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
+    parser.add_argument(
+        "--render", action="store_true", help="measure nothing: make the page from benchmarks/results.json"
+    )
     options = parser.parse_args()
-    log_path = Path(os.environ.get("TMPDIR", "/tmp")) / "lakery-bench.log"  # noqa: S108
-    results: list[Result] = []
+    known = {
+        "only": set(BY_NAME),
+        "peers": {entry.name for entry in PEERS},
+        "conditions": set(CONDITIONS),
+        "api": {api for api, _, _ in PLAN},
+    }
+    options.is_whole = not (options.quick or any(getattr(options, name) for name in known))
+    for name, names in known.items():
+        chosen = [each for group in getattr(options, name) or [] for each in group]
+        unknown = sorted(set(chosen) - names)
+        if unknown:
+            parser.error(f"--{name}: {unknown[0]!r} is none of {', '.join(sorted(names))}")
+        setattr(options, name, set(chosen) or names)
+    options.rounds = 1 if options.quick else options.rounds
+    return options
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure what was chosen, showing each table as it is there."""
+    results: list[dict[str, Any]] = []
     started = time.monotonic()
+    log_path = Path(tempfile.gettempdir()) / "lakery-bench.log"
+    entries = [entry for entry in PEERS if entry.name in options.peers or entry.name.startswith(OURS)]
+    for environment in {entry.environment for entry in entries}:
+        python_of(environment)  # what has to be installed is installed before anything is measured
     with log_path.open("w") as log:
-        for api, condition, names in PLAN:
-            if not chosen(options.api, api) or not chosen(options.conditions, condition):
+        for api, condition, workloads in PLAN:
+            if api not in options.api or condition not in options.conditions:
                 continue
-            entries = [e for e in peers_of(api) if chosen(options.peers, e.name) or e.name.startswith("lakery-cloud")]
-            for name in names:
-                if not chosen(options.only, name):
+            for name in workloads:
+                if name not in options.only:
                     continue
                 found = measure(
                     BY_NAME[name],
-                    entries,
+                    [entry for entry in peers_of(api, name) if entry in entries],
                     api=api,
                     condition=condition,
                     conditions=CONDITIONS[condition],
                     rounds=options.rounds,
-                    report=lambda text: print(text, file=sys.stderr),
                     log=log,
                 )
-                show(found)
-                results += found
-    print(f"{time.monotonic() - started:.0f} s; what the clients said is in {log_path}", file=sys.stderr)
-    if options.json is not None:
-        options.json.write_text(json.dumps([result.as_json() for result in results], indent=1))
-    return 0
+                results += [result.as_json() for result in found]
+                print("\n".join(terminal(results[-len(found) :])), flush=True)
+    print(f"\n{time.monotonic() - started:.0f} seconds; what the clients said is in {log_path}", file=sys.stderr)
+    return {"machine": {**machine(), "rounds": options.rounds}, "results": results}
 
 
-def chosen(wanted: str, name: str) -> bool:
-    """Whether an option with names, none of which means all, has a name."""
-    return not wanted or name in wanted.split(",")
+def machine() -> dict[str, Any]:
+    """What this runs on."""
+    text = Path("/proc/cpuinfo").read_text("utf-8")
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
+        "python": platform.python_version(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
 
 
-def show(results: list[Result]) -> None:
-    """A table on the terminal."""
-    import statistics
-
-    workload = BY_NAME[results[0].workload]
-    print(f"\n{results[0].api}, {results[0].condition}: {workload.title}")
-    unit = "MB/s" if workload.is_large else "a second"
-    print(f"{'peer':26}{unit:>10}{'min':>10}{'max':>10}{'CPU ms/op':>11}{'peak MB':>9}{'server':>8}")
-    for result in results:
-        turns = [turn for turn in result.turns if "error" not in turn]
-        errors = [turn["error"] for turn in result.turns if "error" in turn]
-        if turns:
-            scale = workload.size / 1e6 if workload.is_large else 1
-            rates = [turn["operations"] / turn["seconds"] * scale for turn in turns]
-            cpu = statistics.median(turn["cpu"] / turn["operations"] * 1000 for turn in turns)
-            peak = statistics.median(turn["peak"] for turn in turns) / 1e6
-            busy = statistics.median(turn["server cpu"] / turn["seconds"] for turn in turns)
-            print(
-                f"{result.peer:26}{statistics.median(rates):>10,.0f}{min(rates):>10,.0f}{max(rates):>10,.0f}"
-                f"{cpu:>11,.3f}{peak:>9,.0f}{busy:>8.0%}"
-            )
-        if errors or result.unavailable:
-            print(f"{result.peer:26}  {result.unavailable or errors[0]}")
+def render(results: dict[str, Any]) -> None:
+    """Write the page and its pictures."""
+    environment = {**clean_environment(), "PYTHONPATH": str(REPOSITORY)}
+    command = [python_of("plots"), "-m", "benchmarks.plots", str(RESULTS), str(DOCS / "pictures")]
+    subprocess.run(command, check=True, env=environment, cwd=REPOSITORY)  # noqa: S603, our own module
+    pictures = sorted(path.relative_to(DOCS).as_posix() for path in (DOCS / "pictures").glob("*.svg"))
+    (DOCS / "performance.md").write_text(page(results, pictures), "utf-8")
+    print(f"wrote {DOCS / 'performance.md'}, its pictures and {RESULTS}", file=sys.stderr)
 
 
 if __name__ == "__main__":

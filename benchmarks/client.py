@@ -1,6 +1,6 @@
 """One peer in a process of its own: does a workload each time it is told to, and says what that took.
 
-It reads lines `turn N` and writes lines of JSON. It needs nothing but the peer's library: it runs in the peer's environment.
+It reads lines `turn N` and writes lines of JSON. It needs nothing but the peer's library, in whose environment it runs.
 """
 
 import argparse

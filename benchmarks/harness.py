@@ -3,12 +3,11 @@
 All peers meet the same server, the same content and the same machine, at nearly the same time.
 """
 
-import hashlib
 import http.client
 import json
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,8 +21,6 @@ from benchmarks.null_server.objects import PRETENDED
 from benchmarks.peers.catalog import Entry
 from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key
 from lakery_cloud.emulators.server import clean_environment
-
-Report = Callable[[str], None]
 
 
 @dataclass
@@ -156,7 +153,6 @@ def measure(
     condition: str,
     conditions: Conditions,
     rounds: int,
-    report: Report,
     log: Any,
 ) -> list[Result]:
     """Rounds of one workload under one condition; the peers take turns."""
@@ -176,8 +172,6 @@ def measure(
             result.version, result.does = said.get("version", ""), said.get("does", "")
             if result.unavailable is None:
                 running.append((result, peer))
-            else:
-                report(f"  {entry.name}: left out: {result.unavailable}")
         for number in range(1, rounds + 1):
             for result, peer in running:
                 before = process.cpu_times()
@@ -188,21 +182,3 @@ def measure(
                 if workload.kind in ("put", "write"):
                     admin.make_room()
     return results
-
-
-def sha256_alone(workload: Workload, rounds: int) -> Result:
-    """How fast one thread hashes and does nothing else: no verified read or hashed write can be faster on one thread."""
-    import time
-
-    from benchmarks.payload import pattern
-
-    result = Result("none", "plain", workload.name, "SHA-256 alone", does="one thread, nothing sent")
-    for _ in range(rounds):
-        hasher = hashlib.sha256()
-        started, before = time.perf_counter(), time.process_time()
-        for piece in pattern(0, workload.size):
-            hasher.update(piece)
-        result.turns.append(
-            {"operations": 1, "seconds": time.perf_counter() - started, "cpu": time.process_time() - before, "peak": 0}
-        )
-    return result

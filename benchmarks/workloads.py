@@ -53,7 +53,7 @@ class Workload:
     @property
     def is_large(self) -> bool:
         """Whether bytes are what counts, not operations."""
-        return self.size >= 64 * MiB
+        return self.count == 1
 
     @property
     def bucket(self) -> str:
@@ -70,7 +70,9 @@ WORKLOADS = (
     Workload("write", "1 GiB stream written, hashed", "write", GiB, 1, 1),
     Workload("read", "1 GiB stream read", "read", GiB, 1, 1, verify=False),
     Workload("read-verified", "1 GiB stream read, verified", "read", GiB, 1, 1),
-    Workload("puts-256", "1 KiB puts, 256 at a time", "put", KiB, 4000, 256),
+    Workload("write-256", "256 MiB stream written, hashed", "write", 256 * MiB, 1, 1),
+    Workload("read-256", "256 MiB stream read, verified", "read", 256 * MiB, 1, 1),
+    Workload("puts-at-256", "1 KiB puts, 256 at a time", "put", KiB, 4000, 256),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 

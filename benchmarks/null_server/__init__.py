@@ -42,7 +42,7 @@ class Running:
 
 
 @contextmanager
-def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Running]:  # noqa: B008, it is frozen
+def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Running]:
     """A null server in a process of its own, on a free port of 127.0.0.1."""
     with tempfile.TemporaryDirectory(prefix="null-server-") as folder:
         command = [sys.executable, "-m", "benchmarks.null_server", "--api", api]
@@ -68,10 +68,17 @@ def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Run
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A new certificate for 127.0.0.1, signed by itself: alone, and with its key."""
+    """A new authority, and beside it a certificate of its for 127.0.0.1 with the key."""
+    authority, authority_key = folder / "authority.pem", folder / "authority-key.pem"
     certificate, key, both = folder / "certificate.pem", folder / "key.pem", folder / "both.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    _openssl("-subj", "/CN=null server", "-keyout", str(authority_key), "-out", str(authority))
+    signed = ("-CA", str(authority), "-CAkey", str(authority_key), "-addext", "basicConstraints=critical,CA:FALSE")
+    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    _openssl(*names, *signed, "-keyout", str(key), "-out", str(certificate))
     both.write_bytes(key.read_bytes() + certificate.read_bytes())
-    return certificate, both
+    return authority, both
+
+
+def _openssl(*options: str) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2", *options]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603, our own options

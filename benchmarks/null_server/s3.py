@@ -4,9 +4,9 @@ It verifies neither signatures nor checksums. Addresses have the bucket in the p
 """
 
 import itertools
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote
-from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from benchmarks.null_server.objects import PRETENDED, Bucket, Stored, Upload
@@ -99,9 +99,7 @@ class S3:
         if "uploads" in query:
             upload_id = f"upload-{next(self._numbers)}"
             bucket.uploads[upload_id] = Upload(key, _given(request))
-            return _xml(
-                "InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
-            )
+            return _xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>")
         upload = bucket.uploads.get(query["uploadId"])
         if upload is None or upload.key != key:
             return _error(404, "NoSuchUpload", request)
@@ -133,7 +131,7 @@ class S3:
     def _complete(self, request: Request, bucket: Bucket, upload: Upload, upload_id: str) -> Answer:
         if upload.key in bucket.objects and request.header("if-none-match") == "*":
             return _error(412, "PreconditionFailed", request)
-        root = ElementTree.fromstring(request.body or b"")  # noqa: S314, our own clients'
+        root = ET.fromstring(request.body or b"")  # noqa: S314, our own clients'
         numbers = [element.text or "" for element in root.iter() if element.tag.endswith("PartNumber")]
         try:
             stored = upload.joined(numbers)

@@ -15,7 +15,9 @@ READ_SIZE = MiB
 HIGH_WATER = 4 * MiB
 """Bytes of an answer that wait in our own buffer before more are made."""
 STEP = 64 * KiB
-"""Bytes that are sent at a time where the rate is limited."""
+"""Bytes that are taken at a time where the rate is limited."""
+TICK = 0.001
+"""Seconds; the loop's timers are no finer."""
 
 
 @dataclass(slots=True)
@@ -114,8 +116,10 @@ class Connection(asyncio.BufferedProtocol):
         self._left = 0
         self._kept: bytearray | None = None
         self._sending: Iterator[memoryview] | None = None
-        self._may_send = True
-        self._free_at = 0.0
+        self._is_full = False
+        self._waits = False
+        self._arrived_at = 0.0
+        self._sent_at = 0.0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -131,10 +135,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         start = 0
         while start < count:
-            if self._request is None:
-                start = self._read_head(start, count)
-            else:
-                start = self._read_body(start, count)
+            read = self._read_head if self._request is None else self._read_body
+            start = read(start, count)
             if self._request is not None and not self._left:
                 self._finish()
         if self._rate:
@@ -187,30 +189,35 @@ class Connection(asyncio.BufferedProtocol):
             self._send_more()
 
     def _send_more(self) -> None:
-        while self._sending is not None and self._may_send:
+        while self._sending is not None and not self._is_full and not self._waits:
             piece = next(self._sending, None)
             if piece is None:
                 self._sending = None
                 return
             self._transport.write(piece)
             if self._rate:
-                self._may_send = False
-                self._loop.call_later(len(piece) / self._rate, self.resume_writing)
+                self._waits = True
+                self._sent_at = max(self._sent_at, self._loop.time()) + len(piece) / self._rate
+                self._loop.call_at(self._sent_at, self._send_on)
+
+    def _send_on(self) -> None:
+        self._waits = False
+        self._send_more()
 
     def pause_writing(self) -> None:
-        self._may_send = False
+        self._is_full = True
 
     def resume_writing(self) -> None:
-        self._may_send = True
+        self._is_full = False
         self._send_more()
 
     def _pace(self, count: int) -> None:
         """Read no more before what came had its time to travel."""
         now = self._loop.time()
-        self._free_at = max(self._free_at, now) + count / self._rate
-        if self._free_at - now > 0.001 and self._transport is not None:
+        self._arrived_at = max(self._arrived_at, now) + count / self._rate
+        if self._arrived_at - now > TICK and self._transport is not None:
             self._transport.pause_reading()
-            self._loop.call_at(self._free_at, self._read_on)
+            self._loop.call_at(self._arrived_at, self._read_on)
 
     def _read_on(self) -> None:
         if self._transport is not None:

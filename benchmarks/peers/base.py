@@ -72,7 +72,7 @@ class Peer(abc.ABC):
             Unavailable: It can't work under these conditions.
         """
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027, many hold nothing
         """Give back what it holds."""
 
     def handle(self, key: str, *, size: int, sha256: str) -> Any:

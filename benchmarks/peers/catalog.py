@@ -17,6 +17,7 @@ class Entry:
         place: Its class, as `module:class` in this package.
         package: The distribution whose version is shown.
         environment: Name of its constraint file; None is the environment that lakery-cloud itself runs in.
+        only: Names of the workloads that it takes part in; none are all.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Entry:
     place: str
     package: str
     environment: str | None = None
+    only: tuple[str, ...] = ()
 
     def load(self) -> type[Peer]:
         """Its class; imports the library."""
@@ -35,19 +37,21 @@ OURS = "lakery-cloud"
 
 PEERS = (
     Entry(OURS, "s3", "s3_lakery_cloud:LakeryCloud", "lakery-cloud"),
-    Entry(f"{OURS}, SDK only", "s3", "s3_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "s3", "s3_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry(f"{OURS}-ranges", "s3", "s3_lakery_cloud:InRanges", "lakery-cloud", only=("read-256",)),
     Entry("labox", "s3", "s3_labox:Labox", "labox", "labox"),
     Entry("boto3", "s3", "s3_boto3:Boto3", "boto3", "boto3"),
     Entry("s3fs", "s3", "s3_s3fs:S3FS", "s3fs", "s3fs"),
     Entry("aioboto3", "s3", "s3_aioboto3:Aioboto3", "aioboto3"),
-    Entry("aioboto3, tuned", "s3", "s3_aioboto3:TunedAioboto3", "aioboto3"),
+    Entry("aioboto3-tuned", "s3", "s3_aioboto3:TunedAioboto3", "aioboto3"),
     Entry("awscrt", "s3", "s3_awscrt:AwsCrt", "awscrt", "awscrt"),
     Entry("obstore", "s3", "s3_obstore:Obstore", "obstore", "obstore"),
     Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
-    Entry("signed by hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
+    Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
+    Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
 )
 
 
-def peers_of(api: str) -> list[Entry]:
-    """The peers that speak an API, ours first."""
-    return [entry for entry in PEERS if entry.api == api]
+def peers_of(api: str, workload: str) -> list[Entry]:
+    """The peers that speak an API and take part in a workload, ours first."""
+    return [entry for entry in PEERS if entry.api == api and (not entry.only or workload in entry.only)]

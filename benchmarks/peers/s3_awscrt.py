@@ -57,7 +57,7 @@ class AwsCrt(Peer):
         pieces: list[bytes] = []
         request = HttpRequest("GET", self._path(handle), self._headers())
         made = self._client.make_request(
-            type=S3RequestType.GET_OBJECT, request=request, on_body=lambda chunk, offset, **_: pieces.append(chunk)
+            type=S3RequestType.GET_OBJECT, request=request, on_body=lambda chunk, **_: pieces.append(chunk)
         )
         await asyncio.wrap_future(made.finished_future)
         return b"".join(pieces)
@@ -75,7 +75,7 @@ class AwsCrt(Peer):
         made = self._client.make_request(
             type=S3RequestType.GET_OBJECT,
             request=request,
-            on_body=lambda chunk, offset, **_: give(chunk),
+            on_body=lambda chunk, **_: give(chunk),
             on_done=lambda **_: give(None),
         )
         while (chunk := await queue.get()) is not None:

@@ -78,3 +78,10 @@ class WithoutFastLane(LakeryCloud):
     """All requests by the SDK."""
 
     options: ClassVar = {"fast_lane": False}
+
+
+class InRanges(LakeryCloud):
+    """Large reads by eight ranges at a time."""
+
+    reads = "eight 8 MiB ranges at a time, compared with its hash"
+    options: ClassVar = {"concurrent_ranges": 8}

@@ -35,9 +35,7 @@ class Obstore(Peer):
         return bytes(await answer.bytes_async())
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        await obstore.put_async(
-            self._store, key, chunks, use_multipart=size > PART_SIZE, chunk_size=PART_SIZE
-        )
+        await obstore.put_async(self._store, key, chunks, use_multipart=size > PART_SIZE, chunk_size=PART_SIZE)
         return key
 
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
