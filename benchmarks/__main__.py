@@ -30,6 +30,8 @@ PLAN = (
     ("s3", "plain", ("puts", "hits", "gets", "streams", "many", "write", "read", "read-verified")),
     ("s3", "tls", ("puts", "streams", "write")),
     ("s3", "network", ("puts-at-256", "write-256", "read-256")),
+    ("gcs", "plain", ("puts", "gets", "streams", "write-256", "read-256")),
+    ("azure", "plain", ("puts", "gets", "streams", "write-256", "read-256")),
 )
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 DOCS = REPOSITORY / "docs"

@@ -7,6 +7,8 @@ import ssl
 import sys
 from pathlib import Path
 
+from benchmarks.null_server.azure import Azure
+from benchmarks.null_server.gcs import GCS
 from benchmarks.null_server.s3 import S3
 from benchmarks.null_server.wire import Connection
 
@@ -15,7 +17,7 @@ try:
 except ImportError:
     from asyncio import new_event_loop
 
-DIALECTS = {"s3": S3}
+DIALECTS: dict[str, type[S3]] = {"s3": S3, "gcs": GCS, "azure": Azure}
 
 
 async def serve(options: argparse.Namespace) -> None:

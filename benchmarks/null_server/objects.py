@@ -6,10 +6,10 @@ Larger content is taken for the repeated block of `benchmarks.payload`, and give
 import itertools
 from dataclasses import dataclass, field
 
-from benchmarks.payload import MiB
+from benchmarks.payload import KiB, MiB
 
-KEPT = MiB
-"""Bytes up to which content is kept as it came."""
+KEPT = MiB + 4 * KiB
+"""Bytes up to which a body is kept as it came: 1 MiB, and what an API may wrap around it."""
 
 PRETENDED = "x-null-size"
 """A header of a request without a body: it stands for one of so many bytes."""

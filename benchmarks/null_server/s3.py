@@ -20,7 +20,7 @@ GIVEN_BACK = ("content-type", "content-encoding", "cache-control", "content-disp
 
 
 class S3:
-    """Buckets and what is in them."""
+    """Buckets and what is in them; it is a `Dialect`."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, Bucket] = {}

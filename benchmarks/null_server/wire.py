@@ -29,6 +29,7 @@ class Request:
     query: str
     head: bytes
     lower: bytes
+    is_tls: bool = False
     size: int = 0
     body: bytes | None = b""
 
@@ -82,6 +83,7 @@ REASONS = {
     411: "Length Required",
     412: "Precondition Failed",
     416: "Range Not Satisfiable",
+    499: "Client Closed Request",
     501: "Not Implemented",
 }
 
@@ -111,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         self._rate = rate
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self._is_tls = False
         self._head = b""
         self._request: Request | None = None
         self._left = 0
@@ -123,6 +126,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=HIGH_WATER, low=MiB)
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -153,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
         line, _, _ = head.partition(b"\r\n")
         method, target, _ = line.decode("latin-1").split(" ", 2)
         path, _, query = target.partition("?")
-        request = Request(method, path, query, head, head.lower())
+        request = Request(method, path, query, head, head.lower(), self._is_tls)
         request.size = self._left = int(request.header("content-length") or 0)
         self._kept = bytearray() if request.size <= KEPT else None
         self._request = request

@@ -45,10 +45,21 @@ PEERS = (
     Entry("aioboto3", "s3", "s3_aioboto3:Aioboto3", "aioboto3"),
     Entry("aioboto3-tuned", "s3", "s3_aioboto3:TunedAioboto3", "aioboto3"),
     Entry("awscrt", "s3", "s3_awscrt:AwsCrt", "awscrt", "awscrt"),
-    Entry("obstore", "s3", "s3_obstore:Obstore", "obstore", "obstore"),
+    Entry("obstore", "s3", "obstore_stores:Obstore", "obstore", "obstore"),
     Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
     Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
+    Entry(OURS, "gcs", "gcs_lakery_cloud:LakeryCloudGCS", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry("gcsfs", "gcs", "gcs_gcsfs:GCSFS", "gcsfs"),
+    Entry("google-cloud-storage", "gcs", "gcs_google:GoogleCloudStorage", "google-cloud-storage"),
+    Entry("gcloud-aio-storage", "gcs", "gcs_gcloud_aio:GcloudAio", "gcloud-aio-storage", "gcloud-aio"),
+    Entry("obstore", "gcs", "obstore_stores:ObstoreGCS", "obstore", "obstore"),
+    Entry(OURS, "azure", "azure_lakery_cloud:LakeryCloudAzure", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
+    Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
+    Entry("obstore", "azure", "obstore_stores:ObstoreAzure", "obstore", "obstore"),
 )
 
 

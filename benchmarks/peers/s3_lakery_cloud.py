@@ -20,6 +20,8 @@ class LakeryCloud(Peer):
     streams = "SHA-256, CRC-32C, temporary key, copy"
     reads = "one GET, compared with its hash"
     options: ClassVar[dict[str, Any]] = {}
+    bucket, place = "bucket", "key"
+    """Names in storage data."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -27,19 +29,7 @@ class LakeryCloud(Peer):
 
     def _make(self, target: Target) -> Any:
         os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY)
-        try:
-            return S3Storage(
-                target.bucket,
-                prefix="bench",
-                endpoint_url=target.url,
-                region=REGION,
-                verify=target.verify,
-                max_concurrent_requests=target.connections,
-                max_concurrent_reads=target.connections,
-                **self.options,
-            )
-        except (ConfigError, TypeError) as error:
-            raise Unavailable(f"this version has no such setting: {error}") from error
+        return made(S3Storage, target, endpoint_url=target.url, region=REGION, **self.options)
 
     async def open(self) -> None:
         await self._storage.__aenter__()
@@ -48,7 +38,7 @@ class LakeryCloud(Peer):
         await self._storage.aclose()
 
     def handle(self, key: str, *, size: int, sha256: str) -> Any:
-        return {"bucket": self.target.bucket, "key": key, "hash": f"sha256:{sha256}", "size": size}
+        return {self.bucket: self.target.bucket, self.place: key, "hash": f"sha256:{sha256}", "size": size}
 
     async def put(self, key: str, data: bytes) -> Any:
         digest = Digest(
@@ -85,3 +75,22 @@ class InRanges(LakeryCloud):
 
     reads = "eight 8 MiB ranges at a time, compared with its hash"
     options: ClassVar = {"concurrent_ranges": 8}
+
+
+def made(storage_class: Any, target: Target, **options: Any) -> Any:
+    """A storage.
+
+    Raises:
+        Unavailable: It knows one of the options not.
+    """
+    try:
+        return storage_class(
+            target.bucket,
+            prefix="bench",
+            verify=target.verify,
+            max_concurrent_requests=target.connections,
+            max_concurrent_reads=target.connections,
+            **options,
+        )
+    except (ConfigError, TypeError) as error:
+        raise Unavailable(f"this version has no such setting: {error}") from error
