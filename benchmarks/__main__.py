@@ -14,27 +14,17 @@ from typing import Any
 
 from benchmarks.environments import python_of
 from benchmarks.harness import measure
-from benchmarks.null_server import REPOSITORY, Conditions
+from benchmarks.null_server import REPOSITORY
 from benchmarks.peers.catalog import OURS, PEERS, peers_of
+from benchmarks.plan import CONDITIONS, PLAN
 from benchmarks.report import page, terminal
 from benchmarks.targets import Measured, rows
 from benchmarks.workloads import BY_NAME
 from lakery_cloud.emulators.server import clean_environment
 
-CONDITIONS = {
-    "plain": Conditions(),
-    "tls": Conditions(tls=True),
-    "network": Conditions(latency=20, rate=100),
-}
-PLAN = (
-    ("s3", "plain", ("puts", "hits", "gets", "streams", "many", "write", "read", "read-verified")),
-    ("s3", "tls", ("puts", "streams", "write")),
-    ("s3", "network", ("puts-at-256", "write-256", "read-256")),
-    ("gcs", "plain", ("puts", "gets", "streams", "write-256", "read-256")),
-    ("azure", "plain", ("puts", "gets", "streams", "write-256", "read-256")),
-)
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 DOCS = REPOSITORY / "docs"
+PAIRS = [(step, name) for step in PLAN for name in step.workloads]
 
 
 def main() -> int:
@@ -50,7 +40,8 @@ def main() -> int:
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print("\nTargets")
     for what, aimed, reached, verdict in rows(Measured(results["results"])):
-        print(f"  {verdict.strip('*'):13}{what:50}{aimed:48}{reached}")
+        if reached or options.is_whole:
+            print(f"  {verdict.strip('*'):14}{what:46}{reached:30}{aimed}")
     if options.is_whole or options.render:
         render(results)
     return 0
@@ -65,7 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", **several, metavar="PEER", help=f"beside {OURS}: of {names_of_peers}")
     parser.add_argument("--conditions", **several, metavar="CONDITION", help="of " + ", ".join(CONDITIONS))
     parser.add_argument("--api", **several, metavar="API", help="of s3, gcs, azure")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each peer at each workload (5)")
+    parser.add_argument("--rounds", type=int, help="turns of each peer at each workload; by default 2 to 5")
     parser.add_argument("--quick", action="store_true", help="one turn each, and no page")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument(
@@ -76,7 +67,7 @@ def parse() -> argparse.Namespace:
         "only": set(BY_NAME),
         "peers": {entry.name for entry in PEERS},
         "conditions": set(CONDITIONS),
-        "api": {api for api, _, _ in PLAN},
+        "api": {step.api for step in PLAN},
     }
     options.is_whole = not (options.quick or any(getattr(options, name) for name in known))
     for name, names in known.items():
@@ -98,25 +89,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for environment in {entry.environment for entry in entries}:
         python_of(environment)  # what has to be installed is installed before anything is measured
     with log_path.open("w") as log:
-        for api, condition, workloads in PLAN:
-            if api not in options.api or condition not in options.conditions:
+        for step, name in PAIRS:
+            if step.api not in options.api or step.condition not in options.conditions or name not in options.only:
                 continue
-            for name in workloads:
-                if name not in options.only:
-                    continue
-                found = measure(
-                    BY_NAME[name],
-                    [entry for entry in peers_of(api, name) if entry in entries],
-                    api=api,
-                    condition=condition,
-                    conditions=CONDITIONS[condition],
-                    rounds=options.rounds,
-                    log=log,
-                )
-                results += [result.as_json() for result in found]
-                print("\n".join(terminal(results[-len(found) :])), flush=True)
+            found = measure(
+                BY_NAME[name],
+                [entry for entry in peers_of(step.api, name) if entry in entries],
+                api=step.api,
+                condition=step.condition,
+                rounds=options.rounds or step.rounds,
+                log=log,
+            )
+            results += [result.as_json() for result in found]
+            print("\n".join(terminal(results[-len(found) :])), flush=True)
     print(f"\n{time.monotonic() - started:.0f} seconds; what the clients said is in {log_path}", file=sys.stderr)
-    return {"machine": {**machine(), "rounds": options.rounds}, "results": results}
+    return {"machine": machine(), "results": results}
 
 
 def machine() -> dict[str, Any]:

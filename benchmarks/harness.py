@@ -10,15 +10,16 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import psutil
 
 from benchmarks.environments import python_of
-from benchmarks.null_server import REPOSITORY, Conditions, Running, null_server
+from benchmarks.null_server import REPOSITORY, Running, null_server
 from benchmarks.null_server.objects import PRETENDED
 from benchmarks.peers.catalog import Entry
+from benchmarks.plan import CONDITIONS
 from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key
 from lakery_cloud.emulators.server import clean_environment
 
@@ -53,9 +54,9 @@ class Result:
 
 
 class Admin:
-    """Requests of the harness itself to a null server."""
+    """Requests of the harness itself to a null server, which answers S3 whatever else it speaks."""
 
-    def __init__(self, server: Running, api: str) -> None:
+    def __init__(self, server: Running) -> None:
         parts = urlsplit(server.url)
         assert parts.hostname is not None
         if server.certificate is None:
@@ -63,7 +64,12 @@ class Admin:
         else:
             trusted = ssl.create_default_context(cafile=str(server.certificate))
             self._connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=trusted)
-        self._api = api
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
     def fill(self, workload: Workload) -> None:
         """Make buckets, and what the workload reads."""
@@ -151,22 +157,20 @@ def measure(
     *,
     api: str,
     condition: str,
-    conditions: Conditions,
     rounds: int,
     log: Any,
 ) -> list[Result]:
     """Rounds of one workload under one condition; the peers take turns."""
     results = []
     with ExitStack() as stack:
-        server = stack.enter_context(null_server(api, conditions))
-        admin = Admin(server, api)
+        server = stack.enter_context(null_server(api, CONDITIONS[condition]))
+        admin = stack.enter_context(Admin(server))
         admin.fill(workload)
         process = psutil.Process(server.pid)
         running: list[tuple[Result, Client]] = []
-        for entry in entries:
+        for entry, peer in [(entry, stack.enter_context(client(entry, workload, server, log))) for entry in entries]:
             result = Result(api, condition, workload.name, entry.name)
             results.append(result)
-            peer = stack.enter_context(client(entry, workload, server, log))
             said = peer.hear()
             result.unavailable = said.get("unavailable")
             result.version, result.does = said.get("version", ""), said.get("does", "")

@@ -11,9 +11,9 @@ from benchmarks.workloads import BY_NAME
 
 HEAD = """# Performance
 
-Made by `make bench`, which runs lakery-cloud and other clients beside each other on a server that stores nothing
-([how](#how-this-is-measured)). **Ratios** compare us with a peer turn by turn, and above 1 is in our favour; absolute figures
-are those of the machine named here.
+Made by `make bench`, which runs lakery-cloud and other clients side by side on a server that stores nothing
+([how](#how-this-is-measured)). **Ratios** compare us with a peer turn by turn, and above 1 is in our favour; absolute
+figures are those of the machine named here.
 
 {machine}
 
@@ -38,10 +38,11 @@ HOW = """## How this is measured
   had in a turn, Python and libraries included.
 - **plain** is HTTP without more. **tls** is HTTPS with a certificate made for the run. **network** is HTTP where each
   answer waits 20 ms and a connection carries 100 MB/s, so that what is not sent side by side takes its time.
-- A turn of small operations ends after two seconds at the latest.
+- A turn of many small operations begins no further one after 0.75 seconds.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures some of it and prints the tables; `--quick` all of
-it with one turn each. Without `ARGS` it writes this page, its pictures, and `benchmarks/results.json`, which has every turn.
+it with one turn each. Without these it writes this page, its pictures, and `benchmarks/results.json`, which has every
+turn.
 """
 
 CONDITIONS = {"plain": "plain", "tls": "over TLS", "network": "over a network"}
@@ -75,15 +76,16 @@ def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _machine(machine: Mapping[str, Any]) -> str:
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}; "
-        f"{machine['rounds']} turns of each client, on {machine['date']}."
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
+        f"on {machine['date']}."
     )
 
 
 def _table(entries: Sequence[Mapping[str, Any]], measured: Measured) -> Iterator[str]:
     workload = BY_NAME[entries[0]["workload"]]
     yield f"### {workload.title} {{: #{entries[0]['api']}-{entries[0]['condition']}-{workload.name} }}\n"
-    yield f"| | ours / peer | {'MB/s' if workload.is_large else 'a second'} | CPU, ms | peak, MB | server | what it does |"
+    unit, turns = "MB/s" if workload.is_large else "a second", max(len(entry["turns"]) for entry in entries)
+    yield f"| | ours / peer | {unit}, median of {turns} | CPU, ms | peak, MB | server | what it does |"
     yield "|---|---:|---:|---:|---:|---:|---|"
     for entry in entries:
         name = f"**{entry['peer']}**" if entry["peer"] == OURS else entry["peer"]

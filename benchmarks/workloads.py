@@ -17,7 +17,7 @@ GiB = 1024**3
 WRITTEN, KEPT = "written", "kept"
 """Buckets: what is written is dropped after each turn, what is read stays."""
 KEPT_BLOBS = 64
-LIMIT = 2.0
+LIMIT = 0.75
 """Seconds after which a turn of many small operations begins no further one: rates need no more."""
 CHUNK = 64 * KiB
 """Bytes of a chunk of a short stream."""
@@ -66,7 +66,7 @@ WORKLOADS = (
     Workload("hits", "1 KiB puts of what is there", "hit", KiB, 2000, 32),
     Workload("gets", "1 KiB gets", "get", KiB, 2000, 32),
     Workload("streams", "256 KiB streams", "write", 256 * KiB, 200, 32),
-    Workload("many", "1,000 streams of 1 MiB at once", "write", MiB, 1000, 1000),
+    Workload("many", "1,000 streams of 256 KiB at once", "write", 256 * KiB, 1000, 1000),
     Workload("write", "1 GiB stream written, hashed", "write", GiB, 1, 1),
     Workload("read", "1 GiB stream read", "read", GiB, 1, 1, verify=False),
     Workload("read-verified", "1 GiB stream read, verified", "read", GiB, 1, 1),

@@ -7,4 +7,5 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 def connection_string(url: str) -> str:
     """What clients take."""
-    return f"DefaultEndpointsProtocol={url.partition(':')[0]};AccountName={NAME};AccountKey={KEY};BlobEndpoint={url}/{NAME};"
+    scheme = url.partition(":")[0]
+    return f"DefaultEndpointsProtocol={scheme};AccountName={NAME};AccountKey={KEY};BlobEndpoint={url}/{NAME};"

@@ -1,6 +1,6 @@
 """lakery-cloud itself on Blob Storage."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.peers.azure_account import connection_string
 from benchmarks.peers.base import Target
@@ -23,4 +23,4 @@ class LakeryCloudAzure(LakeryCloud):
 class WithoutFastLane(LakeryCloudAzure):
     """All requests by the SDK."""
 
-    options = {"fast_lane": False}
+    options: ClassVar = {"fast_lane": False}

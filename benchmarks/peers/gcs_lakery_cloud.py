@@ -1,6 +1,6 @@
 """lakery-cloud itself on Cloud Storage."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.peers.base import Target
 from benchmarks.peers.s3_lakery_cloud import LakeryCloud, made
@@ -21,4 +21,4 @@ class LakeryCloudGCS(LakeryCloud):
 class WithoutFastLane(LakeryCloudGCS):
     """All requests by the SDK."""
 
-    options = {"fast_lane": False}
+    options: ClassVar = {"fast_lane": False}

@@ -1,4 +1,4 @@
-"""The same requests signed by hand and sent over aiohttp: what Python reaches on this HTTP client. No retries, no errors."""
+"""The same requests signed by hand and sent over aiohttp: what Python reaches on this client, without retries or errors."""
 
 import asyncio
 import hashlib
