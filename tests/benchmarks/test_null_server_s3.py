@@ -1,5 +1,6 @@
 """What a benchmark stands on: the null server answers as moto does, wherever `S3Storage` asks."""
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,11 +11,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from benchmarks.null_server import Running
+from benchmarks.payload import MiB
 from lakery_cloud.emulators import Emulator
 from lakery_cloud.engine.checksums import hex_to_header
-from tests.benchmarks.content import MiB, sha256
 
 BLOB = b"content"
+CHECKSUM = hex_to_header(hashlib.sha256(BLOB).hexdigest())
 PART = b"p" * (5 * MiB)
 
 
@@ -70,8 +72,7 @@ def servers(clients: list[Any]) -> list[Asked]:
 
 
 def put(asked: Asked) -> Any:
-    checksum = hex_to_header(sha256(BLOB))
-    return asked("put_object", Key="k", Body=BLOB, ChecksumSHA256=checksum)
+    return asked("put_object", Key="k", Body=BLOB, ChecksumSHA256=CHECKSUM)
 
 
 def put_what_is_there(asked: Asked) -> Any:
@@ -232,4 +233,4 @@ def test_head_tells_the_checksum_that_a_put_brought(servers: list[Asked]) -> Non
     _, null = servers  # moto forgets it
     put(null)
     _, found = null("head_object", "ChecksumSHA256", Key="k", ChecksumMode="ENABLED")
-    assert found["ChecksumSHA256"] == hex_to_header(sha256(BLOB))
+    assert found["ChecksumSHA256"] == CHECKSUM
