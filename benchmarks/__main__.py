@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,34 +51,37 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    names_of_peers = ", ".join(f"'{name}'" for name in dict.fromkeys(entry.name for entry in PEERS))
-    several = {"action": "extend", "nargs": "+", "type": lambda text: [name for name in text.split(",") if name]}
-    parser.add_argument("--only", **several, metavar="WORKLOAD", help="of " + ", ".join(BY_NAME))
-    parser.add_argument("--peers", **several, metavar="PEER", help=f"beside {OURS}: of {names_of_peers}")
-    parser.add_argument("--conditions", **several, metavar="CONDITION", help="of " + ", ".join(CONDITIONS))
-    parser.add_argument("--api", **several, metavar="API", help="of s3, gcs, azure")
-    parser.add_argument("--rounds", type=int, help="turns of each peer at each workload; by default 2 to 5")
+    choices = {
+        "only": (list(BY_NAME), "workloads"),
+        "peers": (list(dict.fromkeys(entry.name for entry in PEERS)), f"clients beside {OURS}"),
+        "conditions": (list(CONDITIONS), "conditions"),
+        "api": (list(dict.fromkeys(step.api for step in PLAN)), "APIs"),
+    }
+    for name, (known, what) in choices.items():
+        text = f"{what}, with commas, of: {', '.join(known)}"
+        parser.add_argument(f"--{name}", type=some_of(known), metavar="NAME,...", help=text)
+    parser.add_argument("--rounds", type=int, help="turns of each client at each workload; by default 2 to 5")
     parser.add_argument("--quick", action="store_true", help="one turn each, and no page")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
-    parser.add_argument(
-        "--render", action="store_true", help="measure nothing: make the page from benchmarks/results.json"
-    )
+    parser.add_argument("--render", action="store_true", help=f"measure nothing: make the page from {RESULTS.name}")
     options = parser.parse_args()
-    known = {
-        "only": set(BY_NAME),
-        "peers": {entry.name for entry in PEERS},
-        "conditions": set(CONDITIONS),
-        "api": {step.api for step in PLAN},
-    }
-    options.is_whole = not (options.quick or any(getattr(options, name) for name in known))
-    for name, names in known.items():
-        chosen = [each for group in getattr(options, name) or [] for each in group]
-        unknown = sorted(set(chosen) - names)
-        if unknown:
-            parser.error(f"--{name}: {unknown[0]!r} is none of {', '.join(sorted(names))}")
-        setattr(options, name, set(chosen) or names)
-    options.rounds = 1 if options.quick else options.rounds
+    options.is_whole = not options.quick and all(getattr(options, name) is None for name in choices)
+    for name, (known, _) in choices.items():
+        setattr(options, name, getattr(options, name) or known)
     return options
+
+
+def some_of(known: list[str]) -> Callable[[str], list[str]]:
+    """What reads names, with commas, that are known."""
+
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return read
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -97,7 +101,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 [entry for entry in peers_of(step.api, name) if entry in entries],
                 api=step.api,
                 condition=step.condition,
-                rounds=options.rounds or step.rounds,
+                rounds=1 if options.quick else options.rounds or step.rounds,
                 log=log,
             )
             results += [result.as_json() for result in found]

@@ -83,7 +83,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
 
 def _table(entries: Sequence[Mapping[str, Any]], measured: Measured) -> Iterator[str]:
     workload = BY_NAME[entries[0]["workload"]]
-    yield f"### {workload.title} {{: #{entries[0]['api']}-{entries[0]['condition']}-{workload.name} }}\n"
+    yield f"### {workload.title}\n"
     unit, turns = "MB/s" if workload.is_large else "a second", max(len(entry["turns"]) for entry in entries)
     yield f"| | ours / peer | {unit}, median of {turns} | CPU, ms | peak, MB | server | what it does |"
     yield "|---|---:|---:|---:|---:|---:|---|"

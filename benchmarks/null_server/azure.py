@@ -3,15 +3,13 @@
 It verifies neither signatures nor checksums. Addresses have the account in the path, as those of Azurite.
 """
 
-import base64
-import hashlib
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from benchmarks.null_server.objects import Bucket, Stored, Upload
-from benchmarks.null_server.ranges import asked_range
+from benchmarks.null_server.ranges import content_answer
 from benchmarks.null_server.s3 import MODIFIED, S3
 from benchmarks.null_server.wire import Answer, Request
 
@@ -123,21 +121,9 @@ def _content(stored: Stored, request: Request) -> Answer:
         "x-ms-server-encrypted": "true",
         **stored.headers,
     }
-    start, stop, status = 0, stored.size, 200
-    wanted = request.header("x-ms-range") or request.header("range")
-    if wanted is not None:
-        found = asked_range(wanted, stored.size)
-        if found is None:
-            return _error(416, "InvalidRange")
-        (start, stop), status = found, 206
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-        if request.header("x-ms-range-get-content-md5") == "true" and stored.content is not None:
-            digest = hashlib.md5(stored.content[start:stop], usedforsecurity=False).digest()
-            headers["Content-MD5"] = base64.b64encode(digest).decode()
-    headers["Content-Length"] = str(stop - start)
-    if stored.content is not None:
-        return Answer(status, headers, stored.content[start:stop])
-    return Answer(status, headers, start=start, stop=stop)
+    return content_answer(stored, request.header("x-ms-range") or request.header("range"), headers) or _error(
+        416, "InvalidRange"
+    )
 
 
 def _listing(name: str, bucket: Bucket, prefix: str) -> Answer:

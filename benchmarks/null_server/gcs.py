@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote
 import google_crc32c
 
 from benchmarks.null_server.objects import Bucket, Stored, Upload
-from benchmarks.null_server.ranges import asked_range
+from benchmarks.null_server.ranges import content_answer
 from benchmarks.null_server.s3 import MODIFIED_ISO, S3
 from benchmarks.null_server.wire import Answer, Request
 from benchmarks.payload import pattern
@@ -202,17 +202,8 @@ def _media(stored: Stored, request: Request) -> Answer:
         "X-Goog-Stored-Content-Encoding": "identity",
         "X-Goog-Hash": f"crc32c={_checksum(stored)}",
     }
-    start, stop, status = 0, stored.size, 200
-    wanted = request.header("range")
-    if wanted is not None:
-        found = asked_range(wanted, stored.size)
-        if found is None:
-            return _error(416, "The requested range cannot be satisfied.")
-        (start, stop), status = found, 206
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-    if stored.content is not None:
-        return Answer(status, headers, stored.content[start:stop])
-    return Answer(status, headers, start=start, stop=stop)
+    answer = content_answer(stored, request.header("range"), headers)
+    return answer or _error(416, "The requested range cannot be satisfied.")
 
 
 def _json(content: Mapping[str, Any]) -> Answer:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from benchmarks.null_server.objects import PRETENDED, Bucket, Stored, Upload
-from benchmarks.null_server.ranges import asked_range
+from benchmarks.null_server.ranges import asked_range, content_answer
 from benchmarks.null_server.wire import Answer, Request
 
 MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
@@ -83,17 +83,24 @@ class S3:
         return Answer(headers={"ETag": stored.etag, **_checksums(stored)})
 
     def _copy(self, request: Request, bucket: Bucket, key: str, source: str) -> Answer:
-        from_bucket, _, from_key = unquote(source).lstrip("/").partition("/")
-        found = self._buckets.get(from_bucket, Bucket()).objects.get(from_key)
-        if found is None:
-            return _error(404, "NoSuchKey", request)
-        if request.header("x-amz-copy-source-if-match") not in (None, found.etag):
-            return _error(412, "PreconditionFailed", request)
+        found = self._source(request, source)
+        if isinstance(found, Answer):
+            return found
         if key in bucket.objects and request.header("if-none-match") == "*":
             return _error(412, "PreconditionFailed", request)
         replaces = request.header("x-amz-metadata-directive") == "REPLACE"
         stored = bucket.objects[key] = Stored(found.size, found.content, _given(request) if replaces else found.headers)
         return _xml("CopyObjectResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>")
+
+    def _source(self, request: Request, source: str) -> Stored | Answer:
+        """What a copy reads, or why it can't."""
+        name, _, key = unquote(source).lstrip("/").partition("/")
+        found = self._buckets.get(name, Bucket()).objects.get(key)
+        if found is None:
+            return _error(404, "NoSuchKey", request)
+        if request.header("x-amz-copy-source-if-match") not in (None, found.etag):
+            return _error(412, "PreconditionFailed", request)
+        return found
 
     def _on_upload(self, request: Request, bucket: Bucket, key: str, query: Mapping[str, str]) -> Answer:
         if "uploads" in query:
@@ -118,12 +125,9 @@ class S3:
         if source is None:
             upload.parts[number] = _payload(request)
             return Answer(headers={"ETag": etag, **_echoed(request)})
-        from_bucket, _, from_key = unquote(source).lstrip("/").partition("/")
-        found = self._buckets.get(from_bucket, Bucket()).objects.get(from_key)
-        if found is None:
-            return _error(404, "NoSuchKey", request)
-        if request.header("x-amz-copy-source-if-match") not in (None, found.etag):
-            return _error(412, "PreconditionFailed", request)
+        found = self._source(request, source)
+        if isinstance(found, Answer):
+            return found
         start, stop = asked_range(request.header("x-amz-copy-source-range"), found.size) or (0, found.size)
         upload.parts[number] = stop - start, found.content and found.content[start:stop]
         return _xml("CopyPartResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{etag}</ETag>")
@@ -191,30 +195,16 @@ def _echoed(request: Request) -> dict[str, str]:
 
 def _content(stored: Stored, request: Request) -> Answer:
     """An object, or the range of it that was asked for."""
-    shows_checksum = request.header("x-amz-checksum-mode") == "ENABLED"
-    headers = {
-        "ETag": stored.etag,
-        "Last-Modified": MODIFIED,
-        "Accept-Ranges": "bytes",
-        **{
-            name: value
-            for name, value in stored.headers.items()
-            if name != "x-amz-tagging" and (shows_checksum or not name.startswith("x-amz-checksum-"))
-        },
-    }
-    start, stop, status = 0, stored.size, 200
     wanted = request.header("range")
-    if wanted is not None:
-        found = asked_range(wanted, stored.size)
-        if found is None:
-            return _error(416, "InvalidRange", request)
-        (start, stop), status = found, 206
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-checksum-")}
-    headers["Content-Length"] = str(stop - start)
-    if stored.content is not None:
-        return Answer(status, headers, stored.content[start:stop])
-    return Answer(status, headers, start=start, stop=stop)
+    # A checksum is that of all bytes.
+    shows_checksum = request.header("x-amz-checksum-mode") == "ENABLED" and wanted is None
+    given = {
+        name: value
+        for name, value in stored.headers.items()
+        if name != "x-amz-tagging" and (shows_checksum or not name.startswith("x-amz-checksum-"))
+    }
+    headers = {"ETag": stored.etag, "Last-Modified": MODIFIED, "Accept-Ranges": "bytes", **given}
+    return content_answer(stored, wanted, headers) or _error(416, "InvalidRange", request)
 
 
 def _tagging(stored: Stored | None, request: Request) -> Answer:

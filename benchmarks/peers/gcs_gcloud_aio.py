@@ -28,7 +28,8 @@ class GcloudAio(Peer):
         return key
 
     async def get(self, handle: Any) -> bytes:
-        return await self._storage.download(self.target.bucket, handle)
+        content: bytes = await self._storage.download(self.target.bucket, handle)
+        return content
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         with tempfile.TemporaryFile() as file:

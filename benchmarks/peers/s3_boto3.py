@@ -10,25 +10,18 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from benchmarks.payload import MiB
-from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCESS_KEY, Peer
+from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCESS_KEY, Peer, Target
 
 
 class Boto3(Peer):
-    """Its client, with defaults and a pool that is large enough."""
+    """Its client."""
 
     sends = "CRC-32, put in a thread"
     streams = "CRC-32, `upload_fileobj`: ten 8 MiB parts at a time, in threads"
     reads = "one GET in a thread"
 
     async def open(self) -> None:
-        self._client = boto3.client(
-            "s3",
-            endpoint_url=self.target.url,
-            region_name=REGION,
-            aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=SECRET_ACCESS_KEY,
-            config=Config(max_pool_connections=self.target.connections, s3={"addressing_style": "path"}),
-        )
+        self._client = boto3_client(self.target)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(min(self.target.concurrency, 64)))
 
     async def put(self, key: str, data: bytes) -> Any:
@@ -53,6 +46,18 @@ class Boto3(Peer):
         answer = await asyncio.to_thread(self._client.get_object, Bucket=self.target.bucket, Key=handle)
         while chunk := await asyncio.to_thread(answer["Body"].read, MiB):
             yield chunk
+
+
+def boto3_client(target: Target) -> Any:
+    """A client with defaults and a pool that is large enough."""
+    return boto3.client(
+        "s3",
+        endpoint_url=target.url,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+        config=Config(max_pool_connections=target.connections, s3={"addressing_style": "path"}),
+    )
 
 
 class ReadInThread:

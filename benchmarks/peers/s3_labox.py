@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from labox.extra.aws import S3Storage, simple_s3_router
 
-from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer
+from benchmarks.peers.base import Peer
+from benchmarks.peers.s3_boto3 import boto3_client
 
 
 class Labox(Peer):
@@ -20,14 +19,7 @@ class Labox(Peer):
     reads = "one GET in a thread"
 
     async def open(self) -> None:
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.target.url,
-            region_name=REGION,
-            aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=SECRET_ACCESS_KEY,
-            config=Config(max_pool_connections=self.target.connections, s3={"addressing_style": "path"}),
-        )
+        client = boto3_client(self.target)
         self._storage = S3Storage(s3_client=client, s3_router=simple_s3_router(self.target.bucket))
 
     def handle(self, key: str, *, size: int, sha256: str) -> Any:

@@ -51,7 +51,8 @@ class LakeryCloud(Peer):
         return await self._storage.write_data(data, digest, {})
 
     async def get(self, handle: Any) -> bytes:
-        return await self._storage.read_data(handle)
+        content: bytes = await self._storage.read_data(handle)
+        return content
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         serialized = SerializedDataStream(
@@ -61,7 +62,8 @@ class LakeryCloud(Peer):
         return await self._storage.write_data_stream(stream, stream.get_digest, {})
 
     def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
-        return self._storage.read_data_stream(handle)
+        chunks: AsyncIterator[bytes] = self._storage.read_data_stream(handle)
+        return chunks
 
 
 class WithoutFastLane(LakeryCloud):

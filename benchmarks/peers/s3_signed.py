@@ -104,7 +104,8 @@ class SignedByHand(Peer):
             finally:
                 slots.release()
 
-        sending, hashing = [], None
+        sending: list[asyncio.Task[str]] = []
+        hashing = None
         async with asyncio.TaskGroup() as tasks:
             async for part in parts_of(chunks, PART_SIZE):
                 await slots.acquire()
