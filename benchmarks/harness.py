@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,9 @@ from benchmarks.peers.catalog import Entry
 from benchmarks.plan import CONDITIONS
 from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key
 from lakery_cloud.emulators.server import clean_environment
+
+PATIENCE = 300.0
+"""Seconds that a client may take for one answer before it is killed."""
 
 
 @dataclass
@@ -105,7 +109,10 @@ class Client:
     def hear(self) -> dict[str, Any]:
         """The next line that it says."""
         assert self._process.stdout is not None
+        patience = threading.Timer(PATIENCE, self._process.kill)
+        patience.start()
         line = self._process.stdout.readline()
+        patience.cancel()
         if not line:
             return {"unavailable": f"it ended with exit code {self._process.wait()}"}
         return dict(json.loads(line))
@@ -118,7 +125,8 @@ class Client:
             self._process.stdin.flush()
         except BrokenPipeError:
             return {"error": f"it ended with exit code {self._process.wait()}"}
-        return self.hear()
+        said = self.hear()
+        return {"error": said["unavailable"]} if "unavailable" in said else said
 
 
 @contextmanager

@@ -49,8 +49,10 @@ def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Run
         command += ["--latency", str(conditions.latency), "--rate", str(conditions.rate)]
         certificate = None
         if conditions.tls:
-            certificate, with_key = make_certificate(Path(folder))
-            command += ["--certificate", str(with_key)]
+            from benchmarks.null_server.certificates import make_certificate
+
+            certificate, shown = make_certificate(Path(folder))
+            command += ["--certificate", str(shown)]
         process = subprocess.Popen(  # noqa: S603, our own module
             command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -65,20 +67,3 @@ def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Run
             process.stdin.close()
             process.wait(10)
             process.stdout.close()
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A new authority, and beside it a certificate of its for 127.0.0.1 with the key."""
-    authority, authority_key = folder / "authority.pem", folder / "authority-key.pem"
-    certificate, key, both = folder / "certificate.pem", folder / "key.pem", folder / "both.pem"
-    _openssl("-subj", "/CN=null server", "-keyout", str(authority_key), "-out", str(authority))
-    signed = ("-CA", str(authority), "-CAkey", str(authority_key), "-addext", "basicConstraints=critical,CA:FALSE")
-    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    _openssl(*names, *signed, "-keyout", str(key), "-out", str(certificate))
-    both.write_bytes(key.read_bytes() + certificate.read_bytes())
-    return authority, both
-
-
-def _openssl(*options: str) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-days", "2", *options]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603, our own options

@@ -158,6 +158,8 @@ class Connection(asyncio.BufferedProtocol):
         method, target, _ = line.decode("latin-1").split(" ", 2)
         path, _, query = target.partition("?")
         request = Request(method, path, query, head, head.lower(), self._is_tls)
+        if b"\r\ntransfer-encoding:" in request.lower:
+            raise NotImplementedError(f"a chunked body came with {line!r}")  # the loop closes the connection
         request.size = self._left = int(request.header("content-length") or 0)
         self._kept = bytearray() if request.size <= KEPT else None
         self._request = request

@@ -1,5 +1,6 @@
 """What benchmarks say: figures of peers that worked, reasons of those that didn't, and targets met or missed."""
 
+import hashlib
 import io
 import json
 import subprocess
@@ -15,6 +16,7 @@ from benchmarks.__main__ import DOCS, RESULTS
 from benchmarks.environments import PeerEnvironment
 from benchmarks.harness import measure
 from benchmarks.null_server import REPOSITORY
+from benchmarks.payload import KNOWN, pattern
 from benchmarks.peers.catalog import OURS, PEERS, Entry
 from benchmarks.plan import CONDITIONS, PLAN
 from benchmarks.targets import TARGETS, Measured, Target, rows
@@ -113,3 +115,22 @@ def test_a_wrong_option_names_the_right_ones() -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "'putz' is none of puts, hits" in done.stderr
+
+
+def test_hashes_known_in_advance_are_right() -> None:
+    for size, known in KNOWN.items():
+        hasher = hashlib.sha256()
+        for piece in pattern(0, size):
+            hasher.update(piece)
+        assert hasher.hexdigest() == known
+
+
+def test_whatever_is_read_whole_has_a_hash_known_in_advance() -> None:
+    assert {workload.size for workload in BY_NAME.values() if workload.is_large} == set(KNOWN)
+
+
+@pytest.mark.parametrize(("does", "code"), [("exit 3", 3), ("exec sleep 60", -9)])
+def test_a_client_that_dies_or_hangs_in_its_turn_is_told(does: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "PATIENCE", 0.2)
+    with subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert harness.Client(process).turn(1) == {"error": f"it ended with exit code {code}"}
