@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.peers.base import Peer, Target, Unavailable
 from benchmarks.peers.catalog import PEERS
-from benchmarks.workloads import BY_NAME, Work
+from benchmarks.workloads import BY_NAME, Work, Workload
 
 try:
     from uvloop import new_event_loop
@@ -49,12 +49,12 @@ async def serve(options: argparse.Namespace) -> None:
         say(unavailable=str(error))
         return
     try:
-        work = Work(workload, peer)
+        work = Work(workload, peer, label=entry.name)
         await work.warm_up()
     except Exception as error:  # noqa: BLE001, whatever a peer raises is its result
         say(unavailable=_told(error))
     else:
-        say(ready=True, version=metadata.version(entry.package), does=does(peer, workload.kind))
+        say(ready=True, version=metadata.version(entry.package), does=does(peer, workload))
         for line in sys.stdin:  # nothing else has anything to do meanwhile
             say(**await measured(work, int(line.split()[1])))
     await peer.close()
@@ -72,10 +72,13 @@ async def measured(work: Work, number: int) -> dict[str, Any]:
     return {"operations": operations, "seconds": seconds, "cpu": cpu() - before, "peak": peak()}
 
 
-def does(peer: Peer, kind: str) -> str:
+def does(peer: Peer, workload: Workload) -> str:
     """What the peer does for the work, in words."""
-    said = {"put": peer.sends, "hit": peer.sends, "get": peer.reads, "read": peer.reads, "write": peer.streams}[kind]
-    return said if peer.hashes or kind in ("get", "read") else f"{said}; SHA-256 in line"
+    said = {"put": peer.sends, "hit": peer.sends, "get": peer.gets, "read": peer.reads, "write": peer.streams}
+    hashes_itself = peer.verifies if workload.reads else peer.hashes
+    if workload.reads and (hashes_itself or not workload.verify):
+        return said[workload.kind] + ("; compares SHA-256" if workload.verify else "")
+    return said[workload.kind] + ("" if hashes_itself else "; SHA-256 in line")
 
 
 def cpu() -> float:

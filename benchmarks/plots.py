@@ -21,7 +21,7 @@ COLUMNS = 3
 def main() -> None:
     """Draw each API and condition of a results file into a folder: `<api>-<condition>.svg`."""
     results, folder = json.loads(Path(sys.argv[1]).read_text("utf-8"))["results"], Path(sys.argv[2])
-    mpl.rcParams.update({"svg.hashsalt": "lakery-cloud", "font.size": 8, "svg.fonttype": "path"})
+    mpl.rcParams.update({"svg.hashsalt": "lakery-cloud", "font.size": 8, "svg.fonttype": "none"})
     folder.mkdir(parents=True, exist_ok=True)
     for (api, condition), entries in groupby(results, key=lambda entry: (entry["api"], entry["condition"])):
         draw([*entries], folder / f"{api}-{condition}.svg")

@@ -97,11 +97,13 @@ class Work:
     Args:
         workload: What to do.
         peer: An open peer.
+        label: Keeps its keys apart from those of others, who warm up at the same time.
     """
 
-    def __init__(self, workload: Workload, peer: Peer) -> None:
+    def __init__(self, workload: Workload, peer: Peer, *, label: str) -> None:
         self._workload = workload
         self._peer = peer
+        self._keys = f"bench/{label}"
         self._do = self._operation()
 
     async def warm_up(self) -> None:
@@ -112,7 +114,7 @@ class Work:
         elif workload.is_large:
             small = unique(KiB, 1)
             if not workload.reads:
-                await self._peer.put("bench/warm", small)
+                await self._peer.put(f"{self._keys}/warm", small)
         else:
             await self._all(min(workload.count, 50), self._do, turn=0)
 
@@ -146,7 +148,7 @@ class Work:
     async def _put(self, turn: int, number: int) -> None:
         data = unique(self._workload.size, turn, number)
         # The key of who doesn't hash is the hash all the same: that is the work that all of them do.
-        key = f"bench/{number}" if self._peer.hashes else f"bench/{hashlib.sha256(data).hexdigest()}"
+        key = f"{self._keys}/{number if self._peer.hashes else hashlib.sha256(data).hexdigest()}"
         await self._peer.put(key, data)
 
     async def _hit(self, _: int, number: int) -> None:
@@ -156,17 +158,18 @@ class Work:
         number %= KEPT_BLOBS
         key, content_hash = kept_key(self._workload, number)
         data = await self._peer.get(self._peer.handle(key, size=self._workload.size, sha256=content_hash))
-        if data != kept_blob(number):
+        got = content_hash if self._peer.verifies else hashlib.sha256(data).hexdigest()
+        if got != content_hash or len(data) != self._workload.size:
             raise AssertionError(f"wrong content came from {key}")
 
     async def _write(self, turn: int, number: int) -> None:
         size = self._workload.size
         chunks = blocks(size) if self._workload.is_large else unique_stream(size, CHUNK, turn, number)
         if self._peer.hashes:
-            await self._peer.write_stream(f"bench/{number}", chunks, size=size)
+            await self._peer.write_stream(f"{self._keys}/{number}", chunks, size=size)
             return
         hasher = hashlib.sha256()
-        await self._peer.write_stream(f"bench/{number}", _hashed(chunks, hasher), size=size)
+        await self._peer.write_stream(f"{self._keys}/{number}", _hashed(chunks, hasher), size=size)
         if self._workload.is_large and hasher.hexdigest() != sha256_of_blocks(size):
             raise AssertionError("not all of the stream was read")
 

@@ -1,6 +1,6 @@
 """HTTP for servers that do nothing: requests are read by hand, and bodies dropped as they arrive, without a copy.
 
-What an answer says is a dialect's matter. It knows what the SDKs send, no more: no pipelining, no chunked request bodies.
+What an answer says is a dialect's matter. It knows what the SDKs send, no more: no pipelining.
 """
 
 import asyncio
@@ -117,6 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head = b""
         self._request: Request | None = None
         self._left = 0
+        self._chunk: str | None = None  # of a chunked body: what the next line is
         self._kept: bytearray | None = None
         self._sending: Iterator[memoryview] | None = None
         self._is_full = False
@@ -139,39 +140,67 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         start = 0
         while start < count:
-            read = self._read_head if self._request is None else self._read_body
-            start = read(start, count)
-            if self._request is not None and not self._left:
+            if self._request is None:
+                start = self._read_head(start, count)
+            elif self._left:
+                start = self._read_body(start, count)
+            else:
+                start = self._read_chunk_line(start, count)
+            if self._request is not None and not self._left and self._chunk is None:
                 self._finish()
         if self._rate:
             self._pace(count)
 
     def _read_head(self, start: int, count: int) -> int:
         """Read up to the end of a request's head; where its body begins in the buffer."""
-        before = len(self._head)
-        self._head += bytes(self._buffer[start:count])
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0:
-            return count
-        head, self._head = self._head[:end], b""
+        head, start = self._read_until(b"\r\n\r\n", start, count)
+        if head is None:
+            return start
         line, _, _ = head.partition(b"\r\n")
         method, target, _ = line.decode("latin-1").split(" ", 2)
         path, _, query = target.partition("?")
         request = Request(method, path, query, head, head.lower(), self._is_tls)
-        if b"\r\ntransfer-encoding:" in request.lower:
-            raise NotImplementedError(f"a chunked body came with {line!r}")  # the loop closes the connection
+        self._chunk = "size" if b"\r\ntransfer-encoding: chunked" in request.lower else None
         request.size = self._left = int(request.header("content-length") or 0)
         self._kept = bytearray() if request.size <= KEPT else None
         self._request = request
-        if self._left and b"\r\nexpect: 100-continue" in request.lower:
+        if (self._left or self._chunk) and b"\r\nexpect: 100-continue" in request.lower:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return start + end + 4 - before
+        return start
+
+    def _read_chunk_line(self, start: int, count: int) -> int:
+        """Take a line of a chunked body (RFC 9112, 7.1); where what follows begins in the buffer."""
+        assert self._request is not None
+        line, start = self._read_until(b"\r\n", start, count)
+        if line is None:
+            return start
+        if self._chunk == "size":
+            self._left = int(line.partition(b";")[0], 16)
+            self._request.size += self._left
+            self._chunk = "end" if self._left else "trailer"
+        elif self._chunk == "end":  # of its data
+            self._chunk = "size"
+        elif not line:  # the trailer is over
+            self._chunk = None
+        return start
+
+    def _read_until(self, mark: bytes, start: int, count: int) -> tuple[bytes | None, int]:
+        """What comes before a mark, if it is there already; and where what follows begins in the buffer."""
+        before = len(self._head)
+        self._head += bytes(self._buffer[start:count])
+        end = self._head.find(mark)
+        if end < 0:
+            return None, count
+        found, self._head = self._head[:end], b""
+        return found, start + end + len(mark) - before
 
     def _read_body(self, start: int, count: int) -> int:
         """Take a piece of the body; where the next one begins in the buffer."""
         taken = min(self._left, count - start)
         if self._kept is not None:
             self._kept += self._buffer[start : start + taken]
+            if len(self._kept) > KEPT:  # of a chunked body nobody knows the size before
+                self._kept = None
         self._left -= taken
         return start + taken
 

@@ -48,9 +48,9 @@ class Peer(abc.ABC):
 
     Attributes:
         hashes: Whether it hashes what it writes itself; the harness hashes for the others, in line.
-        verifies: Whether it hashes what it reads itself.
-        loop: `uvloop` or `asyncio`.
-        sends: What its put is, beyond one request.
+        verifies: Whether it hashes what it reads itself, where that is wanted.
+        sends: How it writes a blob.
+        gets: How it reads one.
         streams: How it writes a stream.
         reads: How it reads one.
     """
@@ -58,6 +58,7 @@ class Peer(abc.ABC):
     hashes: ClassVar[bool] = False
     verifies: ClassVar[bool] = False
     sends: ClassVar[str] = "one request"
+    gets: ClassVar[str] = "one GET"
     streams: ClassVar[str] = ""
     reads: ClassVar[str] = "one GET"
 

@@ -18,6 +18,7 @@ class GoogleCloudStorage(Peer):
     """Its client, with a pool that is large enough."""
 
     sends = "CRC-32C, put in a thread"
+    gets = "CRC-32C compared, one GET in a thread"
     streams = "CRC-32C, a file written in a thread, 8 MiB chunks"
     reads = "CRC-32C compared, a file read in a thread, 8 MiB chunks"
 

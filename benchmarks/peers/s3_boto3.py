@@ -18,7 +18,7 @@ class Boto3(Peer):
 
     sends = "CRC-32, put in a thread"
     streams = "CRC-32, `upload_fileobj`: ten 8 MiB parts at a time, in threads"
-    reads = "one GET in a thread"
+    gets = reads = "one GET in a thread"
 
     async def open(self) -> None:
         self._client = boto3_client(self.target)

@@ -16,7 +16,7 @@ class Labox(Peer):
     hashes = True
     sends = "SHA-256, put in a thread"
     streams = "SHA-256, CRC-32, temporary key, copy, 5 MiB parts one by one"
-    reads = "one GET in a thread"
+    gets = reads = "one GET in a thread"
 
     async def open(self) -> None:
         client = boto3_client(self.target)

@@ -17,8 +17,7 @@ class LakeryCloud(Peer):
     hashes = True
     verifies = True
     sends = "SHA-256, create-only put"
-    streams = "SHA-256, CRC-32C, temporary key, copy"
-    reads = "one GET, compared with its hash"
+    streams = "SHA-256, CRC-32C, temporary key, copy; one put if it fits"
     options: ClassVar[dict[str, Any]] = {}
     bucket, place = "bucket", "key"
     """Names in storage data."""
@@ -75,7 +74,7 @@ class WithoutFastLane(LakeryCloud):
 class InRanges(LakeryCloud):
     """Large reads by eight ranges at a time."""
 
-    reads = "eight 8 MiB ranges at a time, compared with its hash"
+    reads = "eight 8 MiB ranges at a time"
     options: ClassVar = {"concurrent_ranges": 8}
 
 
