@@ -10,11 +10,11 @@ import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiohappyeyeballs import start_connection
 
-from lakery_cloud.engine.sockets import AddressInfo, socket_factory
+from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.wire import Connection, ConnectionBroke, Piece, WireError
 
 KEEP_IDLE = 12.0
@@ -109,7 +109,7 @@ class Lane:
         self._make_socket = socket_factory(read_timeout)
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
-        self._addresses: list[AddressInfo] = []
+        self._addresses: Sequence[Any] = ()
         self._resolved_at = 0.0
         self._resolving = asyncio.Lock()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -195,12 +195,12 @@ class Lane:
         except ssl.SSLError as error:
             raise NoTLS(str(error)) from error
         except OSError as error:
-            self._addresses = []
+            self._addresses = ()
             raise NoConnection(str(error)) from error
         self._all.add(connection)
         return connection
 
-    async def _open(self, addresses: list[AddressInfo]) -> Connection:
+    async def _open(self, addresses: Sequence[Any]) -> Connection:
         made = await start_connection(
             addresses,
             happy_eyeballs_delay=EYEBALLS_DELAY,
@@ -221,7 +221,7 @@ class Lane:
             raise
         return connection
 
-    async def _resolve(self) -> list[AddressInfo]:
+    async def _resolve(self) -> Sequence[Any]:
         async with self._resolving:
             if not self._addresses or self._loop.time() - self._resolved_at > KEEP_ADDRESSES:
                 self._addresses = await self._loop.getaddrinfo(

@@ -109,7 +109,8 @@ def read_chunked(raw: bytes | bytearray) -> bytes | None:
     """
     if len(raw) > MAX_CHUNKED:
         raise OddAnswer("a long body in chunks")
-    body, place = [], 0
+    body: list[bytes] = []
+    place = 0
     while (end := raw.find(b"\r\n", place)) >= 0:
         size = _CHUNK_SIZE.fullmatch(raw[place:end])
         if size is None:

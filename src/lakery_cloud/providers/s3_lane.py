@@ -9,7 +9,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +58,8 @@ _SIGNED_BY = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<access_key>[^/ ]+)/\d{8}/(?P<region>[^/ ]+)/s3/aws4_request, ?"
     r"SignedHeaders=(?P<names>[a-z0-9;-]+), ?Signature=[0-9a-f]{64}"
 )
+# What S3 says of a bucket in another region; the SDK finds out in which.
+_ELSEWHERE = frozenset({301, 302, 307, 308, 400})
 _CONTENT_RANGE = re.compile(r"bytes \d+-\d+/\d+")
 
 
@@ -132,15 +134,17 @@ class LaneSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
 
 def _as_sdk_says(error: WireError, url: str) -> Exception:
     """What the SDK says of no answer, by which it knows whether to try again."""
-    if isinstance(error, NoConnectionInTime):
-        return errors.ConnectTimeoutError(endpoint_url=url, error=error)
-    if isinstance(error, NoTLS):
-        return errors.SSLError(endpoint_url=url, error=error)
-    if isinstance(error, NoConnection):
-        return errors.EndpointConnectionError(endpoint_url=url, error=error)
-    if isinstance(error, NothingCame):
-        return errors.ReadTimeoutError(endpoint_url=url, error=error)
-    return errors.ConnectionClosedError(endpoint_url=url, error=error)
+    kind = next((said for wire, said in _SDK_ERRORS.items() if isinstance(error, wire)), errors.ConnectionClosedError)
+    made: Exception = kind(endpoint_url=url, error=error)
+    return made
+
+
+_SDK_ERRORS = {
+    NoConnectionInTime: errors.ConnectTimeoutError,
+    NoTLS: errors.SSLError,
+    NoConnection: errors.EndpointConnectionError,
+    NothingCame: errors.ReadTimeoutError,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +205,8 @@ class S3Lane:
             return await self._ask_sdk(operation, parameters, _Call())
         if isinstance(first, _Held):
             _raise_plain(operation, first)
-            if first.status in (301, 302, 307, 308, 400):
-                self._routes.pop(place, None)  # the bucket may be elsewhere: the SDK finds out, and we learn again
+            if first.status in _ELSEWHERE:
+                return await self._learn(place, parameters, first)
         return await self._ask_sdk(operation, parameters, _Call(first))
 
     def close(self) -> None:
@@ -271,15 +275,18 @@ class S3Lane:
             self._second, self._stamp = second, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         return self._stamp
 
-    async def _learn(self, place: tuple[str, str], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    async def _learn(
+        self, place: tuple[str, str], parameters: Mapping[str, Any], first: Outcome | None = None
+    ) -> dict[str, Any]:
         """Ask the SDK, and learn from what it sent where it was answered as it wanted."""
-        call = _Call()
+        call = _Call(first)
         answer = await self._ask_sdk(place[0], parameters, call)
-        if place not in self._routes:
-            try:
-                self._routes[place] = await self._route(call, parameters)
-            except _Unusual as reason:
-                self._leave(place, str(reason))
+        try:
+            self._routes[place] = await self._route(call, parameters)
+        except _Unusual as reason:
+            self._leave(place, str(reason))
+        except _Refreshed:
+            pass
         return answer
 
     async def _route(self, call: _Call, parameters: Mapping[str, Any]) -> _Route:
@@ -291,10 +298,16 @@ class S3Lane:
         sent = {name.lower(): _text(value) for name, value in call.sent.headers.items()}
         signed = _SIGNED_BY.fullmatch(sent.get("authorization", ""))
         credentials = await self._credentials.get_frozen_credentials()
-        if signed is None or signed["access_key"] != credentials.access_key:
+        if signed is None:
             raise _Unusual("requests are signed in another way")
+        if signed["access_key"] != credentials.access_key:
+            raise _Refreshed
         wanted, path = _wanted(parameters), encode_path(parameters["Key"])
-        if wanted is None or not url.path.endswith(path) or sorted(wanted[1].split("&")) != sorted(url.query.split("&")):
+        if (
+            wanted is None
+            or not url.path.endswith(path)
+            or sorted(wanted[1].split("&")) != sorted(url.query.split("&"))
+        ):
             raise _Unusual("requests have another URL")
         if wanted[0] != {name: sent[name] for name in signed["names"].split(";") if name not in _EACH_ITS_OWN}:
             raise _Unusual("requests have other headers")
@@ -314,6 +327,10 @@ class S3Lane:
 
 class _Unusual(Exception):
     """The SDK does what the lane can't."""
+
+
+class _Refreshed(Exception):
+    """The SDK signed with other credentials than are there now, so nothing can be told from it."""
 
 
 def _wanted(parameters: Mapping[str, Any]) -> tuple[dict[str, str], str] | None:
@@ -387,7 +404,9 @@ async def _read_get(answer: Answer) -> dict[str, Any] | None:
         return None
     try:
         content_range = answer.headers.get("content-range")
-        if (answer.status == 206) != (content_range is not None and _CONTENT_RANGE.fullmatch(content_range) is not None):
+        if (answer.status == 206) != (
+            content_range is not None and _CONTENT_RANGE.fullmatch(content_range) is not None
+        ):
             raise OddAnswer(f"a status {answer.status} with the range {content_range!r}")
         return {**_described(answer.headers), "ContentRange": content_range, "Body": answer}
     except BaseException:
