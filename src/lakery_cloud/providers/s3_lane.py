@@ -23,7 +23,7 @@ from botocore import exceptions as errors
 
 from lakery_cloud.engine.lane import Answer, Lane, NoConnection, NoConnectionInTime, NoTLS, Origin
 from lakery_cloud.engine.sockets import socket_factory
-from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError
+from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError, write_head
 from lakery_cloud.providers.s3_signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
 
 logger = logging.getLogger("lakery_cloud")
@@ -255,12 +255,12 @@ class S3Lane:
             time=now,
             payload_hash=payload_hash,
         )
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         body = parameters.get("Body")
-        size = "" if body is None else f"content-length: {len(body)}\r\n"
-        target = f"{path}?{query}" if query else path
-        head = f"{method} {target} HTTP/1.1\r\n{lines}{size}authorization: {signature}\r\n\r\n"
-        return await route.lane.send(method, head.encode("ascii"), (body,) if body else ())
+        headers["authorization"] = signature
+        if body is not None:
+            headers["content-length"] = str(len(body))
+        head = write_head(method, f"{path}?{query}" if query else path, headers)
+        return None if head is None else await route.lane.send(method, head, (body,) if body else ())
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
         made_of = (credentials.access_key, credentials.secret_key, region, date)
