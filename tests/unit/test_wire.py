@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lakery_cloud.engine import lane as lanes
-from lakery_cloud.engine.lane import Lane, NoConnection, Origin
+from lakery_cloud.engine import connections
+from lakery_cloud.engine.connections import Connections, NoConnection, Origin
 from lakery_cloud.engine.wire import (
     MAX_HEAD,
     ConnectionBroke,
@@ -34,7 +34,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tuple[Lane, Server]]:
+async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tuple[Connections, Server]]:
     """A lane to a server."""
     counted = Server()
 
@@ -49,7 +49,7 @@ async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tup
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=LARGE)
     origin = Origin("127.0.0.1", server.sockets[0].getsockname()[1], is_tls=False)
-    lane = Lane(origin, tls=None, connect_timeout=2, read_timeout=read_timeout)
+    lane = Connections(origin, tls=None, connect_timeout=2, read_timeout=read_timeout)
     try:
         yield lane, counted
     finally:
@@ -72,7 +72,7 @@ def saying(*answers: bytes, at_end: Awaitable[object] | None = None) -> Serve:
     return serve
 
 
-async def get(lane: Lane, method: str = "GET") -> tuple[int, bytes]:
+async def get(lane: Connections, method: str = "GET") -> tuple[int, bytes]:
     answer = await lane.send(method, GET)
     try:
         return answer.status, await answer.read_all(LARGE)
@@ -204,7 +204,7 @@ async def test_request_whose_answer_has_begun_is_not_sent_again() -> None:
 
 
 async def test_idle_connections_are_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "KEEP_IDLE", 0.01)
+    monkeypatch.setattr(connections, "KEEP_IDLE", 0.01)
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -306,6 +306,6 @@ async def test_server_that_is_not_there_is_no_connection() -> None:
 
 
 async def test_name_that_no_server_has_is_no_connection() -> None:
-    lane = Lane(Origin("nowhere.invalid", 80, is_tls=False), tls=None, connect_timeout=5, read_timeout=5)
+    lane = Connections(Origin("nowhere.invalid", 80, is_tls=False), tls=None, connect_timeout=5, read_timeout=5)
     with pytest.raises(WireError):
         await get(lane)

@@ -1,231 +1,258 @@
-"""The fast lane: a hot request sent as it is, without an SDK's call around it. It knows no cloud and no SDK.
+"""The fast lane: hot requests sent as they are, without an SDK's call around them. It knows no cloud and no SDK.
 
-A provider writes and signs the request, takes a plain success, and hands everything else to its SDK's own call, as the
-outcome of that call's first attempt: retries, redirects, refreshed credentials and errors stay the SDK's.
+The first request of each kind to a bucket goes the SDK's way, and the lane learns from what the SDK sent. It takes plain
+successes, and hands everything else to the SDK's own call, as the outcome of that call's first attempt: so attempts are
+counted together, and retries, redirects, refreshed credentials and errors stay the SDK's.
 """
 
-import asyncio
-import socket
+import abc
+import logging
 import ssl
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, ClassVar, Generic, TypeVar
+from urllib.parse import SplitResult
 
-from aiohappyeyeballs import start_connection
+from lakery_cloud.engine.connections import Answer, Connections, Origin
+from lakery_cloud.engine.wire import OddAnswer, WireError
 
-from lakery_cloud.engine.sockets import socket_factory
-from lakery_cloud.engine.wire import Connection, ConnectionBroke, Piece, WireError
+logger = logging.getLogger("lakery_cloud")
 
-KEEP_IDLE = 12.0
-"""Seconds that an idle connection is kept, as aiobotocore does: servers and what lies between drop it later."""
-KEEP_ADDRESSES = 10.0
-"""Seconds that the addresses of a host are known, as aiohttp does."""
-EYEBALLS_DELAY = 0.25
-"""Seconds before the next address is tried beside the one before (RFC 8305, section 8)."""
+MAX_ERROR = 1024 * 1024
+"""Bytes of an answer that is no object; those of errors are less than 10 KiB."""
 
-
-class NoConnection(WireError):
-    """No connection came about, so nothing was sent."""
+R = TypeVar("R")
 
 
-class NoConnectionInTime(NoConnection):
-    """It took too long."""
-
-
-class NoTLS(NoConnection):
-    """The other side can't be trusted, or speaks no TLS."""
-
-
-class Origin(NamedTuple):
-    """Where requests go to.
-
-    Attributes:
-        host: Its name or address.
-        port: Its port.
-        is_tls: Whether it is spoken to over TLS.
-    """
-
-    host: str
-    port: int
-    is_tls: bool
-
-
-@dataclass(slots=True)
-class Answer:
-    """The answer to a request, while its body arrives. Whoever has it calls `close` at its end.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An answer in full, for the SDK.
 
     Attributes:
         status: Its status.
         headers: Name in lower case -> value.
+        body: Its body.
     """
 
     status: int
     headers: Mapping[str, str]
-    _connection: Connection
-    _lane: "Lane"
+    body: bytes
+    reason: str = ""
 
-    async def read(self, _size: int = -1) -> bytes:
-        """The next bytes of the body as they come; none at its end. How many is not for the caller to say.
-
-        Raises:
-            WireError: The body broke off, or nothing came in time.
-        """
-        return await self._connection.read()
-
-    async def read_all(self, limit: int) -> bytes:
-        """The whole body.
-
-        Raises:
-            OddAnswer: It has more bytes than the limit.
-            WireError: As for `read`.
-        """
-        return await self._connection.read_all(limit)
-
-    def close(self) -> None:
-        """Give the connection back, or close it if the body was not read to its end."""
-        self._lane.give_back(self._connection)
+    async def read(self) -> bytes:
+        """The body, as HTTP libraries give it out."""
+        return self.body
 
 
-class Lane:
-    """The connections to one origin, on one event loop. How many requests are under way is the transport's to limit.
+Outcome = Held | WireError
+
+
+@dataclass(slots=True)
+class SDKCall:
+    """A call of the SDK, as its HTTP session sees it.
+
+    Attributes:
+        first: The outcome of its first attempt, where the lane has made that.
+        sent: The last request that it sent, or would have sent.
+        sender: The HTTP session.
+    """
+
+    first: Outcome | None = None
+    sent: Any = None
+    sender: Any = None
+
+    def attempt(self, request: Any, sender: Any) -> Outcome | None:
+        """Note a request that the SDK wants to send; its outcome, if it has one already."""
+        self.sent, self.sender = request, sender
+        first, self.first = self.first, None
+        return first
+
+
+current_call: ContextVar[SDKCall | None] = ContextVar("lakery_cloud_sdk_call", default=None)
+"""Where the SDK's HTTP session finds the call that it is part of."""
+
+
+class Unusual(Exception):
+    """The SDK does what the lane can't; the message says what."""
+
+
+class NotNow(Exception):
+    """Nothing can be learned from what the SDK sent; perhaps from the next call."""
+
+
+class FastLane(abc.ABC, Generic[R]):
+    """Hot operations of one client, on one event loop. A provider says how they are written, signed and read.
 
     Args:
-        origin: Where they lead to.
-        tls: What TLS trusts; for an origin that is spoken to over TLS.
         connect_timeout: Seconds to wait for a connection.
         read_timeout: Seconds to wait for the next bytes of an answer, or until the next of a request are taken.
     """
 
-    def __init__(
-        self, origin: Origin, *, tls: ssl.SSLContext | None, connect_timeout: float, read_timeout: float
-    ) -> None:
-        assert tls is not None or not origin.is_tls
-        self._origin = origin
-        self._tls = tls if origin.is_tls else None
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
-        self._loop = asyncio.get_running_loop()
-        self._make_socket = socket_factory(read_timeout)
-        self._idle: deque[Connection] = deque()
-        self._all: set[Connection] = set()
-        self._addresses: Sequence[Any] = ()
-        self._resolved_at = 0.0
-        self._resolving = asyncio.Lock()
-        self._sweeper: asyncio.TimerHandle | None = None
+    elsewhere: ClassVar[frozenset[int]] = frozenset()
+    """Statuses after which the lane must learn anew where requests go."""
 
-    async def send(self, method: str, head: bytes, body: Sequence[Piece] = ()) -> Answer:
-        """Send a request that may be sent twice, and wait for the head of its answer.
+    def __init__(self, *, connect_timeout: float, read_timeout: float) -> None:
+        self._timeouts = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
+        self._connections: dict[Origin, Connections] = {}
+        self._routes: dict[tuple[str, str], R | None] = {}
 
-        A connection that was idle may just have been closed by the other side. Where it ends before anything of an answer
-        came, the request is sent once more at once, over a new one, as every HTTP client does (RFC 9112, section 9.3.1).
+    @abc.abstractmethod
+    async def _send(self, route: R, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
+        """Write, sign and send a request; None where that can't be done here."""
 
-        Args:
-            method: PUT, GET or HEAD.
-            head: Request line and headers with the empty line at their end.
-            body: What follows; it must not change in the meantime.
+    @abc.abstractmethod
+    async def _read(self, operation: str, answer: Answer) -> Any:
+        """What the SDK's call would return; None if the answer is no plain success, and then it is still open.
 
         Raises:
-            WireError: No answer came.
-            OddAnswer: One came that can't be read here.
+            OddAnswer: It is a success that isn't plain. It is closed.
         """
-        connection = self._take_idle()
-        if connection is not None:
-            try:
-                return await self._exchange(connection, method, head, body)
-            except ConnectionBroke:
-                if connection.is_answered:
-                    raise
-        return await self._exchange(await self._connect(), method, head, body)
 
-    def give_back(self, connection: Connection) -> None:
-        """Keep a connection for the next request, if it can have one; else close it."""
-        if not connection.is_reusable:
-            connection.close()
-            self._all.discard(connection)
-            return
-        connection.idle_since = self._loop.time()
-        self._idle.append(connection)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(KEEP_IDLE, self._close_idle)
+    @abc.abstractmethod
+    async def _route(self, call: SDKCall, parameters: Mapping[str, Any]) -> R:
+        """What is learned from a call of the SDK.
+
+        Raises:
+            Unusual, NotNow: See there.
+        """
+
+    def _raise_plain(self, operation: str, refusal: Held) -> None:
+        """Raise what the SDK would raise of a refusal that the algorithm meets every day."""
+
+    async def call(
+        self, operation: str, bucket: str, parameters: Mapping[str, Any], *, ask: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Do an operation.
+
+        Args:
+            operation: Its name.
+            bucket: Where.
+            parameters: Those of the SDK's call.
+            ask: Makes the SDK's call.
+        """
+        place = operation, bucket
+        if place not in self._routes:
+            return await self._learn(place, parameters, ask, SDKCall())
+        route = self._routes[place]
+        if route is None:
+            return await ask()
+        try:
+            answer = await self._send(route, operation, parameters)
+            if answer is None:
+                return await ask()
+            found = await self._read(operation, answer)
+            if found is not None:
+                return found
+            first: Outcome = await held(answer)
+        except WireError as error:
+            first = error
+        except OddAnswer as odd:
+            self._leave(place, str(odd))
+            return await ask()
+        if isinstance(first, Held):
+            self._raise_plain(operation, first)
+            if first.status in self.elsewhere:
+                return await self._learn(place, parameters, ask, SDKCall(first))
+        return await _within(SDKCall(first), ask)
 
     def close(self) -> None:
-        """Close all connections."""
-        for connection in self._all:
-            connection.close()
-        self._all.clear()
-        self._idle.clear()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        """Close the connections."""
+        for connections in self._connections.values():
+            connections.close()
+        self._connections.clear()
+        self._routes.clear()
 
-    async def _exchange(self, connection: Connection, method: str, head: bytes, body: Sequence[Piece]) -> Answer:
+    def _connections_to(self, url: SplitResult, tls: ssl.SSLContext | None) -> Connections:
+        """The connections to where a URL leads.
+
+        Raises:
+            Unusual: Certificates are not to be checked.
+        """
+        is_tls = url.scheme == "https"
+        if is_tls and tls is None:
+            raise Unusual("certificates are not checked")
+        origin = Origin(url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
+        if origin not in self._connections:
+            self._connections[origin] = Connections(origin, tls=tls, **self._timeouts)
+        return self._connections[origin]
+
+    async def _learn(
+        self,
+        place: tuple[str, str],
+        parameters: Mapping[str, Any],
+        ask: Callable[[], Awaitable[Any]],
+        call: SDKCall,
+    ) -> Any:
+        """Ask the SDK, and learn from what it sent where the answer is what was wanted."""
+        answer = await _within(call, ask)
         try:
-            answer = await connection.exchange(method, head, body)
-        except BaseException:
-            connection.close()
-            self._all.discard(connection)
-            raise
-        return Answer(answer.status, answer.headers, connection, self)
+            self._routes[place] = await self._route(call, parameters)
+        except Unusual as reason:
+            self._leave(place, str(reason))
+        except NotNow:
+            self._routes.pop(place, None)
+        return answer
 
-    def _take_idle(self) -> Connection | None:
-        """The connection that was used last: so those that are not needed any more grow old."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_reusable:
-                return connection
-            self._all.discard(connection)
+    def _leave(self, place: tuple[str, str], reason: str) -> None:
+        self._routes[place] = None
+        logger.info("%s in bucket %r goes without the fast lane: %s", *place, reason)
+
+
+async def _within(call: SDKCall, ask: Callable[[], Awaitable[Any]]) -> Any:
+    token = current_call.set(call)
+    try:
+        return await ask()
+    finally:
+        current_call.reset(token)
+
+
+async def held(answer: Answer) -> Held:
+    """The whole of an answer that is no object."""
+    try:
+        return Held(answer.status, answer.headers, await answer.read_all(MAX_ERROR))
+    finally:
+        answer.close()
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    """A header that an answer must have.
+
+    Raises:
+        OddAnswer: It has none.
+    """
+    value = headers.get(name)
+    if not value:
+        raise OddAnswer(f"an answer without {name}")
+    return value
+
+
+def size_of(headers: Mapping[str, str]) -> int:
+    """Bytes of a body, or of what HEAD describes.
+
+    Raises:
+        OddAnswer: It can't be told.
+    """
+    size = header(headers, "content-length")
+    if not size.isdecimal():
+        raise OddAnswer(f"an object of the size {size!r}")
+    return int(size)
+
+
+@lru_cache(maxsize=256)
+def time_of(text: str | None) -> datetime | None:
+    """A time as headers have it (RFC 9110, section 5.6.7).
+
+    Raises:
+        OddAnswer: It is none.
+    """
+    if text is None:
         return None
-
-    def _close_idle(self) -> None:
-        self._sweeper = None
-        oldest = self._loop.time() - KEEP_IDLE
-        while self._idle and self._idle[0].idle_since <= oldest:
-            connection = self._idle.popleft()
-            connection.close()
-            self._all.discard(connection)
-        if self._idle:
-            self._sweeper = self._loop.call_at(self._idle[0].idle_since + KEEP_IDLE, self._close_idle)
-
-    async def _connect(self) -> Connection:
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                connection = await self._open(await self._resolve())
-        except TimeoutError as error:
-            raise NoConnectionInTime(f"no connection in {self._connect_timeout} seconds") from error
-        except ssl.SSLError as error:
-            raise NoTLS(str(error)) from error
-        except OSError as error:
-            self._addresses = ()
-            raise NoConnection(str(error)) from error
-        self._all.add(connection)
-        return connection
-
-    async def _open(self, addresses: Sequence[Any]) -> Connection:
-        made = await start_connection(
-            addresses,
-            happy_eyeballs_delay=EYEBALLS_DELAY,
-            interleave=1,
-            loop=self._loop,
-            socket_factory=self._make_socket,
-        )
-        try:
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._read_timeout),
-                sock=made,
-                ssl=self._tls,
-                server_hostname=self._origin.host if self._tls else None,
-            )
-        except BaseException:
-            made.close()
-            raise
-        return connection
-
-    async def _resolve(self) -> Sequence[Any]:
-        async with self._resolving:
-            if not self._addresses or self._loop.time() - self._resolved_at > KEEP_ADDRESSES:
-                self._addresses = await self._loop.getaddrinfo(
-                    self._origin.host, self._origin.port, type=socket.SOCK_STREAM
-                )
-                self._resolved_at = self._loop.time()
-            return self._addresses
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError as error:
+        raise OddAnswer(f"an object of the date {text!r}") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -54,7 +54,7 @@ try:
     from gcsfs.core import GCSFileSystem
     from google.auth import exceptions as auth_errors
 
-    from lakery_cloud.engine.lane import Lane, Origin
+    from lakery_cloud.engine.connections import Connections, Origin
     from lakery_cloud.providers.gcs_api import (
         INTERRUPTIONS,
         JSONAPI,
@@ -219,14 +219,14 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             await fs._session.close()
             fs._session = None
 
-    async def _open_lane(self, fs: GCSFileSystem) -> Lane | None:
+    async def _open_lane(self, fs: GCSFileSystem) -> Connections | None:
         if not self.fast_lane or getattr(fs, "_use_client_cert", False):
             return None
         url = urlsplit(fs._location)
         is_tls = url.scheme == "https"
         if not url.hostname or url.path:
             return None
-        return Lane(
+        return Connections(
             Origin(url.hostname, url.port or (443 if is_tls else 80), is_tls),
             tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
             connect_timeout=self.connect_timeout,
@@ -282,7 +282,7 @@ def _is_no_secret(token: Any) -> bool:
 class GCSTransport(Transport):
     """The requests of Cloud Storage's JSON API. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, fs: GCSFileSystem, storage: GCSStorage, lane: Lane | None = None) -> None:
+    def __init__(self, fs: GCSFileSystem, storage: GCSStorage, lane: Connections | None = None) -> None:
         settings = storage.settings
         super().__init__(**settings.share(fs.session.connector.limit or settings.connections))
         self._api = JSONAPI(

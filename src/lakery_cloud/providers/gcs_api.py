@@ -24,9 +24,9 @@ from yarl import URL
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
 from lakery_cloud.engine.checksums import crc32c_header
+from lakery_cloud.engine.connections import Connections, NoConnection, NoTLS
 from lakery_cloud.engine.failures import Failure, redacted, told
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.lane import Lane, NoConnection, NoTLS
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
     KeyExists,
@@ -115,7 +115,7 @@ class JSONAPI:
         timeout: aiohttp.ClientTimeout,
         max_attempts: int,
         requests: Semaphore,
-        lane: Lane | None,
+        lane: Connections | None,
     ) -> None:
         self._lane = lane
         self.max_attempts = max_attempts
@@ -230,7 +230,7 @@ class JSONAPI:
 
     async def _send_fast(
         self,
-        lane: Lane,
+        lane: Connections,
         method: str,
         url: str,
         headers: Mapping[str, str],

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
@@ -49,7 +50,7 @@ try:
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
 
-    from lakery_cloud.providers.s3_lane import LaneSession, S3Lane
+    from lakery_cloud.providers.s3_lane import HOT, LaneSession, S3Lane
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
 
@@ -215,7 +216,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                 client.meta.events.register("response-received.s3", _name_by_status)
                 # Who asks whether to send a body waits for ever where the answer never comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
-                lane = await self._open_lane(session, client)
+                lane = await self._open_lane(session)
                 try:
                     yield S3Transport(client, self, lane)
                 finally:
@@ -224,13 +225,11 @@ class S3Storage(CloudStorage[S3StorageData]):
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
 
-    async def _open_lane(self, session: aioboto3.Session, client: "S3Client") -> S3Lane | None:
+    async def _open_lane(self, session: aioboto3.Session) -> S3Lane | None:
         credentials = await session.get_credentials() if self.fast_lane else None
         if credentials is None:
             return None
-        return S3Lane(
-            client, credentials=credentials, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout
-        )
+        return S3Lane(credentials=credentials, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout)
 
     def _client_config(self) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -530,9 +529,11 @@ class S3Transport(Transport):
         target = {} if "Prefix" in parameters else {"Key": address.key}
         parameters = {"Bucket": address.bucket, **target, **self._payer, **parameters}
         try:
-            if self._lane is not None:
-                return await self._lane.call(operation, parameters)
-            answer: dict[str, Any] = await getattr(self._client, operation)(**parameters)
+            ask = partial(getattr(self._client, operation), **parameters)
+            if self._lane is not None and operation in HOT:
+                answer: dict[str, Any] = await self._lane.call(operation, address.bucket, parameters, ask=ask)
+            else:
+                answer = await ask()
         except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
         return answer
