@@ -26,7 +26,7 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 # RFC 9110, section 5.1 and 5.5; a line that begins with a space (RFC 9112, section 5.2) is no header.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*)*")
 # What is written is stricter than what is read: printable ASCII without spaces at its ends, or nothing.
-_WRITTEN = re.compile(r"(?:[A-Za-z0-9-]+: (?:[\x21-\x7e]+(?: +[\x21-\x7e]+)*)?\r\n)*")
+_WRITTEN = re.compile(r"(?:[A-Za-z0-9_-]+: (?:[\x21-\x7e]+(?: +[\x21-\x7e]+)*)?\r\n)*")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")

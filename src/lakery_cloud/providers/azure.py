@@ -1,25 +1,27 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
+import asyncio
 import hashlib
 import json
 import os
 import secrets
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, read_content_range
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     Body,
@@ -39,6 +41,7 @@ from lakery_cloud.engine.transport import (
     present,
 )
 from lakery_cloud.engine.urls import read_flag
+from lakery_cloud.engine.wire import OddAnswer, WireError
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -53,7 +56,6 @@ try:
     from adlfs import AzureBlobFileSystem
     from azure.core import MatchConditions
     from azure.core import exceptions as azure_errors
-    from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob import (
         BlobBlock,
         BlobProperties,
@@ -63,6 +65,9 @@ try:
         generate_blob_sas,
     )
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+
+    from lakery_cloud.engine.connections import Answer, NoConnection
+    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
 
@@ -95,8 +100,6 @@ WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
 SOURCE_GRANT = timedelta(hours=1)
 """How long the source of a copy may be read with the signature made for it."""
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
-
 METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if not as index tags. The name is permanent."""
 
@@ -231,15 +234,29 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             yield AzureTransport(self._own_fs.service_client, self)
             return
         fs = self._file_system()
+        lane = await self._open_lane(fs.service_client)
         try:
-            yield AzureTransport(fs.service_client, self)
+            yield AzureTransport(fs.service_client, self, lane)
         finally:
+            if lane is not None:
+                lane.close()
             await fs.service_client.close()
             if fs.sync_credential is not None:  # adlfs made both of them
                 await fs.credential.close()
                 fs.sync_credential.close()
             # adlfs keeps every instance until the process ends, to close its client then.
             fs.service_client = _Closed()
+
+    async def _open_lane(self, client: BlobServiceClient) -> AzureLane | None:
+        if not self.fast_lane:
+            return None
+        is_tls = client.url.startswith("https:")
+        return AzureLane(
+            credential=client.credential,
+            tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
 
     def _file_system(self) -> AzureBlobFileSystem:
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
@@ -276,33 +293,13 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "transport": _HTTPTransport(
+            "transport": LaneTransport(
                 self.settings.connections, connection_timeout=self.connect_timeout, read_timeout=self.read_timeout
             ),
             "raw_response_hook": _raise_if_throttled,
             # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
         }
-
-
-class _HTTPTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
-    """The SDK's HTTP session, with sockets that break when nothing is taken for as long as a read may take."""
-
-    def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
-        super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
-        self.session: aiohttp.ClientSession | None
-        self._connections = connections
-        self._make_socket = socket_factory(read_timeout)
-
-    async def open(self) -> None:
-        if not self.session:
-            self.session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=self._make_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=True,
-            )
-        await super().open()
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
@@ -344,12 +341,13 @@ def _raise_if_throttled(response: Any) -> None:
 class AzureTransport(Transport):
     """The requests of Azure's Blob service. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, client: BlobServiceClient, storage: AzureBlobStorage) -> None:
+    def __init__(self, client: BlobServiceClient, storage: AzureBlobStorage, lane: AzureLane | None = None) -> None:
         super().__init__(
             max_concurrent_requests=storage.settings.max_concurrent_requests,
             max_concurrent_reads=storage.settings.max_concurrent_reads,
         )
         self._client = client
+        self._lane = lane
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._endpoint = client.url.partition("?")[0]
         self._blob_tags = storage._blob_tags
@@ -394,8 +392,21 @@ class AzureTransport(Transport):
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
         async with self.reads:
-            info, data = await self.read_window(address, start, stop, version)
-            yield Body(info, _chunks(self, info, start, stop, data), start)
+            first_window = partial(self.read_window, address, start, stop, version)
+            if self._lane is None:
+                found, first = await first_window()
+            else:
+                wanted = {"blob": address.key, "start": start, "stop": stop, "version": version}
+                found, first = await self._lane.call("download_blob", address.bucket, wanted, ask=first_window)
+            if not isinstance(first, Answer):
+                yield Body(found, _chunks(self, found, start, stop, first), start)
+                return
+            place, _ = read_content_range(found.content_range, size=found.size)
+            try:
+                yield Body(_info(address, found), arriving(first.read, interruptions=_INTERRUPTIONS), place)
+            finally:
+                # A body that is not closed keeps its connection.
+                first.close()
 
     async def read_window(
         self, address: Address, start: int, stop: int | None, version: str | None
@@ -599,8 +610,16 @@ class AzureTransport(Transport):
 
     async def _request(self, operation: str, address: Address, **parameters: Any) -> Any:
         """One operation of the SDK, its errors translated."""
-        try:
+
+        async def ask() -> Any:
             return await getattr(self._blob(address), operation)(**parameters)
+
+        try:
+            if self._lane is None or operation not in HOT or operation == "download_blob":
+                return await ask()
+            # The SDK adds to the headers that it is given.
+            wanted = {**parameters, "blob": address.key, "headers": dict(parameters.get("headers", {}))}
+            return await self._lane.call(operation, address.bucket, wanted, ask=ask)
         except azure_errors.AzureError as error:
             raise self._translate(error, operation, address) from error
 
@@ -660,6 +679,8 @@ class _OutOfRange(Signal):
 class _ConditionNotMet(Signal):
     """The condition on the source of a copy, or that on its destination."""
 
+
+_INTERRUPTIONS = (WireError, OddAnswer)
 
 _CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
 _COPIES = ("start_copy_from_url", "stage_block_from_url")
@@ -733,7 +754,7 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if isinstance(error, azure_errors.ServiceRequestError):
         # The SDK says the same of a connection that broke later, when the store may have seen the request.
         is_connecting = isinstance(
-            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NoConnection)
         )
         if is_connecting:
             return failure.unreachable("check the name of the account, endpoint_url and the network")
