@@ -1,11 +1,9 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
-import asyncio
 import hashlib
 import json
 import os
 import secrets
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -234,7 +232,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             yield AzureTransport(self._own_fs.service_client, self)
             return
         fs = self._file_system()
-        lane = await self._open_lane(fs.service_client)
+        lane = self._lane(fs.service_client)
         try:
             yield AzureTransport(fs.service_client, self, lane)
         finally:
@@ -247,15 +245,11 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             # adlfs keeps every instance until the process ends, to close its client then.
             fs.service_client = _Closed()
 
-    async def _open_lane(self, client: BlobServiceClient) -> AzureLane | None:
+    def _lane(self, client: BlobServiceClient) -> AzureLane | None:
         if not self.fast_lane:
             return None
-        is_tls = client.url.startswith("https:")
         return AzureLane(
-            credential=client.credential,
-            tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
+            credential=client.credential, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout
         )
 
     def _file_system(self) -> AzureBlobFileSystem:

@@ -50,10 +50,14 @@ class LaneTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
     """The SDK's HTTP session, where the lane's attempt at a request is the first one.
 
     Its sockets break when nothing is taken for as long as a read may take.
+
+    Attributes:
+        tls: What its connections trust.
     """
 
     def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
         super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
+        self.tls = ssl.create_default_context()
         self.session: aiohttp.ClientSession | None
         self._connections = connections
         self._make_socket = socket_factory(read_timeout)
@@ -61,7 +65,7 @@ class LaneTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
     async def open(self) -> None:
         if not self.session:
             self.session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=self._make_socket),
+                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self.tls, socket_factory=self._make_socket),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=True,
@@ -105,17 +109,13 @@ class AzureLane(FastLane[_Route]):
 
     Args:
         credential: What the client authorizes its requests with; None where its URL has a signature, or nothing.
-        tls: What connections trust; None without TLS.
         connect_timeout: Seconds, as the client's.
         read_timeout: Seconds, as the client's.
     """
 
-    def __init__(
-        self, *, credential: Any, tls: ssl.SSLContext | None, connect_timeout: float, read_timeout: float
-    ) -> None:
+    def __init__(self, *, credential: Any, connect_timeout: float, read_timeout: float) -> None:
         super().__init__(connect_timeout=connect_timeout, read_timeout=read_timeout)
         self._credential = credential
-        self._tls = tls
         self._token: Any = None
         self._second, self._date = 0, ""
 
@@ -159,7 +159,7 @@ class AzureLane(FastLane[_Route]):
         authorized = await self._authorization(method, url.path, query=url.query, headers=sent)
         if sent.get("authorization") != authorized.get("authorization"):
             raise Unusual("requests are authorized in another way")
-        connections = self._connections_to(url, self._tls)
+        connections = self._connections_to(url, call.sender.tls)
         return _Route(connections, url.netloc, url.path.removesuffix(path), sent["x-ms-version"], signature)
 
     def _raise_plain(self, operation: str, refusal: Held) -> None:

@@ -1,11 +1,8 @@
 """The fast lane of `S3Storage`: what goes over it, and what it leaves to the SDK, as the SDK's first attempt."""
 
-import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,6 @@ import aioboto3
 import aiobotocore.session
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from lakery_cloud import AccessDenied, BucketNotFound, CredentialsError, IntegrityError, S3Storage, StorageUnavailable
 from lakery_cloud.emulators import Emulator
@@ -23,6 +17,7 @@ from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of,
 from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, ResetAfter, ResetBefore, ResetDuring
 from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
 from tests.rigs.s3 import S3Rig
+from tests.tls import tls_before
 
 HOT = {"put_object", "get_object", "head_object", "upload_part"}
 RESETS = (ResetBefore, ResetDuring, ResetAfter)
@@ -252,51 +247,6 @@ async def test_credentials_are_those_that_the_sdk_has_refreshed(s3_rig: S3Rig, p
 
 
 # TLS
-
-
-@asynccontextmanager
-async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]:
-    """The URL of a TLS terminator before a server; its certificate is for a name, and lies in the folder."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    alternative = x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(encoding))
-    (folder / "server.pem").write_bytes(private + certificate.public_bytes(encoding))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "server.pem")
-    host, port = url.removeprefix("http://").split(":")
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(2**16):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(pump(reader, to_server), pump(from_server, writer))
-
-    async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as server:
-        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_lane_speaks_tls(
