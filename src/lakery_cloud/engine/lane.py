@@ -41,7 +41,6 @@ class Held:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    reason: str = ""
 
     async def read(self) -> bytes:
         """The body, as HTTP libraries give it out."""
@@ -65,9 +64,12 @@ class SDKCall:
     sent: Any = None
     sender: Any = None
 
-    def attempt(self, request: Any, sender: Any) -> Outcome | None:
-        """Note a request that the SDK wants to send; its outcome, if it has one already."""
+    def note(self, request: Any, sender: Any) -> None:
+        """Note a request that the SDK wants to send."""
         self.sent, self.sender = request, sender
+
+    def take_first(self) -> Outcome | None:
+        """The outcome of this attempt, if it was made already."""
         first, self.first = self.first, None
         return first
 

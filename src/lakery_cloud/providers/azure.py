@@ -64,8 +64,8 @@ try:
     )
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-    from lakery_cloud.engine.connections import Answer, NoConnection
-    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport
+    from lakery_cloud.engine.connections import Answer
+    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport, NotConnected
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
 
@@ -748,7 +748,7 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if isinstance(error, azure_errors.ServiceRequestError):
         # The SDK says the same of a connection that broke later, when the store may have seen the request.
         is_connecting = isinstance(
-            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NoConnection)
+            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NotConnected)
         )
         if is_connecting:
             return failure.unreachable("check the name of the account, endpoint_url and the network")

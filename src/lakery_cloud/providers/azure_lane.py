@@ -6,17 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-from azure.core.pipeline.transport import AioHttpTransport, AioHttpTransportResponse
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob import BlobProperties
+from multidict import CIMultiDict
 
 from lakery_cloud.engine.bodies import byte_range
-from lakery_cloud.engine.connections import Answer, Connections
+from lakery_cloud.engine.connections import Answer, Connections, NoConnection, NoConnectionInTime
 from lakery_cloud.engine.lane import (
     FastLane,
     Held,
@@ -58,31 +59,86 @@ class LaneTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
     def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
         super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
         self.tls = ssl.create_default_context()
-        self.session: aiohttp.ClientSession | None
+        self.session: _Session | None
         self._connections = connections
         self._make_socket = socket_factory(read_timeout)
 
     async def open(self) -> None:
         if not self.session:
-            self.session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, ssl=self.tls, socket_factory=self._make_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=True,
+            connector = aiohttp.TCPConnector(limit=self._connections, ssl=self.tls, socket_factory=self._make_socket)
+            self.session = _Session(
+                aiohttp.ClientSession(
+                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
+                ),
             )
         await super().open()
 
     async def send(self, request: Any, **config: Any) -> Any:
         call = current_call.get()
-        first = call.attempt(request, self) if call else None
+        if call is not None:
+            call.note(request, self)
+        return await super().send(request, **config)
+
+
+class _Session:
+    """aiohttp's session as far as the SDK uses it."""
+
+    auto_decompress = False
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, method: str, url: str, **options: Any) -> Any:
+        call = current_call.get()
+        first = call.take_first() if call else None
         if first is None:
-            return await super().send(request, **config)
+            return await self._session.request(method, url, **options)
         if isinstance(first, WireError):
-            kind = ServiceResponseError if isinstance(first, NothingCame) else ServiceRequestError
-            raise kind(first, error=first) from first
-        response = AioHttpTransportResponse(request, first, decompress=False)
-        await response.load_body()
-        return response
+            raise _as_aiohttp_says(first) from first
+        return _Answer(first)
+
+    async def __aenter__(self) -> Self:
+        await self._session.__aenter__()
+        return self
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class _Answer:
+    """An answer that is here in full, as far as the SDK uses aiohttp's."""
+
+    def __init__(self, answer: Held) -> None:
+        self.status = answer.status
+        self.reason = HTTPStatus(answer.status).phrase if answer.status in _STATUSES else ""
+        self.headers = CIMultiDict(answer.headers)
+        self.content = self
+        self._body = answer.body
+
+    async def read(self, _size: int = -1) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_STATUSES = frozenset(HTTPStatus)
+
+
+class NotConnected(aiohttp.ClientConnectionError):
+    """No connection came about."""
+
+
+def _as_aiohttp_says(error: WireError) -> Exception:
+    """What aiohttp says of no answer, by which the SDK knows whether to try again."""
+    if isinstance(error, NoConnectionInTime):
+        return aiohttp.ConnectionTimeoutError(str(error))
+    if isinstance(error, NoConnection):
+        return NotConnected(str(error))
+    if isinstance(error, NothingCame):
+        return aiohttp.SocketTimeoutError(str(error))
+    return aiohttp.ServerDisconnectedError(str(error))
 
 
 @dataclass(frozen=True, slots=True)

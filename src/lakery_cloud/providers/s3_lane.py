@@ -81,7 +81,9 @@ class LaneSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
 
     async def send(self, request: Any) -> Any:
         call = current_call.get()
-        first = call.attempt(request, self) if call else None
+        if call is not None:
+            call.note(request, self)
+        first = call.take_first() if call else None
         if first is None:
             return await super().send(request)
         if isinstance(first, WireError):
