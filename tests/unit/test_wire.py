@@ -181,6 +181,14 @@ async def test_connection_whose_body_was_not_read_is_not_used_again() -> None:
     assert server.connections == 2
 
 
+async def test_body_that_arrived_and_was_not_taken_is_no_part_of_the_next_one() -> None:
+    answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n" + body for body in (b"first", b"other")]
+    async with serving(saying(*answers)) as (lane, server):
+        (await lane.send("GET", GET)).close()
+        assert await get(lane) == (200, b"other")
+    assert server.connections == 1
+
+
 async def test_connection_that_was_closed_while_it_was_idle_is_noticed_and_the_request_sent_anew() -> None:
     async with serving(saying(EMPTY)) as (lane, server):
         for _ in range(3):

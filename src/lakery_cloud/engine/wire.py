@@ -196,6 +196,9 @@ class Connection(asyncio.Protocol):
         assert self.is_reusable
         assert self._transport is not None
         self._method, self._head, self.is_answered = method, None, False
+        # Of an answer that is here in full some may never have been taken.
+        self._chunks.clear()
+        self._arrived = 0
         if sum(map(len, body)) <= SMALL:
             self._transport.write(b"".join((head, *body)))
         else:
