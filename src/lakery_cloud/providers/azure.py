@@ -1,5 +1,6 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -96,6 +97,8 @@ SDK_SINGLE_PUT_SIZE = 64 * MiB
 
 WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
+LATE_BLOCK = 0.2
+"""Seconds after which a block is there whose request was cut off when the service had all of it."""
 SOURCE_GRANT = timedelta(hours=1)
 """How long the source of a copy may be read with the signature made for it."""
 METADATA_TAGS = "content_tags"
@@ -343,6 +346,7 @@ class AzureTransport(Transport):
         self._client = client
         self._lane = lane
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
+        self._cut_off: set[str] = set()  # ids of uploads of which a block was on its way when it was cancelled
         self._endpoint = client.url.partition("?")[0]
         self._blob_tags = storage._blob_tags
         self._access_tier = present(
@@ -475,6 +479,9 @@ class AzureTransport(Transport):
         except Unreachable:
             self._reached.setdefault(upload.id, False)
             raise
+        except asyncio.CancelledError:
+            self._cut_off.add(upload.id)
+            raise
         self._reached[upload.id] = True
         return Receipt(part.number, block)
 
@@ -495,6 +502,7 @@ class AzureTransport(Transport):
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
         self._reached.pop(upload.id, None)
+        self._cut_off.discard(upload.id)
         await self._call(
             "commit_block_list",
             upload.address,
@@ -514,7 +522,12 @@ class AzureTransport(Transport):
                 try:
                     _, uncommitted = await self._call("get_block_list", address, block_list_type="uncommitted")
                 except KeyMissing:
-                    return
+                    uncommitted = []
+                if upload is not None and upload.id in self._cut_off:
+                    self._cut_off.discard(upload.id)
+                    if not uncommitted:  # yet
+                        await asyncio.sleep(LATE_BLOCK)
+                        continue
                 if not uncommitted:
                     return
                 await self._call("commit_block_list", address, block_list=[])
