@@ -15,8 +15,10 @@ MAX_HEAD = 64 * 1024
 """Bytes of an answer's status line and headers; object stores send less than 10 KiB."""
 MAX_CHUNKED = 1024 * 1024
 """Bytes of a body in chunks. Only errors come so; objects have a size."""
-SLICE_SIZE = 256 * 1024
-"""Bytes that are given to the connection at a time: TLS copies what it is given, and encrypts it in one go."""
+SLICE_SIZE = 1024 * 1024
+"""Bytes that are given to the connection at a time."""
+TLS_SLICE_SIZE = 128 * 1024
+"""The same over TLS, which copies what it is given and encrypts it in one go."""
 SMALL = 64 * 1024
 """Bytes of a body that travels in one piece with its head."""
 READ_AHEAD = 1024 * 1024
@@ -246,17 +248,18 @@ class Connection(asyncio.Protocol):
         """Send a large request, no faster than it is taken, and no further once an answer has come: it is refused then."""
         assert self._transport is not None
         self._is_sending = True
+        step = TLS_SLICE_SIZE if self._transport.get_extra_info("sslcontext") else SLICE_SIZE
         self._transport.write(head)
         for piece in body:
             view = memoryview(piece)
-            for start in range(0, len(view), SLICE_SIZE):
+            for start in range(0, len(view), step):
                 while self._is_full and self._head is None:
                     await self._next(None)
                 if self._head is not None:
                     return
                 if self._error is not None:
                     raise self._error
-                self._transport.write(view[start : start + SLICE_SIZE])
+                self._transport.write(view[start : start + step])
         self._is_sending = False
 
     async def _next(self, seconds: float | None) -> None:
