@@ -15,8 +15,8 @@ __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "Hasher", "check_digest", "di
 T = TypeVar("T")
 
 DEFAULT_ALGORITHM = "sha256"
-THREAD_THRESHOLD = 256 * 1024
-"""Bytes from which hashing moves to a worker thread; below, the hop costs more than the hash (0.15 ms)."""
+THREAD_THRESHOLD = 512 * 1024
+"""Bytes from which hashing moves to a worker thread; below, the hop costs as much as what it saves (0.3 ms)."""
 
 MAX_SIZE = 2**63 - 1
 """Bytes; no store and no file system counts further."""
@@ -65,6 +65,42 @@ async def update_hash(hasher: Hasher, data: bytes) -> None:
 async def computed(function: Callable[[bytes], T], data: bytes) -> T:
     """What a hash or checksum function says of bytes, without blocking the event loop if there are many of them."""
     return function(data) if len(data) < THREAD_THRESHOLD else await asyncio.to_thread(function, data)
+
+
+class HashingAhead:
+    """Hashes small pieces in order, many at a time and in a worker thread, while the next ones arrive.
+
+    Args:
+        hasher: It is used by nobody else from now on.
+    """
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._hashing: asyncio.Future[None] | None = None
+
+    async def update(self, data: bytes) -> None:
+        """Take the next bytes. Waits while those before are behind by more than `THREAD_THRESHOLD`."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= THREAD_THRESHOLD:
+            if self._hashing is not None:
+                await self._hashing
+            pieces, self._pieces, self._size = self._pieces, [], 0
+            self._hashing = asyncio.get_running_loop().run_in_executor(None, self._update, pieces)
+
+    async def hexdigest(self) -> str:
+        """The hash of all bytes, in hexadecimal."""
+        if self._hashing is not None:
+            await self._hashing
+        self._update(self._pieces)
+        self._pieces = []
+        return self._hasher.hexdigest()
+
+    def _update(self, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            self._hasher.update(piece)
 
 
 async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:

@@ -71,7 +71,7 @@ def test_defaults_of_settings_are_true() -> None:
         if field.name != "limits":
             number, _, unit = table[field.name].strip("`").partition(" ")
             assert str(field.default) == (str(int(number) * 1024**2) if unit == "MiB" else number), field.name
-    shared = ("max_attempts", "connect_timeout", "read_timeout")
+    shared = ("max_attempts", "connect_timeout", "read_timeout", "fast_lane")
     for page, storage_class, own in (
         ("s3", S3Storage, ("requester_pays", "conditional_writes")),
         ("gcs", GCSStorage, ("composite_uploads",)),

@@ -52,7 +52,7 @@ class CloudRig(PairRig):
 
     server_url: str
     endpoint_url: str | None
-    settings: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}
 
     def __init__(self, server_name: str, *, bucket: str | None) -> None:
         self.name = f"{self.storage_class.__name__} on {server_name}"
@@ -95,7 +95,7 @@ class CloudRig(PairRig):
         path = quote(self.in_bucket(prefix))
         return f"{self.storage_class.url_scheme}://{bucket or self.bucket}/{path}{'?' if query else ''}{query}"
 
-    def _settings(self) -> dict[str, str]:
+    def _settings(self) -> dict[str, Any]:
         return {**self.settings, **({"endpoint_url": self.endpoint_url} if self.endpoint_url else {})}
 
     def own_key(self, key: str) -> str:

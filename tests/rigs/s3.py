@@ -22,12 +22,14 @@ class S3Rig(CloudRig):
     storage_class = S3Storage
     part_size = 5 * MiB
 
-    def __init__(self, server_name: str, server: Emulator | None = None, *, bucket: str | None = None) -> None:
+    def __init__(
+        self, server_name: str, server: Emulator | None = None, *, bucket: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(server_name, bucket=bucket)
         self.server = server
         self.server_url = server.endpoint_url if server else ""
         self.endpoint_url = self.server_url or None
-        self.settings = {"region": server.region} if server else {}
+        self.settings = {**({"region": server.region} if server else {}), **settings}
         if server:
             self.environment = {
                 "AWS_ACCESS_KEY_ID": server.access_key_id,

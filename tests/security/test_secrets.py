@@ -65,7 +65,7 @@ ENGINE = {
     *("part_size", "max_concurrent_parts", "max_concurrent_requests", "max_concurrent_reads", "max_buffered_bytes"),
     *("concurrent_ranges", "range_size", "verify", "cleanup_timeout", "allowed_buckets", "limits"),
 }
-CLOUD = {*ENGINE, "max_attempts", "connect_timeout", "read_timeout", "endpoint_url"}
+CLOUD = {*ENGINE, "max_attempts", "connect_timeout", "read_timeout", "fast_lane", "endpoint_url"}
 """`endpoint_url` is no secret, since one that holds any is refused."""
 PUBLIC: Mapping[type, set[str]] = {
     MemoryStorage: {*ENGINE, "bucket", "prefix"},

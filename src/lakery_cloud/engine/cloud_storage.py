@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar, Unpack
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.settings import EngineOptions
 from lakery_cloud.engine.transport import present
-from lakery_cloud.engine.urls import check_endpoint_url
+from lakery_cloud.engine.urls import check_endpoint_url, read_flag
 from lakery_cloud.errors import ConfigError
 
 D = TypeVar("D")
@@ -36,6 +36,7 @@ class CloudOptions(EngineOptions, total=False):
     max_attempts: int
     connect_timeout: float
     read_timeout: float
+    fast_lane: bool
 
 
 class CloudStorage(ObjectStorage[D]):
@@ -48,6 +49,8 @@ class CloudStorage(ObjectStorage[D]):
         max_attempts: Attempts for one request. By default 3.
         connect_timeout: Seconds to wait for a connection. By default 2.
         read_timeout: Seconds to wait for the next bytes of an answer. By default 60.
+        fast_lane: Whether the requests that come most often are sent without the SDK's call around them. What they mean is
+            the same; switch it off where something of yours must see each request of the SDK.
         options: See `EngineSettings`.
 
     Raises:
@@ -59,6 +62,7 @@ class CloudStorage(ObjectStorage[D]):
         "max_attempts": int,
         "connect_timeout": float,
         "read_timeout": float,
+        "fast_lane": read_flag,
     }
     """The part of `url_options` that all clouds have."""
     credential_origin: str = ""
@@ -75,6 +79,7 @@ class CloudStorage(ObjectStorage[D]):
         max_attempts: int = MAX_ATTEMPTS,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
+        fast_lane: bool = True,
         **options: Unpack[EngineOptions],
     ) -> None:
         super().__init__(bucket, prefix=prefix, **options)
@@ -87,6 +92,7 @@ class CloudStorage(ObjectStorage[D]):
         self.max_attempts = max_attempts
         self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
+        self.fast_lane = fast_lane
 
     @abc.abstractmethod
     def _has_secrets(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from lakery_cloud.digest import Hasher, new_hasher, update_hash
+from lakery_cloud.digest import HashingAhead, new_hasher
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.parts import ByteBudget
 from lakery_cloud.engine.pipeline import ordered_map
@@ -66,13 +66,13 @@ async def read(
     async with aclosing(source) as chunks:
         async for chunk in chunks:
             if hasher is not None:
-                await update_hash(hasher, chunk)
+                await hasher.update(chunk)
             if held_back:
                 yield held_back
             held_back = chunk
-    if hasher is not None and hasher.hexdigest() != expected:
+    if hasher is not None and (found := await hasher.hexdigest()) != expected:
         raise IntegrityError(
-            f"the content at {location.address} has the hash {hasher.hexdigest()}, but {expected} was expected; "
+            f"the content at {location.address} has the hash {found}, but {expected} was expected; "
             "it was damaged in the store or on the way"
         )
     if held_back:
@@ -154,11 +154,11 @@ async def _ranges(
             yield chunk
 
 
-def _hasher_of(location: Location) -> tuple[Hasher | None, str]:
+def _hasher_of(location: Location) -> tuple[HashingAhead | None, str]:
     if location.content_hash is None:
         return None, ""
     algorithm, _, expected = location.content_hash.partition(":")
-    return new_hasher(algorithm), expected
+    return HashingAhead(new_hasher(algorithm)), expected
 
 
 def _is_wanted(body: Body, start: int, stop: int | None) -> bool:

@@ -1,5 +1,6 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The algorithm is the engine's."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
@@ -18,14 +20,13 @@ from lakery_cloud.engine.attributes import (
     ObjectAttributes,
     attributes_of_content,
 )
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, read_content_range, time_of
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range, time_of
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     Body,
@@ -46,6 +47,7 @@ from lakery_cloud.engine.transport import (
     present,
 )
 from lakery_cloud.engine.urls import read_flag
+from lakery_cloud.engine.wire import OddAnswer, WireError
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -61,7 +63,6 @@ try:
     from adlfs import AzureBlobFileSystem
     from azure.core import MatchConditions
     from azure.core import exceptions as azure_errors
-    from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob import (
         BlobBlock,
         BlobProperties,
@@ -71,6 +72,9 @@ try:
         generate_blob_sas,
     )
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+
+    from lakery_cloud.engine.connections import Answer
+    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport, NotConnected
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
 
@@ -103,10 +107,10 @@ MAX_URL_LIFETIME = timedelta(days=7)
 """Microsoft Learn, "Get User Delegation Key". The account's key could sign for longer, which nobody could take back."""
 WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
+LATE_BLOCK = 0.2
+"""Seconds after which a block is there whose request was cut off when the service had all of it."""
 SOURCE_GRANT = timedelta(hours=1)
 """How long the source of a copy may be read with the signature made for it."""
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
-
 METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if not as index tags. The name is permanent."""
 
@@ -248,15 +252,25 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             yield AzureTransport(self._own_fs.service_client, self)
             return
         fs = self._file_system()
+        lane = self._lane(fs.service_client)
         try:
-            yield AzureTransport(fs.service_client, self)
+            yield AzureTransport(fs.service_client, self, lane)
         finally:
+            if lane is not None:
+                lane.close()
             await fs.service_client.close()
             if fs.sync_credential is not None:  # adlfs made both of them
                 await fs.credential.close()
                 fs.sync_credential.close()
             # adlfs keeps every instance until the process ends, to close its client then.
             fs.service_client = _Closed()
+
+    def _lane(self, client: BlobServiceClient) -> AzureLane | None:
+        if not self.fast_lane:
+            return None
+        return AzureLane(
+            credential=client.credential, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout
+        )
 
     def _file_system(self) -> AzureBlobFileSystem:
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
@@ -293,33 +307,13 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "transport": _HTTPTransport(
+            "transport": LaneTransport(
                 self.settings.connections, connection_timeout=self.connect_timeout, read_timeout=self.read_timeout
             ),
             "raw_response_hook": _raise_if_throttled,
             # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
         }
-
-
-class _HTTPTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
-    """The SDK's HTTP session, with sockets that break when nothing is taken for as long as a read may take."""
-
-    def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
-        super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
-        self.session: aiohttp.ClientSession | None
-        self._connections = connections
-        self._make_socket = socket_factory(read_timeout)
-
-    async def open(self) -> None:
-        if not self.session:
-            self.session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, socket_factory=self._make_socket),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=True,
-            )
-        await super().open()
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
@@ -368,13 +362,15 @@ def _raise_if_throttled(response: Any) -> None:
 class AzureTransport(Transport):
     """The requests of Azure's Blob service. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, client: BlobServiceClient, storage: AzureBlobStorage) -> None:
+    def __init__(self, client: BlobServiceClient, storage: AzureBlobStorage, lane: AzureLane | None = None) -> None:
         super().__init__(
             max_concurrent_requests=storage.settings.max_concurrent_requests,
             max_concurrent_reads=storage.settings.max_concurrent_reads,
         )
         self._client = client
+        self._lane = lane
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
+        self._cut_off: set[str] = set()  # ids of uploads of which a block was on its way when it was cancelled
         self._endpoint = client.url.partition("?")[0]
         self._credentials_in_use = _credentials_in_use(client, storage)
         self._blob_tags = storage._blob_tags
@@ -419,8 +415,21 @@ class AzureTransport(Transport):
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
         async with self.reads:
-            info, data = await self.read_window(address, start, stop, version)
-            yield Body(info, _chunks(self, info, start, stop, data), start)
+            first_window = partial(self.read_window, address, start, stop, version)
+            if self._lane is None:
+                found, first = await first_window()
+            else:
+                wanted = {"blob": address.key, "start": start, "stop": stop, "version": version}
+                found, first = await self._lane.call("download_blob", address.bucket, wanted, ask=first_window)
+            if not isinstance(first, Answer):
+                yield Body(found, _chunks(self, found, start, stop, first), start)
+                return
+            place, _ = read_content_range(found.content_range, size=found.size)
+            try:
+                yield Body(_info(address, found), arriving(first.read, interruptions=_INTERRUPTIONS), place)
+            finally:
+                # A body that is not closed keeps its connection.
+                first.close()
 
     async def read_window(
         self, address: Address, start: int, stop: int | None, version: str | None
@@ -495,6 +504,9 @@ class AzureTransport(Transport):
         except Unreachable:
             self._reached.setdefault(upload.id, False)
             raise
+        except asyncio.CancelledError:
+            self._cut_off.add(upload.id)
+            raise
         self._reached[upload.id] = True
         return Receipt(part.number, block)
 
@@ -515,6 +527,7 @@ class AzureTransport(Transport):
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
         self._reached.pop(upload.id, None)
+        self._cut_off.discard(upload.id)
         await self._call(
             "commit_block_list",
             upload.address,
@@ -534,7 +547,12 @@ class AzureTransport(Transport):
                 try:
                     _, uncommitted = await self._call("get_block_list", address, block_list_type="uncommitted")
                 except KeyMissing:
-                    return
+                    uncommitted = []
+                if upload is not None and upload.id in self._cut_off:
+                    self._cut_off.discard(upload.id)
+                    if not uncommitted:  # yet
+                        await asyncio.sleep(LATE_BLOCK)
+                        continue
                 if not uncommitted:
                     return
                 await self._call("commit_block_list", address, block_list=[])
@@ -700,8 +718,16 @@ class AzureTransport(Transport):
 
     async def _request(self, operation: str, address: Address, **parameters: Any) -> Any:
         """One operation of the SDK, its errors translated."""
-        try:
+
+        async def ask() -> Any:
             return await getattr(self._blob(address), operation)(**parameters)
+
+        try:
+            if self._lane is None or operation not in HOT or operation == "download_blob":
+                return await ask()
+            # The SDK adds to the headers that it is given.
+            wanted = {**parameters, "blob": address.key, "headers": dict(parameters.get("headers", {}))}
+            return await self._lane.call(operation, address.bucket, wanted, ask=ask)
         except azure_errors.AzureError as error:
             raise self._translate(error, operation, address) from error
 
@@ -785,6 +811,8 @@ class _ConditionNotMet(Signal):
     """The condition on the source of a copy, or that on its destination."""
 
 
+_INTERRUPTIONS = (WireError, OddAnswer)
+
 _CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
 _COPIES = ("start_copy_from_url", "stage_block_from_url")
 
@@ -857,7 +885,7 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if isinstance(error, azure_errors.ServiceRequestError):
         # The SDK says the same of a connection that broke later, when the store may have seen the request.
         is_connecting = isinstance(
-            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NotConnected)
         )
         if is_connecting:
             return failure.unreachable("check the name of the account, endpoint_url and the network")

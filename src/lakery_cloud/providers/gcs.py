@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import re
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
@@ -54,6 +56,7 @@ try:
     from gcsfs.core import GCSFileSystem
     from google.auth import exceptions as auth_errors
 
+    from lakery_cloud.engine.connections import Connections, Origin
     from lakery_cloud.providers.gcs_api import (
         INTERRUPTIONS,
         JSONAPI,
@@ -240,11 +243,28 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 limit=self.settings.connections, socket_factory=socket_factory(self.read_timeout)
             )
         await fs._set_session()
+        lane = await self._open_lane(fs)
         try:
-            yield GCSTransport(fs, self)
+            yield GCSTransport(fs, self, lane)
         finally:
+            if lane is not None:
+                lane.close()
             await fs._session.close()
             fs._session = None
+
+    async def _open_lane(self, fs: GCSFileSystem) -> Connections | None:
+        if not self.fast_lane or getattr(fs, "_use_client_cert", False):
+            return None
+        url = urlsplit(fs._location)
+        is_tls = url.scheme == "https"
+        if not url.hostname or url.path:
+            return None
+        return Connections(
+            Origin(url.hostname, url.port or (443 if is_tls else 80), is_tls),
+            tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
 
     def _file_system(self) -> GCSFileSystem:
         token = self._token.value
@@ -304,7 +324,7 @@ def _read_credentials(text: str) -> dict[str, Any]:
 class GCSTransport(Transport):
     """The requests of Cloud Storage's JSON API. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, fs: GCSFileSystem, storage: GCSStorage) -> None:
+    def __init__(self, fs: GCSFileSystem, storage: GCSStorage, lane: Connections | None = None) -> None:
         settings = storage.settings
         super().__init__(**settings.share(fs.session.connector.limit or settings.connections))
         self._api = JSONAPI(
@@ -312,6 +332,7 @@ class GCSTransport(Transport):
             timeout=fs.requests_timeout or storage._timeout(),
             max_attempts=storage.max_attempts,
             requests=self.requests,
+            lane=lane,
         )
         self._kms_key_name = storage._kms_key_name
         self._storage_class = present(storageClass=storage._storage_class)
@@ -361,12 +382,11 @@ class GCSTransport(Transport):
                 if version is not None and await self.head(address) is not None:
                     raise VersionChanged(str(address)) from signal
                 raise
-            read = answer.response.content.read
             try:
-                yield _body(address, answer.headers, arriving(read, interruptions=INTERRUPTIONS))
+                yield _body(address, answer.headers, arriving(answer.read, interruptions=INTERRUPTIONS))
             finally:
                 # A body that is not closed keeps its connection out of the pool.
-                answer.response.close()
+                answer.close()
 
     async def delete(self, address: Address) -> None:
         await self._api.delete(address)
@@ -565,9 +585,9 @@ def _info(address: Address, resource: Mapping[str, Any]) -> ObjectInfo:
 
 
 def _body(address: Address, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Body:
-    size = int(headers.get("X-Goog-Stored-Content-Length") or headers["Content-Length"])
-    start, size = read_content_range(headers.get("Content-Range"), size=size)
-    info = ObjectInfo(address, size, headers.get("X-Goog-Generation"), None, headers.get("Content-Type"))
+    size = int(headers.get("x-goog-stored-content-length") or headers["content-length"])
+    start, size = read_content_range(headers.get("content-range"), size=size)
+    info = ObjectInfo(address, size, headers.get("x-goog-generation"), None, headers.get("content-type"))
     return Body(info, chunks, start)
 
 

@@ -6,14 +6,15 @@ gcsfs' own requests know neither preconditions nor bounded retries, so all of ou
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 from asyncio import Semaphore
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 import aiohttp
 from gcsfs.core import GCSFileSystem
@@ -26,6 +27,7 @@ from yarl import URL
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
 from lakery_cloud.engine.checksums import crc32c_header
+from lakery_cloud.engine.connections import Connections, NoConnection, NoTLS
 from lakery_cloud.engine.failures import Failure, redacted, told
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.retries import pause_after
@@ -38,12 +40,17 @@ from lakery_cloud.engine.transport import (
     WriteConflict,
     present,
 )
+from lakery_cloud.engine.wire import OddAnswer, WireError, write_head
 from lakery_cloud.errors import CredentialsError, StorageUnavailable
+
+logger = logging.getLogger("lakery_cloud")
 
 REFRESH_AHEAD = timedelta(minutes=5, seconds=10)
 """gcsfs itself renews a token 5 minutes before its end, on the event loop: we do it earlier, in a thread."""
 TAG_PREFIX = "tag-"
 """Permanent: what the names of tags start with in an object's metadata; none of our own names does."""
+MAX_RESOURCE = 1024 * 1024
+"""Bytes of what is said about an object; its metadata has at most 8 KiB (Cloud Storage, "Quotas and limits")."""
 MAX_MESSAGE = 500
 """Most characters of what a server says that an error repeats."""
 
@@ -66,13 +73,15 @@ class Answer:
         status: Status code.
         headers: Its headers.
         content: Its body; empty while a body is streamed.
-        response: The open answer, if its body is streamed.
+        read: Reads at most so many bytes of a body that is streamed.
+        close: Ends a body that is streamed.
     """
 
     status: int
     headers: Mapping[str, str]
     content: bytes
-    response: aiohttp.ClientResponse
+    read: Callable[[int], Awaitable[bytes]]
+    close: Callable[[], None]
 
     @property
     def is_success(self) -> bool:
@@ -99,16 +108,25 @@ class JSONAPI:
         timeout: Of each request.
         max_attempts: Attempts for one request.
         requests: Every request waits for it but one whose answer is streamed.
+        lane: What the requests that come most often are sent over, if there is one.
     """
 
     def __init__(
-        self, fs: GCSFileSystem, *, timeout: aiohttp.ClientTimeout, max_attempts: int, requests: Semaphore
+        self,
+        fs: GCSFileSystem,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        max_attempts: int,
+        requests: Semaphore,
+        lane: Connections | None,
     ) -> None:
+        self._lane = lane
         self.max_attempts = max_attempts
         self._fs = fs
         self._timeout = timeout
         self._requests = requests
         self._refreshing = asyncio.Lock()
+        self._host = fs._location.partition("://")[2]
 
     def bucket_url(self, bucket: str) -> str:
         return f"{self._fs.base}b/{quoted(bucket)}"
@@ -154,11 +172,10 @@ class JSONAPI:
 
     async def date(self, bucket: str) -> str | None:
         """The header `Date` of an answer about a bucket, whatever it says."""
-        url = URL(self.bucket_url(bucket), encoded=True)
         try:
             await self._refresh_token()
             async with self._requests:
-                answer = await self._exchange("GET", url, {}, Slices(), is_streamed=False)
+                answer = await self._exchange("GET", self.bucket_url(bucket), {}, Slices(), is_streamed=False)
         except INTERRUPTIONS as error:
             failure = self._failure("buckets.get", Address(bucket, ""), told(error))
             raise _translate_no_answer(error, failure) from error
@@ -253,15 +270,16 @@ class JSONAPI:
             on_given_out: Called when all of the body was handed to the connection.
         """
         attempts = attempts or self.max_attempts
-        target = URL(url, encoded=True)
         if operation != "upload":  # the address of an upload is the store's own, and stays as it is
             paid = present(userProject=payer_of(address))  # where the fs names a project itself, that one counts
-            target = target.update_query(self._fs._get_params({**paid, **(query or {})}))
+            url = f"{url}?{urlencode(self._fs._get_params({**paid, **(query or {})}), quote_via=quote)}"
+        lane = self._lane if operation in _HOT and on_given_out is None else None
         for attempt in range(1, attempts + 1):
             try:
                 await self._refresh_token()
-                answer = await self._exchange(
-                    method, target, headers or {}, Slices(*body, on_end=on_given_out), is_streamed=is_streamed
+                answer = lane and await self._send_fast(lane, method, url, headers or {}, body, is_streamed=is_streamed)
+                answer = answer or await self._exchange(
+                    method, url, headers or {}, Slices(*body, on_end=on_given_out), is_streamed=is_streamed
                 )
             except INTERRUPTIONS as error:
                 if attempt == attempts or isinstance(error, aiohttp.InvalidURL):
@@ -276,15 +294,45 @@ class JSONAPI:
             await asyncio.sleep(pause_after(attempt))
         raise AssertionError("the last attempt returns or raises")
 
+    async def _send_fast(
+        self,
+        lane: Connections,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Sequence[bytes],
+        *,
+        is_streamed: bool,
+    ) -> Answer | None:
+        """One request over the fast lane; None where it can't be sent, or its answer not be read there."""
+        length = {"Content-Length": str(sum(map(len, body)))} if body else {}
+        target = url.removeprefix(self._fs._location)
+        head = write_head(method, target, {"Host": self._host, **self._fs._get_headers({**headers, **length})})
+        if head is None:
+            return None
+        try:
+            answer = await lane.send(method, head, body)
+            if is_streamed and answer.status < 300:
+                return Answer(answer.status, answer.headers, b"", answer.read, answer.close)
+            try:
+                content = await answer.read_all(MAX_RESOURCE)
+            finally:
+                answer.close()
+        except OddAnswer as odd:
+            logger.info("requests to %s go without the fast lane: %s", self._fs._location, odd)
+            self._lane = None
+            return None
+        return Answer(answer.status, answer.headers, content, answer.read, answer.close)
+
     async def _exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], body: Slices, *, is_streamed: bool
+        self, method: str, url: str, headers: Mapping[str, str], body: Slices, *, is_streamed: bool
     ) -> Answer:
         data: Any = body if body.size > SLICE_SIZE else body.joined() or None
         # Every request but a GET or a DELETE has a length, and be it 0.
         length = {} if method in ("GET", "DELETE") else {"Content-Length": str(body.size)}
         response = await self._fs.session.request(
             method,
-            url,
+            URL(url, encoded=True),
             data=data,
             headers=self._fs._get_headers({**headers, **length}),
             timeout=self._timeout,
@@ -292,9 +340,10 @@ class JSONAPI:
             auto_decompress=not is_streamed,
         )
         if is_streamed and response.status < 300:
-            return Answer(response.status, response.headers, b"", response)
+            return Answer(response.status, response.headers, b"", response.content.read, response.close)
         async with response:
-            return Answer(response.status, response.headers, await response.read(), response)
+            content = await response.read()
+        return Answer(response.status, response.headers, content, response.content.read, response.close)
 
     async def _refresh_token(self) -> None:
         """Renew the token in a thread, so that gcsfs never does it on the event loop."""
@@ -337,7 +386,10 @@ class JSONAPI:
         return Failure(operation, address, self._fs._location, said)
 
 
-INTERRUPTIONS = (aiohttp.ClientError, TimeoutError)
+INTERRUPTIONS = (aiohttp.ClientError, TimeoutError, WireError, OddAnswer)
+
+# What a put, a get or a head is; a second one does no more than a first, so that an idle connection may be tried.
+_HOT = frozenset({"objects.insert", "objects.get"})
 
 # (operation, status) -> what it tells the engine.
 _SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
@@ -391,9 +443,9 @@ def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
     """The engine's word for a request that got no answer, or was never sent."""
     if isinstance(error, aiohttp.InvalidURL):
         return failure.misconfigured("Check endpoint_url")
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError | NoTLS):
         return failure.no_tls()
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | NoConnection):
         return failure.unreachable()
     return failure.no_answer()
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
@@ -17,7 +18,6 @@ from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.telemetry import note_retries
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
@@ -41,6 +41,7 @@ from lakery_cloud.engine.transport import (
     present,
 )
 from lakery_cloud.engine.urls import read_flag
+from lakery_cloud.engine.wire import OddAnswer, WireError
 from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.storage import Digest
 
@@ -50,9 +51,10 @@ try:
     import aiohttp
     import botocore.loaders
     from aiobotocore.config import AioConfig
-    from aiobotocore.httpsession import AIOHTTPSession
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
+
+    from lakery_cloud.providers.s3_lane import HOT, LaneSession, S3Lane
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
 
@@ -246,13 +248,24 @@ class S3Storage(CloudStorage[S3StorageData]):
                 client.meta.events.register("request-created.s3", _note_retry)
                 # Who asks whether to send a body waits for ever where the answer never comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
-                yield S3Transport(client, self)
+                lane = await self._open_lane(session)
+                try:
+                    yield S3Transport(client, self, lane)
+                finally:
+                    if lane is not None:
+                        lane.close()
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
         except _NO_CREDENTIALS as error:
             raise CredentialsError(
                 f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
             ) from error
+
+    async def _open_lane(self, session: aioboto3.Session) -> S3Lane | None:
+        credentials = await session.get_credentials() if self.fast_lane else None
+        if credentials is None:
+            return None
+        return S3Lane(credentials=credentials, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout)
 
     def _client_config(self) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -269,19 +282,8 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             max_pool_connections=self.settings.connections,
-            http_session_cls=_http_session(self.read_timeout),
+            http_session_cls=type("Session", (LaneSession,), {"seconds": self.read_timeout}),
         )
-
-
-def _http_session(seconds: float) -> type[AIOHTTPSession]:
-    """The SDK's HTTP session, with sockets that break when nothing is taken for so long; its settings know none."""
-
-    class Session(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-        def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
-            connector_args = {**connector_args, "socket_factory": socket_factory(seconds)}
-            super().__init__(connector_args=connector_args, **settings)
-
-    return Session
 
 
 # The description of S3's API takes longest to load when a client is made; it is the same for all of ours.
@@ -330,8 +332,9 @@ def _rule_id(purpose: str, keys: KeySpace) -> str:
 class S3Transport(Transport):
     """The requests of S3's API. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, client: "S3Client", storage: S3Storage) -> None:
+    def __init__(self, client: "S3Client", storage: S3Storage, lane: S3Lane | None = None) -> None:
         super().__init__(**storage.settings.share(client.meta.config.max_pool_connections))
+        self._lane = lane
         self.conditional_writes = storage._conditional_writes
         self._client = client
         self._endpoint = client.meta.endpoint_url
@@ -643,10 +646,13 @@ class S3Transport(Transport):
     async def _request(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
         """One operation of the SDK, its errors translated."""
         target = {} if "Prefix" in parameters else {"Key": address.key}
+        parameters = {"Bucket": address.bucket, **target, **self._payer, **parameters}
         try:
-            answer: dict[str, Any] = await getattr(self._client, operation)(
-                Bucket=address.bucket, **target, **self._payer, **parameters
-            )
+            ask = partial(getattr(self._client, operation), **parameters)
+            if self._lane is not None and operation in HOT:
+                answer: dict[str, Any] = await self._lane.call(operation, address.bucket, parameters, ask=ask)
+            else:
+                answer = await ask()
         except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
         return answer
@@ -704,7 +710,7 @@ _SOURCES: Mapping[str | None, str] = {
 }
 
 _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
-_INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError)
+_INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError, WireError, OddAnswer)
 
 _CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
 
