@@ -29,9 +29,9 @@ HOW = """## How this is measured
 - The server is `benchmarks/null_server`: it answers as the store's API does, keeps small objects, and drops larger bodies
   as they arrive; these are read back as one block of noise, repeated. It runs on the same machine as the clients and takes
   a core of its own if it must: *server* is how much of one core it took, and near 100 % it would be what is measured.
-- Each client runs in a process and an environment of its own, made from `benchmarks/constraints`. All of them are warm
-  before the first turn, and they take turns: A B C, A B C. A ratio is made of two turns of the same round, so what
-  disturbs the machine for longer than that disturbs both.
+- Each client runs in a process of its own, in an environment made from `benchmarks/constraints`, or in ours if it is one
+  of the SDKs that lakery-cloud is made on. All of them are warm before the first turn, and they take turns: A B C, A B C.
+  A ratio is made of two turns of the same round, so what disturbs the machine for longer than that disturbs both.
 - Content differs from turn to turn. Whoever does not hash what it writes has the harness hash it, in line; reads are
   compared with their hash where the title says *verified*. What else a client does for its figures stands beside them.
 - *CPU* is the client's processor time for one operation, all of its threads. *Peak* is the most memory that its process

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from benchmarks.payload import KiB, MiB, blocks, sha256_of_blocks, unique, unique_stream
@@ -82,6 +83,7 @@ def kept_blob(number: int) -> bytes:
     return unique(KiB, 0, number)
 
 
+@cache
 def kept_key(workload: Workload, number: int) -> tuple[str, str]:
     """Key and SHA-256 of what is there to be read."""
     if workload.kind == "get":

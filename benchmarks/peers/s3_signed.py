@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 
 import aiohttp
 
-from benchmarks.payload import MiB
 from benchmarks.peers.base import (
     ACCESS_KEY_ID,
     PART_SIZE,
@@ -123,7 +122,7 @@ class SignedByHand(Peer):
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         async with self._request("GET", handle) as answer:
             answer.raise_for_status()
-            async for chunk in answer.content.iter_chunked(MiB):
+            async for chunk in answer.content.iter_any():
                 yield chunk
 
 
