@@ -21,7 +21,7 @@ from benchmarks.plan import CONDITIONS, PLAN
 from benchmarks.report import page, terminal
 from benchmarks.targets import Measured, rows
 from benchmarks.workloads import BY_NAME
-from lakery_cloud.emulators.server import clean_environment
+from lakery_cloud.emulators.system import clean_environment
 
 RESULTS = REPOSITORY / "benchmarks" / "results.json"
 DOCS = REPOSITORY / "docs"

@@ -22,7 +22,7 @@ from benchmarks.null_server.objects import PRETENDED
 from benchmarks.peers.catalog import Entry
 from benchmarks.plan import CONDITIONS
 from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key
-from lakery_cloud.emulators.server import clean_environment
+from lakery_cloud.emulators.system import clean_environment
 
 PATIENCE = 300.0
 """Seconds that a client may take for one answer before it is killed."""
