@@ -16,6 +16,7 @@ from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.pipeline import bounded_tasks
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
@@ -39,7 +40,7 @@ from lakery_cloud.engine.transport import (
 )
 from lakery_cloud.engine.urls import read_flag
 from lakery_cloud.engine.wire import OddAnswer, WireError
-from lakery_cloud.errors import AccessDenied, ConfigError, MissingDependency
+from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError, MissingDependency
 
 try:
     import aioboto3
@@ -74,6 +75,8 @@ S3_LIMITS = Limits(
 # Status -> the code that S3 gives with it, or with 503 where others give 429 (API Reference, "List of error codes").
 _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 
+DELETES_AT_A_TIME = 16
+"""Requests for one object each, where many at once could not be deleted."""
 MAX_RULE_ID = 255
 """Characters; S3 API Reference, "LifecycleRule"."""
 
@@ -279,6 +282,8 @@ def _rule_id(purpose: str, keys: KeySpace) -> str:
 class S3Transport(Transport):
     """The requests of S3's API. Each docstring of the base class says what a method promises."""
 
+    max_deletes = 1000  # API Reference, "DeleteObjects"
+
     def __init__(self, client: "S3Client", storage: S3Storage, lane: S3Lane | None = None) -> None:
         super().__init__(**storage.settings.share(client.meta.config.max_pool_connections))
         self._lane = lane
@@ -337,6 +342,19 @@ class S3Transport(Transport):
 
     async def delete(self, address: Address) -> None:
         await self._call("delete_object", address)
+
+    async def delete_all(self, addresses: Sequence[Address]) -> None:
+        left = set(addresses)
+        if len(addresses) > 1:
+            keys = {"Objects": [{"Key": address.key} for address in addresses], "Quiet": True}
+            # Not every store knows this, and each may keep some: why, it says when it is asked for one.
+            with suppress(LakeryCloudError):
+                answer = await self._call_bucket("delete_objects", addresses[0], Delete=keys, **self._payer)
+                refused = {error["Key"] for error in answer.get("Errors", ())}
+                left = {address for address in addresses if address.key in refused}
+        async with bounded_tasks(DELETES_AT_A_TIME) as tasks:
+            for address in left:
+                await tasks.start(self.delete(address))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         token: dict[str, str] = {}
