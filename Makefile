@@ -10,7 +10,7 @@ CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check audit format docs build clean
+.PHONY: help demo test soak pictures check settings audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: $(VENV)/.test ## Run all tests; installs and starts the local servers that
 soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md
 
+pictures: $(VENV)/.test ## Make the terminal pictures of the README again, in docs/pictures/
+	@$(BIN)/python -m benchmarks.pictures
+
 check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dependencies, code blocks of the docs
 	$(BIN)/python -m pip --disable-pip-version-check check
 	$(BIN)/python -m pytest tests/security/test_dependencies.py
@@ -32,6 +35,9 @@ check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dep
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m docs $(ARGS)
+
+settings: $(VENV)/.test ## Write docs/settings.md, the reference of all settings, from the code
+	$(BIN)/python -m lakery_cloud.config.reference > docs/settings.md
 
 audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network
 	@$(PYTHON) -m venv $(VENV)/audit

@@ -11,7 +11,7 @@ from tests.environment import take_away
 from tests.rigs.base import PairRig
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, PAIRS, Pair, params
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.telemetry"]
 
 
 # Under xdist the terminal is the only one that sees all reports.
@@ -34,7 +34,7 @@ def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_fact
     take_away(monkeypatch, tmp_path_factory.getbasetemp() / "nowhere")
 
 
-def _rig_on(*pairs: Pair) -> Any:
+def rig_on(*pairs: Pair) -> Any:
     """A fixture: an empty rig on each of the pairs."""
 
     @pytest.fixture(params=params(pairs))
@@ -46,13 +46,13 @@ def _rig_on(*pairs: Pair) -> Any:
     return opened
 
 
-rig = _rig_on(*PAIRS)
-url_rig = _rig_on(*(pair for pair in PAIRS if pair.name != "memory"))  # nobody else sees what memory holds
-cloud_rig = _rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS))
+rig = rig_on(*PAIRS)
+url_rig = rig_on(*(pair for pair in PAIRS if pair.name != "memory"))  # nobody else sees what memory holds
+cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS))
 
 # For tests about one cloud or server: never a real account, since they know its server or put a proxy before it.
-s3_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "s3"))
-gcs_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "gcs"))
-azure_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "azure"))
-seaweedfs_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"))
-strict_rig = _rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "gcs-strict"))
+s3_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "s3"))
+gcs_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "gcs"))
+azure_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud == "azure"))
+seaweedfs_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"))
+strict_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "gcs-strict"))

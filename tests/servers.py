@@ -2,69 +2,61 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoServer, SeaweedFS
+from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoProcess, SeaweedFS
+from lakery_cloud.emulators.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
+BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
+"""Buckets that SeaweedFS gives a key for that opens no other."""
 
 
-class RunningServer(Emulator):
-    """A server that somebody else started, and ends."""
+class SeaweedFSWithBucketKeys(SeaweedFS):
+    """SeaweedFS that knows the `BUCKET_KEYS` too."""
 
-    def __init__(self, endpoint_url: str) -> None:
-        self._endpoint_url = endpoint_url
-
-    def install(self, report: Any = None) -> None:
-        pass
-
-    def start(self) -> "RunningServer":
-        return self
-
-    def stop(self) -> None:
-        pass
-
-
-def _serve_moto(connection: Connection) -> None:
-    with MotoServer() as server:
-        connection.send(server.endpoint_url)
-        with contextlib.suppress(EOFError):
-            connection.recv()
+    def _identities(self) -> dict[str, Any]:
+        known: Any = super()._identities()
+        for bucket, (key, secret) in BUCKET_KEYS.items():
+            credentials = {"accessKey": key, "secretKey": secret}
+            actions = [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging")]
+            known["identities"].append({"name": bucket, "credentials": [credentials], "actions": actions})
+        return known
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Emulator]:
     """moto's server, in a process of its own: it would share state with other servers of this process."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_moto, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    yield RunningServer(here.recv())
-    here.close()
-    process.join()
+    with MotoProcess() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def localstack() -> Iterator[Emulator]:
     """LocalStack, in a process of its own or one that runs already."""
     url = os.environ.get(RUNNING_LOCALSTACK)
-    with contextlib.nullcontext(RunningServer(url)) if url else LocalStack() as server:
+    with contextlib.nullcontext(LocalStack.at(url)) if url else LocalStack() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def seaweedfs() -> Iterator[SeaweedFS]:
     """SeaweedFS, in a process of its own."""
-    with SeaweedFS() as server:
+    with SeaweedFSWithBucketKeys() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[RcloneS3]:
+    """rclone's S3 gateway to a folder, in a process of its own."""
+    with RcloneS3() as server:
         yield server
 
 

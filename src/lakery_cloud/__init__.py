@@ -24,6 +24,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.routes import Content, Explanation, Route
 from lakery_cloud.storage import (
     Digest,
     GetStreamDigest,
@@ -35,8 +36,11 @@ from lakery_cloud.storage import (
 )
 
 if TYPE_CHECKING:
+    from lakery_cloud.config.building import load_registry
+    from lakery_cloud.config.configuration import Configuration
     from lakery_cloud.config.urls import storage_from_url
     from lakery_cloud.engine.object_storage import ObjectStorage
+    from lakery_cloud.engine.transport import PresignedURL
     from lakery_cloud.providers.azure import AzureBlobStorage
     from lakery_cloud.providers.file import FileStorage
     from lakery_cloud.providers.gcs import GCSStorage
@@ -50,10 +54,13 @@ __all__ = [
     "AzureBlobStorage",
     "BucketNotFound",
     "ConfigError",
+    "Configuration",
+    "Content",
     "ContentRecord",
     "CredentialsError",
     "Digest",
     "DigestingStream",
+    "Explanation",
     "FileStorage",
     "GCSStorage",
     "GetStreamDigest",
@@ -67,7 +74,9 @@ __all__ = [
     "NoStorageData",
     "NotRegistered",
     "ObjectStorage",
+    "PresignedURL",
     "ReadOnlyStorage",
+    "Route",
     "S3Storage",
     "SerializedData",
     "SerializedDataStream",
@@ -77,16 +86,20 @@ __all__ = [
     "StreamDigest",
     "TagMap",
     "digest_data",
+    "load_registry",
     "storage_from_url",
 ]
 
 _LAZY = {
     "AzureBlobStorage": "lakery_cloud.providers.azure",
+    "Configuration": "lakery_cloud.config.configuration",
     "GCSStorage": "lakery_cloud.providers.gcs",
     "FileStorage": "lakery_cloud.providers.file",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
+    "PresignedURL": "lakery_cloud.engine.transport",
     "S3Storage": "lakery_cloud.providers.s3",
+    "load_registry": "lakery_cloud.config.building",
     "storage_from_url": "lakery_cloud.config.urls",
 }
 

@@ -73,3 +73,7 @@ class ReadOnlyStorage(LakeryCloudError):
 
 class MissingDependency(LakeryCloudError, ImportError):
     """An optional library is not installed; the message holds the command that installs it."""
+
+
+HOPELESS: tuple[type[LakeryCloudError], ...] = (BucketNotFound, CredentialsError, ConfigError, MissingDependency)
+"""Errors that the next object would meet as well: work on many objects ends with them."""

@@ -6,9 +6,10 @@ import re
 import types
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
-from lakery_cloud.errors import ConfigError, InvalidRecord, NameConflict
+from lakery_cloud.errors import ConfigError, InvalidRecord, NameConflict, NoStorageData
 
 __all__ = [
     "Digest",
@@ -151,6 +152,31 @@ class Storage(abc.ABC, Generic[D]):
         """Storage data of content that is stored already, or None where it is not or the storage can't tell."""
         return None
 
+    async def exists(self, storage_data: D, /) -> bool:
+        """Whether stored content is there. By default its first bytes are read."""
+        async with aclosing(self.read_data_stream(storage_data)) as chunks:
+            try:
+                await anext(chunks, None)
+            except NoStorageData:
+                return False
+        return True
+
+    async def delete(self, storage_data: D, /) -> None:
+        """Delete stored content. Content that is not there is no error.
+
+        Raises:
+            ConfigError: The storage can't delete; so by default.
+        """
+        raise ConfigError(f"{self.name} can't delete: {type(self).__name__} has no delete")
+
+    def list(self) -> AsyncGenerator[Any]:
+        """What the storage says about each of its contents, in no particular order.
+
+        Raises:
+            ConfigError: The storage can't list; so by default.
+        """
+        raise ConfigError(f"{self.name} can't list: {type(self).__name__} has no list")
+
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
         """Storage data with what a record knows besides: that of older writers may have no hash to verify by.
 
@@ -158,6 +184,10 @@ class Storage(abc.ABC, Generic[D]):
             IntegrityError: The two contradict each other.
         """
         return storage_data
+
+    def credential_source(self) -> str:
+        """Where the storage takes its credentials from, found without a request; never what they are."""
+        return "none needed"
 
     async def aclose(self) -> None:
         """Give back connections. A storage that is used again opens new ones."""

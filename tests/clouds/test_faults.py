@@ -51,9 +51,12 @@ pytestmark = pytest.mark.filterwarnings(
 
 MAX_ATTEMPTS = 2
 RANGE_SIZE = 1000
-READ_TIMEOUT = 0.3
+IMPATIENT: dict[str, Any] = {"read_timeout": 0.3, "max_attempts": 6}
+"""Notices soon that nothing comes, and doesn't give up where a busy machine is late with another answer too."""
 LARGE = 32 * MiB
 """More than buffers on the way hold."""
+TIME_FOR_LARGE = 2.0
+"""Seconds in which every server has stored so much."""
 
 CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status of an upload ends the upload
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
@@ -490,9 +493,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
     data = content(600_000)
     await cloud_rig.put(digest_of(data)["content_hash"], data)
     proxy.arm(Rule(Stall(after), "get"))
-    async with storage_of(
-        cloud_rig, concurrent_ranges=ranges, range_size=200_000, read_timeout=READ_TIMEOUT
-    ) as storage:
+    async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000, **IMPATIENT) as storage:
         await read(storage, data)
 
 
@@ -501,7 +502,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 async def test_request_that_is_never_answered_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
-    async with storage_of(cloud_rig, read_timeout=READ_TIMEOUT) as storage:
+    async with storage_of(cloud_rig, **IMPATIENT) as storage:
         for seed, step in enumerate(await steps_of(cloud_rig, proxy), start=1):
             if step.is_answered or isinstance(fault, Delay):
                 data = await step.work.prepare(cloud_rig, seed=seed)
@@ -522,7 +523,8 @@ async def test_body_that_is_not_taken_times_out_and_is_sent_again(
     if not operations:
         pytest.skip("to ask it for the status of an upload ends the upload")
     proxy.arm(Rule(StallRequest(1), operations[0]))
-    async with storage_of(cloud_rig, read_timeout=READ_TIMEOUT, part_size=parts) as storage, asyncio.timeout(20):
+    impatient = {**IMPATIENT, "read_timeout": TIME_FOR_LARGE}
+    async with storage_of(cloud_rig, **impatient, part_size=parts) as storage, asyncio.timeout(60):
         await work(storage, data)
     assert await there(cloud_rig, data) == data
     await cloud_rig.check_nothing_temporary()

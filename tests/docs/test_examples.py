@@ -27,7 +27,9 @@ import yaml
 from botocore.config import Config
 from pytest_examples import find_examples
 
+from lakery_cloud.cli import emulators
 from lakery_cloud.emulators import MotoServer
+from lakery_cloud.emulators.install import cache_folder
 
 pytestmark = pytest.mark.docs
 
@@ -43,10 +45,15 @@ PAGES = [
 # Page and first line of each block that is not run: nobody adds one unseen.
 NOT_RUN = {
     ("README.md", 'pip install ".[s3]"'),
+    ("README.md", 'pip install ".[testing]"'),
     ("README.md", "make demo   # save real input to files and to a local S3, read it back verified"),
     ("CONTRIBUTING.md", "make help"),
     ("CONTRIBUTING.md", 'make test ARGS="tests/unit -x"'),
     ("localstack/README.md", "# without Docker, in the foreground; Ctrl-C stops it"),
+    (
+        "localstack/README.md",
+        "export AWS_ENDPOINT_URL_S3=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=testtest AWS_REGION=us-east-1",
+    ),
     ("localstack/README.md", "export LAKERY_CLOUD_LOCALSTACK_URL=http://127.0.0.1:4566"),
     ("docs/testing.md", "make test"),
     ("docs/testing.md", "export LAKERY_CLOUD_LOCALSTACK_URL=http://127.0.0.1:4566"),
@@ -124,9 +131,11 @@ def blocks_of(page: str) -> list[Block]:
 
 
 @pytest.fixture
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """An environment that points to moto's server, with the buckets that the documentation names, and to no user's files."""
     home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("LAKERY_CLOUD_STATE", str(home / "state"))
+    monkeypatch.setenv("LAKERY_CLOUD_CACHE", str(cache_folder()))
     with MotoServer() as server:
         client = boto3.client(
             "s3",
@@ -148,6 +157,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "XDG_DATA_HOME": str(home / "data"),
             "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         }
+        emulators.down(quiet=True)  # what a block has left in the background, if a later one failed
         # moto keeps its state as long as another test's server runs.
         for bucket in BUCKETS:
             for entry in client.list_objects_v2(Bucket=bucket).get("Contents", ()):
@@ -169,7 +179,7 @@ def run(block: Block, environment: dict[str, str], folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)  # a page has dozens of commands
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run_and_print_what_the_page_says(page: str, environment: dict[str, str], tmp_path: Path) -> None:
     printed: tuple[Block, str] | None = None

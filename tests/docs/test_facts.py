@@ -30,13 +30,13 @@ pytestmark = pytest.mark.docs
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def rows(page: str, heading: str) -> list[list[str]]:
-    """The cells of the first table after a heading, without its head."""
+def rows(page: str, heading: str, *, with_head: bool = False) -> list[list[str]]:
+    """The cells of the first table after a heading."""
     text = (DOCS / page).read_text("utf-8")
     _, found, rest = text.partition(f"# {heading}\n")
     assert found, f"{page} has no heading {heading!r}"
     lines = [line for line in rest.partition("\n#")[0].splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in [*lines[: int(with_head)], *lines[2:]]]
 
 
 def names(table: list[list[str]]) -> list[str]:

@@ -31,7 +31,8 @@ from lakery_cloud.emulators import (
     SeaweedFS,
     install,
 )
-from lakery_cloud.emulators.server import ProcessEmulator, can_bind
+from lakery_cloud.emulators.server import ProcessEmulator
+from lakery_cloud.emulators.system import can_bind
 
 PROCESSES = [LocalStack, SeaweedFS]
 CONFIG = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
@@ -46,6 +47,13 @@ import sys
 from lakery_cloud.emulators import EMULATORS
 server = EMULATORS[sys.argv[1]]().start()
 print(server._process.pid, server.folder, server.endpoint_url)
+"""
+START_AND_DIE = """
+import os, signal
+from lakery_cloud.emulators import SeaweedFS
+server = SeaweedFS().start()
+print(server._process.pid, server.folder, *(port + server.GRPC_OFFSET for port in server._ports), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -248,8 +256,16 @@ class TestSeaweedFS:
             assert sockets_of(ports)
         assert not sockets_of(ports)
 
+    def test_ends_with_an_interpreter_that_is_killed_and_leaves_nothing(self) -> None:
+        printed = subprocess.run([sys.executable, "-c", START_AND_DIE], capture_output=True, text=True).stdout
+        pid, folder, *ports = printed.split()
+        deadline = time.monotonic() + 20
+        while psutil.pid_exists(int(pid)) or Path(folder).exists() or sockets_of(ports):
+            assert time.monotonic() < deadline, f"still there: {printed}"
+            time.sleep(0.05)
 
-def sockets_of(ports: list[int]) -> list[Path]:
+
+def sockets_of(ports: list[Any]) -> list[Path]:
     """Where SeaweedFS puts its gRPC sockets, whatever TMPDIR says."""
     return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock")]
 

@@ -133,3 +133,8 @@ def params(pairs: Iterable[Pair]) -> list[Any]:
         pytest.param(pair, id=pair.name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
         for pair, reason in reasons.items()
     ]
+
+
+def params_of(*names: str) -> list[Any]:
+    """Parameters for the named pairs alone, for what one server a cloud shows as well as all."""
+    return params(pair for pair in LOCAL_PAIRS if pair.name in names)

@@ -49,6 +49,7 @@ from lakery_cloud.engine.transport import Upload
 from lakery_cloud.engine.urls import ENGINE_URL_OPTIONS
 from lakery_cloud.testing import content, digest_of, stream_of
 from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, FaultProxy, ResetAfter, Rule
+from tests.telemetry import Told
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
 
@@ -446,7 +447,7 @@ def check_storage(storage: ObjectStorage[Any], marker: Marker, *, pickles: bool)
     "giver", GIVERS, ids=lambda key: "-".join(filter(None, (key[0].__name__, key[1], key[2].replace(" ", "_"))))
 )
 async def test_secret_is_never_shown(
-    giver: tuple[type, str, str], trouble: str, logs: Logs, monkeypatch: pytest.MonkeyPatch
+    giver: tuple[type, str, str], trouble: str, logs: Logs, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage_class, setting, _ = giver
     marker = Marker()
@@ -475,6 +476,8 @@ async def test_secret_is_never_shown(
     assert raised
     for line in logs.lines:
         marker.check(line, "the log")
+    assert told.spans
+    marker.check(told.everything(), "telemetry")
 
 
 async def test_token_that_can_not_be_loaded_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

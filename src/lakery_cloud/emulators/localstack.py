@@ -7,12 +7,12 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from lakery_cloud.emulators.install import Environment
-from lakery_cloud.emulators.server import HOST, ProcessEmulator, clean_environment, http_status
+from lakery_cloud.emulators.install import InstalledEmulator
+from lakery_cloud.emulators.s3 import S3Emulator
+from lakery_cloud.emulators.system import HOST, clean_environment, http_status
 
 # LocalStack 4.12 drops the host of GATEWAY_LISTEN and binds every interface, and keeps the objects of all its
 # instances in one folder: both are set from outside.
@@ -29,7 +29,7 @@ CATALOG = "service-catalog-*.dill"
 """The index of all AWS operations, which a first start builds in about four seconds."""
 
 
-class LocalStack(ProcessEmulator):
+class LocalStack(S3Emulator, InstalledEmulator):
     """LocalStack's S3.
 
     It accepts any credentials, drops non-ASCII keys on later pages of a listing, and answers a second
@@ -42,13 +42,6 @@ class LocalStack(ProcessEmulator):
     name: ClassVar[str] = "localstack"
     version: ClassVar[str] = "4.12.0"
     READY_LOG: ClassVar[str] = "Ready."
-
-    def __init__(self, *, port: int | None = None) -> None:
-        super().__init__(port=port)
-        self._installed = Environment(f"{self.name}-{self.version}")
-
-    def install(self, report: Callable[[str], None] | None = None) -> None:
-        self._installed.install(report)
 
     def _command(self) -> list[str]:
         for folder in (self._cache, self._temporary):

@@ -1,16 +1,22 @@
-"""moto's S3 as a server in a thread of our own process: starts at once.
+"""moto's S3 as a server in a thread of our own process, which starts at once, or in a process of its own.
 
 It verifies neither signatures nor checksums; what it gets wrong is for the other servers to show. It is served by cheroot,
 since werkzeug closes every connection after one answer, which no S3 does.
 """
 
+import importlib.util
 import io
 import logging
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from lakery_cloud.emulators.server import HOST, Emulator
+from lakery_cloud.emulators.s3 import S3Emulator
+from lakery_cloud.emulators.server import PortTakenError, ProcessEmulator
+from lakery_cloud.emulators.system import HOST, clean_environment, is_answering
 from lakery_cloud.errors import MissingDependency
 
 if TYPE_CHECKING:
@@ -20,23 +26,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 THREADS = 16
+PROGRAM = """
+import sys, threading
+from lakery_cloud.emulators import MotoServer
+with MotoServer(port=int(sys.argv[1])):
+    print(sys.argv[2], flush=True)
+    threading.Event().wait()
+"""
 
 _running: set["MotoServer"] = set()
 _running_lock = threading.Lock()
 
 
-class MotoServer(Emulator):
-    """moto's server on a free port.
-
-    moto keeps its state per process: two servers in one process serve the same buckets, and the state is reset when the
-    last of them stops.
-    """
+class Moto(S3Emulator):
+    """What moto's two forms have in common: it comes with our own environment."""
 
     name: ClassVar[str] = "moto"
 
-    def __init__(self) -> None:
-        self._server: Server | None = None
-        self._thread: threading.Thread | None = None
+    @property
+    def release(self) -> str:
+        try:
+            return metadata.version("moto")
+        except metadata.PackageNotFoundError:
+            return ""
+
+    @property
+    def is_installed(self) -> bool:
+        return all(importlib.util.find_spec(name) for name in ("moto", "cheroot", "flask"))
 
     def install(self, report: Callable[[str], None] | None = None) -> None:
         """moto comes with our own environment, so this only checks that it is there.
@@ -44,11 +60,28 @@ class MotoServer(Emulator):
         Raises:
             MissingDependency: It is not.
         """
-        try:
-            import cheroot.wsgi  # noqa: F401
-            import moto.server  # noqa: F401
-        except ImportError as error:
-            raise MissingDependency('MotoServer needs moto and cheroot: pip install "lakery-cloud[test]"') from error
+        if not self.is_installed:
+            raise MissingDependency('moto is not installed: pip install "lakery-cloud[testing]"')
+
+
+class MotoServer(Moto):
+    """moto's server in a thread of our own process.
+
+    moto keeps its state per process: two servers in one process serve the same buckets, and the state is reset when the
+    last of them stops.
+
+    Args:
+        port: The port to listen on; a free one if not given.
+    """
+
+    def __init__(self, *, port: int | None = None) -> None:
+        super().__init__(port=port)
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> Self:
         if self._server is not None:
@@ -61,7 +94,9 @@ class MotoServer(Emulator):
                 # cheroot would print it: moto fails on a part that arrives after its upload was aborted.
                 logger.debug("%s", msg, exc_info=traceback)
 
-        server = QuietServer((HOST, 0), _adapted(_application()), numthreads=THREADS)
+        if self._fixed_port is not None and is_answering(self._fixed_port):
+            raise PortTakenError(f"{self.name} cannot start: something already listens on port {self._fixed_port}")
+        server = QuietServer((HOST, self._fixed_port or 0), _adapted(_application()), numthreads=THREADS)
         server.prepare()
         self._thread = threading.Thread(target=server.serve, name=f"moto-{server.bind_addr[1]}", daemon=True)
         self._thread.start()
@@ -82,6 +117,27 @@ class MotoServer(Emulator):
             _running.discard(self)
             if not _running:
                 _reset()
+
+
+class MotoProcess(Moto, ProcessEmulator):
+    """moto's server in a process of its own, which shares no state with whatever else uses moto.
+
+    Args:
+        port: The port to listen on; a free one if not given.
+    """
+
+    READY_LOG: ClassVar[str] = "moto is ready"
+    STOP_GRACE: ClassVar[float] = 0  # there is nothing that it could save
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-P", "-c", PROGRAM, str(self._ports[0]), self.READY_LOG]
+
+    def _process_environment(self) -> dict[str, str]:
+        python = {name: value for name, value in os.environ.items() if name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        return clean_environment() | python
+
+    def _is_ready(self) -> bool:
+        return True
 
 
 def _application() -> "WSGIApplication":

@@ -3,21 +3,22 @@
 It never reports telemetry, and listens on 127.0.0.1 only.
 """
 
-import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from lakery_cloud.emulators.install import Environment
-from lakery_cloud.emulators.server import HOST, ProcessEmulator, clean_environment, http_status
+from lakery_cloud.emulators.install import InstalledEmulator
+from lakery_cloud.emulators.s3 import S3Emulator
+from lakery_cloud.emulators.system import HOST, clean_environment, http_status
 
 GRPC_OFFSET = 10_000  # its gRPC ports are its HTTP ports + 10,000, as its log tells
 GRPC_SOCKETS = Path("/tmp")  # noqa: S108, fixed in SeaweedFS, whatever TMPDIR says
 WARM_UP_SIZE = 4096
+READER = ("reader", "readersecret")
+"""Access key and secret of an identity that may read and list, and nothing else."""
 
 
-class SeaweedFS(ProcessEmulator):
+class SeaweedFS(S3Emulator, InstalledEmulator):
     """SeaweedFS' S3 gateway, with its master, volume server and filer in one process.
 
     It refuses wrong signatures, key segments over 255 characters and `..`; concurrent completions with
@@ -33,13 +34,6 @@ class SeaweedFS(ProcessEmulator):
     PORT_COUNT: ClassVar[int] = 4
     GRPC_OFFSET: ClassVar[int] = GRPC_OFFSET
     STOP_GRACE: ClassVar[float] = 0  # SIGTERM takes 15 seconds, and the data is thrown away anyhow
-
-    def __init__(self, *, port: int | None = None) -> None:
-        super().__init__(port=port)
-        self._installed = Environment(f"{self.name}-{self.version}")
-
-    def install(self, report: Callable[[str], None] | None = None) -> None:
-        self._installed.install(report)
 
     def _command(self) -> list[str]:
         (self.folder / "data").mkdir()
@@ -71,9 +65,12 @@ class SeaweedFS(ProcessEmulator):
         ]
 
     def _identities(self) -> dict[str, object]:
-        credentials = {"accessKey": self.access_key_id, "secretKey": self.secret_access_key}
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        return {"identities": [{"name": "test", "credentials": [credentials], "actions": actions}]}
+        return {
+            "identities": [
+                _identity("test", self.access_key_id, self.secret_access_key, "Admin Read Write List Tagging"),
+                _identity("reader", *READER, "Read List"),
+            ]
+        }
 
     def _process_environment(self) -> dict[str, str]:
         return clean_environment("WEED_") | {
@@ -92,8 +89,10 @@ class SeaweedFS(ProcessEmulator):
             return False
         return http_status(f"{url}?recursive=true", method="DELETE") == 204
 
-    def _remove_leftovers(self) -> None:
-        for port in self._ports:
-            for path in GRPC_SOCKETS.glob(f"seaweedfs-*-grpc-{port + GRPC_OFFSET}.sock"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+    def _leftovers(self) -> list[str]:
+        return [f"{GRPC_SOCKETS}/seaweedfs-*-grpc-{port + GRPC_OFFSET}.sock" for port in self._ports]
+
+
+def _identity(name: str, access_key_id: str, secret_access_key: str, actions: str) -> dict[str, object]:
+    credentials = {"accessKey": access_key_id, "secretKey": secret_access_key}
+    return {"name": name, "credentials": [credentials], "actions": actions.split()}

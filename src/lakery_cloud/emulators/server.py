@@ -1,124 +1,41 @@
-"""What every local server has in common: start, address, credentials, stop; and how a server process is kept.
+"""How a local server that is a process of its own is started, watched over and stopped.
 
-Nothing here knows a particular server, and nothing is left behind by a server that was stopped.
+Nothing here knows a particular server. Nothing is left behind by a server that was stopped, or whose starter was killed.
 """
 
 import abc
 import atexit
 import contextlib
+import json
 import os
-import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Self
 
-from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.emulators import watcher
+from lakery_cloud.emulators.emulator import Emulator
+from lakery_cloud.emulators.system import (
+    HOST,
+    EmulatorError,
+    clean_environment,
+    end_process_group,
+    free_ports,
+    is_answering,
+    tail,
+)
 
-HOST = "127.0.0.1"
-PORTS = range(12_000, 22_000)
-"""Where free ports are looked for: these and the ports 10,000 above (SeaweedFS' gRPC) lie below Linux'
-range for outgoing connections, so that no client connection takes them."""
 START_TRIES = 3
 POLL_INTERVAL = 0.05
-LOG_TAIL_LINES = 30
 PORT_TAKEN = re.compile(r"address already in use|only one usage of each socket address", re.IGNORECASE)
-
-# Proxies are for the world outside; a check of our own machine must not go through one.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class EmulatorError(LakeryCloudError, RuntimeError):
-    """A local server could not be installed or started; the message holds the tail of what it said."""
 
 
 class PortTakenError(EmulatorError):
     """Someone else took a port between our choice and the server's start."""
-
-
-class Emulator(abc.ABC):
-    """A local server, started with `start` or a `with` block.
-
-    Attributes:
-        name: How the server is called in `EMULATORS`.
-        access_key_id: The key that the server accepts.
-        secret_access_key: Its secret.
-        region: The region to give to a client.
-    """
-
-    name: ClassVar[str]
-    access_key_id: str = "test"
-    secret_access_key: str = "testtest"  # noqa: S105, the servers' own
-    region: str = "us-east-1"
-    _endpoint_url: str | None = None
-
-    @property
-    def endpoint_url(self) -> str:
-        """Where the server listens.
-
-        Raises:
-            EmulatorError: The server is not started.
-        """
-        if self._endpoint_url is None:
-            raise EmulatorError(f"{self.name} is not started: call start() or use it in a with block")
-        return self._endpoint_url
-
-    @abc.abstractmethod
-    def install(self, report: Callable[[str], None] | None = None) -> None:
-        """Do what is needed once on this machine; nothing when it is done already.
-
-        Args:
-            report: Is told in one sentence what takes its time.
-
-        Raises:
-            EmulatorError: The installation failed; the message ends with its output.
-            MissingDependency: A package is missing from our own environment.
-        """
-
-    @abc.abstractmethod
-    def start(self) -> Self:
-        """Install if needed, start the server and wait until it answers; nothing when it is started.
-
-        Raises:
-            EmulatorError: The server ended or did not answer in time; the message ends with its log.
-            MissingDependency: A package is missing from our own environment.
-        """
-
-    @abc.abstractmethod
-    def stop(self) -> None:
-        """End the server and forget its data; nothing when it is stopped."""
-
-    def environment(self) -> dict[str, str]:
-        """The environment variables that point an AWS SDK to this server.
-
-        Raises:
-            EmulatorError: The server is not started.
-        """
-        return {
-            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": self.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,  # what botocore reads
-        }
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 class ProcessEmulator(Emulator):
@@ -128,7 +45,7 @@ class ProcessEmulator(Emulator):
     (`READY_LOG`, `_is_ready`).
 
     Args:
-        port: The port of the S3 endpoint; a free one if not given.
+        port: The port to listen on; a free one if not given.
     """
 
     READY_LOG: ClassVar[str]
@@ -141,11 +58,16 @@ class ProcessEmulator(Emulator):
     """Seconds between SIGTERM and SIGKILL; with 0 the server is killed at once."""
 
     def __init__(self, *, port: int | None = None) -> None:
-        self._fixed_port = port
+        super().__init__(port=port)
         self._ports: list[int] = []
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._owner = 0
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> Self:
         if self._process is not None:
@@ -166,10 +88,11 @@ class ProcessEmulator(Emulator):
         process, self._process = self._process, None
         if process is not None:
             end_process_group(process, grace=self.STOP_GRACE)
-        self._remove_leftovers()
+        watcher.remove_all(self._leftovers())
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+        self._dismiss_watcher()
         self._ports = []
         self._endpoint_url = None
 
@@ -212,8 +135,9 @@ class ProcessEmulator(Emulator):
     def _is_ready(self) -> bool:
         """Whether the server does its work, asked again and again once `READY_LOG` is in its log."""
 
-    def _remove_leftovers(self) -> None:
-        """Remove what the ended process left outside its folder; `_ports` are still set."""
+    def _leftovers(self) -> list[str]:
+        """Patterns of files that the ended process leaves outside its folder; `_ports` are still set."""
+        return []
 
     def _start_once(self) -> None:
         self._owner = os.getpid()
@@ -221,7 +145,9 @@ class ProcessEmulator(Emulator):
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=f"lakery-{self.name}-{os.getpid()}-"))
             self._ports = self._choose_ports()
+            self._watcher = _start_watcher()
             self._process = self._spawn()
+            self._watch_over(self._process.pid)
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -237,7 +163,7 @@ class ProcessEmulator(Emulator):
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         command = self._command()
-        with self._log_path.open("wb") as log:
+        with self.log_path.open("wb") as log:
             try:
                 return subprocess.Popen(  # noqa: S603, the command is the subclass' own
                     command,
@@ -250,6 +176,20 @@ class ProcessEmulator(Emulator):
                 )
             except OSError as error:
                 raise EmulatorError(f"{self.name} cannot start: {error}") from error
+
+    def _watch_over(self, pid: int) -> None:
+        """Tell the watcher what to end should this process be killed."""
+        assert self._watcher is not None
+        assert self._watcher.stdin is not None
+        order = {"pid": pid, "folder": str(self.folder), "leftovers": self._leftovers()}
+        self._watcher.stdin.write(json.dumps(order).encode() + b"\n")
+        self._watcher.stdin.flush()
+
+    def _dismiss_watcher(self) -> None:
+        process, self._watcher = self._watcher, None
+        if process is not None:
+            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+                process.communicate(watcher.DONE)
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -267,15 +207,28 @@ class ProcessEmulator(Emulator):
                 raise EmulatorError(self._failure(f"was not ready within {self.START_TIMEOUT:g} seconds", log))
             time.sleep(POLL_INTERVAL)
 
-    @property
-    def _log_path(self) -> Path:
-        return self.folder / "log"
-
     def _read_log(self) -> str:
-        return self._log_path.read_text("utf-8", errors="replace")
+        return self.log_path.read_text("utf-8", errors="replace")
 
     def _failure(self, what: str, log: str) -> str:
         return f"{self.name} {what}. The end of its log:\n{tail(log)}"
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the running server.
+
+        Raises:
+            EmulatorError: The server is not started.
+        """
+        return self.folder / "log"
+
+    def log_tail(self) -> str:
+        """The last lines of the log of the running server.
+
+        Raises:
+            EmulatorError: The server is not started.
+        """
+        return tail(self._read_log())
 
     def _stop_at_exit(self) -> None:
         # A forked child inherits our exit handlers, but the server is not its own to stop.
@@ -283,85 +236,12 @@ class ProcessEmulator(Emulator):
             self.stop()
 
 
-def clean_environment(*prefixes: str) -> dict[str, str]:
-    """Our environment without what would change another Python, AWS settings, and the given prefixes."""
-    unwanted = ("PYTHON", "VIRTUAL_ENV", "AWS_", *prefixes)
-    return {key: value for key, value in os.environ.items() if not key.upper().startswith(unwanted)}
-
-
-def tail(text: str) -> str:
-    """The last lines of a log, for an error message."""
-    return "\n".join(text.rstrip().splitlines()[-LOG_TAIL_LINES:]) or "(empty)"
-
-
-def free_ports(count: int, *, offset: int = 0) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, each with its neighbour at `offset`.
-
-    Raises:
-        EmulatorError: There are not enough of them.
-    """
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        if len(found) == count:
-            break
-        if can_bind(port) and (not offset or can_bind(port + offset)):
-            found.append(port)
-    if len(found) < count:
-        raise EmulatorError(f"{HOST} has no {count} free ports between {PORTS.start} and {PORTS.stop - 1}")
-    return found
-
-
-def can_bind(port: int) -> bool:
-    """Whether the port is free now."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def is_answering(port: int) -> bool:
-    """Whether anyone listens on the port."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def http_status(url: str, *, method: str = "GET", data: bytes | None = None, timeout: float = 5.0) -> int | None:
-    """The status of one small request, or None if nobody answered."""
-    request = urllib.request.Request(url, data=data, method=method)  # noqa: S310, always our own server
-    try:
-        with _opener.open(request, timeout=timeout) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code
-    except OSError:
-        return None
-
-
-def end_process_group(process: subprocess.Popen[bytes], *, grace: float) -> None:
-    """End a process and all that it started: SIGTERM, `grace` seconds, SIGKILL."""
-    if grace and process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
-    _kill_group(process)
-    process.wait()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        _signal_group(process, signal.SIGKILL)
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    if sys.platform == "win32":
-        process.terminate()
-    else:
-        # The group outlives its leader as long as a child is left; when all are gone there is nothing to do.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+def _start_watcher() -> "subprocess.Popen[bytes]":
+    # A session of its own: what ends our process group, as a CI's time limit does, must leave it to do its work.
+    return subprocess.Popen(  # noqa: S603, our own program
+        [sys.executable, "-I", "-S", watcher.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

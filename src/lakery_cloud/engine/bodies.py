@@ -1,6 +1,9 @@
-"""Bytes on their way: ranges that are asked for, bodies that are sent and that arrive."""
+"""Bytes on their way: ranges that are asked for, bodies that are sent and that arrive; and headers around them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from lakery_cloud.engine.transport import BodyInterrupted
 
@@ -26,6 +29,15 @@ def read_content_range(header: str | None, *, size: int) -> tuple[int | None, in
         return None, size
     place, _, total = header.removeprefix("bytes ").partition("/")
     return int(place.partition("-")[0]), int(total)
+
+
+@lru_cache(maxsize=256)  # it takes longer to read than all other headers
+def time_of(header: str | None) -> datetime | None:
+    """The time in a header such as `Date` (RFC 9110, section 5.6.7), which has no part of a second; None if it has none."""
+    try:
+        return parsedate_to_datetime(header).astimezone(UTC) if header else None
+    except ValueError:
+        return None
 
 
 class Slices:

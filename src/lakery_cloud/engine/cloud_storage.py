@@ -65,6 +65,8 @@ class CloudStorage(ObjectStorage[D]):
         "fast_lane": read_flag,
     }
     """The part of `url_options` that all clouds have."""
+    credential_origin: str = ""
+    """What `credential_source` says of credentials that were given, where whoever gave them knows more than we do."""
     pickles_with: ClassVar[str]
     """What to give instead of clients and credentials, so that the storage pickles."""
 
@@ -95,6 +97,19 @@ class CloudStorage(ObjectStorage[D]):
     @abc.abstractmethod
     def _has_secrets(self) -> bool:
         """Whether it holds a client or credentials that the user gave; neither goes into a pickle."""
+
+    def credential_source(self) -> str:
+        """Where the storage takes its credentials from, found in its settings, the environment and local files alone.
+
+        It says where the SDK will look first and find something; never what that is, and not whether it is accepted.
+        """
+        if self._has_secrets():
+            return self.credential_origin or "given by the program"
+        return self._credential_source()
+
+    @abc.abstractmethod
+    def _credential_source(self) -> str:
+        """The same where neither a client nor credentials were given."""
 
     def _shown(self) -> dict[str, Any]:
         """The settings that a repr shows."""

@@ -31,7 +31,7 @@ class Address(NamedTuple):
     key: str
 
     def __str__(self) -> str:
-        return f"key {self.key!r} in bucket {self.bucket!r}"
+        return f"key {self.key!r} in bucket {self.bucket!r}" if self.key else f"bucket {self.bucket!r}"
 
 
 class KeySpace:

@@ -5,7 +5,8 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, cast
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
@@ -20,16 +21,21 @@ from lakery_cloud.digest import (
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
 from lakery_cloud.engine.keys import Address, KeySpace, check_untrusted_key, is_bucket_name
-from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.observed_transport import observed
+from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
-from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, Transport, missing
-from lakery_cloud.engine.urls import parse_url
+from lakery_cloud.engine.telemetry import operation, stream_operation
+from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, PresignedURL, Transport, missing
+from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.engine.writer import Writer
-from lakery_cloud.errors import AccessDenied, ConfigError, IntegrityError, InvalidRecord, brief
+from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
 
 D = TypeVar("D")
+
+URL_LIFETIME = timedelta(hours=1)
+"""How long a presigned URL lasts by default."""
 
 _QUALIFIED_HASH = re.compile(r"[\w/-]{1,64}:[0-9a-fA-F]{1,512}", re.ASCII)
 
@@ -64,8 +70,12 @@ class ObjectStorage(Storage[D], Generic[D]):
     """
 
     verifies_reads = True
+    max_url_lifetime: ClassVar[timedelta | None] = None
+    """How long a presigned URL can last; None where there are none."""
     default_limits: ClassVar[Limits]
     """What the provider's documentation says its store can take."""
+    bucket_attribute: ClassVar[str] = "lakery_cloud.bucket"
+    """What OpenTelemetry's conventions call the bucket, where they know the store."""
     url_scheme: ClassVar[str]
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     """Settings that a URL's query may hold, with the function that reads the text."""
@@ -78,14 +88,28 @@ class ObjectStorage(Storage[D], Generic[D]):
         self._sessions = Sessions(self._open_transport)
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, **settings: Any) -> Self:
         """A storage from `<scheme>://<bucket>/<prefix>?<setting>=<value>&...`.
 
+        Args:
+            url: The URL. It never holds credentials.
+            settings: Further keyword arguments of the class.
+
         Raises:
-            ConfigError: The URL has another scheme, an unknown setting, or credentials.
+            ConfigError: The URL has another scheme, an unknown setting, or credentials; or a setting has one value in
+                it and another one beside it.
         """
-        bucket, prefix, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
-        return cls(bucket, prefix=prefix, **settings)
+        bucket, prefix, in_url = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        return cls(bucket, prefix=prefix, **merged(in_url, settings))
+
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """The keyword arguments that hand credentials, given as plain texts, to the class.
+
+        Args:
+            secrets: Name of the credential -> its text; the names are those of a configuration file.
+        """
+        return dict(secrets)
 
     # What a provider says about itself.
 
@@ -116,6 +140,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Writing.
 
+    @operation("write")
     async def write_data(self, data: bytes, digest: Digest, tags: TagMap, /) -> D:
         """Save one blob with one create-only request.
 
@@ -143,6 +168,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
         return self.storage_data_of(digest)
 
+    @operation("write_stream")
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
         """Save a stream: one request if it fits into one part, else a multipart upload and a copy in the store.
 
@@ -176,6 +202,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             await close_stream(digesting.undigested())
         return self.storage_data_of(digest)
 
+    @operation("find")
     async def find(self, digest: Digest, /) -> D | None:
         """Storage data of content with this hash and size, if it is stored here; else None, also where that can't be told.
 
@@ -188,6 +215,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         is_stored = await Writer(session, self.keys).is_known_to_be_stored(address, digest)
         return self.storage_data_of(digest) if is_stored else None
 
+    @operation("digest_of")
     async def digest_of(self, content_hash: str) -> Digest:
         """The digest of stored content by its hash alone, as far as the store knows it.
 
@@ -216,6 +244,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Reading.
 
+    @operation("read")
     async def read_data(self, storage_data: D, /) -> bytes:
         """The content, verified.
 
@@ -227,6 +256,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         async with aclosing(self.read_data_stream(storage_data)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
+    @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
         """The content in chunks as they arrive, verified at the end; errors as for `read_data`."""
         location = self._location(storage_data)
@@ -249,6 +279,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     # Looking and deleting.
 
+    @operation("stat")
     async def stat(self, storage_data: D, /) -> StoredObject:
         """What the store says about stored content.
 
@@ -265,6 +296,26 @@ class ObjectStorage(Storage[D], Generic[D]):
         except KeyMissing as signal:
             raise await missing(transport, address) from signal
 
+    @operation("exists")
+    async def exists(self, storage_data: D, /) -> bool:
+        """Whether stored content is there, by one request.
+
+        Raises:
+            BucketNotFound: There is no bucket to look into.
+            IntegrityError: In its place lies an object of another size.
+        """
+        location = self._location(storage_data)
+        transport = (await self._session()).transport
+        info = await transport.head(location.address)
+        if info is not None:
+            check_size(location, info)
+            return True
+        error = await missing(transport, location.address)
+        if isinstance(error, BucketNotFound):
+            raise error
+        return False
+
+    @stream_operation("list")
     async def list(self) -> AsyncGenerator[ObjectInfo]:
         """All content of this storage, in no particular order. Temporary keys are not listed."""
         transport = (await self._session()).transport
@@ -272,12 +323,54 @@ class ObjectStorage(Storage[D], Generic[D]):
             if self.keys.hash_of(info.address.key) is not None:
                 yield info
 
+    @operation("delete")
     async def delete(self, storage_data: D, /) -> None:
         """Delete stored content. Content that is not there is no error."""
         address = self._location(storage_data).address
         session = await self._session()
         session.forget(address.key)
         await session.transport.delete(address)
+
+    async def presign(
+        self, content: D | Digest, /, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME
+    ) -> PresignedURL:
+        """A URL by which anybody may GET stored content, or PUT content that you know the digest of, without credentials.
+
+        Treat the URL as a credential: it is in no log and no repr here. A PUT creates the content key, and never replaces
+        what is there. Where the store can't check the bytes against the content hash (`pins_content` is false), only a
+        read finds out that somebody has put others.
+
+        Args:
+            content: Storage data or a digest; a digest for PUT. That the content is stored is not looked up.
+            method: `GET` or `PUT`.
+            expires: How long the URL lasts, from a second to a week; not longer than the credentials that sign it.
+
+        Raises:
+            ConfigError: The method, the time or the content is none for a URL, or the storage has no URLs.
+            InvalidRecord: The storage data or digest is malformed.
+            CredentialsError: The credentials can't sign.
+        """
+        if self.max_url_lifetime is None:
+            raise ConfigError(f"{self.name} has no URLs: its content isn't served by HTTP")
+        if method not in ("GET", "PUT"):
+            raise ConfigError(f"a URL is for GET or PUT, not for {brief(method)}")
+        if not timedelta(seconds=1) <= expires <= self.max_url_lifetime:
+            raise ConfigError(f"a URL lasts from a second to {self.max_url_lifetime.days} days, not {expires}")
+        digest = cast("Digest", content) if isinstance(content, Mapping) and "content_hash" in content else None
+        if digest is not None:
+            check_digest(digest)
+        elif method == "PUT":
+            raise ConfigError("a URL to put content needs its digest, which says what may be put")
+        address = self.keys.content(digest["content_hash"]) if digest else self._location(cast("D", content)).address
+        if digest is not None and method == "PUT" and digest["content_size"] > self.settings.limits.max_put_size:
+            raise ConfigError(
+                f"the content has {digest['content_size']} bytes, but one PUT takes at most "
+                f"{self.settings.limits.max_put_size}; write it as a stream"
+            )
+        transport = (await self._session()).transport
+        return await transport.presign(
+            address, method=method, expires=expires, content=digest if method == "PUT" else None
+        )
 
     def storage_data_of(self, digest: Digest) -> D:
         """The storage data that this storage gives content of a digest, stored or not."""
@@ -301,7 +394,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         self._sessions = Sessions(self._open_transport)
 
     async def _session(self) -> Session:
-        return await self._sessions.current(self.settings)
+        return observed(self, await self._sessions.current(self.settings))
 
     def _location(self, storage_data: D) -> Location:
         if not isinstance(storage_data, Mapping):

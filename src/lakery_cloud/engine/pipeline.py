@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
 
+from lakery_cloud.digest import close_stream
 from lakery_cloud.engine.parts import ByteBudget
 
 T = TypeVar("T")
@@ -100,6 +101,72 @@ async def ordered_map(
         if running:
             await finish(asyncio.wait([task for task, _ in running]))
         budget.release(sum(held for _, held in running))
+
+
+async def side_by_side(
+    function: Callable[[T], Coroutine[Any, Any, R]],
+    items: AsyncIterable[T] | Iterable[T],
+    *,
+    limit: int,
+    ahead: int = 1000,
+) -> AsyncGenerator[R]:
+    """Results in the order of their items, up to `limit` calls under way. A slow call holds up no others.
+
+    An item is taken only when its call can start. The first failure of a call or of the items comes out in its turn, and
+    ends the calls under way; so does leaving the generator.
+
+    Args:
+        function: What to call.
+        items: What to call it with.
+        limit: Calls at a time.
+        ahead: Results that may wait for an earlier one.
+    """
+    started: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue(ahead)
+    slots = asyncio.Semaphore(limit - 1)
+    tasks: set[asyncio.Task[R]] = set()
+
+    async def start_all() -> None:
+        try:
+            async for item in _each(items):
+                task = asyncio.create_task(function(item))
+                task.add_done_callback(lambda _: slots.release())
+                tasks.add(task)
+                await started.put(task)
+                await slots.acquire()
+        finally:
+            await close_stream(items)
+
+    async def start_all_and_say_so() -> None:
+        try:
+            await start_all()
+        except Exception:
+            await started.put(None)
+            raise
+        await started.put(None)
+
+    starting = asyncio.create_task(start_all_and_say_so())
+    try:
+        while (task := await started.get()) is not None:
+            result = await task
+            tasks.discard(task)
+            yield result
+        await starting
+    finally:
+        for left in (starting, *tasks):
+            left.cancel()
+        await finish(asyncio.wait([starting, *tasks]))
+        for left in (starting, *tasks):
+            if not left.cancelled():
+                left.exception()  # seen here, so that asyncio does not report it as lost
+
+
+async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
 
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:

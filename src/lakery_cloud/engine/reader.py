@@ -99,7 +99,7 @@ async def _sequence(
                         f"the endpoint ignores ranges, so {location.address} can't be read in parts; set "
                         "concurrent_ranges to 1, and read it again if it broke off"
                     )
-                _check_size(location, body.info)
+                check_size(location, body.info)
                 progress.version = body.info.version
                 stop = body.info.size if stop is None else stop
                 async for chunk in body.chunks:
@@ -134,7 +134,7 @@ async def _ranges(
     info = await transport.head(location.address)
     if info is None:
         raise await missing(transport, location.address)
-    _check_size(location, info)
+    check_size(location, info)
     progress = _Progress(info.version)
 
     async def read_range(start: int) -> bytes:
@@ -168,7 +168,12 @@ def _is_wanted(body: Body, start: int, stop: int | None) -> bool:
     return body.start == start
 
 
-def _check_size(location: Location, info: ObjectInfo) -> None:
+def check_size(location: Location, info: ObjectInfo) -> None:
+    """Refuse an object that can't be the content of its location.
+
+    Raises:
+        IntegrityError: It has another size.
+    """
     if location.size is not None and info.size != location.size:
         raise IntegrityError(
             f"the object at {location.address} has {info.size} bytes, but {location.size} were expected"

@@ -2,6 +2,8 @@
 
 import random
 
+from lakery_cloud.engine.telemetry import note_retries
+
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 20.0
 
@@ -15,5 +17,6 @@ def pause_after(failures: int, *, first: float | None = None) -> float:
         failures: How many requests in a row failed.
         first: Longest pause after the first failure, in seconds; `FIRST_PAUSE` if None.
     """
+    note_retries()
     longest = (FIRST_PAUSE if first is None else first) * 2.0 ** (failures - 1)
     return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311, it spreads retries

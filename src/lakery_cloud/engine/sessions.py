@@ -1,6 +1,7 @@
 """One open client per event loop: opened on first use, closed with the storage, never shared with a forked process."""
 
 import asyncio
+import copy
 import os
 import weakref
 from collections import OrderedDict
@@ -29,6 +30,12 @@ class Session:
         # Apart from the writers': a reader's consumer may itself be waiting to write.
         self.read_budget = ByteBudget(settings.max_buffered_bytes)
         self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def with_transport(self, transport: Transport) -> "Session":
+        """This session, with all that it remembers and allows, by another transport to the same store."""
+        other = copy.copy(self)
+        other.transport = transport
+        return other
 
     def remember(self, key: str) -> None:
         """Note that content is stored at a key."""

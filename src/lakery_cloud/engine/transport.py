@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.errors import BucketNotFound, ConfigError, NoStorageData, StorageUnavailable
+from lakery_cloud.storage import Digest
 
 ABORT_ATTEMPTS = 3
 """How often to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
@@ -160,6 +161,25 @@ class Body:
     start: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PresignedURL:
+    """One request that whoever has the URL may make, without credentials of their own. It is a credential itself.
+
+    Attributes:
+        method: `GET` or `PUT`.
+        url: Where. Don't log it.
+        headers: What the request must carry besides, to the letter.
+        expires_at: When it ends, or earlier if it was signed with credentials that end before.
+        pins_content: Whether the store refuses a body that is not the content; else only a read finds that out.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    expires_at: datetime
+    pins_content: bool = False
+
+
 class Transport(abc.ABC):
     """The requests of one cloud, over one open client, on one event loop.
 
@@ -298,6 +318,42 @@ class Transport(abc.ABC):
             KeyExists, WriteConflict, ConditionUnsupported: As for `put`.
             VersionChanged: The source is gone, or no longer the version that `source` says.
         """
+
+    # What one provider alone can tell about a storage, and URLs. Each has a default for those that can't.
+
+    async def server_time(self, bucket: str) -> datetime | None:
+        """What the store's clock shows, as any answer about the bucket says, be it a refusal; None if none says it."""
+        return None
+
+    def credentials_in_use(self) -> str | None:
+        """Where the client has its credentials from, without a secret, and without asking anybody; None if it has none."""
+        return None
+
+    async def put_damaged(self, address: Address) -> bool:
+        """Put a few bytes with the checksum of others, to learn whether the store compares. They may be stored then.
+
+        Returns:
+            Whether a checksum was sent; False where puts have none.
+
+        Raises:
+            IntegrityError: The store has refused them.
+        """
+        return False
+
+    async def free_space(self, bucket: str) -> int | None:
+        """Bytes that there is room for; None where room has no end, or can't be told."""
+        return None
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        """Sign a URL to GET an object, or to PUT `content` if nothing is there. Nothing is sent to the store.
+
+        Raises:
+            ConfigError: There are no URLs here, or the content can't be put by one.
+            CredentialsError: The credentials can't sign.
+        """
+        raise ConfigError(f"{address} has no URL: it isn't served by HTTP")
 
 
 async def missing(transport: Transport, address: Address) -> NoStorageData | BucketNotFound:

@@ -74,6 +74,18 @@ def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], An
     return parts.netloc, prefix, settings
 
 
+def merged(in_url: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a URL and those given beside it.
+
+    Raises:
+        ConfigError: A setting has one value here and another there.
+    """
+    for name in in_url:
+        if name in beside and beside[name] != in_url[name]:
+            raise ConfigError(f"{name} is {in_url[name]!r} in the URL and {beside[name]!r} beside it; leave one out")
+    return {**in_url, **beside}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence that names what was probably meant."""
     matches = difflib.get_close_matches(name, list(known), n=1)

@@ -13,8 +13,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range
+from lakery_cloud.engine.attributes import (
+    METADATA_ALGORITHM,
+    METADATA_HASH,
+    METADATA_SIZE,
+    ObjectAttributes,
+    attributes_of_content,
+)
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range, time_of
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import Failure, told
@@ -29,6 +35,7 @@ from lakery_cloud.engine.transport import (
     KeyMissing,
     Limits,
     ObjectInfo,
+    PresignedURL,
     Receipt,
     Signal,
     Transport,
@@ -49,6 +56,7 @@ from lakery_cloud.errors import (
     MissingDependency,
     StorageUnavailable,
 )
+from lakery_cloud.storage import Digest
 
 try:
     import aiohttp
@@ -95,6 +103,8 @@ MAX_SEGMENTS = 254
 SDK_SINGLE_PUT_SIZE = 64 * MiB
 """azure-storage-blob's default: a client that was not opened here sends larger blobs in blocks."""
 
+MAX_URL_LIFETIME = timedelta(days=7)
+"""Microsoft Learn, "Get User Delegation Key". The account's key could sign for longer, which nobody could take back."""
 WINDOW_SIZE = 4 * MiB
 """Most bytes of one ranged read: the SDK holds the whole answer."""
 LATE_BLOCK = 0.2
@@ -152,6 +162,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     name = "lakery_cloud.azure@v1"
     aliases = ("labox.azure.blob@v1",)
     default_limits = AZURE_LIMITS
+    max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "az"
     place_names = ("container", "blob")
     url_options: ClassVar = {
@@ -225,6 +236,12 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
 
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or bool(self._secrets.value)
+
+    def _credential_source(self) -> str:
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "DefaultAzureCredential: its environment variables, managed identity, or a login of az"
 
     def _shown(self) -> dict[str, Any]:
         return {**present(account_name=self._account_name), **super()._shown()}
@@ -300,6 +317,13 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
+# In the order in which adlfs takes them.
+_CREDENTIAL_VARIABLES = (
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_CLIENT_ID",
+)
 _SET_CREDENTIALS = (
     "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
     "AZURE_STORAGE_SAS_TOKEN, or what azure.identity's DefaultAzureCredential reads"
@@ -348,6 +372,7 @@ class AzureTransport(Transport):
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._cut_off: set[str] = set()  # ids of uploads of which a block was on its way when it was cancelled
         self._endpoint = client.url.partition("?")[0]
+        self._credentials_in_use = _credentials_in_use(client, storage)
         self._blob_tags = storage._blob_tags
         self._access_tier = present(
             standard_blob_tier=StandardBlobTier(storage._access_tier) if storage._access_tier else None
@@ -541,6 +566,81 @@ class AzureTransport(Transport):
             if entry.name not in committed and is_temporary(entry.name):  # a listing doesn't mark these
                 yield Upload(Address(bucket, entry.name), "", ObjectAttributes("", None, {}, {}))
 
+    async def server_time(self, bucket: str) -> datetime | None:
+        container = self._client.get_container_client(bucket)
+        dates: list[str | None] = []
+
+        def note_date(response: Any) -> None:
+            dates.append(response.http_response.headers.get("Date"))
+
+        try:
+            await container.get_container_properties(raw_response_hook=note_date)
+        except azure_errors.AzureError as error:
+            if not dates:
+                raise self._translate(error, "get_container_properties", Address(bucket, "")) from error
+        return time_of(dates[-1])
+
+    def credentials_in_use(self) -> str | None:
+        return self._credentials_in_use
+
+    async def put_damaged(self, address: Address) -> bool:
+        checksum = await md5_header(b"other")
+        await self._call("upload_blob", address, data=b"bytes", length=5, headers={"Content-MD5": checksum})
+        return True
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        expires_at = datetime.now(UTC) + expires
+        # Who may create, but not write, can't replace a blob.
+        rights = _READ if content is None else BlobSasPermissions(create=True)
+        signature = await self._signature(address, rights, expires_at)
+        url = str(self._blob(address).url).partition("?")[0]
+        headers = {} if content is None else self._content_headers(content)
+        return PresignedURL(method, f"{url}?{signature}", headers, expires_at)
+
+    async def _signature(self, address: Address, rights: BlobSasPermissions, expires_at: datetime) -> str:
+        """A shared access signature for one blob, by the account's key, or by a key that Azure gives to who logged in."""
+        credential = self._client.credential
+        if key := getattr(credential, "account_key", None):
+            signed_by: dict[str, Any] = {"account_key": key}
+        elif hasattr(credential, "get_token"):
+            begin = datetime.now(UTC)
+            try:
+                async with self.requests:
+                    delegated = await self._client.get_user_delegation_key(begin, expires_at)
+            except azure_errors.AzureError as error:
+                raise self._translate(error, "get_user_delegation_key", address) from error
+            signed_by = {"user_delegation_key": delegated}
+        else:
+            raise CredentialsError(
+                f"a URL for {address} can't be signed by a shared access signature or without credentials; give the "
+                "account's key, or log in as who has the role Storage Blob Delegator"
+            )
+        signature: str = generate_blob_sas(
+            getattr(credential, "account_name", None) or str(self._client.account_name),
+            address.bucket,
+            address.key,
+            permission=rights,
+            expiry=expires_at,
+            **signed_by,
+        )
+        return signature
+
+    def _content_headers(self, content: Digest) -> dict[str, str]:
+        """What a PUT of content by a URL must say. No signature of Azure's covers headers: only the rights bind."""
+        attributes = attributes_of_content(content, {})
+        return {
+            "x-ms-blob-type": "BlockBlob",
+            "x-ms-version": self._client.api_version,
+            "If-None-Match": "*",
+            **present(
+                **{"Content-Type": attributes.content_type, "x-ms-blob-content-encoding": attributes.content_encoding}
+            ),
+            **{f"x-ms-meta-{_sdk_name(name)}": value for name, value in attributes.metadata.items()},
+            **({"x-ms-access-tier": tier.value} if (tier := self._access_tier.get("standard_blob_tier")) else {}),
+        }
+
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         account = f"--account-name {self._client.account_name} --resource-group <group>"
         raise ConfigError(
@@ -585,10 +685,11 @@ class AzureTransport(Transport):
 
     async def _copy_source(self, source: ObjectInfo) -> dict[str, str]:
         """Where a copy reads, with the leave to do so: the service reads its source like any other client."""
-        url: str = self._blob(source.address).url  # with a shared access signature, if that is the credential
-        credential = self._client.credential
-        if key := getattr(credential, "account_key", None):
-            return {"source_url": f"{url}?{_read_signature(source.address, credential.account_name, key)}"}
+        url = str(self._blob(source.address).url)  # with a shared access signature, if that is the credential
+        credential: Any = self._client.credential
+        if hasattr(credential, "account_key"):
+            granted = await self._signature(source.address, _READ, datetime.now(UTC) + SOURCE_GRANT)
+            return {"source_url": f"{url}?{granted}"}
         if hasattr(credential, "get_token"):
             token = await credential.get_token(TOKEN_SCOPE)
             return {"source_url": url, "source_authorization": f"Bearer {token.token}"}
@@ -665,6 +766,26 @@ class AzureTransport(Transport):
         return failure.refused()
 
 
+def _credentials_in_use(client: BlobServiceClient, storage: AzureBlobStorage) -> str | None:
+    """Where the credentials are from; what is given to a storage goes before the environment."""
+    kind = _kind_of_credential(client)
+    if storage._own_fs is not None:
+        return kind and f"{kind}, of an fs of your own"
+    if storage._secrets.value:
+        return kind and f"{kind}, given as {' and '.join(storage._secrets.value)}"
+    variable = next((name for name in _CREDENTIAL_VARIABLES if os.environ.get(name)), None)
+    return kind and (f"{kind}, of {variable}" if variable else f"{kind}, which looks around by itself")
+
+
+def _kind_of_credential(client: BlobServiceClient) -> str | None:
+    credential = client.credential
+    if hasattr(credential, "account_key"):
+        return "the account's key"
+    if "sig=" in client.url or hasattr(credential, "signature"):
+        return "a shared access signature"
+    return None if credential is None else type(credential).__name__
+
+
 async def _chunks(
     transport: AzureTransport, info: ObjectInfo, start: int, stop: int | None, first: bytes
 ) -> AsyncIterator[bytes]:
@@ -677,6 +798,9 @@ async def _chunks(
         if position >= stop:
             return
         _, data = await transport.read_window(info.address, position, stop, info.version)
+
+
+_READ = BlobSasPermissions(read=True)
 
 
 class _OutOfRange(Signal):
@@ -794,18 +918,6 @@ def _in_slices(data: bytes) -> dict[str, Any]:
 
 def _block_id(upload: Upload, number: int) -> str:
     return f"{upload.id}{number:06d}"  # all ids of one blob must have the same length
-
-
-def _read_signature(address: Address, account_name: str, account_key: str) -> str:
-    signature: str = generate_blob_sas(
-        account_name,
-        address.bucket,
-        address.key,
-        account_key=account_key,
-        permission=BlobSasPermissions(read=True),
-        expiry=datetime.now(UTC) + SOURCE_GRANT,
-    )
-    return signature
 
 
 def _if_match(version: str | None) -> dict[str, Any]:

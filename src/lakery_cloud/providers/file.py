@@ -32,7 +32,7 @@ from lakery_cloud.engine.transport import (
     VersionChanged,
     missing,
 )
-from lakery_cloud.engine.urls import parse_url, read_flag
+from lakery_cloud.engine.urls import merged, parse_url, read_flag
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -114,18 +114,26 @@ class FileStorage(ObjectStorage[FileStorageData]):
         self._create = create
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, **settings: Any) -> Self:
         """A storage from `file:///<folder>?<setting>=<value>`.
 
+        Args:
+            url: The URL.
+            settings: Further keyword arguments of the class.
+
         Raises:
-            ConfigError: The URL has another scheme, a host, or an unknown setting.
+            ConfigError: The URL has another scheme, a host, or an unknown setting; or a setting has one value in
+                it and another one beside it.
         """
-        host, path, settings = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        host, path, in_url = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
         if host not in ("", "localhost"):
             raise ConfigError(f"a file URL starts with file:/// and has no host, not {host!r}")
         if not path:
             raise ConfigError("a file URL needs the path of a folder: file:///srv/blobs")
-        return cls(f"/{path}", **settings)
+        return cls(f"/{path}", **merged(in_url, settings))
+
+    def credential_source(self) -> str:
+        return "none: the rights of this process"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.keys.bucket!r}, prefix={self.keys.prefix!r})"
@@ -277,6 +285,16 @@ class FileTransport(Transport):
         except KeyMissing as signal:
             raise VersionChanged(str(source.address)) from signal
         return None
+
+    async def free_space(self, bucket: str) -> int | None:
+        def available() -> int:
+            folder = Path(bucket)
+            while not folder.exists():  # the first write makes it
+                folder = folder.parent
+            status = os.statvfs(folder)
+            return status.f_bavail * status.f_frsize
+
+        return await self._run(Address(bucket, ""), available)
 
     async def _run_on_upload(self, upload: Upload, function: Callable[[], T]) -> T:
         try:

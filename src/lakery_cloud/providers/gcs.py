@@ -6,15 +6,15 @@ import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
-from lakery_cloud.engine.checksums import header_to_hex
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
+from lakery_cloud.engine.checksums import crc32c_header, header_to_hex
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import told
 from lakery_cloud.engine.keys import Address, KeySpace
@@ -28,6 +28,7 @@ from lakery_cloud.engine.transport import (
     KeyMissing,
     Limits,
     ObjectInfo,
+    PresignedURL,
     Receipt,
     Transport,
     Upload,
@@ -48,6 +49,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
     brief,
 )
+from lakery_cloud.storage import Digest
 
 try:
     import aiohttp
@@ -93,6 +95,8 @@ GCS_LIMITS = Limits(
 # Cloud Resource Manager, "Projects": an id, which may stand behind a domain, or a number.
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,99}")
 
+MAX_URL_LIFETIME = timedelta(days=7)
+"""Cloud Storage, "Signed URLs"."""
 TOKEN_METHODS = frozenset({"google_default", "cache", "cloud", "anon"})
 """Values of `token` that name a place to look for credentials."""
 
@@ -138,6 +142,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     name = "lakery_cloud.gcs@v1"
     aliases = ("labox.google.blob@v1",)
     default_limits = GCS_LIMITS
+    max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "gs"
     place_names = ("bucket", "blob")
     url_options: ClassVar = {
@@ -197,6 +202,34 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or not _is_no_secret(self._token.value)
 
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """`token`, `credentials_file` (the path of a file) or `credentials_json` (what stands in one) as `token`."""
+        if len(secrets) > 1:
+            raise ConfigError(f"{' and '.join(secrets)} exclude each other; give one of them")
+        token: Any = next(iter(secrets.values()), None)
+        if "credentials_file" in secrets and not os.path.isfile(token):
+            raise ConfigError(f"credentials_file is {token!r}, and there is no such file")
+        if "credentials_json" in secrets:
+            token = _read_credentials(token)
+        return present(token=token)
+
+    def _credential_source(self) -> str:
+        if self._token.value in TOKEN_METHODS:
+            return f"{self._token.value!r} of gcsfs"
+        if self._token.value is not None:
+            return f"file {self._token.value}"
+        if self._is_plain():
+            return "none: over plain HTTP none are sent"
+        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            return "GOOGLE_APPLICATION_CREDENTIALS in the environment"
+        # Google Cloud, "How Application Default Credentials works".
+        folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+        path = os.path.join(folder, "application_default_credentials.json")
+        if os.path.isfile(path):
+            return f"application default credentials in {path}"
+        return "gcsfs' cache or the metadata server, else none"
+
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         if self._own_fs is not None:
@@ -234,12 +267,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         )
 
     def _file_system(self) -> GCSFileSystem:
-        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
-        is_plain = endpoint not in ("", "default") and not endpoint.startswith("https://")
         token = self._token.value
         try:
             return GCSFileSystem(
-                token="anon" if token is None and is_plain else token,
+                token="anon" if token is None and self._is_plain() else token,
                 endpoint_url=self.endpoint_url,
                 requester_pays=self._user_project or False,
                 requests_timeout=self._timeout(),
@@ -256,6 +287,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             f"the credentials for bucket {self.keys.bucket!r} could not be loaded ({kind}). Check token and project, or: "
             f"{LOG_IN}"
         )
+
+    def _is_plain(self) -> bool:
+        endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
+        return endpoint not in ("", "default") and not endpoint.startswith("https://")
 
     def _timeout(self) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout)
@@ -279,6 +314,13 @@ def _is_no_secret(token: Any) -> bool:
     return token is None or (isinstance(token, str) and (token in TOKEN_METHODS or os.path.exists(token)))
 
 
+def _read_credentials(text: str) -> dict[str, Any]:
+    with suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    raise ConfigError("credentials_json is no JSON object; it must be what stands in a file with credentials")
+
+
 class GCSTransport(Transport):
     """The requests of Cloud Storage's JSON API. Each docstring of the base class says what a method promises."""
 
@@ -295,6 +337,7 @@ class GCSTransport(Transport):
         self._kms_key_name = storage._kms_key_name
         self._storage_class = present(storageClass=storage._storage_class)
         self._composite_uploads = storage._composite_uploads
+        self._user_project = storage._user_project
         self._uploading: dict[str, ResumableUpload | CompositeUpload] = {}
 
     def checks_hash(self, algorithm: str) -> bool:
@@ -395,6 +438,45 @@ class GCSTransport(Transport):
         # An upload whose beginning was never answered can't be found: it holds nothing, and ends after a week.
         if upload is not None and (uploading := self._uploading.pop(upload.id, None)) is not None:
             await uploading.abort()
+
+    async def server_time(self, bucket: str) -> datetime | None:
+        return time_of(await self._api.date(bucket))
+
+    def credentials_in_use(self) -> str | None:
+        return self._api.credentials_in_use()
+
+    async def put_damaged(self, address: Address) -> bool:
+        checksum = await crc32c_header(b"other")
+        await self._api.insert(address, b"bytes", {"contentType": "text/plain"}, kms_key_name=None, crc32c=checksum)
+        return True
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        headers = {} if content is None else self._content_headers(content)
+        query = present(userProject=payer_of(address) or self._user_project)
+        url = await self._api.sign(address, method, expires=expires, headers=headers, query=query)
+        return PresignedURL(method, url, headers, datetime.now(UTC) + expires)
+
+    def _content_headers(self, content: Digest) -> dict[str, str]:
+        """What a PUT of content by a URL must say (Cloud Storage, "HTTP headers and query string parameters for XML API").
+
+        Its size is pinned, but not its bytes: no checksum that the store knows is in a digest.
+        """
+        resource = resource_of(attributes_of_content(content, {}))
+        size = content["content_size"]
+        return {
+            **present(**{"Content-Type": resource["contentType"], "Content-Encoding": resource.get("contentEncoding")}),
+            "x-goog-if-generation-match": "0",
+            "x-goog-content-length-range": f"{size},{size}",
+            **{f"x-goog-meta-{name}": value for name, value in resource["metadata"].items()},
+            **present(
+                **{
+                    "x-goog-encryption-kms-key-name": self._kms_key_name,
+                    "x-goog-storage-class": self._storage_class.get("storageClass"),
+                }
+            ),
+        }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         (ours,) = rules["rule"]

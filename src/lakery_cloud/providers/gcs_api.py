@@ -4,12 +4,13 @@ gcsfs' own requests know neither preconditions nor bounded retries, so all of ou
 """
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import secrets
 from asyncio import Semaphore
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ import aiohttp
 from gcsfs.core import GCSFileSystem
 from gcsfs.retry import HttpError
 from google.auth import exceptions as auth_errors
+from google.auth.credentials import Signing
+from google.cloud.storage import Client
 from yarl import URL
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -146,10 +149,11 @@ class JSONAPI:
         *,
         kms_key_name: str | None,
         on_given_out: Callable[[], None] | None = None,
+        crc32c: str | None = None,
     ) -> dict[str, Any]:
         """Create an object whose bytes must have the CRC-32C that goes along; what the store says about it."""
         boundary = secrets.token_hex(16)
-        described = json.dumps({**resource, "name": address.key, "crc32c": await crc32c_header(data)})
+        described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(data)})
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n"
             f"--{boundary}\r\nContent-Type: {resource['contentType']}\r\n\r\n"
@@ -166,9 +170,71 @@ class JSONAPI:
         )
         return answer.json()
 
+    async def date(self, bucket: str) -> str | None:
+        """The header `Date` of an answer about a bucket, whatever it says."""
+        try:
+            await self._refresh_token()
+            async with self._requests:
+                answer = await self._exchange("GET", self.bucket_url(bucket), {}, Slices(), is_streamed=False)
+        except INTERRUPTIONS as error:
+            failure = self._failure("buckets.get", Address(bucket, ""), told(error))
+            raise _translate_no_answer(error, failure) from error
+        return answer.headers.get("Date")
+
+    async def sign(
+        self, address: Address, method: str, *, expires: timedelta, headers: Mapping[str, str], query: Mapping[str, str]
+    ) -> str:
+        """A signed URL (Cloud Storage, "V4 signing process with your own program"), on the XML API.
+
+        Raises:
+            CredentialsError: The credentials can't sign.
+        """
+        credentials = self._fs.credentials.credentials
+        signer: dict[str, Any] = {}
+        if not isinstance(credentials, Signing):
+            # Those of a machine in Google's cloud have no key; the library asks Google to sign with that of their account.
+            if not hasattr(credentials, "service_account_email"):
+                raise CredentialsError(f"the credentials for {address} can't sign a URL. {_SIGN_IN}")
+            await self._refresh_token()  # which tells whose they are, too
+            signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+
+        def generate() -> str:
+            with contextlib.closing(Client(project="any", credentials=credentials)) as client:
+                url: str = (
+                    client.bucket(address.bucket)
+                    .blob(address.key)
+                    .generate_signed_url(
+                        version="v4",
+                        expiration=expires,
+                        method=method,
+                        headers=dict(headers),
+                        query_parameters=dict(query),
+                        credentials=credentials,
+                        api_access_endpoint=self._fs._location,
+                        **signer,
+                    )
+                )
+                return url
+
+        try:
+            return await asyncio.to_thread(generate)
+        except auth_errors.GoogleAuthError as error:
+            raise CredentialsError(f"no URL could be signed for {address}: {told(error)}. {_SIGN_IN}") from error
+
+    def credentials_in_use(self) -> str | None:
+        """Where gcsfs has found the credentials."""
+        found = self._fs.credentials
+        if found.credentials is None:
+            return None
+        kind = f"{type(found.credentials).__module__.rpartition('.')[2]}.{type(found.credentials).__name__}"
+        method = f"gcsfs' method {found.method!r}" if found.method in _METHODS else "the token given"
+        if found.method == "google_default" and os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            method = "the file of GOOGLE_APPLICATION_CREDENTIALS"
+        return f"{method} ({kind})"
+
     async def delete(self, address: Address) -> None:
         """Delete an object, if it is there."""
-        with suppress(KeyMissing):
+        with contextlib.suppress(KeyMissing):
             await self.call("objects.delete", address, "DELETE", self.object_url(address))
 
     async def call(self, operation: str, address: Address, method: str, url: str, **parameters: Any) -> Answer:
@@ -350,6 +416,11 @@ _SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
 _SLOW_DOWN = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 _DAMAGED = ("crc32c", "md5")
 
+_METHODS = ("google_default", "cache", "cloud")
+_SIGN_IN = (
+    "Set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or impersonate one: "
+    "`gcloud auth application-default login --impersonate-service-account=<account>`"
+)
 LOG_IN = "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 
 

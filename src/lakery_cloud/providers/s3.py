@@ -5,12 +5,13 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import Failure, told
@@ -18,6 +19,7 @@ from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.pipeline import bounded_tasks
 from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.telemetry import note_retries
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     LIFECYCLE_ATTEMPTS,
@@ -27,6 +29,7 @@ from lakery_cloud.engine.transport import (
     KeyMissing,
     Limits,
     ObjectInfo,
+    PresignedURL,
     Receipt,
     Signal,
     Transport,
@@ -40,7 +43,8 @@ from lakery_cloud.engine.transport import (
 )
 from lakery_cloud.engine.urls import read_flag
 from lakery_cloud.engine.wire import OddAnswer, WireError
-from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError, MissingDependency
+from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, MissingDependency
+from lakery_cloud.storage import Digest
 
 try:
     import aioboto3
@@ -77,6 +81,8 @@ _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 
 DELETES_AT_A_TIME = 16
 """Requests for one object each, where many at once could not be deleted."""
+MAX_URL_LIFETIME = timedelta(days=7)
+"""S3 User Guide, "Download and upload objects with presigned URLs"."""
 MAX_RULE_ID = 255
 """Characters; S3 API Reference, "LifecycleRule"."""
 
@@ -122,6 +128,8 @@ class S3Storage(CloudStorage[S3StorageData]):
     name = "lakery_cloud.s3@v1"
     aliases = ("labox.aws.s3@v1", "lakery.aws.s3@v1")
     default_limits = S3_LIMITS
+    bucket_attribute = "aws.s3.bucket"
+    max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "s3"
     url_options: ClassVar = {
         **CloudStorage.cloud_url_options,
@@ -202,6 +210,29 @@ class S3Storage(CloudStorage[S3StorageData]):
             ]
         }
 
+    @classmethod
+    def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
+        """`access_key_id` and `secret_access_key`, with `session_token` where they are temporary, as a session."""
+        if not secrets:
+            return {}
+        if not {"access_key_id", "secret_access_key"} <= set(secrets):
+            raise ConfigError("access_key_id and secret_access_key go together; give both of them")
+        keys = {f"aws_{name}": value for name, value in secrets.items()}
+        return {"session": _session(None, **keys)}
+
+    def _credential_source(self) -> str:
+        if self._profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+            return "AWS_ACCESS_KEY_ID in the environment"
+        session = aiobotocore.session.AioSession(profile=self._profile)
+        name = session.get_config_variable("profile") or "default"
+        settings = session.full_config["profiles"].get(name, {})
+        if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
+            return f"profile {name!r} of the AWS configuration files"
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "the instance's role, if it has one"
+
     def _has_secrets(self) -> bool:
         return self._own_session is not None or self._own_client is not None
 
@@ -217,6 +248,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             )
             async with opening as client:
                 client.meta.events.register("response-received.s3", _name_by_status)
+                client.meta.events.register("request-created.s3", _note_retry)
                 # Who asks whether to send a body waits for ever where the answer never comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
                 lane = await self._open_lane(session)
@@ -227,6 +259,10 @@ class S3Storage(CloudStorage[S3StorageData]):
                         lane.close()
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
+        except _NO_CREDENTIALS as error:
+            raise CredentialsError(
+                f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
+            ) from error
 
     async def _open_lane(self, session: aioboto3.Session) -> S3Lane | None:
         credentials = await session.get_credentials() if self.fast_lane else None
@@ -257,10 +293,21 @@ class S3Storage(CloudStorage[S3StorageData]):
 _api_descriptions = botocore.loaders.create_loader()
 
 
-def _session(profile: str | None) -> aioboto3.Session:
+# What a profile has that leads to credentials, and what leads to them elsewhere (AWS SDKs and Tools Reference Guide,
+# "Standardized credential providers").
+_CREDENTIAL_SETTINGS = (
+    *("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "login_session", "credential_process"),
+    "web_identity_token_file",
+)
+_CREDENTIAL_VARIABLES = (
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+
+
+def _session(profile: str | None, **keys: str) -> aioboto3.Session:
     session = aiobotocore.session.AioSession(profile=profile)
     session.register_component("data_loader", _api_descriptions)
-    return aioboto3.Session(botocore_session=session)
+    return aioboto3.Session(botocore_session=session, **keys)
 
 
 def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
@@ -269,6 +316,12 @@ def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> 
         code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         if code is not None:
             parsed_response.setdefault("Error", {})["Code"] = code
+
+
+def _note_retry(request: Any, **_: Any) -> None:
+    """Tell of attempts after the first, of which only the SDK knows."""
+    if request.context.get("retries", {}).get("attempt", 1) > 1:
+        note_retries()
 
 
 def _rule_id(purpose: str, keys: KeySpace) -> str:
@@ -448,7 +501,10 @@ class S3Transport(Transport):
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         token: dict[str, str] = {}
         while True:
-            page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            try:
+                page = await self._call("list_multipart_uploads", Address(bucket, root), Prefix=root, **token)
+            except UploadGone:  # so rclone says that there are none
+                return
             for entry in page.get("Uploads", ()):
                 yield Upload(
                     Address(bucket, entry["Key"]),
@@ -460,6 +516,69 @@ class S3Transport(Transport):
             if not page.get("IsTruncated"):
                 return
             token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def server_time(self, bucket: str) -> datetime | None:
+        try:
+            answer: Mapping[str, Any] = await self._client.head_bucket(Bucket=bucket)
+        except botocore_errors.ClientError as error:
+            answer = error.response
+        except _SDK_ERRORS as error:
+            raise self._translate(error, "head_bucket", Address(bucket, "")) from error
+        return time_of(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"))
+
+    def credentials_in_use(self) -> str | None:
+        credentials = self._client._request_signer._credentials  # a client of the user's has them nowhere else
+        method = getattr(credentials, "method", None)
+        return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else None
+
+    async def put_damaged(self, address: Address) -> bool:
+        checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
+        await self._call("put_object", address, Body=b"bytes", ChecksumSHA256=checksum)
+        return True
+
+    async def presign(
+        self, address: Address, *, method: str, expires: timedelta, content: Digest | None
+    ) -> PresignedURL:
+        parameters: dict[str, Any] = {"Bucket": address.bucket, "Key": address.key, **self._payer}
+        if content is not None:
+            parameters |= self._content_parameters(content)
+        operation = "get_object" if content is None else "put_object"
+        try:
+            url = await self._client.generate_presigned_url(
+                operation, Params=parameters, ExpiresIn=int(expires.total_seconds())
+            )
+        except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+            raise self._translate(error, f"presigning {operation}", address) from error
+        headers = self._header_names(operation, parameters)
+        return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
+
+    def _content_parameters(self, content: Digest) -> dict[str, Any]:
+        """What a PUT of content by a URL must say, all of it signed: the store then takes nothing but the content."""
+        if content["content_hash_algorithm"] != "sha256":
+            raise ConfigError(
+                f"a URL can't pin content whose hash is a {content['content_hash_algorithm']}: S3 checks sha256 alone"
+            )
+        attributes = attributes_of_content(content, {})
+        return {
+            **_headers(attributes),
+            **_sha256(attributes),
+            **self._create_only(),
+            **self._encryption,
+            **self._storage_class,
+        }
+
+    def _header_names(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Parameters of an operation as the headers that they travel in."""
+        shape = self._client.meta.service_model.operation_model(_API_NAMES[operation]).input_shape
+        assert shape is not None
+        headers: dict[str, str] = {}
+        for name, value in parameters.items():
+            serialization = shape.members[name].serialization
+            if serialization.get("location") == "header":
+                headers[serialization["name"]] = value
+            elif serialization.get("location") == "headers":
+                headers |= {f"{serialization['name']}{key}": text for key, text in value.items()}
+        return headers
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         # S3 knows no condition for this: what somebody else sets between our two requests is lost.
@@ -591,6 +710,22 @@ class S3Transport(Transport):
             return failure.unavailable()
         return failure.refused()
 
+
+_API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}
+
+# What botocore calls the places where it found credentials ("Credentials" in the boto3 documentation).
+_SOURCES: Mapping[str | None, str] = {
+    "env": "the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "explicit": "a session or client of your own",
+    "shared-credentials-file": "the AWS credentials file",
+    "config-file": "the AWS configuration file",
+    "assume-role": "a role of the AWS configuration file",
+    "assume-role-with-web-identity": "a web identity token (AWS_WEB_IDENTITY_TOKEN_FILE)",
+    "sso": "AWS single sign-on",
+    "custom-process": "the credential process of the AWS configuration file",
+    "container-role": "the role of the container",
+    "iam-role": "the role of the instance",
+}
 
 _SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
 _INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError, WireError, OddAnswer)

@@ -1,16 +1,23 @@
 """What tests of storages need, shipped for third parties too: the conformance suite, a wire tap, proxies that make faults.
 
-It needs pytest and pytest-asyncio: `pip install "lakery-cloud[test]"`.
+It needs pytest and pytest-asyncio: `pip install "lakery-cloud[test]"`. Names are imported on first use, since pytest loads
+the plugin in this room wherever lakery-cloud is installed.
 """
 
-from lakery_cloud.testing.conformance import StorageConformance
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# At once: later the function would hide behind the module of its name.
 from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
-from lakery_cloud.testing.exchange import Exchange
-from lakery_cloud.testing.faults import FaultNotFired, FaultProxy, Rule
-from lakery_cloud.testing.gcs_double import StrictGCS
-from lakery_cloud.testing.proxy import ScriptedProxy
-from lakery_cloud.testing.rig import RawObject, Rig
-from lakery_cloud.testing.wire import Wire, tap
+
+if TYPE_CHECKING:
+    from lakery_cloud.testing.conformance import StorageConformance
+    from lakery_cloud.testing.exchange import Exchange
+    from lakery_cloud.testing.faults import FaultNotFired, FaultProxy, Rule
+    from lakery_cloud.testing.gcs_double import StrictGCS
+    from lakery_cloud.testing.proxy import ScriptedProxy
+    from lakery_cloud.testing.rig import RawObject, Rig
+    from lakery_cloud.testing.wire import Wire, tap
 
 __all__ = [
     "Exchange",
@@ -29,3 +36,26 @@ __all__ = [
     "stream_of",
     "tap",
 ]
+
+_ROOMS = {
+    "conformance": ("StorageConformance",),
+    "exchange": ("Exchange",),
+    "faults": ("FaultNotFired", "FaultProxy", "Rule"),
+    "gcs_double": ("StrictGCS",),
+    "proxy": ("ScriptedProxy",),
+    "rig": ("RawObject", "Rig"),
+    "wire": ("Wire", "tap"),
+}
+_LAZY = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

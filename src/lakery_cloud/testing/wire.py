@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.observed_transport import REQUESTS
 from lakery_cloud.engine.sessions import Sessions
 from lakery_cloud.engine.transport import Transport
 
@@ -99,29 +100,13 @@ def tap(storage: ObjectStorage[Any]) -> Wire:
 class _Tapped:
     """Passes everything on to a transport; requests pass by the wire."""
 
-    _REQUESTS = frozenset(
-        {
-            "put",
-            "head",
-            "has_bucket",
-            "delete",
-            "tags",
-            "begin_upload",
-            "upload_part",
-            "copy_part",
-            "complete_upload",
-            "abort_upload",
-            "copy",
-        }
-    )
-
     def __init__(self, transport: Transport, wire: Wire) -> None:
         self._transport = transport
         self._wire = wire
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._transport, name)
-        return self._tapped(name, found) if name in self._REQUESTS else found
+        return self._tapped(name, found) if name in REQUESTS else found
 
     @asynccontextmanager
     async def get(self, *args: Any, **options: Any) -> AsyncGenerator[Any]:

@@ -1,0 +1,248 @@
+"""`emulators list|up|down|env`: local servers of S3, Cloud Storage and Blob Storage without Docker or an account."""
+
+import json
+import selectors
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lakery_cloud.cli.common import Json, Quiet
+from lakery_cloud.emulators import EMULATORS, pointing, state
+from lakery_cloud.emulators.emulator import check_bucket_name
+from lakery_cloud.emulators.launch import Launch
+from lakery_cloud.emulators.state import Running
+from lakery_cloud.engine.urls import nearest
+from lakery_cloud.errors import ConfigError
+
+DEFAULT_BUCKET = "lakery"
+LARGEST_PORT = 65_535
+
+app = App(name="emulators")
+
+
+@app.command(name="list")
+def list_(*, as_json: Json = False) -> None:
+    """List the servers that there are, whether they are installed, and where they run.
+
+    Example: `lakery-cloud emulators list`
+
+    Args:
+        as_json: Print JSON, one object a line.
+    """
+    for name, kind in EMULATORS.items():
+        server, running = kind(), state.find(name)
+        if as_json:
+            facts = {"name": name, "api": kind.api, "version": server.release, "installed": server.is_installed}
+            print(json.dumps({**facts, "running": running and running.to_dict()}))
+        else:
+            installed = "installed" if server.is_installed else "not installed"
+            print(f"{name:<10}  {kind.api:<13}  {server.release:<7}  {installed:<13}  {_where(running)}".rstrip())
+
+
+@app.command
+def up(
+    *names: str,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    port: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
+    bucket: Annotated[tuple[str, ...], Parameter(name=["--bucket", "-b"], negative="", consume_multiple=False)] = (),
+    detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative="")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Start servers, make buckets on them, and print the configuration that points to them.
+
+    They are installed on first use, listen on 127.0.0.1 only, and forget their data when they stop. Ctrl-C stops them.
+
+    Example: `lakery-cloud emulators up moto --bucket my-bucket`
+
+    Args:
+        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        every: Start all of them.
+        port: Port to listen on, as NAME=PORT, or PORT if one server is named; may be given several times. Free ones
+            by default.
+        bucket: Bucket to make on each server; may be given several times. By default one that is called lakery.
+        detach: Return when they are ready and leave them running, until `emulators down`.
+        as_json: Print JSON, one object a line.
+        quiet: Show no progress and no configuration.
+    """
+    chosen = _chosen(names, every=every)
+    if not chosen:
+        raise ConfigError(f"no server was named; take some of {', '.join(EMULATORS)}, or --all")
+    ports = _ports(port, chosen)
+    buckets = [check_bucket_name(each) for each in dict.fromkeys(bucket)] or [DEFAULT_BUCKET]
+    say = _teller(quiet=quiet)
+    there = {running.name: running for running in map(state.find, chosen) if running is not None} if detach else {}
+    _check_ports_of_running(there, ports)
+    starting = [name for name in chosen if name not in there]
+    _install(starting, quiet=quiet)
+    with ExitStack() as stack:
+        launches = [
+            stack.enter_context(Launch(name, port=ports.get(name), buckets=buckets, background=detach))
+            for name in starting
+        ]
+        started = {launch.name: launch.ready() for launch in launches}
+        servers = [started.get(name) or _with_buckets(there[name], buckets) for name in chosen]
+        _show(servers, as_json=as_json, quiet=quiet)
+        if detach:
+            for launch in launches:
+                launch.detach()
+            say("lakery-cloud emulators down stops them.")
+            return
+        say("Ctrl-C stops them and forgets their data.")
+        try:
+            _wait(launches, say)
+        except KeyboardInterrupt:
+            say("stopped")
+
+
+@app.command
+def down(*names: str, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Stop servers that `emulators up` started, by default all of them. What does not run is no error.
+
+    Example: `lakery-cloud emulators down moto`
+
+    Args:
+        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        as_json: Print JSON, one object a line.
+        quiet: Print nothing.
+    """
+    for name in _chosen(names, every=not names):
+        running = state.find(name)
+        is_stopped = running is not None and state.end(running)
+        result = "stopped" if is_stopped else "not running"
+        if as_json:
+            print(json.dumps({"name": name, "result": result}))
+        elif not quiet and (is_stopped or names):
+            print(f"{result}  {name}")
+
+
+@app.command
+def env(
+    *names: str, as_json: Json = False, toml: Annotated[bool, Parameter(name="--toml", negative="")] = False
+) -> None:
+    """Print the shell exports that point programs to servers that run, by default to all of them.
+
+    Example: `eval "$(lakery-cloud emulators env)"`
+
+    Args:
+        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        as_json: Print the variables as one JSON object.
+        toml: Print a lakery-cloud.toml instead.
+    """
+    servers = []
+    for name in _chosen(names, every=not names):
+        running = state.find(name)
+        if running is not None:
+            servers.append(running)
+        elif names:
+            raise ConfigError(f"{name} does not run; lakery-cloud emulators up {name} -d starts it")
+    if not servers:
+        raise ConfigError("no server runs; lakery-cloud emulators up moto -d starts one")
+    if toml:
+        print(pointing.toml(servers), end="")
+    elif as_json:
+        print(json.dumps(pointing.merged_environment(servers)))
+    else:
+        print(pointing.exports(pointing.merged_environment(servers)), end="")
+
+
+def _chosen(names: Sequence[str], *, every: bool) -> list[str]:
+    """The names that were given, each once, or all."""
+    for name in names:
+        if name not in EMULATORS:
+            raise ConfigError(f"there is no server {name!r}{nearest(name, EMULATORS)}")
+    return list(EMULATORS) if every else list(dict.fromkeys(names))
+
+
+def _ports(given: Sequence[str], chosen: Sequence[str]) -> dict[str, int]:
+    """Name -> port."""
+    ports: dict[str, int] = {}
+    for text in given:
+        name, found, number = text.rpartition("=")
+        if not found and len(chosen) > 1:
+            raise ConfigError(f"say whose port {text} is: {chosen[0]}={text}")
+        name = name or chosen[0]
+        if name not in chosen:
+            raise ConfigError(f"--port {text}: {name!r} is not started{nearest(name, chosen)}")
+        if not (number.isascii() and number.isdigit() and 0 < int(number) <= LARGEST_PORT):
+            raise ConfigError(f"--port {text}: a port is a number from 1 to {LARGEST_PORT}")
+        ports[name] = int(number)
+    if len(set(ports.values())) < len(ports):
+        raise ConfigError("two servers can't have one port")
+    return ports
+
+
+def _check_ports_of_running(there: Mapping[str, Running], ports: Mapping[str, int]) -> None:
+    for name, running in there.items():
+        if name in ports and not running.endpoint_url.endswith(f":{ports[name]}"):
+            raise ConfigError(f"{name} runs already on {running.endpoint_url}; end it first: emulators down {name}")
+
+
+def _install(names: Sequence[str], *, quiet: bool) -> None:
+    """Install what is not there yet, one after another, with what is done shown as it goes."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    say = _teller(quiet=quiet or console.is_terminal)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        for name in names:
+            task = progress.add_task(name, total=None, visible=False)
+
+            def report(what: str, task: Any = task) -> None:
+                say(what)
+                progress.update(task, description=what, visible=True)
+
+            EMULATORS[name]().install(report)
+            progress.remove_task(task)
+
+
+def _with_buckets(running: Running, buckets: Sequence[str]) -> Running:
+    """A server that runs already, with these buckets made on it."""
+    for bucket in buckets:
+        pointing.server_of(running).make_bucket(bucket)
+    return state.add_buckets(running.name, buckets) or running
+
+
+def _show(servers: Sequence[Running], *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        for running in servers:
+            print(json.dumps({**running.to_dict(), "environment": pointing.environment_of(running)}))
+    elif not quiet:
+        print(f"# lakery-cloud.toml\n{pointing.toml(servers)}")
+        print("# or, in a shell")
+        first = {EMULATORS[running.name].api: running for running in reversed(servers)}
+        print(
+            pointing.exports(pointing.merged_environment([each for each in servers if each in first.values()])), end=""
+        )
+        for running in servers:
+            if running not in first.values():
+                print(f'# eval "$(lakery-cloud emulators env {running.name})"')
+    sys.stdout.flush()
+
+
+def _wait(launches: Sequence[Launch], say: Callable[[str], None]) -> None:
+    """Return when each server was ended from elsewhere."""
+    with selectors.DefaultSelector() as selector:
+        for launch in launches:
+            selector.register(launch, selectors.EVENT_READ, launch)
+        while selector.get_map():
+            for key, _ in selector.select():
+                ended: Launch = key.data
+                selector.unregister(ended)
+                ended.ended()
+                say(f"{ended.name} was stopped from elsewhere")
+
+
+def _where(running: Running | None) -> str:
+    if running is None:
+        return ""
+    return f"{running.endpoint_url}  {', '.join(running.buckets)}  pid {running.pid}"
+
+
+def _teller(*, quiet: bool) -> Callable[[str], None]:
+    """What says something beside the output."""
+    return (lambda _: None) if quiet else (lambda what: print(what, file=sys.stderr, flush=True))

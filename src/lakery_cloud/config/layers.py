@@ -1,0 +1,171 @@
+"""Where settings come from: a TOML file, environment variables, the program. Each layer knows the place of each setting."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
+
+from lakery_cloud.errors import ConfigError
+
+FILE_NAME = "lakery-cloud.toml"
+PREFIX = "LAKERY_CLOUD_"
+FILE_VARIABLE = f"{PREFIX}CONFIG"
+DELIMITER = "__"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings out of one source.
+
+    Attributes:
+        values: The settings, nested as in the file.
+        default_place: What is said of a setting whose place is not known.
+        places: Path of a setting -> where it stands.
+    """
+
+    values: Mapping[str, Any] = field(repr=False)  # secrets may stand in it
+    default_place: str
+    places: Mapping[tuple[str | int, ...], str] = field(default_factory=dict)
+
+    def place(self, path: Sequence[str | int]) -> str | None:
+        """Where a setting stands, or the table nearest to it; None if the layer says nothing of it."""
+        value: Any = self.values
+        for step in path:
+            try:
+                value = value[step]
+            except (LookupError, TypeError):
+                return None
+        for length in range(len(path), 0, -1):
+            if tuple(path[:length]) in self.places:
+                return self.places[tuple(path[:length])]
+        return self.default_place
+
+
+def find_file() -> Path | None:
+    """The configuration file: `LAKERY_CLOUD_CONFIG`, else upwards from the working directory, else the user's own.
+
+    Raises:
+        ConfigError: The variable names a file that is not there, or what was found belongs to somebody else.
+    """
+    if named := os.environ.get(FILE_VARIABLE):
+        if not Path(named).is_file():
+            raise ConfigError(f"{FILE_VARIABLE} is {named!r}, and there is no such file")
+        return Path(named)
+    folder = Path.cwd()
+    candidates = [parent / FILE_NAME for parent in (folder, *folder.parents)]
+    found = next((path for path in [*candidates, user_file()] if path.is_file()), None)
+    # Its endpoints and references decide where content and secrets go: nobody may plant one in a folder for all.
+    if found is not None and found.stat().st_uid not in (0, os.getuid()):
+        raise ConfigError(f"{str(found)!r} belongs to another user; if you trust it, name it by {FILE_VARIABLE}")
+    return found
+
+
+def user_file() -> Path:
+    """The configuration file of the user."""
+    return platformdirs.user_config_path("lakery-cloud") / FILE_NAME
+
+
+def file_layer(path: Path) -> Layer:
+    """The settings of a file.
+
+    Raises:
+        ConfigError: It can't be read, or is not TOML; the message has the line.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"the configuration {str(path)!r} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"the configuration {str(path)!r} is not in UTF-8") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Its message has line and column, and at most one character of the text.
+        problem = str(error)
+    else:
+        places = {found: f"{path}:{line}" for found, line in _lines(text)}
+        return Layer(values, str(path), places)
+    raise ConfigError(f"{path}: {problem}")
+
+
+def environment_layer(model: type[BaseSettings]) -> Layer:
+    """The settings of variables `LAKERY_CLOUD_<KEY>` and `LAKERY_CLOUD_STORAGES__<KEY>__<SETTING>`.
+
+    Raises:
+        ConfigError: A variable that stands for a list or a table is not JSON.
+    """
+    try:
+        values = _Environment(model)()
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+    else:
+        return Layer(values, "the environment", _variables())
+    raise ConfigError(f"{PREFIX}{field[1].upper() if field else ''}: what is a list or a table must be given as JSON")
+
+
+class _Environment(EnvSettingsSource):
+    """The library's source; texts stay texts, so that a key of digits alone is none but a text."""
+
+    def __init__(self, model: type[BaseSettings]) -> None:
+        super().__init__(model, env_prefix=PREFIX, env_nested_delimiter=DELIMITER, env_ignore_empty=True)
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        if isinstance(value, str) and not value.lstrip().startswith(("{", "[")):
+            raise ValueError("no JSON")
+        return super().decode_complex_value(field_name, field, value)
+
+
+def _variables() -> dict[tuple[str | int, ...], str]:
+    names = [name for name in os.environ if name.upper().startswith(PREFIX)]
+    return {tuple(name.upper().removeprefix(PREFIX).lower().split(DELIMITER)): name for name in names}
+
+
+def merge(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The settings of all layers; the first that has one wins. Tables are merged, lists are not."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _over(merged, layer.values)
+    return merged
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _lines(text: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Path and line of the tables and keys of a TOML text, as far as lines alone tell: enough to point somewhere."""
+    table: tuple[str | int, ...] = ()
+    counts: dict[tuple[str | int, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.lstrip().startswith("["):
+            table = _keys(line)
+            if line.lstrip().startswith("[[") and table:
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            yield table, number
+        elif keys := _keys(f"{line.partition('=')[0]} = 0"):
+            yield (*table, *keys), number
+
+
+def _keys(line: str) -> tuple[str | int, ...]:
+    """The keys of one line of TOML, outermost first; none if it can't be read alone."""
+    try:
+        found: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return ()
+    keys: list[str | int] = []
+    while found and isinstance(found, Mapping | list):
+        key, found = (None, found[0]) if isinstance(found, list) else next(iter(found.items()))
+        keys += [key] if key is not None else []
+    return tuple(keys)

@@ -1,0 +1,158 @@
+"""The settings reference: docs/settings.md, generated from the models and classes by `make settings`. Needs every SDK."""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lakery_cloud.config.configuration import Configuration, RouteSection
+from lakery_cloud.config.layers import DELIMITER, PREFIX
+from lakery_cloud.config.secrets import Secret
+from lakery_cloud.config.sections import SECTIONS, CloudSection, StorageSection
+from lakery_cloud.config.urls import class_of_url
+from lakery_cloud.engine.cloud_storage import CloudStorage
+from lakery_cloud.engine.settings import EngineSettings
+
+HEAD = """\
+# Settings
+
+Every key of `lakery-cloud.toml`. [Configuration](configuration.md) says how the file is found and used. This page is
+generated from the code by `make settings`.
+
+A default `-` is none: the provider, its SDK or the bucket decides. A size is a number of bytes or a text such as
+`64MiB`. The variable of a setting of `[storages.hot]` has `HOT` in the place of `<KEY>`.
+"""
+UNITS = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("B", 1))
+HUGE = 10_000
+LIMITS = {
+    "max_put_size": "largest blob of one request",
+    "min_part_size": "smallest part, and `part_size`",
+    "max_part_size": "largest part",
+    "part_multiple": "parts are multiples of",
+    "max_parts": "most parts of a stream",
+    "max_object_size": "largest content",
+    "max_copy_size": "largest copy in one request",
+}
+STORAGES = f"{PREFIX}STORAGES{DELIMITER}<KEY>{DELIMITER}"
+
+
+def reference() -> str:
+    """The page."""
+    return "\n".join(_page())
+
+
+def _page() -> Iterator[str]:
+    yield HEAD
+    yield "## The file\n"
+    # What is a table of its own has a section of its own.
+    top = {name: field for name, field in Configuration.model_fields.items() if name in ("default", "routes")}
+    yield from _table(top, prefix=PREFIX, defaults={})
+    yield "## `[storages.<key>]`: every storage\n"
+    engine = {field.name: field.default for field in fields(EngineSettings)}
+    yield from _table(StorageSection.model_fields, prefix=STORAGES, defaults=engine)
+    yield "## `[storages.<key>]`: every cloud\n"
+    cloud = engine | _defaults_of(CloudStorage.__init__)
+    yield from _table(_own(CloudSection, StorageSection), prefix=STORAGES, defaults=cloud)
+    for section in SECTIONS:
+        base = CloudSection if issubclass(section, CloudSection) else StorageSection
+        storage_class = class_of_url(f"{section.scheme}://")
+        yield f"## `[storages.<key>]`: {section.title}\n"
+        yield f"Class `{storage_class.__name__}`, permanent name `{storage_class.name}`, URLs `{section.scheme}://`.\n"
+        if own := _own(section, base):
+            yield from _table(own, prefix=STORAGES, defaults=_defaults_of(storage_class.__init__))
+    yield "## `[[routes]]`\n"
+    yield f"In the environment all of them are one variable, `{PREFIX}ROUTES`, as JSON.\n"
+    yield from _table(RouteSection.model_fields, prefix=None, defaults={})
+    yield "## `[retired]`\n"
+    retired = Configuration.model_fields["retired"].annotation
+    assert isinstance(retired, type)
+    assert issubclass(retired, BaseModel)
+    yield from _table(retired.model_fields, prefix=f"{PREFIX}RETIRED{DELIMITER}", defaults={})
+    yield "## What the providers take\n"
+    yield "Settings that would break these limits are refused. The sources stand beside them in the code.\n"
+    yield from _limits()
+
+
+def _table(found: Mapping[str, FieldInfo], *, prefix: str | None, defaults: Mapping[str, Any]) -> Iterator[str]:
+    variable = "" if prefix is None else " variable |"
+    yield f"| setting | type | default |{variable} meaning |"
+    yield f"|---|---|---|{'---|' if prefix else ''}---|"
+    for name, field in found.items():
+        default = "required" if field.is_required() else _default(name, field, defaults)
+        variable = "" if prefix is None else f" `{prefix}{name.upper()}` |"
+        yield f"| `{name}` | {_type(field)} | {default} |{variable} {field.description} |"
+    yield ""
+
+
+def _own(section: type[StorageSection], base: type[StorageSection]) -> dict[str, FieldInfo]:
+    return {name: field for name, field in section.model_fields.items() if name not in base.model_fields}
+
+
+def _defaults_of(init: Callable[..., None]) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(init).parameters.items()}
+
+
+def _default(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> str:
+    value = defaults.get(name)
+    if value is None or value is inspect.Parameter.empty:
+        return "-"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{_size(value)}`" if _type(field) == "size" else f"`{value}`"
+
+
+def _type(field: FieldInfo) -> str:
+    kinds = [kind for kind in _parts(field.annotation) if kind is not types.NoneType]
+    (kind,) = kinds
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    origin = get_origin(kind) or kind
+    names = {Secret: "secret", str: "text", bool: "true or false", int: "whole number", float: "number"}
+    if origin in names:
+        return names[origin]
+    if origin in (list, tuple):
+        return "list of tables" if get_args(kind)[0] is RouteSection else "list of texts"
+    return "table" if issubclass(origin, Mapping | dict) else "size"
+
+
+def _parts(annotation: Any) -> Iterable[Any]:
+    """The types of a union, without what pydantic is told beside them."""
+    if hasattr(annotation, "__metadata__"):
+        annotation = annotation.__origin__
+    if get_origin(annotation) is types.UnionType or str(get_origin(annotation)) == "typing.Union":
+        return [part for inner in get_args(annotation) for part in _parts(inner)]
+    return [annotation]
+
+
+def _limits() -> Iterator[str]:
+    clouds = [section for section in SECTIONS if issubclass(section, CloudSection)]
+    limits = [class_of_url(f"{section.scheme}://").default_limits for section in clouds]
+    yield f"| limit | {' | '.join(section.title for section in clouds)} |"
+    yield "|---" * (len(clouds) + 1) + "|"
+    for name, meaning in LIMITS.items():
+        cells = (_limit(name, getattr(limit, name)) for limit in limits)
+        yield f"| {meaning} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _limit(name: str, value: int | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:,}" if name == "max_parts" else _size(value)
+
+
+def _size(value: int) -> str:
+    """A size in the largest unit that it is a whole number of; what is huge then, in TiB."""
+    for unit, factor in UNITS:
+        if value % factor == 0 and value // factor < HUGE:
+            return f"{value // factor} {unit}"
+    largest, factor = UNITS[0]
+    return f"{value / factor:.1f} {largest}"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201, what `make settings` writes to a file

@@ -1,0 +1,148 @@
+"""The pytest plugin: storages on local servers for your own tests, as the fixtures `lakery_s3`, `lakery_gcs` and so on.
+
+pytest loads it wherever lakery-cloud is installed, so it imports nothing until a fixture is used, and starts no server
+that no test asked for. Servers live as long as the session (under xdist: as the worker's); each test has a new bucket.
+"""
+
+import functools
+import inspect
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lakery_cloud.emulators import Emulator
+    from lakery_cloud.engine.object_storage import ObjectStorage
+
+S3_SERVERS = ("moto", "seaweedfs", "localstack")
+STORAGES = ("memory", "file", "s3", "gcs", "azure")
+
+_opened: pytest.StashKey[list[Any]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--lakery-s3` and `lakery_s3`: which server stands for S3."""
+    what = "server that stands for S3 in lakery-cloud's fixtures"
+    parser.getgroup("lakery-cloud").addoption("--lakery-s3", choices=S3_SERVERS, help=f"{what} (moto)")
+    parser.addini("lakery_s3", f"{what}: {', '.join(S3_SERVERS)}", default=S3_SERVERS[0])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a server that there isn't before any test runs."""
+    _s3_server(config)
+
+
+@pytest.fixture(scope="session")
+def lakery_s3_server(pytestconfig: pytest.Config) -> Iterator["Emulator"]:
+    """The running server that stands for S3: an `Emulator` with `endpoint_url` and `environment()`."""
+    from lakery_cloud.emulators import LocalStack, MotoProcess, SeaweedFS
+
+    kinds: dict[str, type[Emulator]] = {"moto": MotoProcess, "seaweedfs": SeaweedFS, "localstack": LocalStack}
+    with kinds[_s3_server(pytestconfig)]() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lakery_gcs_server() -> Iterator["Emulator"]:
+    """The running fake-gcs-server: an `Emulator` with `endpoint_url` and `environment()`."""
+    from lakery_cloud.emulators import FakeGCS
+
+    with FakeGCS() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lakery_azure_server() -> Iterator["Emulator"]:
+    """The running Azurite: an `Emulator` with `endpoint_url` and `environment()`."""
+    from lakery_cloud.emulators import Azurite
+
+    with Azurite() as server:
+        yield server
+
+
+@pytest.fixture
+def lakery_s3(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
+    """An `S3Storage` on a new bucket of a local server."""
+    with _on_new_bucket(request, "lakery_s3_server") as storage:
+        yield storage
+
+
+@pytest.fixture
+def lakery_gcs(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
+    """A `GCSStorage` on a new bucket of a local server."""
+    with _on_new_bucket(request, "lakery_gcs_server") as storage:
+        yield storage
+
+
+@pytest.fixture
+def lakery_azure(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
+    """An `AzureBlobStorage` on a new container of a local server."""
+    with _on_new_bucket(request, "lakery_azure_server") as storage:
+        yield storage
+
+
+@pytest.fixture(params=STORAGES)
+def lakery_storage(request: pytest.FixtureRequest) -> Any:
+    """Each storage in turn: in memory, in a new folder, and on new buckets of the three clouds' local servers."""
+    if request.param == "memory":
+        from lakery_cloud import MemoryStorage
+
+        return _noted(request, MemoryStorage())
+    if request.param == "file":
+        from lakery_cloud import FileStorage
+
+        folder: Path = request.getfixturevalue("tmp_path")
+        return _noted(request, FileStorage(folder / "lakery-storage"))
+    return request.getfixturevalue(f"lakery_{request.param}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Close the test's storages on its own event loop, whichever plugin runs that: elsewhere it can't be done."""
+    opened = item.stash.get(_opened, [])
+    owner: Any = getattr(getattr(item, "obj", None), "hypothesis", None) or item
+    name = "obj" if owner is item else "inner_test"
+    test = getattr(owner, name, None)
+    if not opened or not inspect.iscoroutinefunction(test):
+        return (yield)
+
+    @functools.wraps(test)
+    async def test_and_close(*arguments: Any, **named: Any) -> Any:
+        try:
+            return await test(*arguments, **named)
+        finally:
+            for storage in opened:
+                await storage.aclose()
+
+    setattr(owner, name, test_and_close)
+    try:
+        return (yield)
+    finally:
+        setattr(owner, name, test)
+
+
+def _s3_server(config: pytest.Config) -> str:
+    name = str(config.getoption("--lakery-s3") or config.getini("lakery_s3"))
+    if name not in S3_SERVERS:
+        raise pytest.UsageError(f"lakery_s3 must be one of {', '.join(S3_SERVERS)}, not {name!r}")
+    return name
+
+
+@contextmanager
+def _on_new_bucket(request: pytest.FixtureRequest, fixture: str) -> Iterator["ObjectStorage[Any]"]:
+    server: Emulator = request.getfixturevalue(fixture)
+    bucket = f"test-{uuid.uuid4()}"
+    server.make_bucket(bucket)
+    yield _noted(request, server.storage(bucket))
+    server.remove_bucket(bucket)
+
+
+def _noted(request: pytest.FixtureRequest, storage: Any) -> Any:
+    """The storage, which will be closed at the end of the test."""
+    request.node.stash.setdefault(_opened, []).append(storage)
+    return storage

@@ -1,0 +1,5 @@
+"""Fixtures of the command's tests."""
+
+from tests.cli.desk import desk
+
+__all__ = ["desk"]

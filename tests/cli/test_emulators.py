@@ -1,0 +1,243 @@
+"""`lakery-cloud emulators` as a user runs it: servers start, are found, are used, and end; never anybody else's."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from lakery_cloud.cli import emulators
+from lakery_cloud.emulators import pointing, state
+from lakery_cloud.emulators.state import Running
+from lakery_cloud.errors import ConfigError
+
+COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
+PATIENCE = 60
+"""Seconds after which a command hangs."""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers of whoever runs the tests are not seen, and those of a failed test are ended."""
+    monkeypatch.setenv("LAKERY_CLOUD_STATE", str(tmp_path / "state"))
+    yield
+    emulators.down(quiet=True)
+
+
+def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env={**os.environ, **env})
+
+
+def in_background(*arguments: str) -> list[dict[str, Any]]:
+    """What `up -d` says in JSON."""
+    done = run("emulators", "up", "--detach", "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def in_foreground(*arguments: str, wrapper: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """`up`, once it is ready."""
+    command = [*wrapper, *COMMAND, "emulators", "up", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "Ctrl-C stops them and forgets their data.\n"
+    return process
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def processes_of(name: str) -> list[psutil.Process]:
+    """The keeper of a server, its watcher and the server."""
+    running = state.find(name)
+    assert running is not None
+    keeper = psutil.Process(running.pid)
+    return [keeper, *keeper.children(recursive=True)]
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    wait_until(lambda: not any(process.is_running() for process in processes))
+
+
+def running_names() -> list[str]:
+    return [name for name in emulators.EMULATORS if state.find(name)]
+
+
+def test_background_server_is_used_by_its_exports_and_ended_once() -> None:
+    (found,) = in_background("moto", "--bucket", "one", "--bucket", "two")
+    assert found["buckets"] == ["one", "two"]
+    exports = run("emulators", "env").stdout
+    put_and_get = f"{exports}printf hello | {shlex.join(COMMAND)} put - | {shlex.join(COMMAND)} get -"
+    assert subprocess.run(["sh", "-c", put_and_get], capture_output=True, check=True).stdout == b"hello"
+    listed = {line["name"]: line for line in map(json.loads, run("emulators", "list", "--json").stdout.splitlines())}
+    assert listed["moto"]["running"]["endpoint_url"] == found["endpoint_url"]
+    assert [name for name, line in listed.items() if line["running"]] == ["moto"]
+    processes = processes_of("moto")
+    assert run("emulators", "down").stdout == "stopped  moto\n"
+    assert_gone(processes)
+    assert (run("emulators", "down").stdout, run("emulators", "down", "moto").stdout) == ("", "not running  moto\n")
+
+
+def test_up_of_a_running_server_makes_its_buckets_and_says_where_it_is() -> None:
+    (first,) = in_background("moto", "--bucket", "one")
+    (second,) = in_background("moto", "--bucket", "two")
+    assert (second["pid"], second["buckets"]) == (first["pid"], ["one", "two"])
+    with pytest.raises(ConfigError, match="moto runs already on http://127.0.0.1:"):
+        emulators.up("moto", detach=True, port=("1",))
+
+
+def test_down_ends_only_what_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    in_background("moto", "fake-gcs")
+    processes = processes_of("fake-gcs")
+    assert len(processes) == 3
+    emulators.down("fake-gcs")
+    assert capsys.readouterr().out == "stopped  fake-gcs\n"
+    assert_gone(processes)
+    assert running_names() == ["moto"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_foreground_servers_end_with_the_command_and_that_is_no_failure(number: signal.Signals) -> None:
+    # As a shell starts what a script runs with `&`: with Ctrl-C ignored. SIGTERM must do all the same.
+    wrapper = ("sh", "-c", 'trap "" INT; exec "$@"', "sh") if number == signal.SIGTERM else ()
+    process = in_foreground("moto", "fake-gcs", wrapper=wrapper)
+    processes = processes_of("moto") + processes_of("fake-gcs")
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "stopped\n")
+    assert_gone(processes)
+    configuration, _, shell = output.partition("# or, in a shell\n")
+    assert tomllib.loads(configuration)["storages"]["fake_gcs"]["url"] == "gs://lakery"
+    assert "export STORAGE_EMULATOR_HOST=http://127.0.0.1:" in shell
+
+
+@pytest.mark.parametrize("victim", ["command", "keeper"])
+def test_servers_end_with_a_process_that_is_killed(victim: str) -> None:
+    process = in_foreground("fake-gcs")
+    processes = processes_of("fake-gcs")
+    os.kill(process.pid if victim == "command" else processes[0].pid, signal.SIGKILL)
+    assert_gone(processes)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == (-signal.SIGKILL if victim == "command" else 1)
+    assert running_names() == []
+
+
+def test_a_server_that_ends_by_itself_is_a_failure() -> None:
+    process = in_foreground("moto", "fake-gcs")
+    processes = processes_of("moto")
+    server = next(each for each in processes_of("fake-gcs") if "fake-gcs-server" in each.name())
+    server.kill()
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "fake-gcs has ended by itself. The end of its log:\n" in errors
+    assert_gone(processes)
+
+
+def test_down_from_elsewhere_ends_the_command_without_a_failure() -> None:
+    process = in_foreground("moto")
+    emulators.down("moto")
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "moto was stopped from elsewhere\n")
+
+
+def test_port_is_the_one_that_was_asked_for_or_an_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        taken.listen()
+        done = run("emulators", "up", "moto", "fake-gcs", "--port", f"moto={port}", "-d")
+        assert done.returncode == 1
+        assert f"something already listens on port {port}" in done.stderr
+    assert running_names() == []
+    assert in_background("moto", "--port", port)[0]["endpoint_url"] == f"http://127.0.0.1:{port}"
+
+
+def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:
+    with state.keep("moto"):
+        state.write(running("moto", pid=os.getpid()))
+        assert state.find("moto") is not None
+        note = (state.state_folder() / "moto.json").read_text()
+    (state.state_folder() / "moto.json").write_text(note)  # as if the keeper had been killed, and we had got its number
+    assert state.find("moto") is None
+    assert not state.end(running("moto", pid=os.getpid()))
+
+
+def test_a_second_keeper_of_one_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "LOCK_PATIENCE", 0.1)
+    with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto runs already"), state.keep("moto"):
+        pass
+
+
+def test_storages_of_the_configuration_have_names_of_their_own() -> None:
+    found = tomllib.loads(pointing.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")]))
+    assert found["default"] == "moto"
+    assert {name: table.get("name") for name, table in found["storages"].items()} == {
+        "moto": None,
+        "moto_two": "local.moto_two@v1",
+        "seaweedfs": "local.seaweedfs@v1",
+        "azurite": None,
+    }
+
+
+def test_exports_point_to_one_server_of_a_cloud() -> None:
+    environment = pointing.merged_environment([running("azurite"), running("moto")])
+    assert environment["LAKERY_CLOUD_STORAGE"] == "az://bucket"
+    assert {"AZURE_STORAGE_CONNECTION_STRING", "AWS_ENDPOINT_URL_S3"} < environment.keys()
+    with pytest.raises(ConfigError, match="moto and seaweedfs both stand for S3"):
+        pointing.merged_environment([running("moto"), running("seaweedfs")])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "saying"),
+    [
+        ((), {}, "no server was named"),
+        (("moot",), {}, "there is no server 'moot'; did you mean 'moto'?"),
+        (("moto",), {"bucket": ("My_Bucket",)}, "3 to 63 lower-case letters"),
+        (("moto",), {"port": ("http",)}, "a port is a number from 1 to 65535"),
+        (("moto",), {"port": ("65536",)}, "a port is a number from 1 to 65535"),
+        (("moto",), {"port": ("azurite=1",)}, "'azurite' is not started"),
+        (("moto", "azurite"), {"port": ("1",)}, "say whose port 1 is: moto=1"),
+        (("moto", "azurite"), {"port": ("moto=1", "azurite=1")}, "two servers can't have one port"),
+    ],
+)
+def test_what_cannot_be_meant_starts_nothing(names: tuple[str, ...], options: dict[str, Any], saying: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        emulators.up(*names, **options)
+    assert saying in str(caught.value)
+    assert running_names() == []
+
+
+def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
+    launcher = Path(__file__).parents[2] / "localstack" / "launch.py"
+    done = subprocess.run([sys.executable, launcher, "--bucket", "My_Bucket"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a bucket can't be called 'My_Bucket'" in done.stderr
+
+
+def test_env_and_down_of_nothing_say_what_to_do() -> None:
+    done = run("emulators", "env")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ConfigError: no server runs; lakery-cloud emulators up moto -d starts one" in done.stderr
+    with pytest.raises(ConfigError, match="azurite does not run"):
+        emulators.env("azurite")
+
+
+def running(name: str, *buckets: str, pid: int = 1) -> Running:
+    """A note of a server."""
+    url = "http://127.0.0.1:12345"
+    return Running(name, pid, url, buckets or ("bucket",), None, background=True, since="2026-01-01T00:00:00+00:00")
