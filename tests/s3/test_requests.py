@@ -17,6 +17,8 @@ from lakery_cloud import (
     S3Storage,
     StorageUnavailable,
 )
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.maintenance import sweep
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
 from tests.rigs.s3 import S3Rig
 
@@ -316,3 +318,40 @@ async def test_copy_in_parts_that_loses_a_race_succeeds(s3_rig: S3Rig, proxy: Sc
         assert first == second
         assert await one.read_data(first) == data
     await s3_rig.check_nothing_temporary()
+
+
+async def leave_behind(rig: S3Rig, count: int) -> None:
+    for number in range(count):
+        await rig.put(f".tmp/20200101T000000Z-00000000-0000-4000-8000-{number:012}", b"")
+
+
+async def test_sweep_deletes_many_objects_by_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:
+    await leave_behind(s3_rig, 3)
+    async with s3_rig.storage() as storage:
+        assert len([found async for found in sweep(storage)]) == 3
+    assert [exchange.operation for exchange in proxy.exchanges].count("delete_objects") == 1
+    assert not [exchange for exchange in proxy.exchanges if exchange.method == "DELETE"]
+    await s3_rig.check_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (501, NOT_IMPLEMENTED),
+        (200, b"<DeleteResult><Error><Key>KEY</Key><Code>InternalError</Code></Error></DeleteResult>"),
+    ],
+    ids=["unknown to the store", "one refused"],
+)
+async def test_what_is_not_deleted_with_many_is_deleted_alone(
+    s3_rig: S3Rig, proxy: ScriptedProxy, status: int, body: bytes
+) -> None:
+    await leave_behind(s3_rig, 2)
+    keys = await s3_rig.keys()
+    if status == 200:
+        await s3_rig.delete(keys[0])  # as the answer says
+    proxy.answer(lambda e: e.operation == "delete_objects", status=status, body=body.replace(b"KEY", keys[1].encode()))
+    async with s3_rig.storage() as storage:
+        transport = await storage.transport()
+        await transport.delete_all([Address(s3_rig.bucket, key) for key in keys])
+    await s3_rig.check_nothing_left()
+    assert len([exchange for exchange in proxy.exchanges if exchange.method == "DELETE"]) == (1 if status == 200 else 2)

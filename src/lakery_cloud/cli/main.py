@@ -1,9 +1,11 @@
 """Entry point of `lakery-cloud`: the commands, one-line errors and exit codes."""
 
+import asyncio
 import logging
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
@@ -106,6 +108,10 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
+    with suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     # Like Ctrl-C, so that what is under way is cleaned up; a second signal of either kind doesn't wait for that.
     signal.signal(signal.SIGTERM, clean_up)
     try:

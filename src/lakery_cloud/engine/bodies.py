@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 from lakery_cloud.engine.transport import BodyInterrupted
 
@@ -30,6 +31,7 @@ def read_content_range(header: str | None, *, size: int) -> tuple[int | None, in
     return int(place.partition("-")[0]), int(total)
 
 
+@lru_cache(maxsize=256)  # it takes longer to read than all other headers
 def time_of(header: str | None) -> datetime | None:
     """The time in a header such as `Date` (RFC 9110, section 5.6.7), which has no part of a second; None if it has none."""
     try:

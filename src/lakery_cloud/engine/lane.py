@@ -11,9 +11,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import SplitResult
 
@@ -242,19 +239,3 @@ def size_of(headers: Mapping[str, str]) -> int:
     if not size.isdecimal():
         raise OddAnswer(f"an object of the size {size!r}")
     return int(size)
-
-
-@lru_cache(maxsize=256)
-def time_of(text: str | None) -> datetime | None:
-    """A time as headers have it (RFC 9110, section 5.6.7).
-
-    Raises:
-        OddAnswer: It is none.
-    """
-    if text is None:
-        return None
-    try:
-        found = parsedate_to_datetime(text)
-    except ValueError as error:
-        raise OddAnswer(f"an object of the date {text!r}") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
@@ -192,6 +192,8 @@ class Transport(abc.ABC):
 
     conditional_writes: bool = True
     """Whether create-only requests work at this endpoint."""
+    max_deletes: ClassVar[int] = 1
+    """Most objects that `delete_all` takes at a time."""
 
     def __init__(self, *, max_concurrent_requests: int, max_concurrent_reads: int) -> None:
         self.requests = asyncio.Semaphore(max_concurrent_requests)
@@ -234,6 +236,11 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     async def delete(self, address: Address) -> None:
         """Delete an object. One that is not there is no error."""
+
+    async def delete_all(self, addresses: Sequence[Address]) -> None:
+        """Delete objects of one bucket, by one request where the store can. Those that are not there are no error."""
+        for address in addresses:
+            await self.delete(address)
 
     @abc.abstractmethod
     def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:

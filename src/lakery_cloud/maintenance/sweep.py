@@ -1,6 +1,6 @@
 """`sweep` removes what killed writers left behind: temporary objects, and uploads neither completed nor aborted."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,13 +74,22 @@ async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_
     found = [leftover async for leftover in leftovers(storage, older_than=older_than)]
     transport = await storage.transport()
 
-    async def remove(leftover: Leftover) -> Leftover:
-        if leftover.upload is not None:
-            await transport.abort_upload(leftover.address, leftover.upload)
+    async def remove(batch: Sequence[Leftover]) -> Sequence[Leftover]:
+        if batch[0].upload is not None:
+            await transport.abort_upload(batch[0].address, batch[0].upload)
         else:
-            await transport.delete(leftover.address)
-        return leftover
+            await transport.delete_all([leftover.address for leftover in batch])
+        return batch
 
-    removed = ordered_map(remove, found, size_of=lambda _: 0, budget=ByteBudget(1), limit=DELETES_AT_A_TIME)
-    async for leftover in removed:
-        yield leftover
+    batches = _batches(found, transport.max_deletes)
+    removed = ordered_map(remove, batches, size_of=lambda _: 0, budget=ByteBudget(1), limit=DELETES_AT_A_TIME)
+    async for batch in removed:
+        for leftover in batch:
+            yield leftover
+
+
+def _batches(found: Sequence[Leftover], most: int) -> list[Sequence[Leftover]]:
+    """Objects by so many, then uploads one by one."""
+    objects = [leftover for leftover in found if leftover.upload is None]
+    uploads = [[leftover] for leftover in found if leftover.upload is not None]
+    return [*(objects[start : start + most] for start in range(0, len(objects), most)), *uploads]

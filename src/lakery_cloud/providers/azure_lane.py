@@ -16,7 +16,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.storage.blob import BlobProperties
 from multidict import CIMultiDict
 
-from lakery_cloud.engine.bodies import byte_range
+from lakery_cloud.engine.bodies import byte_range, time_of
 from lakery_cloud.engine.connections import Answer, Connections, NoConnection, NoConnectionInTime
 from lakery_cloud.engine.lane import (
     FastLane,
@@ -27,7 +27,6 @@ from lakery_cloud.engine.lane import (
     header,
     held,
     size_of,
-    time_of,
 )
 from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError, write_head

@@ -17,6 +17,7 @@ from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.pipeline import bounded_tasks
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.telemetry import note_retries
 from lakery_cloud.engine.transport import (
@@ -42,7 +43,7 @@ from lakery_cloud.engine.transport import (
 )
 from lakery_cloud.engine.urls import read_flag
 from lakery_cloud.engine.wire import OddAnswer, WireError
-from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, MissingDependency
+from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, MissingDependency
 from lakery_cloud.storage import Digest
 
 try:
@@ -78,6 +79,8 @@ S3_LIMITS = Limits(
 # Status -> the code that S3 gives with it, or with 503 where others give 429 (API Reference, "List of error codes").
 _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 
+DELETES_AT_A_TIME = 16
+"""Requests for one object each, where many at once could not be deleted."""
 MAX_URL_LIFETIME = timedelta(days=7)
 """S3 User Guide, "Download and upload objects with presigned URLs"."""
 MAX_RULE_ID = 255
@@ -332,6 +335,8 @@ def _rule_id(purpose: str, keys: KeySpace) -> str:
 class S3Transport(Transport):
     """The requests of S3's API. Each docstring of the base class says what a method promises."""
 
+    max_deletes = 1000  # API Reference, "DeleteObjects"
+
     def __init__(self, client: "S3Client", storage: S3Storage, lane: S3Lane | None = None) -> None:
         super().__init__(**storage.settings.share(client.meta.config.max_pool_connections))
         self._lane = lane
@@ -390,6 +395,19 @@ class S3Transport(Transport):
 
     async def delete(self, address: Address) -> None:
         await self._call("delete_object", address)
+
+    async def delete_all(self, addresses: Sequence[Address]) -> None:
+        left = set(addresses)
+        if len(addresses) > 1:
+            keys = {"Objects": [{"Key": address.key} for address in addresses], "Quiet": True}
+            # Not every store knows this, and each may keep some: why, it says when it is asked for one.
+            with suppress(LakeryCloudError):
+                answer = await self._call_bucket("delete_objects", addresses[0], Delete=keys, **self._payer)
+                refused = {error["Key"] for error in answer.get("Errors", ())}
+                left = {address for address in addresses if address.key in refused}
+        async with bounded_tasks(DELETES_AT_A_TIME) as tasks:
+            for address in left:
+                await tasks.start(self.delete(address))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         token: dict[str, str] = {}

@@ -13,6 +13,7 @@ from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore import exceptions as errors
 
+from lakery_cloud.engine.bodies import time_of
 from lakery_cloud.engine.connections import Answer, Connections, NoConnection, NoConnectionInTime, NoTLS
 from lakery_cloud.engine.lane import (
     FastLane,
@@ -24,7 +25,6 @@ from lakery_cloud.engine.lane import (
     header,
     held,
     size_of,
-    time_of,
 )
 from lakery_cloud.engine.sockets import socket_factory
 from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError, write_head
