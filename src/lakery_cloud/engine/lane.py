@@ -169,9 +169,11 @@ class FastLane(abc.ABC, Generic[R]):
         """The connections to where a URL leads.
 
         Raises:
-            Unusual: Certificates are not to be checked.
+            Unusual: It holds credentials, or certificates are not to be checked.
         """
         is_tls = url.scheme == "https"
+        if "@" in url.netloc:
+            raise Unusual("there are credentials in the URL")
         if is_tls and tls is None:
             raise Unusual("certificates are not checked")
         origin = Origin(url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
@@ -237,5 +239,5 @@ def size_of(headers: Mapping[str, str]) -> int:
     """
     size = header(headers, "content-length")
     if not size.isdecimal():
-        raise OddAnswer(f"an object of the size {size!r}")
+        raise OddAnswer("an object whose size can't be told")
     return int(size)
