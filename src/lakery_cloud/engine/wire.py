@@ -195,7 +195,8 @@ class Connection(asyncio.Protocol):
             WireError: No answer came.
             OddAnswer: One came that can't be read here.
         """
-        assert self.is_reusable
+        if not self.is_reusable:
+            raise self._error or ConnectionBroke("it was closed")
         assert self._transport is not None
         self._method, self._head, self.is_answered = method, None, False
         # Of an answer that is here in full some may never have been taken.
