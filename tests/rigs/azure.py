@@ -23,8 +23,11 @@ class AzureRig(CloudRig):
     storage_class = AzureBlobStorage
     part_size = 100_000
 
-    def __init__(self, server_name: str, server: Azurite | None = None, *, bucket: str | None = None) -> None:
+    def __init__(
+        self, server_name: str, server: Azurite | None = None, *, bucket: str | None = None, **settings: Any
+    ) -> None:
         super().__init__(server_name, bucket=bucket)
+        self.settings = settings
         self._server = server
         self.server_url = server.endpoint_url if server else ""
         self.endpoint_url = None

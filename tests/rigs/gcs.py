@@ -41,7 +41,7 @@ class GCSRig(CloudRig):
         *,
         bucket: str | None = None,
         double: StrictGCS | None = None,
-        **settings: str,
+        **settings: Any,
     ) -> None:
         super().__init__(server_name, bucket=bucket)
         self.settings = settings

@@ -67,6 +67,7 @@ NO_LIST_OF_SESSIONS = {
 }
 NO_BLOCKS_FROM_URL = "it answers 501 to Put Block From URL, of which large copies are made"
 
+# One pair of S3 and one of Cloud Storage are without the fast lane: what holds on it must hold by the SDK alone.
 LOCAL_PAIRS = (
     Pair(
         "memory",
@@ -80,7 +81,6 @@ LOCAL_PAIRS = (
         "moto",
         {"test_blob_with_another_hash_is_refused": "it stores a body whose ChecksumSHA256 is wrong"},
     ),
-    # Without the fast lane: what holds on the lane must hold by the SDK alone.
     Pair("s3-localstack", lambda server: S3Rig("LocalStack", server, fast_lane=False), "localstack"),
     Pair(
         "s3-seaweedfs",
@@ -102,7 +102,9 @@ LOCAL_PAIRS = (
     ),
     Pair(
         "gcs-composite",
-        lambda server: GCSRig("FakeGCS, composite uploads", server.endpoint_url, composite_uploads="true"),
+        lambda server: GCSRig(
+            "FakeGCS, composite uploads", server.endpoint_url, composite_uploads="true", fast_lane=False
+        ),
         "fake_gcs",
         NO_LARGE_COPIES,
     ),

@@ -17,7 +17,6 @@ from lakery_cloud import (
     S3Storage,
     StorageUnavailable,
 )
-from lakery_cloud.engine.keys import Address
 from lakery_cloud.maintenance import sweep
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
 from tests.rigs.s3 import S3Rig
@@ -352,6 +351,6 @@ async def test_what_is_not_deleted_with_many_is_deleted_alone(
     proxy.answer(lambda e: e.operation == "delete_objects", status=status, body=body.replace(b"KEY", keys[1].encode()))
     async with s3_rig.storage() as storage:
         transport = await storage.transport()
-        await transport.delete_all([Address(s3_rig.bucket, key) for key in keys])
+        await transport.delete_all(s3_rig.bucket, keys)
     await s3_rig.check_nothing_left()
     assert len([exchange for exchange in proxy.exchanges if exchange.method == "DELETE"]) == (1 if status == 200 else 2)

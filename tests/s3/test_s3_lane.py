@@ -1,5 +1,6 @@
 """The fast lane of `S3Storage`: what goes over it, and what it leaves to the SDK, as the SDK's first attempt."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from aiobotocore.credentials import AioRefreshableCredentials
 
 from lakery_cloud import AccessDenied, BucketNotFound, CredentialsError, IntegrityError, S3Storage, StorageUnavailable
 from lakery_cloud.emulators import Emulator
+from lakery_cloud.engine import lane
 from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
 from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, ResetAfter, ResetBefore, ResetDuring
 from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
@@ -76,6 +78,15 @@ async def test_hot_requests_go_over_the_lane_once_it_has_seen_the_sdk_send_one(
         await use(storage, seed=1)
     assert over_the_lane(proxy) == HOT
     assert not [exchange for exchange in proxy.exchanges if exchange.operation in HOT and not is_fast(exchange)]
+
+
+async def test_calls_that_begin_at_once_wait_for_what_the_first_one_learns(
+    s3_rig: S3Rig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "MAX_WAIT", 60)
+    async with s3_rig.storage() as storage:
+        await asyncio.gather(*(write(storage, b"%d" % number) for number in range(20)))
+    assert [is_fast(exchange) for exchange in proxy.exchanges].count(False) == 1
 
 
 async def test_lane_that_is_switched_off_carries_nothing(s3_rig: S3Rig, proxy: FaultProxy) -> None:

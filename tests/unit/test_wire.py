@@ -203,6 +203,16 @@ async def test_request_on_a_new_connection_that_ends_is_not_sent_again() -> None
     assert server.connections == 1
 
 
+async def test_connection_that_ends_before_it_is_used_is_an_error() -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with serving(serve) as (lane, _):
+        for _ in range(20):
+            with pytest.raises(WireError):
+                await get(lane)
+
+
 async def test_request_whose_answer_has_begun_is_not_sent_again() -> None:
     async with serving(saying(EMPTY, b"HTTP/1.1 200 OK\r\n")) as (lane, server):
         await get(lane)

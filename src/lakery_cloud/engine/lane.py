@@ -6,9 +6,11 @@ counted together, and retries, redirects, refreshed credentials and errors stay 
 """
 
 import abc
+import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,6 +21,8 @@ from lakery_cloud.engine.wire import OddAnswer, WireError
 
 logger = logging.getLogger("lakery_cloud")
 
+MAX_WAIT = 0.1
+"""Seconds that a call waits for what another one is about to learn."""
 MAX_ERROR = 1024 * 1024
 """Bytes of an answer that is no object; those of errors are less than 10 KiB."""
 
@@ -98,6 +102,7 @@ class FastLane(abc.ABC, Generic[R]):
         self._timeouts = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
         self._connections: dict[Origin, Connections] = {}
         self._routes: dict[tuple[str, str], R | None] = {}
+        self._learning: dict[tuple[str, str], asyncio.Event] = {}
 
     @abc.abstractmethod
     async def _send(self, route: R, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
@@ -134,9 +139,13 @@ class FastLane(abc.ABC, Generic[R]):
             ask: Makes the SDK's call.
         """
         place = operation, bucket
-        if place not in self._routes:
+        if place in self._learning:
+            # Many calls that begin at once need not all go the SDK's way.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._learning[place].wait(), MAX_WAIT)
+        if place not in self._routes and place not in self._learning:
             return await self._learn(place, parameters, ask, SDKCall())
-        route = self._routes[place]
+        route = self._routes.get(place)
         if route is None:
             return await ask()
         try:
@@ -169,9 +178,11 @@ class FastLane(abc.ABC, Generic[R]):
         """The connections to where a URL leads.
 
         Raises:
-            Unusual: Certificates are not to be checked.
+            Unusual: It holds credentials, or certificates are not to be checked.
         """
         is_tls = url.scheme == "https"
+        if "@" in url.netloc:
+            raise Unusual("there are credentials in the URL")
         if is_tls and tls is None:
             raise Unusual("certificates are not checked")
         origin = Origin(url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
@@ -187,13 +198,19 @@ class FastLane(abc.ABC, Generic[R]):
         call: SDKCall,
     ) -> Any:
         """Ask the SDK, and learn from what it sent where the answer is what was wanted."""
-        answer = await _within(call, ask)
+        learned = self._learning[place] = asyncio.Event()
         try:
-            self._routes[place] = await self._route(call, parameters)
-        except Unusual as reason:
-            self._leave(place, str(reason))
-        except NotNow:
-            self._routes.pop(place, None)
+            answer = await _within(call, ask)
+            try:
+                self._routes[place] = await self._route(call, parameters)
+            except Unusual as reason:
+                self._leave(place, str(reason))
+            except NotNow:
+                self._routes.pop(place, None)
+        finally:
+            if self._learning.get(place) is learned:
+                del self._learning[place]
+            learned.set()
         return answer
 
     def _leave(self, place: tuple[str, str], reason: str) -> None:
@@ -237,5 +254,5 @@ def size_of(headers: Mapping[str, str]) -> int:
     """
     size = header(headers, "content-length")
     if not size.isdecimal():
-        raise OddAnswer(f"an object of the size {size!r}")
+        raise OddAnswer("an object whose size can't be told")
     return int(size)

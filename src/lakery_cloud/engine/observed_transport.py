@@ -25,6 +25,7 @@ REQUESTS = frozenset(
         "head",
         "has_bucket",
         "delete",
+        "delete_all",
         "tags",
         "begin_upload",
         "upload_part",

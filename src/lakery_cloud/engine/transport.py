@@ -237,10 +237,10 @@ class Transport(abc.ABC):
     async def delete(self, address: Address) -> None:
         """Delete an object. One that is not there is no error."""
 
-    async def delete_all(self, addresses: Sequence[Address]) -> None:
-        """Delete objects of one bucket, by one request where the store can. Those that are not there are no error."""
-        for address in addresses:
-            await self.delete(address)
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        """Delete objects, by one request where the store can. Those that are not there are no error."""
+        for key in keys:
+            await self.delete(Address(bucket, key))
 
     @abc.abstractmethod
     def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:

@@ -37,7 +37,7 @@ Piece = bytes | memoryview
 
 
 class OddAnswer(Exception):
-    """An answer that this room does not read."""
+    """An answer that this room does not read. What it says of it repeats nothing that a store may have made up."""
 
 
 class WireError(Exception):
@@ -77,10 +77,10 @@ class Head:
         size, coding = self.headers.get("content-length"), self.headers.get("transfer-encoding")
         if coding is not None:
             if size is not None or coding.lower() != "chunked":
-                raise OddAnswer(f"a body of the size {size!r} and the transfer encoding {coding!r}")
+                raise OddAnswer("a body with a transfer encoding that is not chunked alone")
             return None
         if size is None or not _SIZE.fullmatch(size):
-            raise OddAnswer(f"a body of the size {size!r}")
+            raise OddAnswer("a body whose size can't be told")
         return int(size)
 
 
@@ -195,7 +195,8 @@ class Connection(asyncio.Protocol):
             WireError: No answer came.
             OddAnswer: One came that can't be read here.
         """
-        assert self.is_reusable
+        if not self.is_reusable:
+            raise self._error or ConnectionBroke("it was closed")
         assert self._transport is not None
         self._method, self._head, self.is_answered = method, None, False
         # Of an answer that is here in full some may never have been taken.

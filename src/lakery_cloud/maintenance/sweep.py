@@ -78,7 +78,7 @@ async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_
         if batch[0].upload is not None:
             await transport.abort_upload(batch[0].address, batch[0].upload)
         else:
-            await transport.delete_all([leftover.address for leftover in batch])
+            await transport.delete_all(storage.keys.bucket, [leftover.address.key for leftover in batch])
         return batch
 
     batches = _batches(found, transport.max_deletes)

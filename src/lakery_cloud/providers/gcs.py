@@ -257,7 +257,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             return None
         url = urlsplit(fs._location)
         is_tls = url.scheme == "https"
-        if not url.hostname or url.path:
+        if not url.hostname or url.path or "@" in url.netloc:
             return None
         return Connections(
             Origin(url.hostname, url.port or (443 if is_tls else 80), is_tls),

@@ -319,7 +319,7 @@ class JSONAPI:
             finally:
                 answer.close()
         except OddAnswer as odd:
-            logger.info("requests to %s go without the fast lane: %s", self._fs._location, odd)
+            logger.info("requests to Cloud Storage go without the fast lane: %s", odd)
             self._lane = None
             return None
         return Answer(answer.status, answer.headers, content, answer.read, answer.close)

@@ -396,18 +396,19 @@ class S3Transport(Transport):
     async def delete(self, address: Address) -> None:
         await self._call("delete_object", address)
 
-    async def delete_all(self, addresses: Sequence[Address]) -> None:
-        left = set(addresses)
-        if len(addresses) > 1:
-            keys = {"Objects": [{"Key": address.key} for address in addresses], "Quiet": True}
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        left = set(keys)
+        if len(keys) > 1:
+            wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
             # Not every store knows this, and each may keep some: why, it says when it is asked for one.
             with suppress(LakeryCloudError):
-                answer = await self._call_bucket("delete_objects", addresses[0], Delete=keys, **self._payer)
-                refused = {error["Key"] for error in answer.get("Errors", ())}
-                left = {address for address in addresses if address.key in refused}
+                answer = await self._call_bucket(
+                    "delete_objects", Address(bucket, keys[0]), Delete=wanted, **self._payer
+                )
+                left &= {error["Key"] for error in answer.get("Errors", ())}
         async with bounded_tasks(DELETES_AT_A_TIME) as tasks:
-            for address in left:
-                await tasks.start(self.delete(address))
+            for key in left:
+                await tasks.start(self.delete(Address(bucket, key)))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         token: dict[str, str] = {}

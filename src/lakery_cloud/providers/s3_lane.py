@@ -272,7 +272,7 @@ async def _read_get(answer: Answer) -> dict[str, Any] | None:
         if (answer.status == 206) != (
             content_range is not None and _CONTENT_RANGE.fullmatch(content_range) is not None
         ):
-            raise OddAnswer(f"a status {answer.status} with the range {content_range!r}")
+            raise OddAnswer(f"a status {answer.status} that does not go with its range")
         return {**_described(answer.headers), "ContentRange": content_range, "Body": answer}
     except BaseException:
         answer.close()
