@@ -1,5 +1,6 @@
 """Verified reads: one GET that resumes where it broke, or ranges read ahead; every request pinned to one version."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -25,6 +26,13 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_RESUMPTIONS = 5
 """Interruptions in a row, without a byte between them, before a read gives up."""
+FIRST_LOOK = 8 * 1024**2
+"""Bytes of one GET by which it shows how fast its connection is."""
+SLOW_CONNECTION = 200e6
+"""Bytes a second. Slower ones gain by ranges ahead: to Amazon S3 one connection carries 50 to 100 MB/s (S3 User Guide,
+"Performance guidelines"). Faster ones lose by them."""
+AUTOMATIC_RANGES = 8
+"""Ranges that are read at a time where one connection turned out to be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,7 @@ async def read(
         StorageUnavailable: The body broke off too often.
     """
     hasher, expected = _hasher_of(location) if settings.verify else (None, "")
-    in_ranges = settings.concurrent_ranges > 1 and (location.size or 0) > settings.range_size
-    source = (
-        _ranges(transport, location, settings=settings, budget=budget)
-        if in_ranges
-        else _sequence(transport, location, _Progress())
-    )
+    source = _source(transport, location, settings=settings, budget=budget)
     held_back = b""
     async with aclosing(source) as chunks:
         async for chunk in chunks:
@@ -77,6 +80,10 @@ async def read(
         )
     if held_back:
         yield held_back
+
+
+class _RangesIgnored(StorageUnavailable):
+    """The endpoint answers with the whole object, whatever range is asked for."""
 
 
 class _Progress:
@@ -95,7 +102,7 @@ async def _sequence(
         try:
             async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
                 if not _is_wanted(body, start, stop):
-                    raise StorageUnavailable(
+                    raise _RangesIgnored(
                         f"the endpoint ignores ranges, so {location.address} can't be read in parts; set "
                         "concurrent_ranges to 1, and read it again if it broke off"
                     )
@@ -126,28 +133,96 @@ async def _sequence(
             logger.info("reading %s broke off at byte %d, resuming", location.address, start)
 
 
-async def _ranges(
+def _source(
     transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:
-    """All bytes by ranges of which several are read at a time."""
+    """The bytes in the way that the settings ask for."""
+    if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
+        return _sequence(transport, location, _Progress())
+    way = _sequence_or_ranges if settings.concurrent_ranges is None else _pinned_ranges
+    return way(transport, location, settings=settings, budget=budget)
+
+
+async def _sequence_or_ranges(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """One GET, and ranges from where its connection turns out to be what limits the rate."""
     assert location.size is not None
+    progress = _Progress()
+    clock = asyncio.get_running_loop().time
+    taken, waited = 0, 0.0
+    async with aclosing(_sequence(transport, location, progress)) as chunks:
+        while True:
+            begun = clock()
+            chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            if taken:  # what the first byte waits for is not the connection's rate
+                waited += clock() - begun
+            taken += len(chunk)
+            yield chunk
+            if taken >= FIRST_LOOK and taken < waited * SLOW_CONNECTION and location.size - taken > settings.range_size:
+                break
+    try:
+        rest = _ranges(
+            transport, location, progress, taken, settings=settings, budget=budget, at_a_time=AUTOMATIC_RANGES
+        )
+        async with aclosing(rest) as chunks:
+            async for chunk in chunks:
+                taken += len(chunk)
+                yield chunk
+    except _RangesIgnored:
+        logger.info("the endpoint ignores ranges; reading %s once more from its start", location.address)
+        async with aclosing(_sequence(transport, location, progress)) as chunks:
+            async for chunk in chunks:
+                passed_over = min(taken, len(chunk))
+                taken -= passed_over
+                if chunk[passed_over:]:
+                    yield chunk[passed_over:]
+
+
+async def _pinned_ranges(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """All bytes by as many ranges at a time as the settings say, of the version that is there now."""
     info = await transport.head(location.address)
     if info is None:
         raise await missing(transport, location.address)
     check_size(location, info)
-    progress = _Progress(info.version)
+    at_a_time = settings.concurrent_ranges or AUTOMATIC_RANGES
+    parts = _ranges(
+        transport, location, _Progress(info.version), 0, settings=settings, budget=budget, at_a_time=at_a_time
+    )
+    async with aclosing(parts) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
-    async def read_range(start: int) -> bytes:
-        stop = min(start + settings.range_size, info.size)
-        async with aclosing(_sequence(transport, location, progress, start, stop)) as chunks:
+
+async def _ranges(
+    transport: Transport,
+    location: Location,
+    progress: _Progress,
+    start: int,
+    *,
+    settings: EngineSettings,
+    budget: ByteBudget,
+    at_a_time: int,
+) -> AsyncGenerator[bytes]:
+    """The bytes from `start` on by ranges of which several are read at a time."""
+    size = location.size
+    assert size is not None
+
+    async def read_range(begin: int) -> bytes:
+        stop = min(begin + settings.range_size, size)
+        async with aclosing(_sequence(transport, location, progress, begin, stop)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     parts = ordered_map(
         read_range,
-        range(0, location.size, settings.range_size),
+        range(start, size, settings.range_size),
         size_of=lambda _: settings.range_size,
         budget=budget,
-        limit=settings.concurrent_ranges,
+        limit=at_a_time,
     )
     async with aclosing(parts) as chunks:
         async for chunk in chunks:
