@@ -10,13 +10,16 @@ CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak pictures check settings audit format docs build clean
+.PHONY: help demo bench test soak pictures check settings audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.test ## Persist real input to files and to S3 started in process, read it back verified
 	@$(BIN)/python -m benchmarks.demo
+
+bench: $(VENV)/.test ## Measure beside other clients, on servers that store nothing; installs these clients into the cache folder
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TABLE) $(ARGS)

@@ -52,6 +52,25 @@ class ContentRecord:
     storage_name: str
     storage_data: str
 
+    @classmethod
+    def of(cls, storage: Storage[Any], digest: Digest, storage_data: Any) -> Self:
+        """The record of content that a storage has saved.
+
+        Args:
+            storage: The storage.
+            digest: The content's digest.
+            storage_data: What the storage returned for it.
+        """
+        return cls(
+            content_type=digest["content_type"],
+            content_encoding=digest["content_encoding"],
+            content_hash=digest["content_hash"],
+            content_hash_algorithm=digest["content_hash_algorithm"],
+            content_size=digest["content_size"],
+            storage_name=storage.name,
+            storage_data=storage.serialize_storage_data(storage_data),
+        )
+
     @property
     def digest(self) -> Digest:
         """The record's digest."""
@@ -251,7 +270,7 @@ class StorageRegistry:
         checked_tags = check_tags(tags or {})
         target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=len(serialized["data"])))
         digest = await digest_data(serialized, algorithm=algorithm)
-        return self._record(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
+        return ContentRecord.of(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
     async def save_stream(
         self,
@@ -287,10 +306,10 @@ class StorageRegistry:
                 digest = Digest(**{**digest, "content_type": content_type, "content_encoding": content_encoding})
                 stored = await target.find(digest)
                 if stored is not None:
-                    return self._record(target, digest, stored)
+                    return ContentRecord.of(target, digest, stored)
             stream = DigestingStream(serialized, algorithm=algorithm, expected=digest)
             storage_data = await target.write_data_stream(stream, stream.get_digest, checked_tags)
-            return self._record(target, stream.get_digest(), storage_data)
+            return ContentRecord.of(target, stream.get_digest(), storage_data)
         finally:
             await close_stream(serialized["data_stream"])
 
@@ -464,18 +483,6 @@ class StorageRegistry:
 
     def _known(self) -> str:
         return ", ".join(self._storages) or "none"
-
-    @staticmethod
-    def _record(storage: Storage[Any], digest: Digest, storage_data: Any) -> ContentRecord:
-        return ContentRecord(
-            content_type=digest["content_type"],
-            content_encoding=digest["content_encoding"],
-            content_hash=digest["content_hash"],
-            content_hash_algorithm=digest["content_hash_algorithm"],
-            content_size=digest["content_size"],
-            storage_name=storage.name,
-            storage_data=storage.serialize_storage_data(storage_data),
-        )
 
 
 def _known_of(serialized: SerializedData | SerializedDataStream, tags: TagMap, *, size: int | None) -> Content:

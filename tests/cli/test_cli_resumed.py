@@ -1,12 +1,13 @@
 """A `put` of many files that was interrupted: what was done stays, and running it again does the rest."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 
 from lakery_cloud.testing import FaultProxy, Rule, content, digest_of
 from lakery_cloud.testing.faults import Delay
-from tests.cli.test_cli_interrupted import running, stalled
+from tests.cli.test_cli_interrupted import running
 from tests.rigs.base import CloudRig
 
 
@@ -19,10 +20,12 @@ async def test_records_of_files_that_were_done_stay_and_the_rest_is_saved_later(
     large.with_name("a").write_bytes(b"small")
     large.write_bytes(content(2 * rig.part_size))
     arguments = ("put", "-r", str(large.parent), "--records", str(records), "--jobs", "1", "--json", "--storage")
-    async with FaultProxy(rig.server_url, [Rule(Delay(None), "upload_part")]) as proxy:
+    async with FaultProxy(rig.server_url) as proxy:
+        delayed = proxy.arm(Rule(Delay(None), "upload_part"))
         rig.point_to(proxy.url)
         async with running(*arguments, rig.url(part_size=rig.part_size)) as process:
-            await stalled(proxy, process)
+            async with asyncio.timeout(60):
+                await delayed.wait()
             process.send_signal(signal.SIGINT)
             _, errors = await process.communicate()
         assert process.returncode == 130, errors

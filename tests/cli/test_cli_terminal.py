@@ -68,7 +68,9 @@ def test_verbose_shows_the_log(desk, files, flags, monkeypatch):
     monkeypatch.setattr(logger, "level", logging.NOTSET)
     desk.run("put", "a.txt")
     done = desk.run("copy", desk.objects.as_uri(), f"{desk.folder.as_uri()}/there", *flags)
-    assert done.errors[0].endswith(f" INFO {hash_of('one')}: copied")
+    (line,) = (line for line in done.errors if " INFO " in line)
+    assert line.endswith(f" INFO {hash_of('one')}: copied")
+    assert any(" DEBUG " in line for line in done.errors) == (flags == ("-vv",))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -32,7 +32,7 @@ async def main(url, mebibytes):
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
-SIZES = {"s3-seaweedfs": 1024, "gcs-fake": 512, "azure-azurite": 256}
+SIZES = {"s3-seaweedfs": 1024, "gcs-fake": 256, "azure-azurite": 256}
 """Mebibytes that a server takes in reasonable time, and that Azurite copies at all."""
 
 

@@ -1,6 +1,7 @@
 """What the rigs of this repository have beyond `lakery_cloud.testing.Rig`: so shared tests need not know the cloud."""
 
 import abc
+import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
@@ -10,6 +11,8 @@ from lakery_cloud import ObjectStorage
 from lakery_cloud.testing import Rig
 
 MiB = 1024**2
+BY_THE_SDK_ALONE = {"fast_lane": False} if os.environ.get("LAKERY_CLOUD_TEST_FAST_LANE") == "0" else {}
+"""What holds on the fast lane must hold without it: one local pair has it off always, all of them where this is asked for."""
 
 
 class PairRig(Rig):
@@ -96,7 +99,8 @@ class CloudRig(PairRig):
         return f"{self.storage_class.url_scheme}://{bucket or self.bucket}/{path}{'?' if query else ''}{query}"
 
     def _settings(self) -> dict[str, Any]:
-        return {**self.settings, **({"endpoint_url": self.endpoint_url} if self.endpoint_url else {})}
+        own = {"endpoint_url": self.endpoint_url} if self.endpoint_url else {}
+        return {**BY_THE_SDK_ALONE, **self.settings, **own}
 
     def own_key(self, key: str) -> str:
         return key.removeprefix(self._below)

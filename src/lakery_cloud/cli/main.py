@@ -35,7 +35,8 @@ __all__ = ["EXIT_CODES", "app", "main"]
 
 app = App(
     name="lakery-cloud",
-    help="Persist data by content hash on S3, or in files. Storages are URLs: s3://bucket/prefix, file:///folder.",
+    help="Persist data by content hash on S3, Google Cloud Storage, Azure Blob Storage, or in files. Storages are names of "
+    "your lakery-cloud.toml, or URLs: s3://bucket/prefix, gs://bucket, az://container, file:///folder.",
     version=__version__,
     suppress_keyboard_interrupt=False,
 )

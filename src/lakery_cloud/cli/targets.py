@@ -14,7 +14,6 @@ from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, read_records
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import ConfigError, InvalidRecord, NoStorageData, NotRegistered, brief
-from lakery_cloud.maintenance.copy import record_of
 from lakery_cloud.registry import ContentRecord, StorageRegistry
 
 R = TypeVar("R")
@@ -52,7 +51,7 @@ class Target:
         if self.known is not None:
             return self.known
         digest = await self.storage.digest_of(self.content_hash)
-        return record_of(self.storage, digest, self.storage.storage_data_of(digest))
+        return ContentRecord.of(self.storage, digest, self.storage.storage_data_of(digest))
 
 
 @asynccontextmanager

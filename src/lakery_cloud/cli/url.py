@@ -16,7 +16,6 @@ from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type
-from lakery_cloud.maintenance.copy import record_of
 from lakery_cloud.registry import ContentRecord
 from lakery_cloud.storage import SerializedDataStream
 
@@ -78,4 +77,4 @@ async def _record_of_file(path: Path, storage: ObjectStorage[Any]) -> ContentRec
     async for _ in digesting:
         pass
     digest = digesting.get_digest()
-    return record_of(storage, digest, storage.storage_data_of(digest))
+    return ContentRecord.of(storage, digest, storage.storage_data_of(digest))

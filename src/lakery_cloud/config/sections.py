@@ -86,6 +86,7 @@ class CloudSection(StorageSection):
     max_attempts: int | None = setting("Attempts for one request.")
     connect_timeout: float | None = setting("Seconds to wait for a connection.")
     read_timeout: float | None = setting("Seconds to wait for the next bytes of an answer.")
+    fast_lane: bool | None = setting("Whether hot requests travel without the SDK; by default they do.")
 
     @field_validator("endpoint_url")
     @classmethod

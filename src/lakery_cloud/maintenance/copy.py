@@ -12,7 +12,7 @@ from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import HOPELESS, ConfigError, LakeryCloudError, NoStorageData
 from lakery_cloud.registry import ContentRecord, StorageRegistry
-from lakery_cloud.storage import Digest, SerializedDataStream, Storage, TagMap
+from lakery_cloud.storage import SerializedDataStream, Storage, TagMap
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -122,7 +122,7 @@ class _Transfer:
             digest = await storage.digest_of(content_hash)
         except NoStorageData:
             return None
-        copied = await self.one(record_of(storage, digest, storage.storage_data_of(digest)))
+        copied = await self.one(ContentRecord.of(storage, digest, storage.storage_data_of(digest)))
         return None if isinstance(copied.error, NoStorageData) else copied
 
     async def one(self, record: ContentRecord) -> Copied:
@@ -130,11 +130,13 @@ class _Transfer:
         try:
             stored = await self._destination.find(record.digest)
             if stored is not None:
-                return Copied(record, CopyOutcome.DEDUPLICATED, record_of(self._destination, record.digest, stored))
+                return Copied(
+                    record, CopyOutcome.DEDUPLICATED, ContentRecord.of(self._destination, record.digest, stored)
+                )
             if self._dry_run:
                 return Copied(record, CopyOutcome.PLANNED)
             storage_data = await self._write(record, await self._tags(record))
-            return Copied(record, CopyOutcome.COPIED, record_of(self._destination, record.digest, storage_data))
+            return Copied(record, CopyOutcome.COPIED, ContentRecord.of(self._destination, record.digest, storage_data))
         except HOPELESS:
             raise
         except LakeryCloudError as error:
@@ -163,11 +165,6 @@ class _Transfer:
         finally:
             await close_stream(chunks)
             await close_stream(loaded["data_stream"])
-
-
-def record_of(storage: Storage[Any], digest: Digest, storage_data: Any) -> ContentRecord:
-    """The record of content that a storage holds."""
-    return ContentRecord(**digest, storage_name=storage.name, storage_data=storage.serialize_storage_data(storage_data))
 
 
 def _listable(storage: Storage[Any]) -> ObjectStorage[Any]:

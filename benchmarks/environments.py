@@ -1,0 +1,29 @@
+"""The environments of the peers: below the cache folder, each made on first use from its own constraint file."""
+
+import sys
+from pathlib import Path
+
+from lakery_cloud.emulators.install import Environment, cache_folder
+
+CONSTRAINTS = Path(__file__).with_name("constraints")
+
+
+class PeerEnvironment(Environment):
+    """An environment made from a file of `benchmarks/constraints`."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.constraints = CONSTRAINTS / f"{title}.txt"
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / "benchmarks" / super().folder.name
+
+
+def python_of(environment: str | None) -> str:
+    """The Python of an environment, which is made if it is not there; None is ours."""
+    if environment is None:
+        return sys.executable
+    made = PeerEnvironment(environment)
+    made.install(lambda text: print(text, file=sys.stderr))
+    return str(made.executable("python"))

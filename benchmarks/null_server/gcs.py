@@ -1,0 +1,216 @@
+"""The part of Cloud Storage's JSON API that storage clients use, answered without storing.
+
+Its XML API is S3's, so other paths are answered as S3; the harness fills it like that too. The CRC-32C of content that was
+dropped is that of what it is taken for.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+import google_crc32c
+
+from benchmarks.null_server.objects import Bucket, Stored, Upload
+from benchmarks.null_server.ranges import content_answer
+from benchmarks.null_server.s3 import MODIFIED_ISO, S3
+from benchmarks.null_server.wire import Answer, Request
+from benchmarks.payload import pattern
+
+KEPT = ("contentType", "contentEncoding", "storageClass", "metadata")
+"""What a client says about an object and gets back."""
+API, UPLOAD, DOWNLOAD = "/storage/v1/b", "/upload/storage/v1/b", "/download/storage/v1/b"
+
+
+class GCS(S3):
+    """Buckets and what is in them."""
+
+    def answer(self, request: Request) -> Answer:
+        for root in (API, UPLOAD, DOWNLOAD):
+            if request.path.startswith(root):
+                break
+        else:
+            return super().answer(request)
+        query = {name: values[0] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+        name, _, rest = request.path[len(root) + 1 :].partition("/o")
+        if not name:
+            return self._new_bucket(request)
+        bucket = self._buckets.get(unquote(name))
+        if bucket is None:
+            return _error(404, "The specified bucket does not exist.")
+        if root == UPLOAD:
+            return self._on_upload_of(request, bucket, name, query)
+        if not rest:
+            return self._listing_of(request, bucket, name, query)
+        key, _, destination = rest[1:].partition("/rewriteTo/b/")
+        if destination:
+            return self._rewrite(request, bucket, unquote(key), destination, query)
+        return self._on_key(request, bucket, name, unquote(key), query)
+
+    def _new_bucket(self, request: Request) -> Answer:
+        if request.method != "POST":
+            return _json({"kind": "storage#buckets", "items": [{"name": name} for name in self._buckets]})
+        name = json.loads(request.body or b"{}")["name"]
+        self._buckets.setdefault(name, Bucket())
+        return _json({"kind": "storage#bucket", "name": name})
+
+    def _listing_of(self, request: Request, bucket: Bucket, name: str, query: Mapping[str, str]) -> Answer:
+        if request.path.endswith(("/o", "/o/")):
+            prefix = query.get("prefix", "")
+            found = [_resource(name, key, stored) for key, stored in bucket.objects.items() if key.startswith(prefix)]
+            return _json({"kind": "storage#objects", "items": found})
+        return _json({"kind": "storage#bucket", "name": name, "metageneration": "1"})
+
+    def _on_key(self, request: Request, bucket: Bucket, name: str, key: str, query: Mapping[str, str]) -> Answer:
+        stored = bucket.objects.get(key)
+        if stored is None or query.get("generation", _generation(stored)) != _generation(stored):
+            return _error(404, f"No such object: {name}/{key}")
+        if request.method == "DELETE":
+            del bucket.objects[key]
+            return Answer(204)
+        if query.get("ifGenerationMatch", _generation(stored)) != _generation(stored):
+            return _error(412, "At least one of the pre-conditions you specified did not hold.")
+        return _media(stored, request) if query.get("alt") == "media" else _json(_resource(name, key, stored))
+
+    def _on_upload_of(self, request: Request, bucket: Bucket, name: str, query: Mapping[str, str]) -> Answer:
+        if "upload_id" in query:
+            return self._chunk(request, bucket, name, query["upload_id"])
+        kind = query.get("uploadType")
+        if kind == "resumable":
+            described = json.loads(request.body or b"{}")
+            upload_id = f"upload-{next(self._numbers)}"
+            bucket.uploads[upload_id] = Upload(query.get("name") or described["name"], _given(described))
+            return Answer(headers={"Location": f"{_own_url(request)}&upload_id={upload_id}"})
+        if kind == "media":
+            return self._insert(bucket, name, query["name"], Stored(request.size, request.body, {}), query)
+        if request.body is None:
+            return _error(501, "multipart bodies of this size are not understood here")
+        described, data = _parts(request)
+        key = query.get("name") or described["name"]
+        return self._insert(bucket, name, key, Stored(len(data), data, _given(described)), query)
+
+    def _insert(self, bucket: Bucket, name: str, key: str, stored: Stored, query: Mapping[str, str]) -> Answer:
+        if query.get("ifGenerationMatch") == "0" and key in bucket.objects:
+            return _error(412, "At least one of the pre-conditions you specified did not hold.")
+        bucket.objects[key] = stored
+        return _json(_resource(name, key, stored))
+
+    def _chunk(self, request: Request, bucket: Bucket, name: str, upload_id: str) -> Answer:
+        upload = bucket.uploads.get(upload_id)
+        if upload is None:
+            return _error(404, "No such upload")
+        if request.method == "DELETE":
+            del bucket.uploads[upload_id]
+            return Answer(499)
+        total = (request.header("content-range") or f"bytes */{request.size}").rpartition("/")[2]
+        if request.size:
+            upload.parts[str(len(upload.parts))] = request.size, request.body
+        received = sum(size for size, _ in upload.parts.values())
+        if total == "*" or received < int(total):
+            return Answer(308, {"Range": f"bytes=0-{received - 1}"} if received else {})
+        del bucket.uploads[upload_id]
+        return self._insert(bucket, name, upload.key, upload.joined([*upload.parts]), {})
+
+    def _rewrite(
+        self, request: Request, bucket: Bucket, key: str, destination: str, query: Mapping[str, str]
+    ) -> Answer:
+        name, _, new_key = destination.partition("/o/")
+        source, target = bucket.objects.get(key), self._buckets.get(unquote(name))
+        if source is None or target is None:
+            return _error(404, "Not Found")
+        if query.get("ifSourceGenerationMatch", _generation(source)) != _generation(source):
+            return _error(412, "At least one of the pre-conditions you specified did not hold.")
+        described = _given(json.loads(request.body)) if request.body else source.headers
+        made = self._insert(
+            target, unquote(name), unquote(new_key), Stored(source.size, source.content, described), query
+        )
+        if made.status != 200:
+            return made
+        size = str(source.size)
+        return _json({"done": True, "objectSize": size, "totalBytesRewritten": size, "resource": json.loads(made.body)})
+
+
+def _own_url(request: Request) -> str:
+    scheme = "https" if request.is_tls else "http"
+    return f"{scheme}://{request.header('host')}{request.path}?{request.query}"
+
+
+def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
+    """What is said about an object, and its bytes, out of a body of two parts (RFC 2387), by CRLF or by LF."""
+    assert request.body is not None
+    boundary = (request.header("content-type") or "").partition("boundary=")[2].strip("\"'").encode()
+    _, first, rest = request.body.split(b"--" + boundary, 2)
+    described = first[first.index(b"{") : first.rindex(b"}") + 1]
+    end = b"\r\n" if rest.startswith(b"\r\n") else b"\n"
+    data = rest[rest.index(end * 2) + len(end) * 2 : rest.rindex(end + b"--" + boundary)]
+    return json.loads(described), data
+
+
+def _given(described: Mapping[str, Any]) -> dict[str, str]:
+    """What is kept of what a client says about an object, as headers are: text."""
+    return {name: json.dumps(described[name]) for name in KEPT if name in described}
+
+
+def _generation(stored: Stored) -> str:
+    return str(int(stored.etag.strip('"'), 16))
+
+
+def _checksum(stored: Stored) -> str:
+    if stored.content is not None:
+        return _encoded(google_crc32c.value(stored.content))
+    return _checksum_of_blocks(stored.size)
+
+
+@cache
+def _checksum_of_blocks(size: int) -> str:
+    checksum = 0
+    for piece in pattern(0, size):
+        checksum = google_crc32c.extend(checksum, bytes(piece))
+    return _encoded(checksum)
+
+
+def _encoded(checksum: int) -> str:
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
+def _resource(bucket: str, key: str, stored: Stored) -> dict[str, Any]:
+    return {
+        "kind": "storage#object",
+        "name": key,
+        "bucket": bucket,
+        "size": str(stored.size),
+        "generation": _generation(stored),
+        "metageneration": "1",
+        "crc32c": _checksum(stored),
+        "etag": stored.etag.strip('"'),
+        "timeCreated": MODIFIED_ISO,
+        "updated": MODIFIED_ISO,
+        "contentType": "application/octet-stream",
+        **{name: json.loads(stored.headers[name]) for name in KEPT if name in stored.headers},
+    }
+
+
+def _media(stored: Stored, request: Request) -> Answer:
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "ETag": stored.etag,
+        "X-Goog-Generation": _generation(stored),
+        "X-Goog-Metageneration": "1",
+        "X-Goog-Stored-Content-Length": str(stored.size),
+        "X-Goog-Stored-Content-Encoding": "identity",
+        "X-Goog-Hash": f"crc32c={_checksum(stored)}",
+    }
+    answer = content_answer(stored, request.header("range"), headers)
+    return answer or _error(416, "The requested range cannot be satisfied.")
+
+
+def _json(content: Mapping[str, Any]) -> Answer:
+    return Answer(headers={"Content-Type": "application/json"}, body=json.dumps(content).encode())
+
+
+def _error(status: int, message: str) -> Answer:
+    reason = {404: "notFound", 412: "conditionNotMet", 416: "requestedRangeNotSatisfiable"}.get(status, "invalid")
+    error = {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}
+    return Answer(status, {"Content-Type": "application/json"}, json.dumps({"error": error}).encode())

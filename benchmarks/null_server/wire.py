@@ -1,0 +1,259 @@
+"""HTTP for servers that do nothing: requests are read by hand, and bodies dropped as they arrive, without a copy.
+
+What an answer says is a dialect's matter. It knows what the SDKs send, no more: no pipelining.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchmarks.null_server.objects import KEPT
+from benchmarks.payload import KiB, MiB, pattern
+
+READ_SIZE = MiB
+HIGH_WATER = 4 * MiB
+"""Bytes of an answer that wait in our own buffer before more are made."""
+STEP = 64 * KiB
+"""Bytes that are taken at a time where the rate is limited."""
+TICK = 0.001
+"""Seconds; the loop's timers are no finer."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request; header names are in lower case."""
+
+    method: str
+    path: str
+    query: str
+    head: bytes
+    lower: bytes
+    is_tls: bool = False
+    size: int = 0
+    body: bytes | None = b""
+
+    def header(self, name: str) -> str | None:
+        """A header's value."""
+        start = self.lower.find(b"\r\n" + name.encode() + b":")
+        if start < 0:
+            return None
+        start += len(name) + 3
+        end = self.head.find(b"\r\n", start)
+        return self.head[start : end if end >= 0 else None].decode("latin-1").strip()
+
+    def headers(self) -> Iterator[tuple[str, str]]:
+        """All headers."""
+        for line in self.head.decode("latin-1").split("\r\n")[1:]:
+            name, _, value = line.partition(":")
+            yield name.lower(), value.strip()
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer; its body is `body`, or the bytes `start` to `stop` of the repeated block."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    start: int = 0
+    stop: int = 0
+    is_head: bool = False
+
+    def encoded(self) -> bytes:
+        """The head, and the body if it is `body`."""
+        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Whatever')}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        if "Content-Length" not in self.headers and self.status != 204:
+            lines.append(f"Content-Length: {len(self.body) or self.stop - self.start}")
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return head if self.is_head else head + self.body
+
+
+REASONS = {
+    200: "OK",
+    201: "Created",
+    202: "Accepted",
+    204: "No Content",
+    206: "Partial Content",
+    308: "Resume Incomplete",
+    400: "Bad Request",
+    404: "Not Found",
+    409: "Conflict",
+    411: "Length Required",
+    412: "Precondition Failed",
+    416: "Range Not Satisfiable",
+    499: "Client Closed Request",
+    501: "Not Implemented",
+}
+
+
+class Dialect(Protocol):
+    """An API: what it answers."""
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to a request whose body has arrived; a body that is too large to keep is None."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection.
+
+    Args:
+        dialect: What answers.
+        latency: Seconds that each answer waits.
+        rate: Bytes a second that a connection carries each way; 0 is as many as it can.
+    """
+
+    # The loop reads into it and hands it over at once, so that all connections can share one.
+    _buffer = memoryview(bytearray(READ_SIZE))
+
+    def __init__(self, dialect: Dialect, *, latency: float = 0, rate: float = 0) -> None:
+        self._dialect = dialect
+        self._latency = latency
+        self._rate = rate
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._is_tls = False
+        self._head = b""
+        self._request: Request | None = None
+        self._left = 0
+        self._chunk: str | None = None  # of a chunked body: what the next line is
+        self._kept: bytearray | None = None
+        self._sending: Iterator[memoryview] | None = None
+        self._is_full = False
+        self._waits = False
+        self._arrived_at = 0.0
+        self._sent_at = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._is_tls = transport.get_extra_info("ssl_object") is not None
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=MiB)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sending = None
+        self._transport = None
+
+    def get_buffer(self, _: int) -> memoryview:
+        return self._buffer[: STEP if self._rate else READ_SIZE]
+
+    def buffer_updated(self, count: int) -> None:
+        start = 0
+        while start < count:
+            if self._request is None:
+                start = self._read_head(start, count)
+            elif self._left:
+                start = self._read_body(start, count)
+            else:
+                start = self._read_chunk_line(start, count)
+            if self._request is not None and not self._left and self._chunk is None:
+                self._finish()
+        if self._rate:
+            self._pace(count)
+
+    def _read_head(self, start: int, count: int) -> int:
+        """Read up to the end of a request's head; where its body begins in the buffer."""
+        head, start = self._read_until(b"\r\n\r\n", start, count)
+        if head is None:
+            return start
+        line, _, _ = head.partition(b"\r\n")
+        method, target, _ = line.decode("latin-1").split(" ", 2)
+        path, _, query = target.partition("?")
+        request = Request(method, path, query, head, head.lower(), self._is_tls)
+        self._chunk = "size" if b"\r\ntransfer-encoding: chunked" in request.lower else None
+        request.size = self._left = int(request.header("content-length") or 0)
+        self._kept = bytearray() if request.size <= KEPT else None
+        self._request = request
+        if (self._left or self._chunk) and b"\r\nexpect: 100-continue" in request.lower:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return start
+
+    def _read_chunk_line(self, start: int, count: int) -> int:
+        """Take a line of a chunked body (RFC 9112, 7.1); where what follows begins in the buffer."""
+        assert self._request is not None
+        line, start = self._read_until(b"\r\n", start, count)
+        if line is None:
+            return start
+        if self._chunk == "size":
+            self._left = int(line.partition(b";")[0], 16)
+            self._request.size += self._left
+            self._chunk = "end" if self._left else "trailer"
+        elif self._chunk == "end":  # of its data
+            self._chunk = "size"
+        elif not line:  # the trailer is over
+            self._chunk = None
+        return start
+
+    def _read_until(self, mark: bytes, start: int, count: int) -> tuple[bytes | None, int]:
+        """What comes before a mark, if it is there already; and where what follows begins in the buffer."""
+        before = len(self._head)
+        self._head += bytes(self._buffer[start:count])
+        end = self._head.find(mark)
+        if end < 0:
+            return None, count
+        found, self._head = self._head[:end], b""
+        return found, start + end + len(mark) - before
+
+    def _read_body(self, start: int, count: int) -> int:
+        """Take a piece of the body; where the next one begins in the buffer."""
+        taken = min(self._left, count - start)
+        if self._kept is not None:
+            self._kept += self._buffer[start : start + taken]
+            if len(self._kept) > KEPT:  # of a chunked body nobody knows the size before
+                self._kept = None
+        self._left -= taken
+        return start + taken
+
+    def _finish(self) -> None:
+        request, self._request = self._request, None
+        assert request is not None
+        request.body = None if self._kept is None else bytes(self._kept)
+        answer = self._dialect.answer(request)
+        answer.is_head = request.method == "HEAD"
+        if self._latency:
+            self._loop.call_later(self._latency, self._send, answer)
+        else:
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        if self._transport is None:
+            return
+        self._transport.write(answer.encoded())
+        if answer.stop and not answer.is_head:
+            self._sending = pattern(answer.start, answer.stop)
+            self._send_more()
+
+    def _send_more(self) -> None:
+        while self._sending is not None and not self._is_full and not self._waits:
+            piece = next(self._sending, None)
+            if piece is None:
+                self._sending = None
+                return
+            self._transport.write(piece)
+            if self._rate:
+                self._waits = True
+                self._sent_at = max(self._sent_at, self._loop.time()) + len(piece) / self._rate
+                self._loop.call_at(self._sent_at, self._send_on)
+
+    def _send_on(self) -> None:
+        self._waits = False
+        self._send_more()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._send_more()
+
+    def _pace(self, count: int) -> None:
+        """Read no more before what came had its time to travel."""
+        now = self._loop.time()
+        self._arrived_at = max(self._arrived_at, now) + count / self._rate
+        if self._arrived_at - now > TICK and self._transport is not None:
+            self._transport.pause_reading()
+            self._loop.call_at(self._arrived_at, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()

@@ -1,0 +1,1 @@
+"""One file for each client library that is compared; each runs in an environment of its own."""

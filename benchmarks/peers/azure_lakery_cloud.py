@@ -1,0 +1,27 @@
+"""lakery-cloud itself on Blob Storage."""
+
+from typing import Any, ClassVar
+
+from benchmarks.peers.azure_account import connection_string
+from benchmarks.peers.base import Target
+from benchmarks.peers.s3_lakery_cloud import LakeryCloud, made
+from lakery_cloud import AzureBlobStorage
+
+
+class LakeryCloudAzure(LakeryCloud):
+    """`AzureBlobStorage` as it comes."""
+
+    sends = "SHA-256, MD5, create-only put"
+    streams = "SHA-256, MD5, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
+    reads = "windows of 4 MiB, one by one"
+    place = "blob"
+    bucket = "container"
+
+    def _make(self, target: Target) -> Any:
+        return made(AzureBlobStorage, target, connection_string=connection_string(target.url), **self.options)
+
+
+class WithoutFastLane(LakeryCloudAzure):
+    """All requests by the SDK."""
+
+    options: ClassVar = {"fast_lane": False}

@@ -1,0 +1,43 @@
+"""azure-storage-blob, Microsoft's own asynchronous client."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from azure.storage.blob.aio import BlobServiceClient
+
+from benchmarks.peers.azure_account import connection_string
+from benchmarks.peers.base import PART_SIZE, PARTS_IN_FLIGHT, Peer
+
+
+class AzureStorageBlob(Peer):
+    """Its client of one container."""
+
+    streams = "four 8 MiB blocks in flight; one put if it fits"
+    reads = "four 4 MiB ranges at a time"
+
+    async def open(self) -> None:
+        self._service = BlobServiceClient.from_connection_string(
+            connection_string(self.target.url), max_block_size=PART_SIZE, max_single_put_size=PART_SIZE
+        )
+        self._container = self._service.get_container_client(self.target.bucket)
+
+    async def close(self) -> None:
+        await self._service.close()
+
+    async def put(self, key: str, data: bytes) -> Any:
+        await self._container.get_blob_client(key).upload_blob(data, overwrite=True)
+        return key
+
+    async def get(self, handle: Any) -> bytes:
+        answer = await self._container.get_blob_client(handle).download_blob()
+        content: bytes = await answer.readall()
+        return content
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        await self._container.get_blob_client(key).upload_blob(chunks, overwrite=True, max_concurrency=PARTS_IN_FLIGHT)
+        return key
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        answer = await self._container.get_blob_client(handle).download_blob(max_concurrency=PARTS_IN_FLIGHT)
+        async for chunk in answer.chunks():
+            yield chunk

@@ -1,0 +1,49 @@
+"""What fsspec's file systems share: an asynchronous interface for blobs, and files, which need a thread, for streams."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from benchmarks.payload import MiB
+from benchmarks.peers.base import PART_SIZE, Peer
+
+
+class FileSystemPeer(Peer):
+    """A file system; `open` makes it twice.
+
+    Attributes:
+        fs: The one of our event loop.
+        in_thread: The one whose files are used in threads.
+        put_options: What a put of what is there needs.
+    """
+
+    streams = "a file written in a thread, 8 MiB at a time"
+    reads = "a file read in a thread, 8 MiB at a time"
+    fs: Any
+    in_thread: Any
+    put_options: dict[str, Any] = {}  # noqa: RUF012, nobody changes it
+
+    def path(self, key: str) -> str:
+        """A key as a path."""
+        return f"{self.target.bucket}/{key}"
+
+    async def put(self, key: str, data: bytes) -> Any:
+        await self.fs._pipe_file(self.path(key), data, **self.put_options)  # noqa: SLF001, how fsspec is used asynchronously
+        return key
+
+    async def get(self, handle: Any) -> bytes:
+        content: bytes = await self.fs._cat_file(self.path(handle))  # noqa: SLF001
+        return content
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        file = await asyncio.to_thread(self.in_thread.open, self.path(key), "wb", block_size=PART_SIZE)
+        async for chunk in chunks:
+            await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(file.close)
+        return key
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        file = await asyncio.to_thread(self.in_thread.open, self.path(handle), "rb", block_size=PART_SIZE)
+        with file:
+            while chunk := await asyncio.to_thread(file.read, MiB):
+                yield chunk

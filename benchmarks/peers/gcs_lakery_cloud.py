@@ -1,0 +1,24 @@
+"""lakery-cloud itself on Cloud Storage."""
+
+from typing import Any, ClassVar
+
+from benchmarks.peers.base import Target
+from benchmarks.peers.s3_lakery_cloud import LakeryCloud, made
+from lakery_cloud import GCSStorage
+
+
+class LakeryCloudGCS(LakeryCloud):
+    """`GCSStorage` as it comes."""
+
+    sends = "SHA-256, CRC-32C, create-only insert"
+    streams = "SHA-256, CRC-32C, temporary object by resumable upload, rewrite; one insert if it fits"
+    place = "blob"
+
+    def _make(self, target: Target) -> Any:
+        return made(GCSStorage, target, endpoint_url=target.url, token="anon", **self.options)  # noqa: S106, it is none
+
+
+class WithoutFastLane(LakeryCloudGCS):
+    """All requests by the SDK."""
+
+    options: ClassVar = {"fast_lane": False}

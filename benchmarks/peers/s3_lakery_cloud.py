@@ -1,0 +1,97 @@
+"""lakery-cloud itself on S3: content hash, create-only put, temporary key and copy for streams, verified reads."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Target, Unavailable
+from lakery_cloud import ConfigError, S3Storage
+from lakery_cloud.digest import DigestingStream
+from lakery_cloud.storage import Digest, SerializedDataStream
+
+
+class LakeryCloud(Peer):
+    """`S3Storage` as it comes."""
+
+    hashes = True
+    verifies = True
+    sends = "SHA-256, create-only put"
+    streams = "SHA-256, CRC-32C, temporary key, copy; one put if it fits"
+    options: ClassVar[dict[str, Any]] = {}
+    bucket, place = "bucket", "key"
+    """Names in storage data."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._storage = self._make(target)
+
+    def _make(self, target: Target) -> Any:
+        os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY)
+        return made(S3Storage, target, endpoint_url=target.url, region=REGION, **self.options)
+
+    async def open(self) -> None:
+        await self._storage.__aenter__()
+
+    async def close(self) -> None:
+        await self._storage.aclose()
+
+    def handle(self, key: str, *, size: int, sha256: str) -> Any:
+        return {self.bucket: self.target.bucket, self.place: key, "hash": f"sha256:{sha256}", "size": size}
+
+    async def put(self, key: str, data: bytes) -> Any:
+        digest = Digest(
+            content_type="application/octet-stream",
+            content_encoding=None,
+            content_hash_algorithm="sha256",
+            content_hash=hashlib.sha256(data).hexdigest(),
+            content_size=len(data),
+        )
+        return await self._storage.write_data(data, digest, {})
+
+    async def get(self, handle: Any) -> bytes:
+        content: bytes = await self._storage.read_data(handle)
+        return content
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        serialized = SerializedDataStream(
+            data_stream=chunks, content_type="application/octet-stream", content_encoding=None
+        )
+        stream = DigestingStream(serialized)
+        return await self._storage.write_data_stream(stream, stream.get_digest, {})
+
+    def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        chunks: AsyncIterator[bytes] = self._storage.read_data_stream(handle)
+        return chunks
+
+
+class WithoutFastLane(LakeryCloud):
+    """All requests by the SDK."""
+
+    options: ClassVar = {"fast_lane": False}
+
+
+class InRanges(LakeryCloud):
+    """Large reads by eight ranges at a time."""
+
+    reads = "eight 8 MiB ranges at a time"
+    options: ClassVar = {"concurrent_ranges": 8}
+
+
+def made(storage_class: Any, target: Target, **options: Any) -> Any:
+    """A storage.
+
+    Raises:
+        Unavailable: It knows one of the options not.
+    """
+    try:
+        return storage_class(
+            target.bucket,
+            prefix="bench",
+            verify=target.verify,
+            max_concurrent_requests=target.connections,
+            max_concurrent_reads=target.connections,
+            **options,
+        )
+    except (ConfigError, TypeError) as error:
+        raise Unavailable(f"this version has no such setting: {error}") from error

@@ -1,0 +1,189 @@
+"""What was aimed at, and what one run reached: issue by issue a bound, a measured figure, met or missed."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.peers.catalog import OURS
+from benchmarks.workloads import BY_NAME
+
+SEQUENTIAL = ("labox", "aioboto3", "s3fs")
+"""Peers that send and read one part after the other."""
+
+Key = tuple[str, str, str, str]
+
+
+class Measured:
+    """What a run measured.
+
+    Args:
+        results: The entries of a results file.
+    """
+
+    def __init__(self, results: Iterable[Mapping[str, Any]]) -> None:
+        self.results = [*results]
+        self._turns: dict[Key, list[dict[str, Any]]] = {
+            (entry["api"], entry["condition"], entry["workload"], entry["peer"]): entry["turns"]
+            for entry in self.results
+        }
+
+    def values(self, api: str, condition: str, workload: str, peer: str, measure: str) -> list[float]:
+        """A figure of each turn that went well."""
+        turns = self._turns.get((api, condition, workload, peer), [])
+        return [figure(turn, workload, measure) for turn in turns if "error" not in turn]
+
+    def median(self, api: str, condition: str, workload: str, peer: str, measure: str) -> float | None:
+        """The median of a figure, if there is one."""
+        values = self.values(api, condition, workload, peer, measure)
+        return statistics.median(values) if values else None
+
+    def ratios(self, api: str, condition: str, workload: str, peer: str, measure: str = "rate") -> list[float]:
+        """Ours by the peer's, turn by turn: both had the machine at nearly the same time."""
+        pairs = zip(
+            self._turns.get((api, condition, workload, OURS), []),
+            self._turns.get((api, condition, workload, peer), []),
+            strict=False,
+        )
+        return [
+            figure(ours, workload, measure) / figure(theirs, workload, measure)
+            for ours, theirs in pairs
+            if "error" not in ours and "error" not in theirs
+        ]
+
+    def best_of(self, place: tuple[str, str, str], peers: Sequence[str], measure: str = "rate") -> str | None:
+        """The best of some peers by a figure; of all others if none are named."""
+        found = [
+            (median if measure == "rate" else -median, name)
+            for *where, name in self._turns
+            if (*where,) == place
+            and (name in peers if peers else not name.startswith(OURS))
+            and (median := self.median(*place, name, measure)) is not None
+        ]
+        return max(found)[1] if found else None
+
+
+def figure(turn: Mapping[str, Any], workload: str, measure: str) -> float:
+    """A figure of a turn.
+
+    Args:
+        turn: What it took.
+        workload: Name of the workload.
+        measure: `rate` (operations or MB a second), `cpu` (milliseconds of the client an operation), `peak` (MB of memory),
+            `busy` (share of the time that the client computed), `server` (the same of the server).
+    """
+    if measure == "rate":
+        scale = BY_NAME[workload].size / 1e6 if BY_NAME[workload].is_large else 1
+        return float(turn["operations"] / turn["seconds"] * scale)
+    if measure == "cpu":
+        return float(turn["cpu"] / turn["operations"] * 1000)
+    if measure == "peak":
+        return float(turn["peak"] / 1e6)
+    return float(turn["cpu" if measure == "busy" else "server cpu"] / turn["seconds"])
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound.
+
+    Attributes:
+        api: Which API.
+        condition: Which conditions.
+        workload: Which workload.
+        bound: What is aimed at.
+        peers: Compared with the best of them; `*` is any but ours; none is a bound of our own figure.
+        measure: Which figure.
+        is_least: Whether the bound is the least that is wanted, or the most.
+        other: Workload of ours to compare with, instead of peers.
+    """
+
+    api: str
+    condition: str
+    workload: str
+    bound: float
+    peers: tuple[str, ...] = ()
+    measure: str = "rate"
+    is_least: bool = True
+    other: str | None = None
+
+    def reached(self, measured: Measured) -> tuple[float, str] | None:
+        """What was reached, and beside whom; None if that was not measured."""
+        place = (self.api, self.condition, self.workload)
+        if self.other is not None:
+            ours = measured.median(*place, OURS, self.measure)
+            other = measured.median(self.api, self.condition, self.other, OURS, self.measure)
+            return (ours / other, BY_NAME[self.other].title) if ours and other else None
+        if not self.peers:
+            ours = measured.median(*place, OURS, self.measure)
+            return (ours, "") if ours is not None else None
+        peer = measured.best_of(place, () if self.peers == ("*",) else self.peers, self.measure)
+        ratios = measured.ratios(*place, peer, self.measure) if peer else []
+        return (statistics.median(ratios), str(peer)) if ratios else None
+
+    def is_met(self, reached: float) -> bool:
+        """Whether that is enough."""
+        return reached >= self.bound if self.is_least else reached <= self.bound
+
+
+def _s3(condition: str) -> list[Target]:
+    """What holds plain and over TLS."""
+    return [
+        Target("s3", condition, "puts", 15, ("labox",)),
+        Target("s3", condition, "puts", 0.6, ("obstore",)),
+        Target("s3", condition, "write", 1.0, ("obstore",)),
+        Target("s3", condition, "write", 3, ("labox",)),
+    ]
+
+
+def _cpu(api: str, workload: str, bound: float, *peers: str) -> Target:
+    return Target(api, "plain", workload, bound, peers, measure="cpu", is_least=False)
+
+
+TARGETS = (
+    *_s3("plain"),
+    Target("s3", "plain", "write", 150, measure="peak", is_least=False),
+    Target("s3", "plain", "gets", 10, ("labox",)),
+    Target("s3", "plain", "gets", 0.5, ("obstore",)),
+    Target("s3", "plain", "streams", 10, ("labox",)),
+    Target("s3", "plain", "streams", 0.6, ("obstore",)),
+    Target("s3", "plain", "hits", 1.0, other="puts"),
+    Target("s3", "plain", "read-verified", 0.85, ("sha256-alone",)),
+    Target("s3", "plain", "read", 0.95, ("*",)),
+    *_s3("tls"),
+    Target("s3", "tls", "write", 200, measure="peak", is_least=False),
+    Target("s3", "network", "write-256", 3, SEQUENTIAL),
+    Target("s3", "network", "read-256", 3, SEQUENTIAL),
+    Target("s3", "network", "puts-at-256", 0.85, measure="busy"),
+    _cpu("gcs", "puts", 0.9, "gcsfs"),
+    _cpu("gcs", "gets", 0.9, "gcsfs"),
+    _cpu("gcs", "streams", 1.0, "gcsfs", "google-cloud-storage", "gcloud-aio-storage"),
+    _cpu("gcs", "write-256", 1.0, "gcsfs", "google-cloud-storage", "gcloud-aio-storage"),
+    _cpu("azure", "puts", 0.5, "adlfs"),
+    _cpu("azure", "gets", 0.5, "adlfs"),
+    _cpu("azure", "streams", 1.0, "adlfs", "azure-storage-blob"),
+    _cpu("azure", "write-256", 1.0, "adlfs", "azure-storage-blob"),
+)
+
+UNITS = {"rate": "x", "cpu": "x the CPU", "peak": " MB of memory", "busy": " of the time computing"}
+
+
+def rows(measured: Measured) -> list[tuple[str, str, str, str]]:
+    """Each target: what is measured, what is aimed at, what was reached, and whether it is met."""
+    return [_row(target, measured) for target in TARGETS]
+
+
+def _row(target: Target, measured: Measured) -> tuple[str, str, str, str]:
+    what = f"{target.api}, {target.condition}: {BY_NAME[target.workload].title}"
+    unit = UNITS[target.measure]
+    sign = "≥" if target.is_least else "≤"
+    beside = " or ".join(target.peers).replace("*", "the best peer")
+    if target.other is not None:
+        beside = BY_NAME[target.other].title
+    aimed = f"{sign} {target.bound:g}{unit}" + (f" of {beside}" if beside else "")
+    reached = target.reached(measured)
+    if reached is None:
+        return what, aimed, "", "not measured"
+    value, peer = reached
+    shown = f"{value:.0f}" if value >= 20 else f"{value:.2f}"
+    named = f" ({peer})" if len(target.peers) > 1 or target.peers == ("*",) else ""
+    return what, aimed, f"{shown}{unit}{named}", "met" if target.is_met(value) else "**missed**"

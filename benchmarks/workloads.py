@@ -1,0 +1,195 @@
+"""What is measured: the same work for every peer, with content that no two rounds share.
+
+It needs the standard library alone: clients import it in environments of their own.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from benchmarks.payload import KiB, MiB, blocks, sha256_of_blocks, unique, unique_stream
+from benchmarks.peers.base import Peer
+
+GiB = 1024**3
+WRITTEN, KEPT = "written", "kept"
+"""Buckets: what is written is dropped after each turn, what is read stays."""
+KEPT_BLOBS = 64
+LIMIT = 0.75
+"""Seconds after which a turn of many small operations begins no further one: rates need no more."""
+CHUNK = 64 * KiB
+"""Bytes of a chunk of a short stream."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of work.
+
+    Attributes:
+        name: How options call it.
+        title: How tables and plots call it.
+        kind: `put`, `hit`, `get`, `write` or `read`.
+        size: Bytes of one blob or stream.
+        count: Operations of one turn.
+        concurrency: How many of them are under way at a time.
+        verify: Whether reads are compared with their hash.
+    """
+
+    name: str
+    title: str
+    kind: str
+    size: int
+    count: int
+    concurrency: int
+    verify: bool = True
+
+    @property
+    def reads(self) -> bool:
+        """Whether it reads what was there before."""
+        return self.kind in ("get", "read")
+
+    @property
+    def is_large(self) -> bool:
+        """Whether bytes are what counts, not operations."""
+        return self.count == 1
+
+    @property
+    def bucket(self) -> str:
+        """Where it works."""
+        return KEPT if self.reads else WRITTEN
+
+
+WORKLOADS = (
+    Workload("puts", "1 KiB puts", "put", KiB, 2000, 32),
+    Workload("hits", "1 KiB puts of what is there", "hit", KiB, 2000, 32),
+    Workload("gets", "1 KiB gets", "get", KiB, 2000, 32),
+    Workload("streams", "256 KiB streams", "write", 256 * KiB, 200, 32),
+    Workload("many", "1,000 streams of 256 KiB at once", "write", 256 * KiB, 1000, 1000),
+    Workload("write", "1 GiB stream written, hashed", "write", GiB, 1, 1),
+    Workload("read", "1 GiB stream read", "read", GiB, 1, 1, verify=False),
+    Workload("read-verified", "1 GiB stream read, verified", "read", GiB, 1, 1),
+    Workload("write-256", "256 MiB stream written, hashed", "write", 256 * MiB, 1, 1),
+    Workload("read-256", "256 MiB stream read, verified", "read", 256 * MiB, 1, 1),
+    Workload("puts-at-256", "1 KiB puts, 256 at a time", "put", KiB, 4000, 256),
+)
+BY_NAME = {workload.name: workload for workload in WORKLOADS}
+
+
+def kept_blob(number: int) -> bytes:
+    """The blobs that gets read."""
+    return unique(KiB, 0, number)
+
+
+@cache
+def kept_key(workload: Workload, number: int) -> tuple[str, str]:
+    """Key and SHA-256 of what is there to be read."""
+    if workload.kind == "get":
+        content_hash = hashlib.sha256(kept_blob(number)).hexdigest()
+    else:
+        content_hash = sha256_of_blocks(workload.size)
+    return f"bench/{content_hash}", content_hash
+
+
+class Work:
+    """A workload done by one peer.
+
+    Args:
+        workload: What to do.
+        peer: An open peer.
+        label: Keeps its keys apart from those of others, who warm up at the same time.
+    """
+
+    def __init__(self, workload: Workload, peer: Peer, *, label: str) -> None:
+        self._workload = workload
+        self._peer = peer
+        self._keys = f"bench/{label}"
+        self._do = self._operation()
+
+    async def warm_up(self) -> None:
+        """Load what is loaded once, and see that the peer does what it should."""
+        workload = self._workload
+        if workload.kind == "hit":
+            await self._all(KEPT_BLOBS, self._put, turn=0)
+        elif workload.is_large:
+            small = unique(KiB, 1)
+            if not workload.reads:
+                await self._peer.put(f"{self._keys}/warm", small)
+        else:
+            await self._all(min(workload.count, 50), self._do, turn=0)
+
+    async def turn(self, number: int) -> int:
+        """Do all of it once; how many operations that were."""
+        return await self._all(self._workload.count, self._do, turn=number)
+
+    async def _all(self, count: int, operation: Callable[[int, int], Awaitable[None]], *, turn: int) -> int:
+        numbers = iter(range(count))
+        deadline = time.perf_counter() + LIMIT
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for number in numbers:
+                await operation(turn, number)
+                done += 1
+                if time.perf_counter() > deadline:
+                    return
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(self._workload.concurrency, count)):
+                tasks.create_task(work())
+        return done
+
+    def _operation(self) -> Callable[[int, int], Awaitable[None]]:
+        return {"put": self._put, "hit": self._hit, "get": self._get, "write": self._write, "read": self._read}[
+            self._workload.kind
+        ]
+
+    async def _put(self, turn: int, number: int) -> None:
+        data = unique(self._workload.size, turn, number)
+        # The key of who doesn't hash is the hash all the same: that is the work that all of them do.
+        key = f"{self._keys}/{number if self._peer.hashes else hashlib.sha256(data).hexdigest()}"
+        await self._peer.put(key, data)
+
+    async def _hit(self, _: int, number: int) -> None:
+        await self._put(0, number % KEPT_BLOBS)
+
+    async def _get(self, _: int, number: int) -> None:
+        number %= KEPT_BLOBS
+        key, content_hash = kept_key(self._workload, number)
+        data = await self._peer.get(self._peer.handle(key, size=self._workload.size, sha256=content_hash))
+        got = content_hash if self._peer.verifies else hashlib.sha256(data).hexdigest()
+        if got != content_hash or len(data) != self._workload.size:
+            raise AssertionError(f"wrong content came from {key}")
+
+    async def _write(self, turn: int, number: int) -> None:
+        size = self._workload.size
+        chunks = blocks(size) if self._workload.is_large else unique_stream(size, CHUNK, turn, number)
+        if self._peer.hashes:
+            await self._peer.write_stream(f"{self._keys}/{number}", chunks, size=size)
+            return
+        hasher = hashlib.sha256()
+        await self._peer.write_stream(f"{self._keys}/{number}", _hashed(chunks, hasher), size=size)
+        if self._workload.is_large and hasher.hexdigest() != sha256_of_blocks(size):
+            raise AssertionError("not all of the stream was read")
+
+    async def _read(self, _: int, __: int) -> None:
+        size = self._workload.size
+        key, content_hash = kept_key(self._workload, 0)
+        handle: Any = self._peer.handle(key, size=size, sha256=content_hash)
+        hasher = hashlib.sha256() if self._workload.verify and not self._peer.verifies else None
+        got = 0
+        async for chunk in self._peer.read_stream(handle):
+            got += len(chunk)
+            if hasher is not None:
+                hasher.update(chunk)
+        if got != size or (hasher is not None and hasher.hexdigest() != content_hash):
+            raise AssertionError(f"{got} bytes came, or wrong ones")
+
+
+async def _hashed(chunks: AsyncIterator[bytes], hasher: Any) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk

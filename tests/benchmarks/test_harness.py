@@ -1,0 +1,136 @@
+"""What benchmarks say: figures of peers that worked, reasons of those that didn't, and targets met or missed."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import harness, report
+from benchmarks.__main__ import DOCS, RESULTS
+from benchmarks.environments import PeerEnvironment
+from benchmarks.harness import measure
+from benchmarks.null_server import REPOSITORY
+from benchmarks.payload import KNOWN, pattern
+from benchmarks.peers.catalog import OURS, PEERS, Entry
+from benchmarks.plan import CONDITIONS, PLAN
+from benchmarks.targets import TARGETS, Measured, Target, rows
+from benchmarks.workloads import BY_NAME
+
+SIGNED = next(entry for entry in PEERS if entry.name == "signed-by-hand")
+OURS_ON_S3 = next(entry for entry in PEERS if (entry.api, entry.name) == ("s3", OURS))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[io.TextIOWrapper]:
+    with (tmp_path / "log").open("w") as file:
+        yield file
+
+
+def test_peers_are_measured_in_turns(log: Any) -> None:
+    found = measure(BY_NAME["gets"], [OURS_ON_S3, SIGNED], api="s3", condition="plain", rounds=2, log=log)
+    assert [(result.peer, len(result.turns), result.unavailable) for result in found] == [
+        (OURS, 2, None),
+        ("signed-by-hand", 2, None),
+    ]
+    figures = [
+        turn[what] for result in found for turn in result.turns for what in ("operations", "seconds", "cpu", "peak")
+    ]
+    assert min(figures) > 0
+
+
+def test_a_peer_that_cannot_work_says_why(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud")  # it only hashes
+    (result,) = measure(BY_NAME["puts"], [broken], api="s3", condition="plain", rounds=1, log=log)
+    assert result.turns == []
+    assert result.unavailable == "Unavailable: it only hashes"
+
+
+def test_a_peer_that_dies_says_so(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "python_of", lambda _: "/bin/false")
+    (result,) = measure(BY_NAME["puts"], [SIGNED], api="s3", condition="plain", rounds=1, log=log)
+    assert result.unavailable == "it ended with exit code 1"
+
+
+def result(peer: str, *seconds: float, workload: str = "puts") -> dict[str, Any]:
+    turn = {"operations": 100, "cpu": 0.5, "peak": 50_000_000, "server cpu": 0.1}
+    turns = [{**turn, "seconds": second} if second else {"error": "it broke"} for second in seconds]
+    place = {"api": "s3", "condition": "plain", "workload": workload, "peer": peer}
+    return {**place, "version": "1", "does": "its work", "turns": turns, "unavailable": None}
+
+
+def test_ratios_are_of_turns_of_one_round() -> None:
+    measured = Measured([result(OURS, 1, 10, 1), result("labox", 4, 40, 0)])
+    assert measured.ratios("s3", "plain", "puts", "labox") == [4, 4]
+
+
+@pytest.mark.parametrize(("bound", "is_met"), [(3.9, True), (4.1, False)])
+def test_targets_are_met_or_missed(bound: float, is_met: bool) -> None:
+    target = Target("s3", "plain", "puts", bound, ("labox", "s3fs"))
+    reached = target.reached(Measured([result(OURS, 1), result("labox", 4), result("s3fs", 5)]))
+    assert reached == (4, "labox")  # the best of them
+    assert target.is_met(reached[0]) == is_met
+
+
+def test_a_target_that_was_not_measured_is_not_met() -> None:
+    assert {verdict for *_, verdict in rows(Measured([]))} == {"not measured"}
+
+
+def test_whatever_a_target_needs_is_measured() -> None:
+    planned = {(step.api, step.condition, name) for step in PLAN for name in step.workloads}
+    assert {(target.api, target.condition, target.workload) for target in TARGETS} <= planned
+    names = {(entry.api, entry.name) for entry in PEERS}
+    assert {(target.api, peer) for target in TARGETS for peer in target.peers if peer != "*"} <= names
+    assert {step.condition for step in PLAN} == set(CONDITIONS)
+
+
+def test_every_peer_has_pins() -> None:
+    for environment in {entry.environment for entry in PEERS if entry.environment} | {"plots"}:
+        lines = PeerEnvironment(environment).constraints.read_text("utf-8").splitlines()
+        assert all("==" in line for line in lines if not line.startswith("#"))
+
+
+def test_a_table_tells_failures_from_figures() -> None:
+    lines = report.terminal([result(OURS, 1), result("labox", 0), result("s3fs", 2, 0)])
+    _, _, ours, labox, s3fs = lines
+    assert "1.00" in ours
+    assert labox.split()[1:] == ["it", "broke"]
+    assert "2.00" in s3fs
+
+
+def test_the_page_is_that_of_the_results() -> None:
+    results = json.loads(RESULTS.read_text("utf-8"))
+    pictures = sorted(path.relative_to(DOCS).as_posix() for path in (DOCS / "pictures").glob("*.svg"))
+    assert pictures
+    assert (DOCS / "performance.md").read_text("utf-8") == report.page(results, pictures)
+
+
+def test_a_wrong_option_names_the_right_ones() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--only", "putz"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "'putz' is none of puts, hits" in done.stderr
+
+
+def test_hashes_known_in_advance_are_right() -> None:
+    for size, known in KNOWN.items():
+        hasher = hashlib.sha256()
+        for piece in pattern(0, size):
+            hasher.update(piece)
+        assert hasher.hexdigest() == known
+
+
+def test_whatever_is_read_whole_has_a_hash_known_in_advance() -> None:
+    assert {workload.size for workload in BY_NAME.values() if workload.is_large} == set(KNOWN)
+
+
+@pytest.mark.parametrize(("does", "code"), [("exit 3", 3), ("exec sleep 60", -9)])
+def test_a_client_that_dies_or_hangs_in_its_turn_is_told(does: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "PATIENCE", 0.2)
+    with subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert harness.Client(process).turn(1) == {"error": f"it ended with exit code {code}"}
