@@ -4,7 +4,6 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ import pytest
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from lakery_cloud import AccessDenied, CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.emulators.azurite import ACCOUNT_KEY, ACCOUNT_NAME
 from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
-from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault
-from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
+from lakery_cloud.testing import Exchange, FaultProxy, content, digest_of, stream_of
 from tests.rigs.azure import AzureRig
 from tests.tls import tls_before
 
@@ -46,15 +42,6 @@ async def use(storage: AzureBlobStorage, *, seed: int = 0) -> None:
     assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
 
 
-@asynccontextmanager
-async def warmed(rig: AzureRig, proxy: FaultProxy, **options: Any) -> AsyncIterator[AzureBlobStorage]:
-    """A storage that has learned what the lane must know."""
-    async with rig.storage(max_attempts=MAX_ATTEMPTS, max_concurrent_parts=1, **options) as storage:
-        await use(storage)
-        proxy.exchanges.clear()
-        yield storage
-
-
 def is_fast(exchange: Exchange) -> bool:
     return "x-ms-client-request-id" not in exchange.headers
 
@@ -63,29 +50,10 @@ def over_the_lane(proxy: FaultProxy) -> set[str]:
     return {exchange.operation for exchange in proxy.exchanges if is_fast(exchange)}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"access_tier": "Cool"}, {"blob_tags": False, "prefix": "a b/ä+%/~"}, {"concurrent_ranges": 2, "range_size": 700}],
-    ids=["plain", "tier", "keys", "ranges"],
-)  # fmt: skip
-async def test_hot_requests_go_over_the_lane_once_it_has_seen_the_sdk_send_one(
-    azure_rig: AzureRig, proxy: FaultProxy, options: Any
-) -> None:
-    async with warmed(azure_rig, proxy, **options) as storage:
-        await use(storage, seed=1)
-    assert over_the_lane(proxy) == HOT
-    assert not [exchange for exchange in proxy.exchanges if exchange.operation in HOT and not is_fast(exchange)]
-
-
-async def test_lane_that_is_switched_off_carries_nothing(azure_rig: AzureRig, proxy: FaultProxy) -> None:
-    async with warmed(azure_rig, proxy, fast_lane=False) as storage:
-        await use(storage, seed=1)
-    assert over_the_lane(proxy) == set()
-
-
 async def test_large_blob_is_read_by_one_request(azure_rig: AzureRig, proxy: FaultProxy) -> None:
     data = content(9_000_000)
-    async with warmed(azure_rig, proxy) as storage:
+    async with azure_rig.storage() as storage:
+        await use(storage)
         storage_data = await write(storage, data)
         proxy.exchanges.clear()
         assert await storage.read_data(storage_data) == data
@@ -120,66 +88,6 @@ async def test_shared_access_signature_goes_along(azure_rig: AzureRig, proxy: Fa
             credential.update(signatures[1])
         await use(storage, seed=1)
     assert over_the_lane(proxy) == HOT
-
-
-# What the lane leaves to the SDK
-
-
-@pytest.mark.parametrize("fault", [*NOT_SEEN, *LOST], ids=name_of)
-async def test_failure_on_the_lane_is_made_good_by_the_sdk(
-    azure_rig: AzureRig, proxy: FaultProxy, fault: Fault
-) -> None:
-    async with warmed(azure_rig, proxy) as storage:
-        for seed, operation in enumerate(sorted(HOT), start=1):
-            if type(fault).__name__ == "ResetDuring" and operation not in ("put_blob", "put_block"):
-                continue
-            if type(fault).__name__ == "CutAnswer" and operation != "get_blob":
-                continue
-            proxy.exchanges.clear()
-            proxy.arm(Rule(fault, operation))
-            await use(storage, seed=seed)
-            assert next(is_fast(exchange) for exchange in proxy.exchanges if exchange.fault)
-    await azure_rig.check_nothing_temporary()
-
-
-@pytest.mark.parametrize("fault", NOT_SEEN, ids=name_of)
-async def test_attempts_of_the_lane_and_of_the_sdk_are_counted_together(
-    azure_rig: AzureRig, proxy: FaultProxy, fault: Fault
-) -> None:
-    async with warmed(azure_rig, proxy) as storage:
-        proxy.arm(Rule(fault, "put_blob", times=None))
-        with pytest.raises(StorageUnavailable):
-            await write(storage, b"data")
-    repeated = 2 if type(fault).__name__.startswith("Reset") else 1
-    assert MAX_ATTEMPTS <= len(proxy.exchanges) <= MAX_ATTEMPTS * repeated
-    assert is_fast(proxy.exchanges[0])
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (ExpiredCredentials(), CredentialsError),
-        (Answer(403, "AuthorizationPermissionMismatch"), AccessDenied),
-        (Answer(400, "InvalidHeaderValue"), LakeryCloudError),
-    ],
-    ids=lambda value: getattr(value, "code", None) or getattr(value, "__name__", None),
-)
-async def test_refusal_is_the_error_that_the_sdk_makes_of_it_without_a_second_request(
-    azure_rig: AzureRig, proxy: FaultProxy, fault: Fault, error: type[Exception]
-) -> None:
-    async with warmed(azure_rig, proxy) as storage:
-        proxy.arm(Rule(fault, "put_blob"))
-        with pytest.raises(error):
-            await write(storage, b"data")
-    assert [is_fast(exchange) for exchange in proxy.exchanges] == [True]
-
-
-async def test_odd_answer_is_asked_for_again_and_the_lane_left(azure_rig: AzureRig, proxy: FaultProxy) -> None:
-    async with warmed(azure_rig, proxy) as storage:
-        proxy.arm(Rule(Answer(201, body="<Error/>"), "put_blob"))
-        await write(storage, b"first")
-        await write(storage, b"second")
-    assert [is_fast(exchange) for exchange in proxy.exchanges] == [True, False, False]
 
 
 # Tokens

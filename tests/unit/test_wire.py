@@ -88,9 +88,10 @@ async def get(lane: Connections, method: str = "GET") -> tuple[int, bytes]:
         (b"HTTP/1.1 204\r\n\r\n", 204, b""),
         (b"HTTP/1.0 404 \r\nContent-Length: 1\r\n\r\nx", 404, b"x"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Wait\r\nA: b\r\n\r\n" + EMPTY, 200, b""),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 2000 + EMPTY, 200, b""),
         (b"HTTP/1.1 404 No\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", 404, b"abc0123456789"),
     ],
-    ids=["empty", "sized", "no content", "HTTP/1.0", "interim", "chunked"],
+    ids=["empty", "sized", "no content", "HTTP/1.0", "interim", "many interim", "chunked"],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [1, LARGE], ids=["byte by byte", "at once"])
 async def test_answer_is_read_however_it_arrives(answer: bytes, status: int, body: bytes, step: int) -> None:

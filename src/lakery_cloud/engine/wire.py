@@ -334,29 +334,25 @@ class Connection(asyncio.Protocol):
             self._take_head(data)
 
     def _take_head(self, data: bytes) -> None:
-        data = self._raw + data if self._raw else data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            if len(data) > MAX_HEAD:
-                raise OddAnswer("a head without end")
-            self._raw = data
-            self._put_off()
-            return
-        self._raw = b""
         assert self._method is not None
-        head, rest = read_head(data[:end]), data[end + 4 :]
-        if head.status == 101:
-            raise OddAnswer("another protocol")
-        if head.status < 200:  # interim (RFC 9110, section 15.2)
-            if rest:
-                self._take_head(rest)
+        data, self._raw = self._raw + data if self._raw else data, b""
+        while (end := data.find(b"\r\n\r\n")) >= 0:
+            head, data = read_head(data[:end]), data[end + 4 :]
+            if head.status == 101:
+                raise OddAnswer("another protocol")
+            if head.status < 200:  # interim (RFC 9110, section 15.2)
+                continue
+            size = head.body_size(self._method)
+            if size is None:
+                self._chunked = head, bytearray()
+                self._take_chunked(data)
+            else:
+                self._begin(head, size, data)
             return
-        size = head.body_size(self._method)
-        if size is None:
-            self._chunked = head, bytearray()
-            self._take_chunked(rest)
-        else:
-            self._begin(head, size, rest)
+        if len(data) > MAX_HEAD:
+            raise OddAnswer("a head without end")
+        self._raw = data
+        self._put_off()
 
     def _take_chunked(self, data: bytes) -> None:
         assert self._chunked is not None

@@ -1,0 +1,168 @@
+"""The fast lane of every cloud: what goes over it, and what becomes of what fails there."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+
+from lakery_cloud import AccessDenied, BucketNotFound, CredentialsError, ObjectStorage, StorageUnavailable
+from lakery_cloud.engine import retries
+from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
+from lakery_cloud.testing.faults import (
+    Answer,
+    CutAnswer,
+    ExpiredCredentials,
+    Fault,
+    ResetAfter,
+    ResetBefore,
+    ResetDuring,
+)
+from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
+from tests.conftest import rig_on
+from tests.rigs.base import CloudRig
+from tests.rigs.pairs import LOCAL_PAIRS
+
+# One server of each cloud: what is sent is the same on all, and the other suites run on all.
+cloud_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-moto", "gcs-strict", "azure-azurite")))
+
+HOT = {"s3": {"put", "get", "head", "upload_part"}, "gcs": {"put", "get", "head"}}
+HOT["azure"] = HOT["s3"]
+# What only the SDK, or its HTTP library, sends.
+MARKS = {"s3": "amz-sdk-invocation-id", "gcs": "accept", "azure": "x-ms-client-request-id"}
+
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "s3": [
+        {"requester_pays": True, "storage_class": "STANDARD_IA", "sse": "AES256"},
+        {"sse": "aws:kms", "kms_key_id": "alias/x", "conditional_writes": False},
+    ],
+    "gcs": [{"storage_class": "NEARLINE"}],
+    "azure": [{"access_tier": "Cool"}, {"blob_tags": False}],
+}
+SHARED: list[dict[str, Any]] = [{}, {"prefix": "a b/ä+%/~"}, {"concurrent_ranges": 2, "range_size": 150_000}]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
+
+
+@pytest.fixture
+async def proxy(cloud_rig: CloudRig) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(cloud_rig.server_url) as proxy:
+        cloud_rig.point_to(proxy.url)
+        yield proxy
+
+
+def cloud_of(rig: CloudRig) -> str:
+    return {"s3": "s3", "gs": "gcs", "az": "azure"}[rig.storage_class.url_scheme]
+
+
+def is_fast(rig: CloudRig, exchange: Exchange) -> bool:
+    return MARKS[cloud_of(rig)] not in exchange.headers
+
+
+def fast(rig: CloudRig, proxy: FaultProxy) -> list[bool]:
+    """Which of the requests went over the lane."""
+    return [is_fast(rig, exchange) for exchange in proxy.exchanges]
+
+
+async def write(storage: ObjectStorage[Any], data: bytes) -> Any:
+    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
+
+
+async def use(storage: ObjectStorage[Any], *, seed: int = 0) -> None:
+    """Send each hot request, and check what becomes of them."""
+    data, parts = content(200_000, seed=seed), content(storage.settings.part_size + 1, seed=seed)
+    assert await storage.read_data(await write(storage, data)) == data
+    await write(storage, data)
+    assert await storage.read_data(await write(storage, b"")) == b""
+    stream = stream_of([parts])
+    assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
+
+
+@asynccontextmanager
+async def warmed(rig: CloudRig, proxy: FaultProxy, **options: Any) -> AsyncIterator[Any]:
+    """A storage that has learned what the lane must know."""
+    async with rig.storage(max_attempts=MAX_ATTEMPTS, max_concurrent_parts=1, **options) as storage:
+        await use(storage)
+        proxy.exchanges.clear()
+        yield storage
+
+
+async def test_hot_requests_go_over_the_lane_whatever_the_settings(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+    cloud = cloud_of(cloud_rig)
+    for options in (*SHARED, *SETTINGS[cloud]):
+        async with warmed(cloud_rig, proxy, **options) as storage:
+            await use(storage, seed=1)
+        hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT[cloud]]
+        assert {exchange.neutral for exchange in hot} == HOT[cloud]
+        assert all(is_fast(cloud_rig, exchange) for exchange in hot), options
+        for key in await cloud_rig.keys():
+            await cloud_rig.delete(key)
+
+
+async def test_lane_that_is_switched_off_carries_nothing(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+    async with warmed(cloud_rig, proxy, fast_lane=False) as storage:
+        await use(storage, seed=1)
+    assert not any(fast(cloud_rig, proxy))
+
+
+@pytest.mark.parametrize("fault", [*NOT_SEEN, *LOST], ids=name_of)
+async def test_failure_on_the_lane_is_made_good(cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault) -> None:
+    async with warmed(cloud_rig, proxy) as storage:
+        for seed, operation in enumerate(sorted(HOT[cloud_of(cloud_rig)]), start=1):
+            if isinstance(fault, ResetDuring) and operation not in ("put", "upload_part"):
+                continue
+            if isinstance(fault, CutAnswer) and operation != "get":
+                continue
+            proxy.exchanges.clear()
+            proxy.arm(Rule(fault, operation, key=r"[0-9a-f]{64}$|\.tmp"))
+            await use(storage, seed=seed)
+            failed = next(exchange for exchange in proxy.exchanges if exchange.fault)
+            assert is_fast(cloud_rig, failed), failed
+    await cloud_rig.check_nothing_temporary()
+
+
+@pytest.mark.parametrize("fault", NOT_SEEN, ids=name_of)
+async def test_attempts_on_the_lane_and_by_the_sdk_are_counted_together(
+    cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
+) -> None:
+    async with warmed(cloud_rig, proxy) as storage:
+        proxy.arm(Rule(fault, "put", times=None))
+        with pytest.raises(StorageUnavailable):
+            await write(storage, b"data")
+    # What an idle connection is used for may be sent twice at once, since the other side may just have closed it.
+    repeated = 2 if isinstance(fault, ResetBefore | ResetDuring | ResetAfter) else 1
+    assert MAX_ATTEMPTS <= len(proxy.exchanges) <= MAX_ATTEMPTS * repeated
+    assert fast(cloud_rig, proxy)[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(ExpiredCredentials(), CredentialsError), (Answer(403), AccessDenied), (Answer(404), BucketNotFound)],
+    ids=["expired", "denied", "missing"],
+)
+async def test_refusal_on_the_lane_is_an_error_without_a_second_request(
+    cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, error: type[Exception]
+) -> None:
+    if isinstance(fault, Answer) and fault.status == 404:
+        fault = Answer(
+            404, {"s3": "NoSuchBucket", "gcs": "notFound", "azure": "ContainerNotFound"}[cloud_of(cloud_rig)]
+        )
+    async with warmed(cloud_rig, proxy) as storage:
+        proxy.arm(Rule(fault, "put"))
+        with pytest.raises(error):
+            await write(storage, b"data")
+    assert fast(cloud_rig, proxy) == [True]
+
+
+async def test_odd_answer_is_asked_for_again_and_the_lane_left(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+    status = 201 if cloud_of(cloud_rig) == "azure" else 200
+    async with warmed(cloud_rig, proxy) as storage:
+        proxy.arm(Rule(Answer(status, body="x" * 2_000_000), "put"))
+        await write(storage, b"first")
+        await write(storage, b"second")
+    assert fast(cloud_rig, proxy) == [True, False, False]
