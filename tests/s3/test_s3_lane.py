@@ -136,6 +136,29 @@ async def test_hook_of_the_users_that_changes_requests_keeps_them_off_the_lane(
     assert over_the_lane(proxy) == HOT - {"put_object"}
 
 
+async def test_credentials_that_change_with_each_request_stay_with_the_sdk(
+    s3_rig: S3Rig, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = 0
+
+    async def refresh() -> dict[str, str]:
+        nonlocal made
+        made += 1
+        until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()  # which is so near that they are renewed at once
+        return {"access_key": f"KEY{made}", "secret_key": "secret", "token": "t", "expiry_time": until}
+
+    botocore_session = aiobotocore.session.AioSession()
+    botocore_session._credentials = AioRefreshableCredentials.create_from_metadata(
+        metadata=await refresh(), refresh_using=refresh, method="test"
+    )
+    caplog.set_level("INFO", "lakery_cloud")
+    async with s3_rig.storage(session=aioboto3.Session(botocore_session=botocore_session)) as storage:
+        for number in range(lane.MAX_IN_VAIN + 1):
+            await write(storage, b"%d" % number)
+    assert not any(map(is_fast, proxy.exchanges))
+    assert caplog.text.count("goes without the fast lane") == 1
+
+
 async def test_proxy_of_the_environment_keeps_all_off_the_lane(
     s3_rig: S3Rig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import abc
 import asyncio
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -23,6 +24,8 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_WAIT = 0.1
 """Seconds that a call waits for what another one is about to learn."""
+MAX_IN_VAIN = 5
+"""Calls of one kind that may teach nothing, before the SDK is left alone with them."""
 MAX_ERROR = 1024 * 1024
 """Bytes of an answer that is no object; those of errors are less than 10 KiB."""
 
@@ -103,6 +106,7 @@ class FastLane(abc.ABC, Generic[R]):
         self._connections: dict[Origin, Connections] = {}
         self._routes: dict[tuple[str, str], R | None] = {}
         self._learning: dict[tuple[str, str], asyncio.Event] = {}
+        self._in_vain: Counter[tuple[str, str]] = Counter()
 
     @abc.abstractmethod
     async def _send(self, route: R, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
@@ -207,6 +211,9 @@ class FastLane(abc.ABC, Generic[R]):
                 self._leave(place, str(reason))
             except NotNow:
                 self._routes.pop(place, None)
+                self._in_vain[place] += 1
+                if self._in_vain[place] == MAX_IN_VAIN:
+                    self._leave(place, "nothing can be learned from what the SDK sends")
         finally:
             if self._learning.get(place) is learned:
                 del self._learning[place]

@@ -166,7 +166,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             await update_hash(hasher, data)
             compare(digest, content_hash=hasher.hexdigest(), size=len(data), what="the data")
         await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
-        return self.storage_data_of(digest)
+        return self._data_of(digest)
 
     @operation("write_stream")
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
@@ -200,7 +200,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             digest = await Writer(session, self.keys).stream(digesting, finish_digest, checked_tags)
         finally:
             await close_stream(digesting.undigested())
-        return self.storage_data_of(digest)
+        return self._data_of(digest)
 
     @operation("find")
     async def find(self, digest: Digest, /) -> D | None:
@@ -213,7 +213,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         session = await self._session()
         address = self.keys.content(digest["content_hash"])
         is_stored = await Writer(session, self.keys).is_known_to_be_stored(address, digest)
-        return self.storage_data_of(digest) if is_stored else None
+        return self._data_of(digest) if is_stored else None
 
     @operation("digest_of")
     async def digest_of(self, content_hash: str) -> Digest:
@@ -375,6 +375,9 @@ class ObjectStorage(Storage[D], Generic[D]):
     def storage_data_of(self, digest: Digest) -> D:
         """The storage data that this storage gives content of a digest, stored or not."""
         check_digest(digest)
+        return self._data_of(digest)
+
+    def _data_of(self, digest: Digest) -> D:
         address = self.keys.content(digest["content_hash"])
         return self._storage_data(address, _qualified_hash(digest), digest["content_size"])
 

@@ -21,6 +21,7 @@ from lakery_cloud.engine.connections import Answer, Connections, NoConnection, N
 from lakery_cloud.engine.lane import (
     FastLane,
     Held,
+    NotNow,
     SDKCall,
     Unusual,
     current_call,
@@ -177,7 +178,10 @@ class AzureLane(FastLane[_Route]):
     async def _send(self, route: _Route, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
         method, path = HOT[operation], route.root + _encoded(parameters["blob"])
         body = parameters.get("data")
-        headers, query = _wanted(operation, parameters)
+        wanted = _wanted(operation, parameters)
+        if wanted is None:
+            return None
+        headers, query = wanted
         headers |= {"x-ms-date": self._now(), "x-ms-version": route.version}
         signature = getattr(self._credential, "signature", route.signature).removeprefix("?")
         query = "&".join(filter(None, (query, signature)))
@@ -199,7 +203,10 @@ class AzureLane(FastLane[_Route]):
             raise Unusual("there is a proxy")
         method, path = call.sent.method, _encoded(parameters["blob"])
         operation = next(name for name in HOT if _is(name, method, url.query))
-        headers, query = _wanted(operation, parameters)
+        wanted = _wanted(operation, parameters)
+        if wanted is None:
+            raise NotNow
+        headers, query = wanted
         sent = {name.lower(): str(value) for name, value in call.sent.headers.items()}
         if {name: sent[name] for name in sent if name not in _EACH_ITS_OWN} != {
             name: headers[name] for name in headers if name not in _EACH_ITS_OWN
@@ -250,8 +257,11 @@ def _encoded(blob: str) -> str:
     return quote(blob, safe="~/")
 
 
-def _wanted(operation: str, parameters: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-    """Headers and query of an operation's parameters, as the SDK sends them."""
+def _wanted(operation: str, parameters: Mapping[str, Any]) -> tuple[dict[str, str], str] | None:
+    """Headers and query of an operation's parameters, as the SDK sends them; None where they aren't the usual ones."""
+    needed, possible = _PARAMETERS[operation]
+    if not needed <= parameters.keys() <= needed | possible:
+        return None
     headers = {name.lower(): value for name, value in parameters.get("headers", {}).items()}
     if operation == "get_blob_properties":
         return headers, ""
@@ -275,6 +285,18 @@ def _wanted(operation: str, parameters: Mapping[str, Any]) -> tuple[dict[str, st
         }
     )
     return headers, ""
+
+
+# Operation -> parameters that it must have here, and those that it may have.
+_PARAMETERS: Mapping[str, tuple[set[str], set[str]]] = {
+    "get_blob_properties": ({"blob", "headers"}, set()),
+    "download_blob": ({"blob", "start", "stop", "version"}, set()),
+    "stage_block": ({"blob", "headers", "block_id", "data", "length"}, {"raw_request_hook"}),
+    "upload_blob": (
+        {"blob", "headers", "data", "length", "match_condition", "content_settings", "metadata"},
+        {"raw_request_hook", "tags", "standard_blob_tier"},
+    ),
+}
 
 
 def _given(**headers: str | None) -> dict[str, str]:

@@ -190,11 +190,9 @@ class S3Lane(FastLane[_Route]):
         if signed["access_key"] != credentials.access_key:
             raise NotNow  # they were refreshed
         wanted, path = _wanted(parameters), encode_path(parameters["Key"])
-        if (
-            wanted is None
-            or not url.path.endswith(path)
-            or sorted(wanted[1].split("&")) != sorted(url.query.split("&"))
-        ):
+        if wanted is None:
+            raise NotNow
+        if not url.path.endswith(path) or sorted(wanted[1].split("&")) != sorted(url.query.split("&")):
             raise Unusual("requests have another URL")
         if wanted[0] != {name: sent[name] for name in signed["names"].split(";") if name not in _EACH_ITS_OWN}:
             raise Unusual("requests have other headers")
