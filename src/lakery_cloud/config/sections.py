@@ -61,7 +61,9 @@ class StorageSection(BaseModel):
     max_buffered_bytes: Size | None = setting(
         "Bytes that all streams being written may hold, and again for reads ahead."
     )
-    concurrent_ranges: int | None = setting("Ranges of one object that are read at a time; 1 is one plain GET.")
+    concurrent_ranges: int | None = setting(
+        "Ranges of one object that are read at a time; 1 is one plain GET, 0 goes over to ranges where that is slow."
+    )
     range_size: Size | None = setting("Bytes of such a range.")
     verify: bool | None = setting("Whether reads compare content with its hash.")
     cleanup_timeout: float | None = setting("Seconds that the clean-up after a failure may take.")

@@ -1,7 +1,8 @@
 """Verified reads: one GET that resumes where it broke, or ranges read ahead; every request pinned to one version."""
 
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -15,16 +16,28 @@ from lakery_cloud.engine.transport import (
     BodyInterrupted,
     KeyMissing,
     ObjectInfo,
+    Signal,
     Transport,
     VersionChanged,
     missing,
 )
-from lakery_cloud.errors import IntegrityError, StorageUnavailable
+from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 
 logger = logging.getLogger("lakery_cloud")
 
 MAX_RESUMPTIONS = 5
 """Interruptions in a row, without a byte between them, before a read gives up."""
+
+
+SLOW = 150e6
+"""Bytes a second of a connection that may be what limits the rate: over a network S3 gives 50 to 100 MB/s to each (S3 User
+Guide, "Performance guidelines"), within a machine one gives 3 GB/s."""
+IDLE = 0.5
+"""Share of the time that a process computes, under which it is not itself what limits the rate."""
+SAMPLE = 4 * 1024 * 1024
+"""Bytes by which the pace of a connection is judged."""
+AUTOMATIC_RANGES = 8
+"""Ranges at a time where a connection is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +69,13 @@ async def read(
         StorageUnavailable: The body broke off too often.
     """
     hasher, expected = _hasher_of(location) if settings.verify else (None, "")
-    in_ranges = settings.concurrent_ranges > 1 and (location.size or 0) > settings.range_size
-    source = (
-        _ranges(transport, location, settings=settings, budget=budget)
-        if in_ranges
-        else _sequence(transport, location, _Progress())
-    )
+    progress = _Progress()
+    if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
+        source = _sequence(transport, location, progress)
+    elif settings.concurrent_ranges:
+        source = _ranges(transport, location, progress, settings=settings, budget=budget)
+    else:
+        source = _whole_or_ranges(transport, location, progress, settings=settings, budget=budget)
     held_back = b""
     async with aclosing(source) as chunks:
         async for chunk in chunks:
@@ -77,6 +91,34 @@ async def read(
         )
     if held_back:
         yield held_back
+
+
+class Pace:
+    """How fast bytes come, while somebody waits for them.
+
+    Attributes:
+        is_slow: Whether the last `SAMPLE` bytes came slowly, although the process had little else to do.
+    """
+
+    def __init__(self) -> None:
+        self.is_slow = False
+        self._bytes = -1  # the first ones come with the latency of the request
+        self._waited = self._computed = 0.0
+
+    async def timed(self, chunk: Awaitable[bytes]) -> bytes:
+        """The next bytes."""
+        began, computed = time.perf_counter(), time.process_time()
+        found = await chunk
+        if self._bytes < 0:
+            self._bytes = 0
+            return found
+        self._bytes += len(found)
+        self._waited += time.perf_counter() - began
+        self._computed += time.process_time() - computed
+        if self._bytes >= SAMPLE:
+            self.is_slow = self._bytes < SLOW * self._waited and self._computed < IDLE * self._waited
+            self._bytes, self._waited, self._computed = 0, 0.0, 0.0
+        return found
 
 
 class _Progress:
@@ -127,31 +169,76 @@ async def _sequence(
 
 
 async def _ranges(
-    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+    transport: Transport,
+    location: Location,
+    progress: _Progress,
+    start: int = 0,
+    *,
+    settings: EngineSettings,
+    budget: ByteBudget,
 ) -> AsyncGenerator[bytes]:
-    """All bytes by ranges of which several are read at a time."""
-    assert location.size is not None
-    info = await transport.head(location.address)
-    if info is None:
-        raise await missing(transport, location.address)
-    check_size(location, info)
-    progress = _Progress(info.version)
+    """Bytes from `start` on, by ranges of which several are read at a time."""
+    size = location.size
+    assert size is not None
+    if progress.version is None:
+        info = await transport.head(location.address)
+        if info is None:
+            raise await missing(transport, location.address)
+        check_size(location, info)
+        progress.version = info.version
 
-    async def read_range(start: int) -> bytes:
-        stop = min(start + settings.range_size, info.size)
-        async with aclosing(_sequence(transport, location, progress, start, stop)) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+    async def read_range(first: int) -> list[bytes]:
+        stop = min(first + settings.range_size, size)
+        async with aclosing(_sequence(transport, location, progress, first, stop)) as chunks:
+            return [chunk async for chunk in chunks]
 
     parts = ordered_map(
         read_range,
-        range(0, location.size, settings.range_size),
+        range(start, size, settings.range_size),
         size_of=lambda _: settings.range_size,
         budget=budget,
-        limit=settings.concurrent_ranges,
+        limit=settings.concurrent_ranges or AUTOMATIC_RANGES,
     )
-    async with aclosing(parts) as chunks:
+    async with aclosing(parts) as ranges:
+        async for chunks in ranges:
+            for chunk in chunks:
+                yield chunk
+
+
+async def _whole_or_ranges(
+    transport: Transport, location: Location, progress: _Progress, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """All bytes by one GET; or by ranges, from where its connection turns out to be what limits the rate."""
+    assert location.size is not None
+    pace, position = Pace(), 0
+    async with aclosing(_sequence(transport, location, progress)) as chunks:
+        while chunk := await pace.timed(anext(chunks, b"")):
+            position += len(chunk)
+            yield chunk
+            if (
+                pace.is_slow
+                and location.size - position > 2 * settings.range_size
+                and await _takes_ranges(transport, location, progress, position)
+            ):
+                break
+        else:
+            return
+    logger.debug("reading %s in ranges from byte %d on: one connection is slow", location.address, position)
+    rest = _ranges(transport, location, progress, position, settings=settings, budget=budget)
+    async with aclosing(rest) as chunks:
         async for chunk in chunks:
             yield chunk
+
+
+async def _takes_ranges(transport: Transport, location: Location, progress: _Progress, start: int) -> bool:
+    """Whether the endpoint gives ranges, and there is room for another open body: nobody may hold one and wait."""
+    if transport.reads.locked():
+        return False
+    try:
+        async with transport.get(location.address, start=start, stop=start + 1, version=progress.version) as body:
+            return _is_wanted(body, start, start + 1)
+    except (Signal, LakeryCloudError):
+        return False
 
 
 def _hasher_of(location: Location) -> tuple[HashingAhead | None, str]:
