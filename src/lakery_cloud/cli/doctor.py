@@ -11,31 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_storage
+from lakery_cloud.cli.failures import gravest
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import (
-    AccessDenied,
-    BucketNotFound,
-    ConfigError,
-    CredentialsError,
-    IntegrityError,
-    LakeryCloudError,
-    NoStorageData,
-    StorageUnavailable,
-)
+from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.maintenance import Finding, Outcome, diagnose
-
-GRAVEST_FIRST = (
-    StorageUnavailable,
-    IntegrityError,
-    CredentialsError,
-    AccessDenied,
-    BucketNotFound,
-    NoStorageData,
-    ConfigError,
-    LakeryCloudError,
-)
-"""Of several errors the first of these gives the exit code: the highest of their codes."""
 
 _MARKS = {
     Outcome.OK: ("[green]✓[/green]", "ok"),
@@ -74,8 +54,7 @@ async def doctor(
     errors = [finding.error for finding in findings if finding.error is not None]
     if errors:
         failed = ", ".join(dict.fromkeys(finding.check for finding in findings if finding.error is not None))
-        gravest = next(kind for kind in GRAVEST_FIRST if any(isinstance(error, kind) for error in errors))
-        raise gravest(f"{len(errors)} of {counted(len(findings), 'check')} failed: {failed}")
+        raise _public_class(gravest(errors))(f"{len(errors)} of {counted(len(findings), 'check')} failed: {failed}")
 
 
 async def _examine(url: str, storage: ObjectStorage[Any], *, quiet: bool, as_json: bool) -> list[Finding]:
@@ -110,13 +89,17 @@ def _print_table(url: str, findings: Sequence[Finding], *, quiet: bool) -> None:
 
 
 def _facts(url: str, finding: Finding) -> dict[str, Any]:
-    public = (kind for kind in type(finding.error).__mro__ if kind.__module__ == LakeryCloudError.__module__)
     return {
         "storage": url,
         "check": finding.check,
         "outcome": finding.outcome,
         "seen": finding.seen,
         "advice": finding.advice,
-        "error": next(public).__name__ if finding.error is not None else None,
+        "error": _public_class(finding.error).__name__ if finding.error is not None else None,
         "measured": dict(finding.measured),
     }
+
+
+def _public_class(error: LakeryCloudError) -> type[LakeryCloudError]:
+    """What the documentation calls an error; some have a private subclass."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == LakeryCloudError.__module__)

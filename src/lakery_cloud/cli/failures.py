@@ -1,6 +1,7 @@
 """Which error is which exit code, how an error is told, and what is left to say when some of many things failed."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,8 @@ from lakery_cloud.errors import (
     ReadOnlyStorage,
     StorageUnavailable,
 )
+
+E = TypeVar("E", bound=Exception)
 
 FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
 
@@ -85,12 +88,12 @@ class Failures:
         """Name all failures, and give the exit code of the gravest."""
         for what, error in self._noted:
             say(error, what=what)
-        return gravest([exit_code_of(error) for _, error in self._noted])
+        return exit_code_of(gravest([error for _, error in self._noted])) if self._noted else 0
 
 
-def gravest(codes: Sequence[int]) -> int:
-    """The exit code that counts out of several; 0 for none."""
-    return min(codes, key=GRAVEST_FIRST.index, default=0)
+def gravest(errors: Sequence[E]) -> E:
+    """The error whose exit code counts out of several."""
+    return min(errors, key=lambda error: GRAVEST_FIRST.index(exit_code_of(error)))
 
 
 FAILURES = (LakeryCloudError, OSError)
