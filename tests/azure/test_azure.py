@@ -1,6 +1,7 @@
 """The conformance suite on Azurite, and what only Azure has: credentials, index tags, blocks, copies by signature."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -28,7 +29,8 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.providers import azure
 from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import content, digest_of, stream_of, tap
+from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, stream_of, tap
+from lakery_cloud.testing.faults import Stall
 from tests.azure.proxy import AzureProxy, is_request
 from tests.rigs.azure import AzureRig
 
@@ -187,6 +189,21 @@ async def test_body_that_breaks_off_is_resumed(azure_rig: AzureRig, proxy: Azure
 
 
 @pytest.mark.case("24")
+async def test_body_that_stalls_leaves_no_connection_to_the_garbage_collector(azure_rig: AzureRig) -> None:
+    data = content(200_000)
+    await azure_rig.put(digest_of(data)["content_hash"], data)
+    async with FaultProxy(azure_rig.server_url) as proxy:
+        proxy.arm(Rule(Stall(), "get"))
+        azure_rig.point_to(proxy.url)
+        gc.disable()
+        try:
+            async with azure_rig.storage(fast_lane=False, read_timeout=0.3) as storage, asyncio.timeout(60):
+                assert await storage.read_data(storage.storage_data_of(digest_of(data))) == data
+                await proxy.wait_until_idle()
+        finally:
+            gc.enable()
+
+
 async def test_busy_server_is_asked_again_and_then_given_up(azure_rig: AzureRig, proxy: AzureProxy) -> None:
     async with azure_rig.storage() as storage:
         busy = proxy.answer(is_request("PUT"), status=503, body=BUSY, times=2)

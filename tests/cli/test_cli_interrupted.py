@@ -12,12 +12,15 @@ import pytest
 
 from lakery_cloud.testing import FaultProxy, Rule, content, digest_of
 from lakery_cloud.testing.faults import Stall
+from tests.conftest import rig_on
 from tests.rigs.base import CloudRig, MiB
+from tests.rigs.pairs import one_server_a_cloud
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
     pytest.mark.timeout(60),
 ]
+cloud_rig = rig_on(*one_server_a_cloud())
 COMMAND = "from lakery_cloud.cli.main import main; main()"
 
 

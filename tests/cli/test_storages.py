@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from lakery_cloud.testing import content
+from tests.conftest import rig_on
 from tests.rigs.base import CloudRig
 from tests.rigs.local import FileRig
+from tests.rigs.pairs import one_server_a_cloud
 from tests.rigs.s3 import S3Rig
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
@@ -21,6 +23,7 @@ DATA = b"content of a file\n"
 HASH = hashlib.sha256(DATA).hexdigest()
 
 UrlRig = FileRig | CloudRig
+url_rig = rig_on(*one_server_a_cloud("file"))
 
 
 def lakery_cloud(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:

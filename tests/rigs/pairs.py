@@ -140,3 +140,10 @@ def params(pairs: Iterable[Pair]) -> list[Any]:
 def params_of(*names: str) -> list[Any]:
     """Parameters for the named pairs alone, for what one server a cloud shows as well as all."""
     return params(pair for pair in LOCAL_PAIRS if pair.name in names)
+
+
+def one_server_a_cloud(*names: str) -> list[Pair]:
+    """A local server of each cloud, the real accounts, and the named pairs: for what knows no server, such as the command."""
+    return [
+        pair for pair in PAIRS if pair.is_live or pair.name in ("s3-seaweedfs", "gcs-fake", "azure-azurite", *names)
+    ]

@@ -62,7 +62,7 @@ class StorageSection(BaseModel):
         "Bytes that all streams being written may hold, and again for reads ahead."
     )
     concurrent_ranges: int | None = setting(
-        "Ranges of one object that are read at a time; 1 is one plain GET, 0 goes over to ranges where that is slow."
+        "Ranges of one object that are read at a time; 1 is one plain GET. By default one GET, and ranges where it is slow."
     )
     range_size: Size | None = setting("Bytes of such a range.")
     verify: bool | None = setting("Whether reads compare content with its hash.")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -16,28 +16,25 @@ from lakery_cloud.engine.transport import (
     BodyInterrupted,
     KeyMissing,
     ObjectInfo,
-    Signal,
     Transport,
     VersionChanged,
     missing,
 )
-from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
+from lakery_cloud.errors import IntegrityError, StorageUnavailable
 
 logger = logging.getLogger("lakery_cloud")
 
 MAX_RESUMPTIONS = 5
 """Interruptions in a row, without a byte between them, before a read gives up."""
-
-
-SLOW = 150e6
-"""Bytes a second of a connection that may be what limits the rate: over a network S3 gives 50 to 100 MB/s to each (S3 User
-Guide, "Performance guidelines"), within a machine one gives 3 GB/s."""
+FIRST_LOOK = 8 * 1024**2
+"""Bytes of one GET by which it shows how fast its connection is."""
+SLOW_CONNECTION = 200e6
+"""Bytes a second. Slower ones gain by ranges ahead: to Amazon S3 one connection carries 50 to 100 MB/s (S3 User Guide,
+"Performance guidelines"). Faster ones lose by them."""
 IDLE = 0.5
-"""Share of the time that a process computes, under which it is not itself what limits the rate."""
-SAMPLE = 4 * 1024 * 1024
-"""Bytes by which the pace of a connection is judged."""
+"""Share of the time that a process computes while it waits; with more it is itself what limits the rate."""
 AUTOMATIC_RANGES = 8
-"""Ranges at a time where a connection is slow."""
+"""Ranges that are read at a time where one connection turned out to be slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +66,7 @@ async def read(
         StorageUnavailable: The body broke off too often.
     """
     hasher, expected = _hasher_of(location) if settings.verify else (None, "")
-    progress = _Progress()
-    if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
-        source = _sequence(transport, location, progress)
-    elif settings.concurrent_ranges:
-        source = _ranges(transport, location, progress, settings=settings, budget=budget)
-    else:
-        source = _whole_or_ranges(transport, location, progress, settings=settings, budget=budget)
+    source = _source(transport, location, settings=settings, budget=budget)
     held_back = b""
     async with aclosing(source) as chunks:
         async for chunk in chunks:
@@ -93,32 +84,8 @@ async def read(
         yield held_back
 
 
-class Pace:
-    """How fast bytes come, while somebody waits for them.
-
-    Attributes:
-        is_slow: Whether the last `SAMPLE` bytes came slowly, although the process had little else to do.
-    """
-
-    def __init__(self) -> None:
-        self.is_slow = False
-        self._bytes = -1  # the first ones come with the latency of the request
-        self._waited = self._computed = 0.0
-
-    async def timed(self, chunk: Awaitable[bytes]) -> bytes:
-        """The next bytes."""
-        began, computed = time.perf_counter(), time.process_time()
-        found = await chunk
-        if self._bytes < 0:
-            self._bytes = 0
-            return found
-        self._bytes += len(found)
-        self._waited += time.perf_counter() - began
-        self._computed += time.process_time() - computed
-        if self._bytes >= SAMPLE:
-            self.is_slow = self._bytes < SLOW * self._waited and self._computed < IDLE * self._waited
-            self._bytes, self._waited, self._computed = 0, 0.0, 0.0
-        return found
+class _RangesIgnored(StorageUnavailable):
+    """The endpoint answers with the whole object, whatever range is asked for."""
 
 
 class _Progress:
@@ -137,7 +104,7 @@ async def _sequence(
         try:
             async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
                 if not _is_wanted(body, start, stop):
-                    raise StorageUnavailable(
+                    raise _RangesIgnored(
                         f"the endpoint ignores ranges, so {location.address} can't be read in parts; set "
                         "concurrent_ranges to 1, and read it again if it broke off"
                     )
@@ -168,28 +135,89 @@ async def _sequence(
             logger.info("reading %s broke off at byte %d, resuming", location.address, start)
 
 
+def _source(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """The bytes in the way that the settings ask for."""
+    if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
+        return _sequence(transport, location, _Progress())
+    way = _sequence_or_ranges if settings.concurrent_ranges is None else _pinned_ranges
+    return way(transport, location, settings=settings, budget=budget)
+
+
+async def _sequence_or_ranges(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """One GET, and ranges from where its connection turns out to be what limits the rate."""
+    assert location.size is not None
+    progress = _Progress()
+    taken, waited, computed = 0, 0.0, 0.0
+    async with aclosing(_sequence(transport, location, progress)) as chunks:
+        while True:
+            begun, computed_before = time.perf_counter(), time.process_time()
+            chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            if taken:  # what the first byte waits for is not the connection's rate
+                waited += time.perf_counter() - begun
+                computed += time.process_time() - computed_before
+            taken += len(chunk)
+            yield chunk
+            is_slow = taken < waited * SLOW_CONNECTION and computed < waited * IDLE
+            if taken >= FIRST_LOOK and is_slow and location.size - taken > settings.range_size:
+                break
+    try:
+        rest = _ranges(
+            transport, location, progress, taken, settings=settings, budget=budget, at_a_time=AUTOMATIC_RANGES
+        )
+        async with aclosing(rest) as chunks:
+            async for chunk in chunks:
+                taken += len(chunk)
+                yield chunk
+    except _RangesIgnored:
+        logger.info("the endpoint ignores ranges; reading %s once more from its start", location.address)
+        async with aclosing(_sequence(transport, location, progress)) as chunks:
+            async for chunk in chunks:
+                passed_over = min(taken, len(chunk))
+                taken -= passed_over
+                if chunk[passed_over:]:
+                    yield chunk[passed_over:]
+
+
+async def _pinned_ranges(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> AsyncGenerator[bytes]:
+    """All bytes by as many ranges at a time as the settings say, of the version that is there now."""
+    info = await transport.head(location.address)
+    if info is None:
+        raise await missing(transport, location.address)
+    check_size(location, info)
+    at_a_time = settings.concurrent_ranges or AUTOMATIC_RANGES
+    parts = _ranges(
+        transport, location, _Progress(info.version), 0, settings=settings, budget=budget, at_a_time=at_a_time
+    )
+    async with aclosing(parts) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
 async def _ranges(
     transport: Transport,
     location: Location,
     progress: _Progress,
-    start: int = 0,
+    start: int,
     *,
     settings: EngineSettings,
     budget: ByteBudget,
+    at_a_time: int,
 ) -> AsyncGenerator[bytes]:
-    """Bytes from `start` on, by ranges of which several are read at a time."""
+    """The bytes from `start` on by ranges of which several are read at a time."""
     size = location.size
     assert size is not None
-    if progress.version is None:
-        info = await transport.head(location.address)
-        if info is None:
-            raise await missing(transport, location.address)
-        check_size(location, info)
-        progress.version = info.version
 
-    async def read_range(first: int) -> list[bytes]:
-        stop = min(first + settings.range_size, size)
-        async with aclosing(_sequence(transport, location, progress, first, stop)) as chunks:
+    async def read_range(begin: int) -> list[bytes]:
+        stop = min(begin + settings.range_size, size)
+        async with aclosing(_sequence(transport, location, progress, begin, stop)) as chunks:
             return [chunk async for chunk in chunks]
 
     parts = ordered_map(
@@ -197,48 +225,12 @@ async def _ranges(
         range(start, size, settings.range_size),
         size_of=lambda _: settings.range_size,
         budget=budget,
-        limit=settings.concurrent_ranges or AUTOMATIC_RANGES,
+        limit=at_a_time,
     )
     async with aclosing(parts) as ranges:
         async for chunks in ranges:
             for chunk in chunks:
                 yield chunk
-
-
-async def _whole_or_ranges(
-    transport: Transport, location: Location, progress: _Progress, *, settings: EngineSettings, budget: ByteBudget
-) -> AsyncGenerator[bytes]:
-    """All bytes by one GET; or by ranges, from where its connection turns out to be what limits the rate."""
-    assert location.size is not None
-    pace, position = Pace(), 0
-    async with aclosing(_sequence(transport, location, progress)) as chunks:
-        while chunk := await pace.timed(anext(chunks, b"")):
-            position += len(chunk)
-            yield chunk
-            if (
-                pace.is_slow
-                and location.size - position > 2 * settings.range_size
-                and await _takes_ranges(transport, location, progress, position)
-            ):
-                break
-        else:
-            return
-    logger.debug("reading %s in ranges from byte %d on: one connection is slow", location.address, position)
-    rest = _ranges(transport, location, progress, position, settings=settings, budget=budget)
-    async with aclosing(rest) as chunks:
-        async for chunk in chunks:
-            yield chunk
-
-
-async def _takes_ranges(transport: Transport, location: Location, progress: _Progress, start: int) -> bool:
-    """Whether the endpoint gives ranges, and there is room for another open body: nobody may hold one and wait."""
-    if transport.reads.locked():
-        return False
-    try:
-        async with transport.get(location.address, start=start, stop=start + 1, version=progress.version) as body:
-            return _is_wanted(body, start, start + 1)
-    except (Signal, LakeryCloudError):
-        return False
 
 
 def _hasher_of(location: Location) -> tuple[HashingAhead | None, str]:

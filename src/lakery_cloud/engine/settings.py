@@ -22,7 +22,7 @@ class EngineOptions(TypedDict, total=False):
     max_concurrent_requests: int
     max_concurrent_reads: int
     max_buffered_bytes: int
-    concurrent_ranges: int
+    concurrent_ranges: int | None
     range_size: int
     verify: bool
     cleanup_timeout: float
@@ -42,8 +42,8 @@ class EngineSettings:
             until it ends or is closed.
         max_buffered_bytes: Bytes that all streams being written may hold at a time, and again for reads ahead.
         concurrent_ranges: Ranges of one object that are read at a time; 1 is one plain GET, which is fastest wherever
-            one connection is not what limits the rate. With 0 a large object is read by a plain GET until that shows to be
-            slow, and in ranges from there on.
+            one connection is not what limits the rate. None begins with one GET, and goes on in ranges where that turns
+            out to be slow.
         range_size: Bytes of such a range.
         verify: Whether reads compare content with its hash.
         cleanup_timeout: Seconds that the clean-up after a failure or a cancellation may take.
@@ -59,7 +59,7 @@ class EngineSettings:
     max_concurrent_requests: int = 64
     max_concurrent_reads: int = 64
     max_buffered_bytes: int = 256 * MiB
-    concurrent_ranges: int = 0
+    concurrent_ranges: int | None = None
     range_size: int = 8 * MiB
     verify: bool = True
     cleanup_timeout: float = 30.0
@@ -105,9 +105,10 @@ class EngineSettings:
             "range_size",
         ):
             value = getattr(self, name)
-            least = 0 if name == "concurrent_ranges" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
+            if value is None and name == "concurrent_ranges":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
         if not self.cleanup_timeout > 0:
             raise ConfigError(f"cleanup_timeout must be a number of seconds over 0, not {self.cleanup_timeout!r}")
         if self.allowed_buckets is not None:

@@ -107,7 +107,7 @@ async def get(bench: Bench) -> Result:
         return Result(
             "the store ignores ranges and gives the whole object",
             Outcome.WARNING,
-            "reads that break off begin anew; leave concurrent_ranges at 0 or 1",
+            "reads that break off begin anew; set concurrent_ranges to 1",
         )
     if data != SAMPLE[3:10]:
         raise IntegrityError(f"bytes 3 to 10 of {bench.written} are {data!r:.100}, not {SAMPLE[3:10]!r}")

@@ -446,9 +446,16 @@ class AzureTransport(Transport):
     ) -> tuple[ObjectInfo, bytes]:
         """The blob, and its bytes from `start` on: to `stop`, or as many as one window holds."""
         length = WINDOW_SIZE if stop is None else min(stop - start, WINDOW_SIZE)
+        opened: list[Any] = []
         try:
             answer = await self._request(
-                "download_blob", address, offset=start, length=length, decompress=False, **_if_match(version)
+                "download_blob",
+                address,
+                offset=start,
+                length=length,
+                decompress=False,
+                raw_response_hook=lambda response: opened.append(response.http_response.internal_response),
+                **_if_match(version),
             )
             data = await answer.readall()
         except _OutOfRange as signal:
@@ -461,6 +468,9 @@ class AzureTransport(Transport):
             return info, b""
         except azure_errors.AzureError as error:
             raise self._translate(error, "download_blob", address) from error
+        finally:
+            for response in opened:
+                response.close()  # of a body that stalled the SDK keeps the connection until garbage is collected
         return _info(address, answer.properties), data
 
     async def delete(self, address: Address) -> None:

@@ -109,6 +109,9 @@ class FileStorage(ObjectStorage[FileStorageData]):
         folder = os.fspath(root)
         if not folder or "\0" in folder or not _is_utf8(folder):
             raise ConfigError(f"the root must be the path of a folder, not {folder!r}")
+        options.setdefault(
+            "concurrent_ranges", 1
+        )  # a disk that is slow is slower where several places are read at a time
         super().__init__(os.path.abspath(folder), prefix=prefix, **options)
         _check_path(self.keys.prefix, ConfigError)
         self._create = create
