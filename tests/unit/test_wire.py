@@ -1,6 +1,7 @@
 """The fast lane's HTTP: what it reads, what it refuses, when a connection is used again. Against servers of raw bytes."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ import pytest
 
 from lakery_cloud.engine import connections
 from lakery_cloud.engine.connections import Connections, NoConnection, Origin
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.wire import (
     MAX_HEAD,
     ConnectionBroke,
@@ -49,7 +51,9 @@ async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tup
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=LARGE)
     origin = Origin("127.0.0.1", server.sockets[0].getsockname()[1], is_tls=False)
-    lane = Connections(origin, tls=None, connect_timeout=2, read_timeout=read_timeout)
+    lane = Connections(
+        origin, tls=None, sockets=Sockets(limit=10, seconds=5), connect_timeout=2, read_timeout=read_timeout
+    )
     try:
         yield lane, counted
     finally:
@@ -325,6 +329,32 @@ async def test_server_that_is_not_there_is_no_connection() -> None:
 
 
 async def test_name_that_no_server_has_is_no_connection() -> None:
-    lane = Connections(Origin("nowhere.invalid", 80, is_tls=False), tls=None, connect_timeout=5, read_timeout=5)
+    lane = Connections(
+        Origin("nowhere.invalid", 80, is_tls=False),
+        tls=None,
+        sockets=Sockets(limit=10, seconds=5),
+        connect_timeout=5,
+        read_timeout=5,
+    )
     with pytest.raises(WireError):
         await get(lane)
+
+
+async def test_no_more_connections_are_kept_than_may_be_open() -> None:
+    async with serving(saying(*[EMPTY] * 9)) as (lane, server):
+        lane._sockets._limit = 2
+        for _ in range(2):
+            answers = await asyncio.gather(*(lane.send("GET", GET) for _ in range(5)))
+            for answer in answers:
+                answer.close()
+            assert len(lane._idle) == 2
+    assert server.connections == 5 + 3
+
+
+async def test_idle_connection_makes_room_for_one_of_the_sdk() -> None:
+    async with serving(saying(EMPTY)) as (lane, _):
+        lane._sockets._limit = 1
+        await get(lane)
+        made = lane._sockets.make((socket.AF_INET, socket.SOCK_STREAM, 0, "", ()))
+        assert len(lane._idle) == 0
+        made.close()

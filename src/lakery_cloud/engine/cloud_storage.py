@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.transport import present
 from lakery_cloud.engine.urls import check_endpoint_url, read_flag
 from lakery_cloud.errors import ConfigError
@@ -110,6 +111,10 @@ class CloudStorage(ObjectStorage[D]):
     @abc.abstractmethod
     def _credential_source(self) -> str:
         """The same where neither a client nor credentials were given."""
+
+    def _sockets(self) -> Sockets:
+        """What makes the sockets of one client."""
+        return Sockets(limit=self.settings.connections, seconds=self.read_timeout)
 
     def _shown(self) -> dict[str, Any]:
         """The settings that a repr shows."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from aiohappyeyeballs import start_connection
 
-from lakery_cloud.engine.sockets import socket_factory
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.wire import Connection, ConnectionBroke, Piece, WireError
 
 KEEP_IDLE = 12.0
@@ -89,12 +89,19 @@ class Connections:
     Args:
         origin: Where they lead to.
         tls: What TLS trusts; for an origin that is spoken to over TLS.
+        sockets: Makes the sockets.
         connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of an answer, or until the next of a request are taken.
+        read_timeout: Seconds to wait for the next bytes of an answer.
     """
 
     def __init__(
-        self, origin: Origin, *, tls: ssl.SSLContext | None, connect_timeout: float, read_timeout: float
+        self,
+        origin: Origin,
+        *,
+        tls: ssl.SSLContext | None,
+        sockets: Sockets,
+        connect_timeout: float,
+        read_timeout: float,
     ) -> None:
         assert tls is not None or not origin.is_tls
         self._origin = origin
@@ -102,13 +109,14 @@ class Connections:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._loop = asyncio.get_running_loop()
-        self._make_socket = socket_factory(read_timeout)
+        self._sockets = sockets
         self._idle: deque[Connection] = deque()
-        self._all: set[Connection] = set()
+        self._all: dict[Connection, socket.socket] = {}
         self._addresses: Sequence[Any] = ()
         self._resolved_at = 0.0
         self._resolving = asyncio.Lock()
         self._sweeper: asyncio.TimerHandle | None = None
+        sockets.spare.append(self._close_one)
 
     async def send(self, method: str, head: bytes, body: Sequence[Piece] = ()) -> Answer:
         """Send a request that may be sent twice, and wait for the head of its answer.
@@ -136,9 +144,8 @@ class Connections:
 
     def give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, if it can have one; else close it."""
-        if not connection.is_reusable:
-            connection.close()
-            self._all.discard(connection)
+        if not connection.is_reusable or self._sockets.are_too_many:
+            self._drop(connection)
             return
         connection.idle_since = self._loop.time()
         self._idle.append(connection)
@@ -147,10 +154,9 @@ class Connections:
 
     def close(self) -> None:
         """Close all connections."""
-        for connection in self._all:
-            connection.close()
-        self._all.clear()
         self._idle.clear()
+        for connection in [*self._all]:
+            self._drop(connection)
         if self._sweeper is not None:
             self._sweeper.cancel()
 
@@ -158,8 +164,7 @@ class Connections:
         try:
             answer = await connection.exchange(method, head, body)
         except BaseException:
-            connection.close()
-            self._all.discard(connection)
+            self._drop(connection)
             raise
         return Answer(answer.status, answer.headers, connection, self)
 
@@ -169,23 +174,34 @@ class Connections:
             connection = self._idle.pop()
             if connection.is_reusable:
                 return connection
-            self._all.discard(connection)
+            self._drop(connection)
         return None
 
     def _close_idle(self) -> None:
         self._sweeper = None
         oldest = self._loop.time() - KEEP_IDLE
         while self._idle and self._idle[0].idle_since <= oldest:
-            connection = self._idle.popleft()
-            connection.close()
-            self._all.discard(connection)
+            self._close_one()
         if self._idle:
             self._sweeper = self._loop.call_at(self._idle[0].idle_since + KEEP_IDLE, self._close_idle)
+
+    def _close_one(self) -> bool:
+        """Close the connection that has been idle for longest, if there is one."""
+        if not self._idle:
+            return False
+        self._drop(self._idle.popleft())
+        return True
+
+    def _drop(self, connection: Connection) -> None:
+        connection.close()
+        made = self._all.pop(connection, None)
+        if made is not None:
+            self._sockets.forget(made)
 
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                connection = await self._open(await self._resolve())
+                return await self._open(await self._resolve())
         except TimeoutError as error:
             raise NoConnectionInTime(f"no connection in {self._connect_timeout} seconds") from error
         except ssl.SSLError as error:
@@ -193,8 +209,6 @@ class Connections:
         except OSError as error:
             self._addresses = ()
             raise NoConnection(str(error)) from error
-        self._all.add(connection)
-        return connection
 
     async def _open(self, addresses: Sequence[Any]) -> Connection:
         made = await start_connection(
@@ -202,7 +216,7 @@ class Connections:
             happy_eyeballs_delay=EYEBALLS_DELAY,
             interleave=1,
             loop=self._loop,
-            socket_factory=self._make_socket,
+            socket_factory=self._sockets.make,
         )
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -215,6 +229,7 @@ class Connections:
         except BaseException:
             made.close()
             raise
+        self._all[connection] = made
         return connection
 
     async def _resolve(self) -> Sequence[Any]:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from urllib.parse import SplitResult
 
 from lakery_cloud.engine.connections import Answer, Connections, Origin
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.wire import OddAnswer, WireError
 
 logger = logging.getLogger("lakery_cloud")
@@ -94,14 +95,16 @@ class FastLane(abc.ABC, Generic[R]):
     """Hot operations of one client, on one event loop. A provider says how they are written, signed and read.
 
     Args:
+        sockets: Makes the sockets, and those of the SDK.
         connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of an answer, or until the next of a request are taken.
+        read_timeout: Seconds to wait for the next bytes of an answer.
     """
 
     elsewhere: ClassVar[frozenset[int]] = frozenset()
     """Statuses after which the lane must learn anew where requests go."""
 
-    def __init__(self, *, connect_timeout: float, read_timeout: float) -> None:
+    def __init__(self, *, sockets: Sockets, connect_timeout: float, read_timeout: float) -> None:
+        self._sockets = sockets
         self._timeouts = {"connect_timeout": connect_timeout, "read_timeout": read_timeout}
         self._connections: dict[Origin, Connections] = {}
         self._routes: dict[tuple[str, str], R | None] = {}
@@ -191,7 +194,7 @@ class FastLane(abc.ABC, Generic[R]):
             raise Unusual("certificates are not checked")
         origin = Origin(url.hostname or "", url.port or (443 if is_tls else 80), is_tls)
         if origin not in self._connections:
-            self._connections[origin] = Connections(origin, tls=tls, **self._timeouts)
+            self._connections[origin] = Connections(origin, tls=tls, sockets=self._sockets, **self._timeouts)
         return self._connections[origin]
 
     async def _learn(

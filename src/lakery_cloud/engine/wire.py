@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         read_timeout: Seconds to wait for the next bytes of an answer. How long the other side may take to take a request
-            is the socket's to know; see `socket_factory`.
+            is the socket's to know; see `Sockets`.
     """
 
     def __init__(self, read_timeout: float) -> None:

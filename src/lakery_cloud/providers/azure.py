@@ -27,6 +27,7 @@ from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
     Body,
@@ -251,8 +252,9 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         if self._own_fs is not None:
             yield AzureTransport(self._own_fs.service_client, self)
             return
-        fs = self._file_system()
-        lane = self._lane(fs.service_client)
+        sockets = self._sockets()
+        fs = self._file_system(sockets)
+        lane = self._lane(fs.service_client, sockets)
         try:
             yield AzureTransport(fs.service_client, self, lane)
         finally:
@@ -265,14 +267,17 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             # adlfs keeps every instance until the process ends, to close its client then.
             fs.service_client = _Closed()
 
-    def _lane(self, client: BlobServiceClient) -> AzureLane | None:
+    def _lane(self, client: BlobServiceClient, sockets: Sockets) -> AzureLane | None:
         if not self.fast_lane:
             return None
         return AzureLane(
-            credential=client.credential, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout
+            credential=client.credential,
+            sockets=sockets,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
         )
 
-    def _file_system(self) -> AzureBlobFileSystem:
+    def _file_system(self, sockets: Sockets) -> AzureBlobFileSystem:
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
         secrets_given = self._secrets.value
         if not (self._account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
@@ -288,7 +293,9 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             found = fs.service_client
             url, mark, signature = found.url.partition("?")
             fs.service_client = BlobServiceClient(
-                f"{self.endpoint_url or url}{mark}{signature}", credential=found.credential, **self._client_config()
+                f"{self.endpoint_url or url}{mark}{signature}",
+                credential=found.credential,
+                **self._client_config(sockets),
             )
         except ValueError:
             fs = None
@@ -301,14 +308,17 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             )
         return fs
 
-    def _client_config(self) -> dict[str, Any]:
+    def _client_config(self, sockets: Sockets) -> dict[str, Any]:
         retries = self.max_attempts - 1
         return {
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
             "transport": LaneTransport(
-                self.settings.connections, connection_timeout=self.connect_timeout, read_timeout=self.read_timeout
+                self.settings.connections,
+                sockets=sockets,
+                connection_timeout=self.connect_timeout,
+                read_timeout=self.read_timeout,
             ),
             "raw_response_hook": _raise_if_throttled,
             # Whatever fits into one put is one: blocks at a content key would outlive a cancellation.

@@ -29,7 +29,7 @@ from lakery_cloud.engine.lane import (
     held,
     size_of,
 )
-from lakery_cloud.engine.sockets import socket_factory
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError, write_head
 from lakery_cloud.providers.azure_signing import authorization, string_to_sign
 
@@ -50,18 +50,21 @@ _EACH_ITS_OWN = frozenset(
 class LaneTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
     """The SDK's HTTP session, where the lane's attempt at a request is the first one.
 
-    Its sockets break when nothing is taken for as long as a read may take.
+    Args:
+        connections: How many it keeps.
+        sockets: Makes its sockets.
+        timeouts: See the base class.
 
     Attributes:
         tls: What its connections trust.
     """
 
-    def __init__(self, connections: int, *, connection_timeout: float, read_timeout: float) -> None:
-        super().__init__(connection_timeout=connection_timeout, read_timeout=read_timeout)
+    def __init__(self, connections: int, *, sockets: Sockets, **timeouts: float) -> None:
+        super().__init__(**timeouts)
         self.tls = ssl.create_default_context()
         self.session: _Session | None
         self._connections = connections
-        self._make_socket = socket_factory(read_timeout)
+        self._make_socket = sockets.make
 
     async def open(self) -> None:
         if not self.session:
@@ -165,12 +168,11 @@ class AzureLane(FastLane[_Route]):
 
     Args:
         credential: What the client authorizes its requests with; None where its URL has a signature, or nothing.
-        connect_timeout: Seconds, as the client's.
-        read_timeout: Seconds, as the client's.
+        options: See `FastLane`; as the client's.
     """
 
-    def __init__(self, *, credential: Any, connect_timeout: float, read_timeout: float) -> None:
-        super().__init__(connect_timeout=connect_timeout, read_timeout=read_timeout)
+    def __init__(self, *, credential: Any, **options: Any) -> None:
+        super().__init__(**options)
         self._credential = credential
         self._token: Any = None
         self._second, self._date = 0, ""

@@ -20,7 +20,7 @@ from lakery_cloud.engine.failures import told
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.sockets import socket_factory
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.transport import (
     LIFECYCLE_ATTEMPTS,
     Body,
@@ -238,12 +238,13 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             return
         # In a thread, since it looks for credentials in files and on the network.
         fs = await asyncio.to_thread(self._file_system)
+        sockets = self._sockets()
         if not getattr(fs, "_use_client_cert", False):  # else gcsfs makes a connector with the certificate
             fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                limit=self.settings.connections, socket_factory=socket_factory(self.read_timeout)
+                limit=self.settings.connections, socket_factory=sockets.make
             )
         await fs._set_session()
-        lane = await self._open_lane(fs)
+        lane = await self._open_lane(fs, sockets)
         try:
             yield GCSTransport(fs, self, lane)
         finally:
@@ -252,7 +253,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             await fs._session.close()
             fs._session = None
 
-    async def _open_lane(self, fs: GCSFileSystem) -> Connections | None:
+    async def _open_lane(self, fs: GCSFileSystem, sockets: Sockets) -> Connections | None:
         if not self.fast_lane or getattr(fs, "_use_client_cert", False):
             return None
         url = urlsplit(fs._location)
@@ -262,6 +263,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         return Connections(
             Origin(url.hostname, url.port or (443 if is_tls else 80), is_tls),
             tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
+            sockets=sockets,
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
         )

@@ -19,6 +19,7 @@ from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.pipeline import bounded_tasks
 from lakery_cloud.engine.retries import pause_after
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.telemetry import note_retries
 from lakery_cloud.engine.transport import (
     ABORT_ATTEMPTS,
@@ -243,15 +244,16 @@ class S3Storage(CloudStorage[S3StorageData]):
             return
         try:
             session = self._own_session or _session(self._profile)
+            sockets = self._sockets()
             opening = session.client(
-                "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config()
+                "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config(sockets)
             )
             async with opening as client:
                 client.meta.events.register("response-received.s3", _name_by_status)
                 client.meta.events.register("request-created.s3", _note_retry)
                 # Who asks whether to send a body waits for ever where the answer never comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
-                lane = await self._open_lane(session)
+                lane = await self._open_lane(session, sockets)
                 try:
                     yield S3Transport(client, self, lane)
                 finally:
@@ -264,13 +266,18 @@ class S3Storage(CloudStorage[S3StorageData]):
                 f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
             ) from error
 
-    async def _open_lane(self, session: aioboto3.Session) -> S3Lane | None:
+    async def _open_lane(self, session: aioboto3.Session, sockets: Sockets) -> S3Lane | None:
         credentials = await session.get_credentials() if self.fast_lane else None
         if credentials is None:
             return None
-        return S3Lane(credentials=credentials, connect_timeout=self.connect_timeout, read_timeout=self.read_timeout)
+        return S3Lane(
+            credentials=credentials,
+            sockets=sockets,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+        )
 
-    def _client_config(self) -> AioConfig:
+    def _client_config(self, sockets: Sockets) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return AioConfig(
             signature_version="s3v4",
@@ -285,7 +292,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             max_pool_connections=self.settings.connections,
-            http_session_cls=type("Session", (LaneSession,), {"seconds": self.read_timeout}),
+            http_session_cls=type("Session", (LaneSession,), {"sockets": sockets}),
         )
 
 

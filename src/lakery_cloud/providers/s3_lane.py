@@ -26,7 +26,7 @@ from lakery_cloud.engine.lane import (
     held,
     size_of,
 )
-from lakery_cloud.engine.sockets import socket_factory
+from lakery_cloud.engine.sockets import Sockets
 from lakery_cloud.engine.wire import NothingCame, OddAnswer, WireError, write_head
 from lakery_cloud.providers.s3_signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
 
@@ -66,16 +66,16 @@ class LaneSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
     """The SDK's HTTP session, where the lane's attempt at a request is the first one.
 
     Attributes:
-        seconds: How long the other side may take nothing of what is sent. The SDK's settings know no such limit.
+        sockets: Makes its sockets.
         tls: What its connections trust.
         has_proxies: Whether there are any.
     """
 
-    seconds: float
+    sockets: Sockets
 
     def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
         self.tls: ssl.SSLContext | None = None
-        connector_args = {**connector_args, "socket_factory": socket_factory(self.seconds)}
+        connector_args = {**connector_args, "socket_factory": self.sockets.make}
         super().__init__(connector_args=connector_args, **settings)
         self.has_proxies = bool(settings.get("proxies"))
 
@@ -127,14 +127,13 @@ class S3Lane(FastLane[_Route]):
 
     Args:
         credentials: What the client signs with.
-        connect_timeout: Seconds, as the client's.
-        read_timeout: Seconds, as the client's.
+        options: See `FastLane`; as the client's.
     """
 
     elsewhere = frozenset({301, 302, 307, 308, 400})  # so S3 says that a bucket is in another region
 
-    def __init__(self, *, credentials: Any, connect_timeout: float, read_timeout: float) -> None:
-        super().__init__(connect_timeout=connect_timeout, read_timeout=read_timeout)
+    def __init__(self, *, credentials: Any, **options: Any) -> None:
+        super().__init__(**options)
         self._credentials = credentials
         self._key: tuple[tuple[str, ...], Key] | None = None
         self._second, self._stamp = 0, ""
