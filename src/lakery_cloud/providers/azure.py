@@ -447,6 +447,11 @@ class AzureTransport(Transport):
         """The blob, and its bytes from `start` on: to `stop`, or as many as one window holds."""
         length = WINDOW_SIZE if stop is None else min(stop - start, WINDOW_SIZE)
         opened: list[Any] = []
+
+        def note(response: Any) -> None:
+            opened.append(response.http_response.internal_response)
+            _raise_if_throttled(response)  # in place of whose hook this one is
+
         try:
             answer = await self._request(
                 "download_blob",
@@ -454,7 +459,7 @@ class AzureTransport(Transport):
                 offset=start,
                 length=length,
                 decompress=False,
-                raw_response_hook=lambda response: opened.append(response.http_response.internal_response),
+                raw_response_hook=note,
                 **_if_match(version),
             )
             data = await answer.readall()
