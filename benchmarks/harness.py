@@ -149,8 +149,15 @@ def client(entry: Entry, workload: Workload, server: Running, log: Any) -> Itera
         stderr=log,
         text=True,
     )
-    try:
+    with ending(process):
         yield Client(process)
+
+
+@contextmanager
+def ending(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """End a peer's process afterwards, and close its pipes whether or not it reads them."""
+    try:
+        yield
     finally:
         process.kill()  # it has nothing to lose
         process.wait()

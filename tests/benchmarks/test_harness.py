@@ -132,5 +132,6 @@ def test_whatever_is_read_whole_has_a_hash_known_in_advance() -> None:
 @pytest.mark.parametrize(("does", "code"), [("exit 3", 3), ("exec sleep 60", -9)])
 def test_a_client_that_dies_or_hangs_in_its_turn_is_told(does: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "PATIENCE", 0.2)
-    with subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with harness.ending(process):
         assert harness.Client(process).turn(1) == {"error": f"it ended with exit code {code}"}
