@@ -6,8 +6,9 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
@@ -20,9 +21,9 @@ from lakery_cloud.digest import (
     update_hash,
 )
 from lakery_cloud.engine.attributes import check_tags
-from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.transport import ObjectInfo
-from lakery_cloud.errors import InvalidRecord, NameConflict, NotRegistered, ReadOnlyStorage, brief
+from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
+from lakery_cloud.engine.transport import ObjectInfo, PresignedURL
+from lakery_cloud.errors import ConfigError, InvalidRecord, NameConflict, NotRegistered, ReadOnlyStorage, brief
 from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
 from lakery_cloud.routes import Content, Explanation, Route
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
@@ -403,10 +404,35 @@ class StorageRegistry:
 
         Raises:
             NotRegistered: The record's storage is not in the registry.
+            ReadOnlyStorage: Its name is retired.
             LakeryCloudError: What the storage raises; `ConfigError` if it can't delete.
         """
         storage, storage_data = self._find(record)
+        self._writable(record.storage_name)
         await storage.delete(storage_data)
+
+    async def presign(
+        self, record: ContentRecord, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME
+    ) -> PresignedURL:
+        """A URL by which anybody may GET the content of a record, or PUT it, until it expires.
+
+        Args:
+            record: The record. That its content is stored is not looked up.
+            method: As for `ObjectStorage.presign`.
+            expires: As for `ObjectStorage.presign`.
+
+        Raises:
+            NotRegistered: The record's storage is not in the registry.
+            ReadOnlyStorage: A URL for PUT was asked for, and the record's storage name is retired.
+            ConfigError, InvalidRecord, CredentialsError: As `ObjectStorage.presign`.
+        """
+        storage, storage_data = self._find(record)
+        if not isinstance(storage, ObjectStorage):
+            raise ConfigError(f"{storage.name} has no URLs")
+        if method == "PUT":
+            self._writable(record.storage_name)
+        content = record.digest if method == "PUT" else storage_data
+        return await storage.presign(content, method=method, expires=expires)
 
     async def list(self, *, storage: Storage[Any] | str | None = None) -> AsyncGenerator[ObjectInfo]:
         """All content of a storage, in no particular order; temporary objects are left out.
@@ -468,7 +494,8 @@ class StorageRegistry:
         found = self.get(name)
         if name in self._retired or found.name != name:
             raise ReadOnlyStorage(
-                f"the storage name {name!r} is retired: {found.name!r} reads its records, and nothing is saved under it"
+                f"the storage name {name!r} is retired: {found.name!r} reads its records, and nothing is saved or deleted "
+                "under it"
             )
         if not isinstance(storage, str) and found is not storage:
             raise NameConflict(f"another storage is registered as {name!r}: {found!r}, not {storage!r}")

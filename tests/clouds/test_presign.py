@@ -27,6 +27,7 @@ from lakery_cloud import (
     ObjectStorage,
     PresignedURL,
     S3Storage,
+    StorageRegistry,
 )
 from lakery_cloud.testing import content, digest_of
 from tests.conftest import rig_on
@@ -70,6 +71,15 @@ async def test_url_puts_content_once(signing_rig: CloudRig) -> None:
         assert await storage.write_data(DATA, DIGEST, {}) == storage_data
         status, _ = await request(signed, DATA)
         assert status in (403, 409, 412)
+
+
+async def test_registry_signs_for_a_record(signing_rig: CloudRig) -> None:
+    async with StorageRegistry([signing_rig.storage()]) as registry:
+        record = await registry.save({"data": DATA, "content_type": "text/plain", "content_encoding": None})
+        assert await request(await registry.presign(record)) == (200, DATA)
+        await registry.delete(record)
+        assert (await request(await registry.presign(record, method="PUT"), DATA))[0] in (200, 201)
+        assert (await registry.load(record))["data"] == DATA
 
 
 async def test_url_of_azure_never_replaces_even_without_its_headers(azure_rig: CloudRig) -> None:

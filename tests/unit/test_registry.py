@@ -321,6 +321,26 @@ async def test_nothing_is_saved_under_a_retired_name(name):
         await registry.save_stream(stream_of([b"content"]), storage=name)
 
 
+@pytest.mark.parametrize("name", ["tests.old@v1", "lakery_cloud.memory@v1"])
+async def test_nothing_is_deleted_or_to_be_put_under_a_retired_name(name):
+    memory, archive = MemoryStorage(), Archive()
+    record = await StorageRegistry([memory]).save(blob())
+    registry = StorageRegistry([memory, archive], default=archive, retired={name: memory.name})
+    retired = record_of(record, storage_name=name)
+    with pytest.raises(ReadOnlyStorage, match="deleted"):
+        await registry.delete(retired)
+    with pytest.raises(ReadOnlyStorage):
+        await registry.presign(retired, method="PUT")
+    assert (await registry.load(retired))["data"] == b"content"
+
+
+async def test_a_storage_without_urls_says_so():
+    registry = StorageRegistry([Reader()])
+    record = await registry.save(blob())
+    with pytest.raises(ConfigError, match="has no URLs"):
+        await registry.presign(record)
+
+
 def test_a_default_or_a_route_that_is_retired_is_refused():
     memory, archive = MemoryStorage(), Archive()
     retired = {archive.name: archive.name}

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from pydantic import ByteSize, TypeAdapter, ValidationError
-from rich.console import Console
 
-from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_registry
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, default_url, open_registry
+from lakery_cloud.cli.progress import note
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
@@ -34,6 +34,7 @@ def init(
     path: Path = Path(FILE_NAME),
     *,
     force: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a configuration to start with.
@@ -43,6 +44,7 @@ def init(
     Args:
         path: The file; by default lakery-cloud.toml in this folder.
         force: Write over a file that is there.
+        quiet: Print nothing.
         as_json: Print JSON.
     """
     try:
@@ -50,24 +52,26 @@ def init(
             file.write(STARTER.format(url=default_url()))
     except FileExistsError:
         raise ConfigError(f"{str(path)!r} is there already; --force writes over it") from None
-    print(json.dumps({"written": str(path)}) if as_json else f"written  {path}")
+    if as_json:
+        print(json.dumps({"written": str(path)}))
+    elif not quiet:
+        print(f"written  {path}")
 
 
 @config.command
-def show(*, as_json: Json = False) -> None:
+def show(*, quiet: Quiet = False, as_json: Json = False) -> None:
     """Show each setting that is not a default, and where it comes from. Secrets are starred; references are shown.
 
     Example: `lakery-cloud config show`
 
     Args:
+        quiet: Say nothing where nothing is configured.
         as_json: Print JSON, one object a line.
     """
     configuration = Configuration.load()
     found = list(_settings(configuration.model_dump(exclude_unset=True)))
-    if not found:
-        Console(stderr=True, soft_wrap=True).print(
-            "nothing is configured: `lakery-cloud config init` writes a file", highlight=False
-        )
+    if not found and not quiet:
+        note("nothing is configured: `lakery-cloud config init` writes a file")
     for path, value in found:
         place = configuration.place(*path)
         if as_json:
@@ -77,12 +81,13 @@ def show(*, as_json: Json = False) -> None:
 
 
 @config.command
-def check(*, as_json: Json = False) -> None:
+def check(*, quiet: Quiet = False, as_json: Json = False) -> None:
     """Read the configuration, find its secrets and make its storages. Nothing is sent. Exits with 2 if anything is wrong.
 
     Example: `lakery-cloud config check`
 
     Args:
+        quiet: Print nothing: the exit code tells.
         as_json: Print JSON.
     """
     path = find_file()
@@ -96,7 +101,7 @@ def check(*, as_json: Json = False) -> None:
     }
     if as_json:
         print(json.dumps(facts))
-    else:
+    elif not quiet:
         counts = f"{counted(len(registry.names), 'storage')}, {counted(len(configuration.routes), 'route')}"
         print(f"right  {path or 'the environment'}  {counts}, default {registry.default.name}")
 
@@ -109,6 +114,7 @@ async def explain(
     content_encoding: str | None = None,
     tag: Annotated[tuple[str, ...], Parameter(name="--tag", negative="", consume_multiple=False)] = (),
     size: str | None = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say where a file would be saved, by which rule, and where the credentials come from. Nothing is sent.
@@ -122,6 +128,7 @@ async def explain(
         content_encoding: Content coding of the bytes, such as gzip.
         tag: A tag as key=value; may be given up to 10 times.
         size: Size, such as 64MiB; by default the file's.
+        quiet: Print the permanent name of the storage alone.
         as_json: Print JSON.
     """
     path = Path(file)
@@ -139,6 +146,9 @@ async def explain(
     if as_json:
         print(json.dumps(facts))
         return
+    if quiet:
+        print(facts["storage_name"])
+        return
     width = max(map(len, facts))
     for name, value in facts.items():
         lines = value if isinstance(value, tuple) else [value or "not known before the end of the content"]
@@ -146,12 +156,13 @@ async def explain(
             print(f"{name:<{width}}  {line}")
 
 
-def storages(*, as_json: Json = False) -> None:
+def storages(*, quiet: Quiet = False, as_json: Json = False) -> None:
     """List the configured storages: key, permanent name, class, bucket and prefix, and where credentials come from.
 
     Example: `lakery-cloud storages`
 
     Args:
+        quiet: Print the keys alone.
         as_json: Print JSON, one object a line.
     """
     configuration = Configuration.load()
@@ -165,13 +176,13 @@ def storages(*, as_json: Json = False) -> None:
         }
         if as_json:
             print(json.dumps(facts))
+        elif quiet:
+            print(key)
         else:
             mark = "  (default)" if facts["is_default"] else ""
             print(f"{key:<12}  {storage.name:<24}  {facts['place']}  {facts['credential_source']}{mark}")
-    if not configuration.storages:
-        Console(stderr=True, soft_wrap=True).print(
-            f"none is configured; without --storage it is {default_url()}", highlight=False
-        )
+    if not configuration.storages and not quiet:
+        note(f"none is configured; without --storage it is {default_url()}")
 
 
 def _settings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:

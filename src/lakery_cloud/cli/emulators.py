@@ -26,12 +26,13 @@ app = App(name="emulators")
 
 
 @app.command(name="list")
-def list_(*, as_json: Json = False) -> None:
+def list_(*, quiet: Quiet = False, as_json: Json = False) -> None:
     """List the servers that there are, whether they are installed, and where they run.
 
     Example: `lakery-cloud emulators list`
 
     Args:
+        quiet: Print the names of those that run alone.
         as_json: Print JSON, one object a line.
     """
     for name, kind in EMULATORS.items():
@@ -39,6 +40,9 @@ def list_(*, as_json: Json = False) -> None:
         if as_json:
             facts = {"name": name, "api": kind.api, "version": server.release, "installed": server.is_installed}
             print(json.dumps({**facts, "running": running and running.to_dict()}))
+        elif quiet:
+            if running:
+                print(name)
         else:
             installed = "installed" if server.is_installed else "not installed"
             print(f"{name:<10}  {kind.api:<13}  {server.release:<7}  {installed:<13}  {_where(running)}".rstrip())
@@ -123,7 +127,10 @@ def down(*names: str, as_json: Json = False, quiet: Quiet = False) -> None:
 
 @app.command
 def env(
-    *names: str, as_json: Json = False, toml: Annotated[bool, Parameter(name="--toml", negative="")] = False
+    *names: str,
+    toml: Annotated[bool, Parameter(name="--toml", negative="")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Print the shell exports that point programs to servers that run, by default to all of them.
 
@@ -131,8 +138,9 @@ def env(
 
     Args:
         names: moto, localstack, seaweedfs, fake-gcs, azurite.
-        as_json: Print the variables as one JSON object.
         toml: Print a lakery-cloud.toml instead.
+        quiet: Print nothing: the exit code tells whether they run.
+        as_json: Print the variables as one JSON object.
     """
     servers = []
     for name in _chosen(names, every=not names):
@@ -147,7 +155,7 @@ def env(
         print(pointing.toml(servers), end="")
     elif as_json:
         print(json.dumps(pointing.merged_environment(servers)))
-    else:
+    elif not quiet:
         print(pointing.exports(pointing.merged_environment(servers)), end="")
 
 

@@ -44,7 +44,8 @@ async def get(
     Example: `lakery-cloud get --records photos.jsonl -o photos`
 
     Args:
-        targets: Records' JSON, hashes, URLs of stored content, patterns of hashes, or `-` for a record on standard input.
+        targets: Records' JSON, hashes or patterns of hashes, also after the name or URL of a storage: `hot/<hash>`; or `-`
+            for a record on standard input.
         records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         output: File to write, or folder; a file is replaced only when all content has arrived and is right.

@@ -1,16 +1,17 @@
 """`ls`, `stat` and `rm`: looking at what is stored, and deleting it."""
 
 import json
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Records, Recursive, StorageUrl, counted, open_storage
+from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, Recursive, StorageUrl, counted, open_storage
 from lakery_cloud.cli.failures import Failures
-from lakery_cloud.cli.progress import error_console, printable
-from lakery_cloud.cli.targets import Target, attempts, open_targets
+from lakery_cloud.cli.progress import note, printable
+from lakery_cloud.cli.targets import Target, attempts, is_storage, open_targets
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.errors import ConfigError, NoStorageData
@@ -22,41 +23,48 @@ async def ls(
     records: Records = (),
     storage: StorageUrl = None,
     jobs: Jobs = AT_A_TIME,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
     """List content: hash, size and time, and the name of its file where a records file says that.
 
     Without targets it lists all content of the storage.
 
-    Example: `lakery-cloud ls --storage s3://bucket/reports`
+    Example: `lakery-cloud ls s3://bucket/reports`
 
     Example: `lakery-cloud ls 'ab*'`
 
     Args:
-        targets: Hashes, patterns of hashes, records' JSON, or URLs of stored content.
+        targets: Names or URLs of storages, which are listed whole; hashes, patterns of hashes, or records' JSON.
         records: File of records, one a line; `-` is standard input.
         storage: URL of the storage.
         jobs: How many are looked up at a time.
+        quiet: Show no sum.
         as_json: Print JSON, one object a line.
     """
-    if not targets and not records:
-        await _list_all(storage, as_json=as_json)
-        return 0
-    count = size = 0
+    whole = [target for target in targets if is_storage(target)]
+    named = [target for target in targets if target not in whole]
+    is_default = not targets and not records
     failures = Failures(alone=len(targets) == 1 and not records)
-    async with (
-        open_targets(targets, storage=storage, records=records, recursive=True) as found,
-        aclosing(attempts(_stat, found, limit=jobs)) as looked,
-    ):
-        async for target, result in looked:
-            if isinstance(result, Exception):
-                failures.note(target.name, result)
-                continue
-            _, stored = result
-            count, size = count + 1, size + stored.info.size
-            _print_listed(target.content_hash, stored.info, file=target.file, as_json=as_json)
-    if not as_json:
-        error_console().print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
+    count = size = 0
+    for source in [storage] if is_default else whole:
+        async for content_hash, info in _all_of(source):
+            count, size = count + 1, size + info.size
+            _print_listed(content_hash, info, as_json=as_json)
+    if named or records:
+        async with (
+            open_targets(named, storage=storage, records=records, recursive=True) as found,
+            aclosing(attempts(_stat, found, limit=jobs)) as looked,
+        ):
+            async for target, result in looked:
+                if isinstance(result, Exception):
+                    failures.note(target.name, result)
+                    continue
+                _, stored = result
+                count, size = count + 1, size + stored.info.size
+                _print_listed(target.content_hash, stored.info, file=target.file, as_json=as_json)
+    if not as_json and not quiet:
+        note(f"{counted(count, 'object')}, {decimal(size)}")
     return failures.tell()
 
 
@@ -66,6 +74,7 @@ async def stat(
     recursive: Recursive = False,
     storage: StorageUrl = None,
     jobs: Jobs = AT_A_TIME,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
     """Show what the store says about stored content.
@@ -73,11 +82,12 @@ async def stat(
     Example: `lakery-cloud stat 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03`
 
     Args:
-        targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
+        targets: Records' JSON, hashes or patterns of hashes, also after the name or URL of a storage: `hot/<hash>`.
         records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
         jobs: How many are looked up at a time.
+        quiet: Print nothing: the exit code tells whether all of them are there.
         as_json: Print JSON, one object a line.
     """
     if not targets and not records:
@@ -91,6 +101,8 @@ async def stat(
         async for target, result in looked:
             if isinstance(result, Exception):
                 failures.note(target.name, result)
+                continue
+            if quiet and not as_json:
                 continue
             record, stored = result
             if not is_first and not as_json:
@@ -108,6 +120,7 @@ async def rm(
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
     jobs: Jobs = AT_A_TIME,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
     """Delete content. What is not there is no error.
@@ -120,13 +133,14 @@ async def rm(
     Example: `lakery-cloud rm --records photos.jsonl --yes`
 
     Args:
-        targets: Records' JSON, hashes, URLs of stored content, or patterns of hashes.
+        targets: Records' JSON, hashes or patterns of hashes, also after the name or URL of a storage: `hot/<hash>`.
         records: File of records, one a line; `-` is standard input.
         recursive: Take all content that matches a pattern, such as 'ab*'.
         storage: URL of the storage.
         dry_run: Say what would be deleted, and delete nothing.
         yes: Delete what a records file or a pattern names, too.
         jobs: How many are deleted at a time.
+        quiet: Print nothing but failures.
         as_json: Print JSON, one object a line.
     """
     if not targets and not records:
@@ -138,8 +152,12 @@ async def rm(
     async def delete(target: Target) -> int:
         record, stored = await _stat(target)
         if not only_looks:
-            await target.storage.delete(target.storage.deserialize_storage_data(record.storage_data))
+            await target.registry.delete(record)
         return stored.info.size
+
+    def tell(target: Target, done: str, *, size: int | None = None) -> None:
+        if as_json or not quiet:
+            _print_deleted(target.content_hash, done, size=size, as_json=as_json)
 
     async with (
         open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
@@ -147,27 +165,21 @@ async def rm(
     ):
         async for target, result in done:
             if isinstance(result, NoStorageData):
-                _print_deleted(target.content_hash, "not there", as_json=as_json)
+                tell(target, "not there")
             elif isinstance(result, Exception):
                 failures.note(target.name, result)
             else:
                 count, size = count + 1, size + result
-                word = "would be deleted" if only_looks else "deleted"
-                _print_deleted(target.content_hash, word, size=result, as_json=as_json)
-    if only_looks and not dry_run and not as_json:
-        text = f"{counted(count, 'object')}, {decimal(size)}: nothing was deleted; delete them with --yes"
-        error_console().print(text, highlight=False)
+                tell(target, "would be deleted" if only_looks else "deleted", size=result)
+    if only_looks and not dry_run and not as_json and not quiet:
+        note(f"{counted(count, 'object')}, {decimal(size)}: nothing was deleted; delete them with --yes")
     return failures.tell()
 
 
-async def _list_all(url: str | None, *, as_json: bool) -> None:
-    count = size = 0
-    async with open_storage(url) as source:
-        async for info in source.list():
-            count, size = count + 1, size + info.size
-            _print_listed(source.keys.hash_of(info.address.key) or "", info, as_json=as_json)
-    if not as_json:
-        error_console().print(f"{counted(count, 'object')}, {decimal(size)}", highlight=False)
+async def _all_of(target: str | None) -> AsyncGenerator[tuple[str, ObjectInfo]]:
+    async with open_storage(target) as source, aclosing(source.list()) as found:
+        async for info in found:
+            yield source.keys.hash_of(info.address.key) or "", info
 
 
 async def _stat(target: Target) -> tuple[ContentRecord, StoredObject]:

@@ -163,7 +163,12 @@ class Summary:
             f"{seconds:.1f} seconds",
             f"{decimal(int(self._moved / seconds) if seconds else 0)}/s",
         ]
-        error_console().print(", ".join(parts), highlight=False, soft_wrap=True)
+        note(", ".join(parts))
+
+
+def note(text: str) -> None:
+    """Say something on standard error, beside the output."""
+    error_console().print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def error_console() -> Console:

@@ -1,4 +1,4 @@
-"""What the targets of a command mean: records, bare hashes, patterns of hashes, and URLs of stored content."""
+"""What the targets of a command mean: records, hashes and patterns of hashes, also after the name or URL of a storage."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -11,6 +11,8 @@ from lakery_cloud.cli.common import open_registry, open_storage
 from lakery_cloud.cli.failures import FAILURES
 from lakery_cloud.cli.files import read_line_of_stdin
 from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, read_records
+from lakery_cloud.config.configuration import Configuration
+from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import ConfigError, InvalidRecord, NoStorageData, NotRegistered, brief
@@ -61,8 +63,8 @@ async def open_targets(
     """The targets that were given, in their order, on open storages. All of it is looked at before anything is done.
 
     Args:
-        texts: Records' JSON, bare hashes, patterns of hashes, URLs of stored content, or `-` for a record
-            on standard input.
+        texts: Records' JSON, hashes and patterns of hashes, alone or after the name or URL of a storage and a slash, or
+            `-` for a record on standard input.
         storage: Name or URL of the storage that bare hashes and patterns are looked up in.
         records: Records files.
         recursive: Whether patterns are allowed.
@@ -73,8 +75,7 @@ async def open_targets(
     named = [NamedRecord(ContentRecord.from_json(text)) if _is_record(text) else text for text in texts]
     named += read_records(records)
     async with AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(open_registry(storage))
-        finder = _Finder(stack, registry, recursive=recursive)
+        finder = _Finder(stack, storage, recursive=recursive)
         yield [target for given in named for target in await finder.find(given)]
 
 
@@ -97,50 +98,70 @@ async def attempts(
 class _Finder:
     """Finds out what one target means."""
 
-    def __init__(self, stack: AsyncExitStack, registry: StorageRegistry, *, recursive: bool) -> None:
+    def __init__(self, stack: AsyncExitStack, storage: str | None, *, recursive: bool) -> None:
         self._stack = stack
-        self._registry = registry
+        self._storage = storage
         self._recursive = recursive
-        self._opened: dict[str, ObjectStorage[Any]] = {}
+        self._opened: dict[str, StorageRegistry] = {}
 
     async def find(self, given: str | NamedRecord) -> list[Target]:
         """The targets that one word, or one line of a records file, stands for."""
-        if isinstance(given, NamedRecord):
-            return [self._of_record(given)]
         if given == STANDARD_INPUT:
-            return [self._of_record(NamedRecord(ContentRecord.from_json(await read_line_of_stdin())))]
-        if "://" in given:
-            storage, content_hash = await self._of_url(given)
-            return [replace(_of_hash(StorageRegistry([storage]), content_hash), name=given)]
-        return await self._matching(given) if PATTERN & {*given} else [_of_hash(self._registry, given)]
+            given = NamedRecord(ContentRecord.from_json(await read_line_of_stdin()))
+        if isinstance(given, NamedRecord):
+            return [_of_record(await self._registry(""), given)]
+        place, name = split_target(given)
+        registry = await self._registry(place)
+        if PATTERN & {*name}:
+            return await self._matching(registry, name)
+        return [replace(_of_hash(registry, name), name=given)]
 
-    def _of_record(self, named: NamedRecord) -> Target:
-        record = named.record
-        storage = storage_of(record, self._registry)
-        name = named.file or record.content_hash
-        return Target(name, self._registry, storage, record.content_hash, record, named.file)
-
-    async def _of_url(self, url: str) -> tuple[ObjectStorage[Any], str]:
-        """The storage that holds content, and the hash, out of `s3://bucket/prefix/<hash>?...`."""
-        try:
-            parts = urlsplit(url)
-        except ValueError as error:
-            raise ConfigError(f"the URL of stored content is malformed: {error}") from None
-        path, _, content_hash = parts.path.rpartition("/")
-        place = urlunsplit(parts._replace(path=path))
+    async def _registry(self, place: str) -> StorageRegistry:
+        """The storage that a target names before its last slash; without one, what is configured or --storage says."""
         if place not in self._opened:
-            self._opened[place] = await self._stack.enter_async_context(open_storage(place))
-        return self._opened[place], content_hash
+            if place:
+                registry = StorageRegistry([await self._stack.enter_async_context(open_storage(place))])
+            else:
+                registry = await self._stack.enter_async_context(open_registry(self._storage))
+            self._opened[place] = registry
+        return self._opened[place]
 
-    async def _matching(self, pattern: str) -> list[Target]:
+    async def _matching(self, registry: StorageRegistry, pattern: str) -> list[Target]:
         if not self._recursive:
             raise ConfigError(f"{pattern!r} is a pattern of hashes; give -r to take all that match")
-        storage = as_object_storage(self._registry)
+        storage = as_object_storage(registry)
         hashes = [storage.keys.hash_of(info.address.key) or "" async for info in storage.list()]
-        found = [_of_hash(self._registry, each) for each in hashes if fnmatchcase(each, pattern)]
+        found = [_of_hash(registry, each) for each in hashes if fnmatchcase(each, pattern)]
         if not found:
             raise NoStorageData(f"no content in {storage!r} has a hash like {pattern!r}")
         return found
+
+
+def split_target(given: str) -> tuple[str, str]:
+    """Key or URL of a storage, or nothing, and the hash or pattern: of `hot/<hash>` and `s3://bucket/prefix/<hash>?...`.
+
+    Raises:
+        ConfigError: It is a malformed URL.
+    """
+    if "://" not in given:
+        place, _, name = given.rpartition("/")
+        return place, name
+    try:
+        parts = urlsplit(given)
+    except ValueError as error:
+        raise ConfigError(f"the URL of stored content is malformed: {error}") from None
+    path, _, name = parts.path.rpartition("/")
+    return urlunsplit(parts._replace(path=path)), name
+
+
+def is_storage(given: str) -> bool:
+    """Whether a word is the URL of a storage or the name of a configured one, and no content in it."""
+    if _is_record(given):
+        return False
+    if "://" in given:
+        _, name = split_target(given)
+        return not (is_hash(name) or PATTERN & {*name})
+    return "@" in given or given in Configuration.load().storages  # no hash and no pattern has an @, each name has one
 
 
 def as_object_storage(registry: StorageRegistry) -> ObjectStorage[Any]:
@@ -173,12 +194,19 @@ def storage_of(record: ContentRecord, registry: StorageRegistry) -> ObjectStorag
 
 def _of_hash(registry: StorageRegistry, content_hash: str) -> Target:
     storage = as_object_storage(registry)
-    if storage.keys.hash_of(storage.keys.content(content_hash).key) is None:
+    if not is_hash(content_hash):
         raise InvalidRecord(
             f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}; give a record, a "
-            "hash or the URL of stored content"
+            "hash, or both the name or URL of a storage and a hash, with a slash between them"
         )
     return Target(content_hash, registry, storage, content_hash)
+
+
+def _of_record(registry: StorageRegistry, named: NamedRecord) -> Target:
+    record = named.record
+    storage = storage_of(record, registry)
+    name = named.file or record.content_hash
+    return Target(name, registry, storage, record.content_hash, record, named.file)
 
 
 def _is_record(text: str) -> bool:

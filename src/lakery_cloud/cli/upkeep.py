@@ -5,12 +5,11 @@ from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import Parameter, validators
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
-from lakery_cloud.cli.progress import print_above
+from lakery_cloud.cli.progress import error_console, note, print_above
 from lakery_cloud.errors import IntegrityError
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,
@@ -31,6 +30,7 @@ async def sweep(
     storage: StorageUrl = None,
     older_than: timedelta = DEFAULT_AGE,
     yes: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Find temporary objects and unfinished uploads that killed writers left behind; with --yes delete them.
@@ -44,6 +44,7 @@ async def sweep(
         storage: URL of the storage.
         older_than: How long ago it was begun at least, such as 12h or 7d: longer than your longest write takes.
         yes: Delete. Without it nothing is deleted.
+        quiet: Show no sum.
         as_json: Print JSON, one object a line.
     """
     count = size = 0
@@ -52,9 +53,9 @@ async def sweep(
         async for leftover in found:
             count, size = count + 1, size + (leftover.size or 0)
             _print(leftover, "deleted" if yes else "would be deleted", as_json=as_json)
-    if not as_json:
+    if not as_json and not quiet:
         done = "deleted" if yes else "found; delete them with --yes" if count else "found"
-        Console(stderr=True).print(f"{count} left behind, {decimal(size)}: {done}", highlight=False)
+        note(f"{count} left behind, {decimal(size)}: {done}")
 
 
 async def lifecycle(
@@ -62,6 +63,7 @@ async def lifecycle(
     storage: StorageUrl = None,
     days: int = DEFAULT_DAYS,
     apply: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Print the provider's own rules that remove temporary objects and unfinished uploads; with --apply set them.
@@ -75,6 +77,7 @@ async def lifecycle(
         storage: URL of the storage.
         days: Age at which temporary objects go: more than your longest write takes.
         apply: Set the rules in the bucket. Without it they are only printed.
+        quiet: Print nothing but the rules.
         as_json: Print JSON, one object a line.
     """
     async with open_storage(storage) as target:
@@ -86,8 +89,9 @@ async def lifecycle(
         return
     if is_changed or not apply:
         print(json.dumps(rules, indent=2, ensure_ascii=False))
-    done = {"set": "these rules were set", "there already": "the rules are there already; nothing was changed"}
-    Console(stderr=True).print(done.get(result, "nothing was changed; set the rules with --apply"), highlight=False)
+    if not quiet:
+        done = {"set": "these rules were set", "there already": "the rules are there already; nothing was changed"}
+        note(done.get(result, "nothing was changed; set the rules with --apply"))
 
 
 async def verify(
@@ -106,11 +110,11 @@ async def verify(
         storage: URL of the storage.
         after: Leave out content up to this hash, to go on where an earlier run ended.
         at_a_time: Objects that are read at a time.
-        quiet: Show no progress.
+        quiet: Show no progress and no sum.
         as_json: Print JSON, one object a line, also for content that is right.
     """
     count = size = wrong = 0
-    console = Console(stderr=True)
+    console = error_console()
     columns = (TextColumn("{task.description}"), DownloadColumn(binary_units=True), TransferSpeedColumn())
     is_shown = console.is_terminal and not quiet
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not is_shown) as progress:
@@ -128,8 +132,8 @@ async def verify(
             f"{wrong} of {count} objects are not what their keys say; write their content again from elsewhere, after "
             "deleting them"
         )
-    if not as_json:
-        console.print(f"{counted(count, 'object')}, {decimal(size)}: each is what its key says", highlight=False)
+    if not as_json and not quiet:
+        note(f"{counted(count, 'object')}, {decimal(size)}: each is what its key says")
 
 
 def _print_verified(verified: Verified, progress: Progress, *, as_json: bool) -> None:

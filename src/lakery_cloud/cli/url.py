@@ -2,14 +2,14 @@
 
 import json
 import shlex
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import Json, StorageUrl, open_storage
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.progress import note
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import open_targets
 from lakery_cloud.digest import DigestingStream
@@ -26,6 +26,7 @@ async def url(
     put: Annotated[bool, Parameter(negative="")] = False,
     expires: timedelta = URL_LIFETIME,
     storage: StorageUrl = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Print a URL by which anybody may get content until it expires; with --put, one to put a file's content.
@@ -36,10 +37,12 @@ async def url(
     Example: `lakery-cloud url --expires 1d "$(cat report.record)" --storage s3://bucket/reports`
 
     Args:
-        target: A record's JSON, a bare content hash, or `-` for a record on standard input; with --put a file or a record.
+        target: A record's JSON, a content hash, also after the name or URL of a storage, or `-` for a record on standard
+            input; with --put a file or a record.
         put: To put content, which is not sent now.
         expires: How long the URL lasts, such as 15m or 7d, which is the longest.
         storage: URL of the storage.
+        quiet: Print the URL alone, without the headers of a request to put.
         as_json: Print one JSON object: method, url, headers, expires_at, pins_content, and the record.
     """
     if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
@@ -62,8 +65,9 @@ async def url(
         }
         print(json.dumps(facts))
         return
-    for name, value in signed.headers.items():
-        print(f"-H {shlex.quote(f'{name}: {value}')}", file=sys.stderr)
+    if not quiet:
+        for name, value in signed.headers.items():
+            note(f"-H {shlex.quote(f'{name}: {value}')}")
     print(signed.url)
 
 

@@ -69,7 +69,12 @@ class KeySpace:
     def hash_of(self, key: str) -> str | None:
         """The content hash in a content key of this storage; None for any other key."""
         name = key.removeprefix(self.root)
-        return name if key == f"{self.root}{name}" and _HASH.fullmatch(name) else None
+        return name if key == f"{self.root}{name}" and is_hash(name) else None
+
+
+def is_hash(text: str) -> bool:
+    """Whether a text can be a content hash in hexadecimal: of 64 bits at least, in lower case."""
+    return _HASH.fullmatch(text) is not None
 
 
 def is_temporary(key: str) -> bool:

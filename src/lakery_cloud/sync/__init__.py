@@ -166,6 +166,7 @@ class StorageRegistry(_Blocking[_registry.StorageRegistry]):
     load_file = _blocking(_registry.StorageRegistry.load_file)
     exists = _blocking(_registry.StorageRegistry.exists)
     delete = _blocking(_registry.StorageRegistry.delete)
+    presign = _blocking(_registry.StorageRegistry.presign)
     list = _iterating(_registry.StorageRegistry.list)
 
 
