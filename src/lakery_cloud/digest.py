@@ -3,7 +3,10 @@
 import asyncio
 import hashlib
 import re
+import threading
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
@@ -68,39 +71,71 @@ async def computed(function: Callable[[bytes], T], data: bytes) -> T:
 
 
 class HashingAhead:
-    """Hashes small pieces in order, many at a time and in a worker thread, while the next ones arrive.
+    """Hashes pieces in order in a worker thread, while the next ones arrive.
+
+    The worker ends where it has caught up, and holds no thread while it waits for bytes. It goes on by itself as long as
+    there are any: to be told of each piece would take as long as to hash a small one.
 
     Args:
         hasher: It is used by nobody else from now on.
+        limit: Bytes that may have come and not been hashed; more wait.
     """
 
-    def __init__(self, hasher: Hasher) -> None:
+    def __init__(self, hasher: Hasher, *, limit: int) -> None:
         self._hasher = hasher
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._hashing: asyncio.Future[None] | None = None
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()  # of what follows
+        self._pieces: deque[bytes] = deque()
+        self._behind = 0
+        self._is_hashing = False
+        self._room: asyncio.Future[None] | None = None
+        self._worker: asyncio.Future[None] | None = None
 
     async def update(self, data: bytes) -> None:
-        """Take the next bytes. Waits while those before are behind by more than `THREAD_THRESHOLD`."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size >= THREAD_THRESHOLD:
-            if self._hashing is not None:
-                await self._hashing
-            pieces, self._pieces, self._size = self._pieces, [], 0
-            self._hashing = asyncio.get_running_loop().run_in_executor(None, self._update, pieces)
+        """Take the next bytes. Waits while too many are not yet hashed."""
+        with self._lock:
+            self._pieces.append(data)
+            self._behind += len(data)
+            if self._behind < THREAD_THRESHOLD and not self._is_hashing:
+                return
+            is_started, self._is_hashing = not self._is_hashing, True
+            room = self._room = self._loop.create_future() if self._behind > self._limit else None
+        if is_started:
+            self._worker = self._loop.run_in_executor(None, self._work)
+        if room is not None:
+            await room
 
     async def hexdigest(self) -> str:
         """The hash of all bytes, in hexadecimal."""
-        if self._hashing is not None:
-            await self._hashing
-        self._update(self._pieces)
-        self._pieces = []
+        if self._worker is not None:
+            await self._worker
+        for piece in self._pieces:
+            self._hasher.update(piece)
+        self._pieces.clear()
         return self._hasher.hexdigest()
 
-    def _update(self, pieces: list[bytes]) -> None:
-        for piece in pieces:
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                room = self._room if self._behind <= self._limit // 2 else None
+                if room is not None:
+                    self._room = None
+                piece = self._pieces.popleft() if self._pieces else None
+                self._is_hashing = piece is not None
+            if room is not None:
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    self._loop.call_soon_threadsafe(_settle, room)
+            if piece is None:
+                return
             self._hasher.update(piece)
+            with self._lock:
+                self._behind -= len(piece)
+
+
+def _settle(room: asyncio.Future[None]) -> None:
+    if not room.done():
+        room.set_result(None)
 
 
 async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:

@@ -1,15 +1,17 @@
 """Digests: the hash is hashlib's whichever way the bytes come, and what can't be true of content is refused."""
 
+import asyncio
 import hashlib
 import importlib.util
 import string
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakery_cloud import ConfigError, DigestingStream, IntegrityError, InvalidRecord, MissingDependency, digest_data
-from lakery_cloud.digest import THREAD_THRESHOLD, as_bytes, check_digest, compare, new_hasher
+from lakery_cloud.digest import THREAD_THRESHOLD, HashingAhead, as_bytes, check_digest, compare, new_hasher
 
 ALGORITHMS = ["sha256", "sha512", "md5", "blake2b"]
 CHUNKS = st.lists(st.binary(max_size=50))
@@ -334,3 +336,53 @@ def test_content_of_another_hash_is_named_with_both_hashes():
     other = hashlib.sha256(b"another").hexdigest()
     with pytest.raises(IntegrityError, match=f"sha256 hash {other}, but its digest says {GOOD['content_hash']}"):
         compare(GOOD, content_hash=other, size=7, what="the data")
+
+
+class HeldHasher:
+    """A hasher that works only when it may."""
+
+    def __init__(self) -> None:
+        self.may_work = threading.Event()
+        self._hasher = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        assert self.may_work.wait(10)
+        self._hasher.update(data)
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [1], [10, 0, 300_000] * 9, [THREAD_THRESHOLD * 3, 5], [2**20] * 7, [2**14] * 300]
+)
+async def test_pieces_that_are_hashed_ahead_are_hashed_in_their_order(sizes):
+    ahead, whole = HashingAhead(hashlib.sha256(), limit=2 * THREAD_THRESHOLD), hashlib.sha256()
+    for number, size in enumerate(sizes):
+        piece = bytes([number % 256]) * size
+        whole.update(piece)
+        await ahead.update(piece)
+    assert await ahead.hexdigest() == whole.hexdigest()
+
+
+async def test_pieces_wait_while_too_many_are_not_yet_hashed():
+    hasher, piece = HeldHasher(), bytes(THREAD_THRESHOLD)
+    ahead = HashingAhead(hasher, limit=2 * THREAD_THRESHOLD)
+    for _ in range(2):
+        await ahead.update(piece)
+    third = asyncio.ensure_future(ahead.update(piece))
+    await asyncio.wait([third], timeout=0.1)
+    assert not third.done()
+    hasher.may_work.set()
+    await third
+    assert await ahead.hexdigest() == hashlib.sha256(piece * 3).hexdigest()
+
+
+async def test_a_wait_for_the_hash_can_be_cancelled():
+    hasher, piece = HeldHasher(), bytes(THREAD_THRESHOLD)
+    ahead = HashingAhead(hasher, limit=1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ahead.update(piece)
+    hasher.may_work.set()
+    assert await ahead.hexdigest() == hashlib.sha256(piece).hexdigest()

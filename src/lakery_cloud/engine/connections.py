@@ -15,6 +15,8 @@ from lakery_cloud.engine.wire import Connection, ConnectionBroke, Piece, WireErr
 
 KEEP_IDLE = 12.0
 """Seconds that an idle connection is kept, as aiobotocore does: servers and what lies between drop it later."""
+RECEIVE_SIZE = 1024 * 1024
+"""Bytes that are received at a time, at most: the fewer pieces, the less is done for each."""
 KEEP_ADDRESSES = 10.0
 """Seconds that the addresses of a host are known, as aiohttp does."""
 EYEBALLS_DELAY = 0.25
@@ -109,6 +111,7 @@ class Connections:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(RECEIVE_SIZE))
         self._sockets = sockets
         self._idle: deque[Connection] = deque()
         self._all: dict[Connection, socket.socket] = {}
@@ -221,7 +224,7 @@ class Connections:
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._read_timeout),
+                lambda: Connection(self._buffer, self._read_timeout),
                 sock=made,
                 ssl=self._tls,
                 server_hostname=self._origin.host if self._tls else None,

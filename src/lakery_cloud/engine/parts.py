@@ -132,6 +132,12 @@ class Lease:
         await self._budget.acquire(size)
         self._held += size
 
+    def try_acquire(self, size: int) -> bool:
+        """Take `size` bytes if they are free and nobody waits."""
+        is_taken = self._budget.try_acquire(size)
+        self._held += size * is_taken
+        return is_taken
+
     def release(self, size: int) -> None:
         """Give bytes back."""
         self._held -= size

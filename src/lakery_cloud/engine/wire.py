@@ -142,15 +142,17 @@ def read_chunked(raw: bytes | bytearray) -> bytes | None:
     return None
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection, for one exchange after another.
 
     Args:
+        buffer: Where what comes is put for a moment. All connections of an event loop may share it: nothing stays there.
         read_timeout: Seconds to wait for the next bytes of an answer. How long the other side may take to take a request
             is the socket's to know; see `Sockets`.
     """
 
-    def __init__(self, read_timeout: float) -> None:
+    def __init__(self, buffer: memoryview, read_timeout: float) -> None:
+        self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._read_timeout = read_timeout
         self._transport: asyncio.Transport | None = None
@@ -316,9 +318,12 @@ class Connection(asyncio.Protocol):
         self._is_full = False
         self._wake()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._take(data)
+            self._take(bytes(self._buffer[:nbytes]))
         except OddAnswer as error:
             self._fail(error)
 
