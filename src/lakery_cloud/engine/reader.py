@@ -28,7 +28,7 @@ logger = logging.getLogger("lakery_cloud")
 MAX_RESUMPTIONS = 5
 """Interruptions in a row, without a byte between them, before a read gives up."""
 UNHASHED = 2 * 1024 * 1024
-"""Bytes of one read that may have come and not been hashed: enough to keep the hash busy, and few enough to stay in the cache
+"""Bytes of one read that may have come and not been hashed: enough to keep the hash busy, few enough to stay in the cache
 of the processor."""
 
 SLOW = 150e6
