@@ -5,7 +5,7 @@ import hashlib
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -60,14 +60,19 @@ def new_hasher(algorithm: str) -> Hasher:
     return hasher
 
 
-async def update_hash(hasher: Hasher, data: bytes) -> None:
+async def update_hash(hasher: Hasher, *pieces: bytes) -> None:
     """Hash more bytes: in a worker thread if there are many, since hashing releases the interpreter lock."""
-    await computed(hasher.update, data)
+
+    def update() -> None:
+        for piece in pieces:
+            hasher.update(piece)
+
+    await computed(update, pieces)
 
 
-async def computed(function: Callable[[bytes], T], data: bytes) -> T:
+async def computed(function: Callable[[], T], pieces: Iterable[bytes]) -> T:
     """What a hash or checksum function says of bytes, without blocking the event loop if there are many of them."""
-    return function(data) if len(data) < THREAD_THRESHOLD else await asyncio.to_thread(function, data)
+    return function() if sum(map(len, pieces)) < THREAD_THRESHOLD else await asyncio.to_thread(function)
 
 
 class HashingAhead:
@@ -199,10 +204,10 @@ class DigestingStream:
         """The chunks of the source, for a caller that hands each byte to `update` and calls `finish` at the end."""
         return self._source
 
-    async def update(self, data: bytes) -> None:
+    async def update(self, *pieces: bytes) -> None:
         """Hash the next bytes of the stream."""
-        await update_hash(self._hasher, data)
-        self._size += len(data)
+        await update_hash(self._hasher, *pieces)
+        self._size += sum(map(len, pieces))
 
     def finish(self) -> None:
         """Say that the stream was read to its end.

@@ -111,7 +111,7 @@ class Meter:
         async def run(*arguments: Any) -> Any:
             answer = await send(*arguments)
             _, body, *_ = arguments
-            self.acknowledged += len(body.data if isinstance(body, Part) else body)
+            self.acknowledged += body.size if isinstance(body, Part) else len(body)
             return answer
 
         return run

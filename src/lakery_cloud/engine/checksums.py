@@ -2,18 +2,19 @@
 
 import base64
 import hashlib
+from functools import reduce
 
 import google_crc32c
 
-from lakery_cloud.digest import computed
+from lakery_cloud.digest import computed, update_hash
 
 CASTAGNOLI = 0x82F63B78
 """The polynomial of CRC-32C, its lowest power in the highest bit."""
 
 
-async def crc32c(data: bytes, *, before: int = 0) -> int:
+async def crc32c(*pieces: bytes, before: int = 0) -> int:
     """The CRC-32C (RFC 3720, appendix B.4) of bytes that follow others, whose CRC-32C is `before`."""
-    return await computed(lambda data: int(google_crc32c.extend(before, data)), data)
+    return await computed(lambda: int(reduce(google_crc32c.extend, pieces, before)), pieces)
 
 
 def crc32c_of_both(first: int, second: int, size: int) -> int:
@@ -42,15 +43,16 @@ def _product(a: int, b: int) -> int:
     return product
 
 
-async def crc32c_header(data: bytes) -> str:
+async def crc32c_header(*pieces: bytes) -> str:
     """The CRC-32C of bytes as a header has it."""
-    return as_header(await crc32c(data))
+    return as_header(await crc32c(*pieces))
 
 
-async def md5_header(data: bytes) -> str:
+async def md5_header(*pieces: bytes) -> str:
     """The MD5 of bytes as a header has it."""
-    digest = await computed(lambda data: hashlib.md5(data, usedforsecurity=False).digest(), data)
-    return base64.b64encode(digest).decode()
+    hasher = hashlib.md5(usedforsecurity=False)
+    await update_hash(hasher, *pieces)
+    return base64.b64encode(hasher.digest()).decode()
 
 
 def as_header(checksum: int) -> str:

@@ -86,7 +86,7 @@ class _ObservedTransport:
             request.sent = len(args[1])
             self._operation.has_created = True
         elif name == "upload_part":
-            request.sent = len(args[1].data)
+            request.sent = args[1].size
         elif name == "copy" or (name == "complete_upload" and not args[0].is_temporary):
             self._operation.has_created = True
         elif name == "head" and answer is not None:

@@ -10,6 +10,10 @@ from typing import Self
 from lakery_cloud.digest import as_bytes
 from lakery_cloud.errors import ConfigError
 
+Pieces = tuple[bytes, ...]
+
+SMALL_PIECE = 256 * 1024
+"""Bytes below which the pieces of a part are joined: a few copies cost less than many pieces."""
 GROWTH_PARTS = 10
 """A part is at least this many times the average of an upload with the most parts; see `PartSizes`."""
 
@@ -21,14 +25,33 @@ class Part:
     Attributes:
         number: From 1.
         offset: Position of its first byte in the stream.
-        data: Its bytes.
+        pieces: Its bytes, much as the stream gave them: to join them would cost as much as to send them.
         is_last: Whether the stream ends with it.
     """
 
     number: int
     offset: int
-    data: bytes
+    pieces: Pieces
     is_last: bool
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes in one piece, for who can't do with less."""
+        return b"".join(self.pieces)
+
+    def rest(self, start: int) -> Pieces:
+        """Its bytes from a position on."""
+        pieces = []
+        for piece in self.pieces:
+            if start < len(piece):
+                pieces.append(piece[start:] if start else piece)
+            start = max(0, start - len(piece))
+        return tuple(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +177,11 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
     """Cut chunks of any size into parts; an empty stream is one empty part.
 
     A part is given out when it is known whether it is the last one. Its bytes are leased before they are collected;
-    whoever takes the part gives `len(part.data)` back.
+    whoever takes the part gives `part.size` back.
     """
     number, offset = 1, 0
     size = sizes.at(number, offset)
-    pieces: list[bytes] = []
+    pieces = _Pieces()
     filled = 0
     await lease.acquire(size)
     async for chunk in chunks:
@@ -167,21 +190,43 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
         while rest:
             if filled == size:
                 # Now it is known that more follows.
-                yield Part(number, offset, _take(pieces), is_last=False)
+                yield Part(number, offset, pieces.take(), is_last=False)
                 number, offset = number + 1, offset + size
                 size = sizes.at(number, offset)
                 filled = 0
                 await lease.acquire(size)
             taken = rest[: size - filled]
-            pieces.append(data if len(taken) == len(data) else bytes(taken))
+            pieces.add(data if len(taken) == len(data) else bytes(taken))
             filled += len(taken)
             rest = rest[len(taken) :]
     lease.release(size - filled)
-    yield Part(number, offset, _take(pieces), is_last=True)
+    yield Part(number, offset, pieces.take(), is_last=True)
 
 
-def _take(pieces: list[bytes]) -> bytes:
-    """The pieces as one. The list is emptied: whoever gets them is the only one to hold them."""
-    data = b"".join(pieces)
-    pieces.clear()
-    return data
+class _Pieces:
+    """The pieces of the part that is collected, of which small ones are joined."""
+
+    def __init__(self) -> None:
+        self._joined: list[bytes] = []
+        self._small: list[bytes] = []
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece."""
+        self._small.append(piece)
+        self._size += len(piece)
+        if self._size >= SMALL_PIECE:
+            self._join()
+
+    def take(self) -> Pieces:
+        """All of them. Whoever gets them is the only one to hold them."""
+        self._join()
+        pieces = tuple(self._joined)
+        self._joined.clear()
+        return pieces
+
+    def _join(self) -> None:
+        if self._size:
+            self._joined.append(b"".join(self._small))
+        self._small.clear()
+        self._size = 0

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.parts import Lease, Part, PartSizes, cut
+from lakery_cloud.engine.parts import Lease, Part, PartSizes, Pieces, cut
 from lakery_cloud.engine.pipeline import BoundedTasks, bounded_tasks
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.sessions import Session
@@ -132,19 +132,19 @@ class Writer:
         async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
             receipt = await self._transport.upload_part(upload.upload, part)
             await hashing
-            lease.release(len(part.data))
+            lease.release(part.size)
             return receipt
 
-        async def hash_after(previous: asyncio.Task[None] | None, data: bytes) -> None:
+        async def hash_after(previous: asyncio.Task[None] | None, pieces: Pieces) -> None:
             if previous is not None:
                 await previous
-            await digesting.update(data)
+            await digesting.update(*pieces)
 
         sending: list[asyncio.Task[Receipt]] = []
         hashing: asyncio.Task[None] | None = None
         async with self._tasks() as tasks:
             async for part in _chain(first, rest):
-                hashing = tasks.start_at_once(hash_after(hashing, part.data))
+                hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
                 sending.append(await tasks.start(send(part, hashing)))
                 del part  # its bytes are given back when it was sent, which may be before the next one comes
         return [task.result() for task in sending]

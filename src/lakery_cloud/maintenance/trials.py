@@ -223,7 +223,7 @@ async def multipart(bench: Bench) -> Result:
     first, last = os.urandom(bench.part_size), b"."
     address = bench.address()
     async with bench.uploading(address, await attributes_of(b"", {})) as scope:
-        parts = (Part(1, 0, first, False), Part(2, len(first), last, True))
+        parts = (Part(1, 0, (first,), False), Part(2, len(first), (last,), True))
         receipts = [await bench.transport.upload_part(scope.upload, part) for part in parts]
         await scope.complete(receipts, size=len(first) + len(last))
         made = await bench.transport.head(address)
@@ -239,7 +239,7 @@ async def abort(bench: Bench) -> Result:
         raise Skip("no upload in parts could be made")
     address = bench.address()
     async with bench.uploading(address, await attributes_of(b"", {})) as scope:
-        await bench.transport.upload_part(scope.upload, Part(1, 0, os.urandom(bench.part_size), False))
+        await bench.transport.upload_part(scope.upload, Part(1, 0, (os.urandom(bench.part_size),), False))
         was_listed = address.key in await bench.left()
         await bench.transport.abort_upload(address, scope.upload)
     if address.key in await bench.left():

@@ -395,7 +395,7 @@ class AzureTransport(Transport):
         await self._call(
             "upload_blob",
             address,
-            data=data,
+            data=(data,),
             length=len(data),
             headers={"Content-MD5": await md5_header(data)},
             **_in_slices(data),
@@ -521,10 +521,10 @@ class AzureTransport(Transport):
                 "stage_block",
                 upload.address,
                 block_id=block,
-                data=part.data,
-                length=len(part.data),
-                headers={"Content-MD5": await md5_header(part.data)},
-                **_in_slices(part.data),
+                data=part.pieces,
+                length=part.size,
+                headers={"Content-MD5": await md5_header(*part.pieces)},
+                **_in_slices(*part.pieces),
             )
         except Unreachable:
             self._reached.setdefault(upload.id, False)
@@ -610,7 +610,7 @@ class AzureTransport(Transport):
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await md5_header(b"other")
-        await self._call("upload_blob", address, data=b"bytes", length=5, headers={"Content-MD5": checksum})
+        await self._call("upload_blob", address, data=(b"bytes",), length=5, headers={"Content-MD5": checksum})
         return True
 
     async def presign(
@@ -745,7 +745,8 @@ class AzureTransport(Transport):
         """One operation of the SDK, its errors translated."""
 
         async def ask() -> Any:
-            return await getattr(self._blob(address), operation)(**parameters)
+            body = present(data=b"".join(parameters["data"]) if "data" in parameters else None)
+            return await getattr(self._blob(address), operation)(**{**parameters, **body})
 
         try:
             if self._lane is None or operation not in HOT or operation == "download_blob":
@@ -932,13 +933,13 @@ def _tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return tags if isinstance(tags, dict) else {}
 
 
-def _in_slices(data: bytes) -> dict[str, Any]:
+def _in_slices(*pieces: bytes) -> dict[str, Any]:
     """Leave for the event loop to do other things while a large body is sent: TLS copies what it gets in one piece."""
 
     def replace_body(request: Any) -> None:
-        request.http_request.data = Slices(data)
+        request.http_request.data = Slices(*pieces)
 
-    return {"raw_request_hook": replace_body} if len(data) > SLICE_SIZE else {}
+    return {"raw_request_hook": replace_body} if sum(map(len, pieces)) > SLICE_SIZE else {}
 
 
 def _block_id(upload: Upload, number: int) -> str:

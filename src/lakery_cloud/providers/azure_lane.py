@@ -179,7 +179,7 @@ class AzureLane(FastLane[_Route]):
 
     async def _send(self, route: _Route, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
         method, path = HOT[operation], route.root + _encoded(parameters["blob"])
-        body = parameters.get("data")
+        body = parameters.get("data", ())
         wanted = _wanted(operation, parameters)
         if wanted is None:
             return None
@@ -192,7 +192,7 @@ class AzureLane(FastLane[_Route]):
         except Exception:  # noqa: BLE001, whatever it is, the SDK meets it too, and says so
             return None
         head = write_head(method, f"{path}?{query}" if query else path, {"host": route.host, **headers})
-        return None if head is None else await route.connections.send(method, head, (body,) if body else ())
+        return None if head is None else await route.connections.send(method, head, body)
 
     async def _read(self, operation: str, answer: Answer) -> Any:
         return await _READERS[operation](answer)

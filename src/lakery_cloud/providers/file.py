@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar, Unpack
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import Part
+from lakery_cloud.engine.parts import Part, Pieces
 from lakery_cloud.engine.pipeline import finish
 from lakery_cloud.engine.settings import EngineOptions
 from lakery_cloud.engine.transport import (
@@ -173,7 +173,7 @@ class FileTransport(Transport):
         def write() -> None:
             temporary = self._new_file(attributes)
             try:
-                _write(temporary, data, 0)
+                _write(temporary, (data,), 0)
                 _flush(temporary)
                 _link(temporary, self._path(address))
             finally:
@@ -249,13 +249,13 @@ class FileTransport(Transport):
         return Upload(address, str(await self._run(address, lambda: self._new_file(attributes))), attributes)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        await self._run_on_upload(upload, lambda: _write(Path(upload.id), part.data, part.offset))
+        await self._run_on_upload(upload, lambda: _write(Path(upload.id), part.pieces, part.offset))
         return Receipt(part.number, "")
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         def copy() -> None:
             data = _read(self._path(source.address), start, stop - start, source.version)
-            _write(Path(upload.id), data, start)
+            _write(Path(upload.id), (data,), start)
 
         await self._run_on_upload(upload, copy)
         return Receipt(number, "")
@@ -385,13 +385,14 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write(path: Path, data: bytes, offset: int) -> None:
+def _write(path: Path, pieces: Pieces, offset: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(descriptor, rest, offset)
-            rest, offset = rest[written:], offset + written
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                rest, offset = rest[written:], offset + written
     finally:
         os.close(descriptor)
 

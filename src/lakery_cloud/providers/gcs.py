@@ -347,7 +347,7 @@ class GCSTransport(Transport):
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         resource = {**resource_of(attributes), **self._storage_class}
-        await self._api.insert(address, data, resource, kms_key_name=self._kms_key_name)
+        await self._api.insert(address, (data,), resource, kms_key_name=self._kms_key_name)
 
     async def head(self, address: Address) -> ObjectInfo | None:
         try:
@@ -449,7 +449,7 @@ class GCSTransport(Transport):
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")
-        await self._api.insert(address, b"bytes", {"contentType": "text/plain"}, kms_key_name=None, crc32c=checksum)
+        await self._api.insert(address, (b"bytes",), {"contentType": "text/plain"}, kms_key_name=None, crc32c=checksum)
         return True
 
     async def presign(

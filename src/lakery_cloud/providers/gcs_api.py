@@ -30,6 +30,7 @@ from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.engine.connections import Connections, NoConnection, NoTLS
 from lakery_cloud.engine.failures import Failure, redacted, told
 from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.parts import Pieces
 from lakery_cloud.engine.retries import pause_after
 from lakery_cloud.engine.transport import (
     KeyExists,
@@ -144,7 +145,7 @@ class JSONAPI:
     async def insert(
         self,
         address: Address,
-        data: bytes,
+        pieces: Pieces,
         resource: Mapping[str, Any],
         *,
         kms_key_name: str | None,
@@ -153,7 +154,7 @@ class JSONAPI:
     ) -> dict[str, Any]:
         """Create an object whose bytes must have the CRC-32C that goes along; what the store says about it."""
         boundary = secrets.token_hex(16)
-        described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(data)})
+        described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(*pieces)})
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n"
             f"--{boundary}\r\nContent-Type: {resource['contentType']}\r\n\r\n"
@@ -165,7 +166,7 @@ class JSONAPI:
             self.upload_url(address),
             query=present(uploadType="multipart", ifGenerationMatch="0", kmsKeyName=kms_key_name),
             headers={"Content-Type": f"multipart/related; boundary={boundary}"},
-            body=(head.encode(), data, f"\r\n--{boundary}--\r\n".encode()),
+            body=(head.encode(), *pieces, f"\r\n--{boundary}--\r\n".encode()),
             on_given_out=on_given_out,
         )
         return answer.json()

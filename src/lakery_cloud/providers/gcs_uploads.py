@@ -60,7 +60,7 @@ class ResumableUpload:
 
     async def send(self, part: Part) -> Receipt:
         """Send the next part, and compare what the last one made with what was sent."""
-        self._checksum = await crc32c(part.data, before=self._checksum)
+        self._checksum = await crc32c(*part.pieces, before=self._checksum)
         if not part.is_last:
             await self._send(part)
         else:
@@ -68,7 +68,7 @@ class ResumableUpload:
             self._last = asyncio.create_task(self._send(part))
             answer = await asyncio.shield(self._last)
             made = answer.json() if answer is not None else {}
-            _check_made(self._address, made, part.offset + len(part.data), self._checksum)
+            _check_made(self._address, made, part.offset + part.size, self._checksum)
         return Receipt(part.number, "", as_header(self._checksum))
 
     async def complete(self, receipts: Sequence[Receipt]) -> None:
@@ -90,7 +90,7 @@ class ResumableUpload:
 
     async def _send(self, part: Part) -> Answer | None:
         """Send one part, as often as it takes until the store has all of it; the answer to the last one."""
-        start, stop = part.offset, part.offset + len(part.data)
+        start, stop = part.offset, part.offset + part.size
         failures, is_lost = 0, False
         while failures < self._api.max_attempts:
             if failures:
@@ -123,8 +123,8 @@ class ResumableUpload:
 
     async def _send_from(self, start: int, part: Part, *, is_question: bool) -> Answer:
         """Send a part from byte `start` of the stream on; or ask where the store is, after an answer was lost."""
-        rest = b"" if is_question else part.data[start - part.offset :]
-        stop = part.offset + len(part.data)
+        rest = () if is_question else part.rest(start - part.offset)
+        stop = part.offset + part.size
         total = str(stop) if part.is_last else "*"  # with the total, the question also ends an upload that is whole
         return await self._api.call(
             "upload",
@@ -135,7 +135,7 @@ class ResumableUpload:
                 "Content-Range": f"bytes {start}-{stop - 1}/{total}" if rest else f"bytes */{total}",
                 "Content-Type": self._content_type,
             },
-            body=(rest,),
+            body=rest,
             attempts=1,
         )
 
@@ -167,7 +167,7 @@ class CompositeUpload:
 
     async def send(self, part: Part) -> Receipt:
         """Make an object of a part."""
-        piece = self._pieces[part.number] = Piece(await crc32c(part.data), len(part.data))
+        piece = self._pieces[part.number] = Piece(await crc32c(*part.pieces), part.size)
         piece.sending = asyncio.create_task(self._insert(part, piece))
         # Shielded: a store that has the whole part makes its object even when its client leaves. The clean-up waits.
         return Receipt(part.number, await asyncio.shield(piece.sending), as_header(piece.checksum))
@@ -213,7 +213,7 @@ class CompositeUpload:
 
         try:
             made = await self._api.insert(
-                address, part.data, self._resource, kms_key_name=self._kms_key_name, on_given_out=note
+                address, part.pieces, self._resource, kms_key_name=self._kms_key_name, on_given_out=note
             )
         except (KeyExists, WriteConflict) as signal:  # an attempt whose answer was lost has made it
             made = await self._made_before(address, signal)

@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
@@ -361,7 +360,7 @@ class S3Transport(Transport):
         await self._call(
             "put_object",
             address,
-            Body=data,
+            Body=(data,),
             **_headers(attributes),
             **_sha256(attributes),
             **self._create_only(),
@@ -451,13 +450,13 @@ class S3Transport(Transport):
         return upload
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        checksum = await crc32c_header(part.data)
+        checksum = await crc32c_header(*part.pieces)
         answer = await self._call(
             "upload_part",
             upload.address,
             UploadId=upload.id,
             PartNumber=part.number,
-            Body=part.data,
+            Body=part.pieces,
             ChecksumCRC32C=checksum,
         )
         return Receipt(part.number, answer["ETag"], checksum)
@@ -541,7 +540,7 @@ class S3Transport(Transport):
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
-        await self._call("put_object", address, Body=b"bytes", ChecksumSHA256=checksum)
+        await self._call("put_object", address, Body=(b"bytes",), ChecksumSHA256=checksum)
         return True
 
     async def presign(
@@ -673,8 +672,12 @@ class S3Transport(Transport):
         """One operation of the SDK, its errors translated."""
         target = {} if "Prefix" in parameters else {"Key": address.key}
         parameters = {"Bucket": address.bucket, **target, **self._payer, **parameters}
+
+        async def ask() -> dict[str, Any]:
+            body = present(Body=b"".join(parameters["Body"]) if "Body" in parameters else None)
+            return await getattr(self._client, operation)(**{**parameters, **body})  # type: ignore[no-any-return]
+
         try:
-            ask = partial(getattr(self._client, operation), **parameters)
             if self._lane is not None and operation in HOT:
                 answer: dict[str, Any] = await self._lane.call(operation, address.bucket, parameters, ask=ask)
             else:

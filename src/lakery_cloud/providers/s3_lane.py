@@ -168,9 +168,9 @@ class S3Lane(FastLane[_Route]):
             payload_hash=payload_hash,
         )
         if body is not None:
-            headers["content-length"] = str(len(body))
+            headers["content-length"] = str(sum(map(len, body)))
         head = write_head(method, f"{path}?{query}" if query else path, headers)
-        return None if head is None else await route.connections.send(method, head, (body,) if body else ())
+        return None if head is None else await route.connections.send(method, head, body or ())
 
     async def _read(self, operation: str, answer: Answer) -> dict[str, Any] | None:
         return await _READERS[operation](answer)

@@ -756,7 +756,7 @@ class StorageConformance:
             upload = await transport.begin_upload(
                 storage.keys.temporary(), ObjectAttributes("text/plain", None, {}, {}), is_temporary=True
             )
-            await transport.upload_part(upload, Part(1, 0, content(rig.part_size), is_last=False))
+            await transport.upload_part(upload, Part(1, 0, (content(rig.part_size),), is_last=False))
             assert [leftover async for leftover in sweep(storage, older_than=timedelta(hours=1))] == []
             assert len([leftover async for leftover in leftovers(storage, older_than=timedelta(0))]) == 1
             assert len([leftover async for leftover in sweep(storage, older_than=timedelta(0))]) == 1
