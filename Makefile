@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+# Tests wait for servers and time-outs half of their time: one more than two cores.
+WORKERS ?= 3
 MINUTES ?= 5
 # A run of all tests writes the table of conformance cases; a run of some must not.
 TABLE = $(if $(ARGS),,--conformance-table=docs/conformance-results.md)

@@ -1,5 +1,6 @@
 """Fixtures that all tests share: the rigs, all from the one table of `tests.rigs.pairs`."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from tests.rigs.base import PairRig
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, PAIRS, Pair, params
 
 pytest_plugins = ["tests.servers", "tests.telemetry"]
+
+
+def pytest_configure() -> None:
+    # A shell has what it runs in the background ignore Ctrl-C, and all that that starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Under xdist the terminal is the only one that sees all reports.
