@@ -67,7 +67,7 @@ def printed(folder: Path, *arguments: str) -> str:
     """All that a command shows on a terminal, with every frame of its progress."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(WIDTH)}
-    with subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=env, stdout=theirs, stderr=theirs):  # noqa: S603
+    with subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=env, stdout=theirs, stderr=theirs):  # noqa: S603, our own
         os.close(theirs)
         shown = bytearray()
         with contextlib.suppress(OSError):  # Linux says so when the command has ended

@@ -28,7 +28,7 @@ class FileSystemPeer(Peer):
         return f"{self.target.bucket}/{key}"
 
     async def put(self, key: str, data: bytes) -> Any:
-        await self.fs._pipe_file(self.path(key), data, **self.put_options)  # noqa: SLF001, how fsspec is used asynchronously
+        await self.fs._pipe_file(self.path(key), data, **self.put_options)  # noqa: SLF001, its API for loops, how fsspec is used asynchronously
         return key
 
     async def get(self, handle: Any) -> bytes:

@@ -50,7 +50,8 @@ def new_hasher(algorithm: str) -> Hasher:
             import blake3
         except ImportError as error:
             raise MissingDependency("the hash blake3 needs its package: pip install blake3") from error
-        return blake3.blake3()  # type: ignore[no-any-return]
+        made: Hasher = blake3.blake3()
+        return made
     try:
         hasher = hashlib.new(algorithm, usedforsecurity=False)
     except (ValueError, TypeError) as error:

@@ -107,7 +107,7 @@ def appended(path: Path) -> Iterator[RecordsWriter]:
     """
     try:
         # Unbuffered: each line is one write, which an append does as a whole.
-        file = open(path, "a+b", buffering=0)  # noqa: SIM115
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115, closed below
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"the records file {str(path)!r} can't be written: {error.strerror}") from None
     with file:

@@ -68,13 +68,13 @@ def _model_at(location: Sequence[str | int], model: type[BaseModel]) -> type[Bas
     """The model of the table that the last key stands in."""
     if len(location) > 2 and location[0] == "storages":
         return _BY_SCHEME.get(str(location[2]), model)
-    found: Any = model
     for step in location[:-1]:
         if isinstance(step, str):
-            found = _inner(found.model_fields[step].annotation)
-    return found  # type: ignore[no-any-return]
+            model = _inner(model.model_fields[step].annotation)
+    return model
 
 
-def _inner(annotation: Any) -> Any:
+def _inner(annotation: Any) -> type[BaseModel]:
     """The model in an annotation: `tuple[Model, ...]` or the model itself."""
-    return annotation.__args__[0] if hasattr(annotation, "__args__") else annotation
+    inner: type[BaseModel] = annotation.__args__[0] if hasattr(annotation, "__args__") else annotation
+    return inner

@@ -181,7 +181,9 @@ class NodePackage(Environment):
 def _major_version(node: str) -> int:
     """The major version of a Node.js; 0 if it does not tell."""
     try:
-        done = subprocess.run([node, "--version"], check=True, capture_output=True, text=True, timeout=10)  # noqa: S603
+        done = subprocess.run(  # noqa: S603, as it was found
+            [node, "--version"], check=True, capture_output=True, text=True, timeout=10
+        )
         return int(done.stdout.strip().removeprefix("v").partition(".")[0])
     except (OSError, ValueError, subprocess.SubprocessError):
         return 0

@@ -44,7 +44,7 @@ class FakeGCS(InstalledEmulator):
     def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
         from lakery_cloud.providers.gcs import GCSStorage
 
-        return GCSStorage(bucket, endpoint_url=self.endpoint_url, token="anon", **options)  # noqa: S106
+        return GCSStorage(bucket, endpoint_url=self.endpoint_url, token="anon", **options)  # noqa: S106, no password
 
     def make_bucket(self, bucket: str) -> None:
         body = json.dumps({"name": check_bucket_name(bucket)}).encode()

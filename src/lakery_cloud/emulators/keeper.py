@@ -26,7 +26,7 @@ LOOK_INTERVAL = 1.0
 def main() -> int:
     """Keep a server until it is no longer wanted."""
     signal.signal(signal.SIGTERM, _leave)
-    order = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[union-attr]
+    order = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[union-attr]  # a pipe has it; unbuffered, so that the rest stays there
     try:
         with keep(order["name"]), EMULATORS[order["name"]](port=order["port"]) as server:
             for bucket in order["buckets"]:

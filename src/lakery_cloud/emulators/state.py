@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -50,9 +51,9 @@ class Running:
     since: str
 
     @classmethod
-    def of(cls, found: Mapping[str, object]) -> "Running":
+    def of(cls, found: Mapping[str, Any]) -> "Running":
         """From its JSON."""
-        running = cls(**found)  # type: ignore[arg-type]
+        running = cls(**found)
         return replace(running, buckets=tuple(running.buckets))
 
     def to_dict(self) -> dict[str, object]:

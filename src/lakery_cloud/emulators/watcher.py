@@ -41,7 +41,7 @@ def birth(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
     with contextlib.suppress(OSError):
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603, our own
         return done.stdout.strip() or None
     return None
 

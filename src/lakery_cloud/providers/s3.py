@@ -675,7 +675,8 @@ class S3Transport(Transport):
 
         async def ask() -> dict[str, Any]:
             body = present(Body=b"".join(parameters["Body"]) if "Body" in parameters else None)
-            return await getattr(self._client, operation)(**{**parameters, **body})  # type: ignore[no-any-return]
+            answer: dict[str, Any] = await getattr(self._client, operation)(**{**parameters, **body})
+            return answer
 
         try:
             if self._lane is not None and operation in HOT:
