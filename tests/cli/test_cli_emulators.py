@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from lakery_cloud.cli import emulators
-from lakery_cloud.emulators import pointing, state
+from lakery_cloud.emulators import EMULATORS, pointing, state
 from lakery_cloud.emulators.state import Running
 from lakery_cloud.errors import ConfigError
 
@@ -165,6 +165,22 @@ def test_port_is_the_one_that_was_asked_for_or_an_error() -> None:
         assert f"something already listens on port {port}" in done.stderr
     assert running_names() == []
     assert in_background("moto", "--port", port)[0]["endpoint_url"] == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.timeout(300)
+def test_all_servers_keep_content_by_the_configuration_that_is_printed(tmp_path: Path) -> None:
+    assert [server["name"] for server in in_background("--all", "--bucket", "my-bucket")] == [*EMULATORS]
+    file, configuration = tmp_path / "hello.txt", tmp_path / "lakery-cloud.toml"
+    file.write_text("hello")
+    configuration.write_text(run("emulators", "env", "--toml").stdout)
+    keys = [*tomllib.loads(configuration.read_text())["storages"]]
+    assert len(keys) == len(EMULATORS)
+    for key in keys:
+        put = run("put", str(file), "-s", key, LAKERY_CLOUD_CONFIG=str(configuration))
+        assert put.returncode == 0, put.stderr
+        assert run("get", put.stdout, LAKERY_CLOUD_CONFIG=str(configuration)).stdout == "hello"
+    assert run("emulators", "down").returncode == 0
+    assert running_names() == []
 
 
 def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakery_cloud import ConfigError
-from lakery_cloud.engine.parts import ByteBudget, PartSizes, cut
+from lakery_cloud.engine.parts import SMALL_PIECE, ByteBudget, Part, PartSizes, cut
 from lakery_cloud.providers.s3 import S3_LIMITS
 
 MiB = 1024**2
@@ -383,3 +383,18 @@ async def test_whoever_is_cancelled_when_everything_is_given_back_in_the_end(lim
         results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert_free(budget, limit)
+
+
+async def test_large_chunks_become_pieces_without_a_copy_and_small_ones_are_joined():
+    large, small = bytes(SMALL_PIECE), b"x" * 1000
+    (part,) = await take_all([large, *[small] * 3, large, small], constant(10**9))
+    assert [len(piece) for piece in part.pieces] == [SMALL_PIECE, 3000 + SMALL_PIECE, 1000]
+    assert part.pieces[0] is large
+    assert part.size == 2 * SMALL_PIECE + 4000
+
+
+def test_the_rest_of_a_part_begins_anywhere():
+    pieces = (b"abc", b"", b"d", b"efg")
+    part = Part(1, 0, pieces, is_last=True)
+    assert [b"".join(part.rest(start)) for start in range(9)] == [part.data[start:] for start in range(9)]
+    assert part.rest(0) == (b"abc", b"d", b"efg")
