@@ -158,10 +158,14 @@ TARGETS = (
     _cpu("gcs", "gets", 0.9, "gcsfs"),
     _cpu("gcs", "streams", 1.0, "gcsfs", "google-cloud-storage", "gcloud-aio-storage"),
     _cpu("gcs", "write-256", 1.0, "gcsfs", "google-cloud-storage", "gcloud-aio-storage"),
+    _cpu("gcs", "read-256", 1.0, "gcsfs", "google-cloud-storage", "gcloud-aio-storage"),
+    Target("gcs", "plain", "write-256", 150, measure="peak", is_least=False),
     _cpu("azure", "puts", 0.5, "adlfs"),
     _cpu("azure", "gets", 0.5, "adlfs"),
     _cpu("azure", "streams", 1.0, "adlfs", "azure-storage-blob"),
     _cpu("azure", "write-256", 1.0, "adlfs", "azure-storage-blob"),
+    _cpu("azure", "read-256", 1.0, "adlfs", "azure-storage-blob"),
+    Target("azure", "plain", "write-256", 150, measure="peak", is_least=False),
 )
 
 UNITS = {"rate": "x", "cpu": "x the CPU", "peak": " MB of memory", "busy": " of the time computing"}

@@ -13,7 +13,7 @@ class LakeryCloudAzure(LakeryCloud):
 
     sends = "SHA-256, MD5, create-only put"
     streams = "SHA-256, MD5, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
-    reads = "windows of 4 MiB, one by one"
+    reads = "one GET"
     place = "blob"
     bucket = "container"
 
@@ -24,4 +24,5 @@ class LakeryCloudAzure(LakeryCloud):
 class WithoutFastLane(LakeryCloudAzure):
     """All requests by the SDK."""
 
+    reads = "windows of 4 MiB, one by one"
     options: ClassVar = {"fast_lane": False}

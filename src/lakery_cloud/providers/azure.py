@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -425,21 +425,31 @@ class AzureTransport(Transport):
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
         async with self.reads:
-            first_window = partial(self.read_window, address, start, stop, version)
-            if self._lane is None:
-                found, first = await first_window()
-            else:
-                wanted = {"blob": address.key, "start": start, "stop": stop, "version": version}
-                found, first = await self._lane.call("download_blob", address.bucket, wanted, ask=first_window)
-            if not isinstance(first, Answer):
-                yield Body(found, _chunks(self, found, start, stop, first), start)
+            info, place, body = await self.open_body(address, start, stop, version)
+            if not isinstance(body, Answer):
+                async with aclosing(_windows(self, info, start, stop, body)) as chunks:
+                    yield Body(info, chunks, place)
                 return
-            place, _ = read_content_range(found.content_range, size=found.size)
             try:
-                yield Body(_info(address, found), arriving(first.read, interruptions=_INTERRUPTIONS), place)
+                yield Body(info, arriving(body.read, interruptions=_INTERRUPTIONS), place)
             finally:
                 # A body that is not closed keeps its connection.
-                first.close()
+                body.close()
+
+    async def open_body(
+        self, address: Address, start: int, stop: int | None, version: str | None
+    ) -> tuple[ObjectInfo, int | None, bytes | Answer]:
+        """The blob, where its bytes begin, and these: all on their way, or as many as one window holds."""
+        window = partial(self.read_window, address, start, stop, version)
+        if self._lane is None:
+            found, body = await window()
+        else:
+            wanted = {"blob": address.key, "start": start, "stop": stop, "version": version}
+            found, body = await self._lane.call("download_blob", address.bucket, wanted, ask=window)
+        if not isinstance(body, Answer):
+            return found, start, body
+        place, _ = read_content_range(found.content_range, size=found.size)
+        return _info(address, found), place, body
 
     async def read_window(
         self, address: Address, start: int, stop: int | None, version: str | None
@@ -812,18 +822,28 @@ def _kind_of_credential(client: BlobServiceClient) -> str | None:
     return None if credential is None else type(credential).__name__
 
 
-async def _chunks(
+async def _windows(
     transport: AzureTransport, info: ObjectInfo, start: int, stop: int | None, first: bytes
-) -> AsyncIterator[bytes]:
-    """The bytes of a read: one window after the other, all of one version."""
-    data, position = first, start
+) -> AsyncGenerator[bytes]:
+    """The bytes of a read, all of one version: window after window, until the rest is on its way in one answer."""
+    body: bytes | Answer = first
+    position = start
     stop = info.size if stop is None else min(stop, info.size)
-    while data:
-        position += len(data)
-        yield data
+    while not isinstance(body, Answer):
+        if not body:
+            return
+        position += len(body)
+        yield body
         if position >= stop:
             return
-        _, data = await transport.read_window(info.address, position, stop, info.version)
+        _, place, body = await transport.open_body(info.address, position, stop, info.version)
+    try:
+        if place != position:
+            raise BodyInterrupted(f"the range from byte {position} on began at byte {place}")
+        async for chunk in arriving(body.read, interruptions=_INTERRUPTIONS):
+            yield chunk
+    finally:
+        body.close()
 
 
 _READ = BlobSasPermissions(read=True)
