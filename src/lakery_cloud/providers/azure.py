@@ -23,7 +23,6 @@ from lakery_cloud.engine.attributes import (
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range, time_of
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
-from lakery_cloud.engine.failures import Failure, told
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.retries import pause_after
@@ -38,13 +37,10 @@ from lakery_cloud.engine.transport import (
     ObjectInfo,
     PresignedURL,
     Receipt,
-    Signal,
     Transport,
     Unreachable,
     Upload,
-    UploadGone,
     VersionChanged,
-    WriteConflict,
     present,
 )
 from lakery_cloud.engine.urls import read_flag
@@ -60,7 +56,6 @@ from lakery_cloud.errors import (
 from lakery_cloud.storage import Digest
 
 try:
-    import aiohttp
     from adlfs import AzureBlobFileSystem
     from azure.core import MatchConditions
     from azure.core import exceptions as azure_errors
@@ -75,7 +70,8 @@ try:
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
     from lakery_cloud.engine.connections import Answer
-    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport, NotConnected
+    from lakery_cloud.providers.azure_failures import SET_CREDENTIALS, ConditionNotMet, OutOfRange, translate
+    from lakery_cloud.providers.azure_lane import HOT, TOKEN_SCOPE, AzureLane, LaneTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
 
@@ -281,7 +277,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         """adlfs finds account and credentials; its client is made anew, since adlfs passes it no settings."""
         secrets_given = self._secrets.value
         if not (self._account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
-            raise CredentialsError(f"no storage account for {self!r}. {_SET_CREDENTIALS}")
+            raise CredentialsError(f"no storage account for {self!r}. {SET_CREDENTIALS}")
         given = {**present(account_name=self._account_name), **secrets_given}
         try:
             fs = AzureBlobFileSystem(**given, skip_instance_cache=True)
@@ -300,7 +296,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         except ValueError:
             fs = None
         if fs is None:  # not within the handler: the library's error may hold what was given
-            raise CredentialsError(f"the credentials for {self!r} can't be used. {_SET_CREDENTIALS}")
+            raise CredentialsError(f"the credentials for {self!r} can't be used. {SET_CREDENTIALS}")
         if self._account_name not in (None, found.account_name):
             raise ConfigError(
                 f"account_name is {self._account_name!r}, but AZURE_STORAGE_CONNECTION_STRING is of the account "
@@ -333,10 +329,6 @@ _CREDENTIAL_VARIABLES = (
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_STORAGE_CLIENT_ID",
-)
-_SET_CREDENTIALS = (
-    "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
-    "AZURE_STORAGE_SAS_TOKEN, or what azure.identity's DefaultAzureCredential reads"
 )
 
 
@@ -473,7 +465,7 @@ class AzureTransport(Transport):
                 **_if_match(version),
             )
             data = await answer.readall()
-        except _OutOfRange as signal:
+        except OutOfRange as signal:
             # So an empty blob answers to any range.
             info = await self.head(address)
             if info is None:
@@ -701,7 +693,7 @@ class AzureTransport(Transport):
                 **headers,
                 **self._access_tier,
             )
-        except _ConditionNotMet as signal:
+        except ConditionNotMet as signal:
             is_source = await self.head(address) is None
             raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
         if answer["copy_status"] != "success":
@@ -769,37 +761,7 @@ class AzureTransport(Transport):
 
     def _translate(self, error: azure_errors.AzureError, operation: str, address: Address) -> Exception:
         """The engine's word for an error."""
-        said = told(error)
-        if not isinstance(error, azure_errors.HttpResponseError) or error.response is None:
-            return _translate_no_answer(error, Failure(operation, address, self._endpoint, said))
-        code, status = _code(error), error.status_code or 0
-        _forget_answers(error)
-        # The first line: the others repeat the code and, where a signature was wrong, what was signed.
-        first_line = str(error.message).partition("\n")[0]
-        said = f"Azure answered {code or status}: {first_line.removesuffix('.')}"
-        failure = Failure(operation, address, self._endpoint, said)
-        signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
-        if signal is not None and (signal is not KeyExists or operation in _CREATING):
-            return failure.signal(signal)
-        if operation in _COPIES and code == "CannotVerifyCopySource" and status in (404, 412):
-            return failure.signal(VersionChanged)
-        if code in ("ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound", "ContainerDisabled"):
-            return failure.no_bucket()
-        if status == 401 or code in _CREDENTIALS or "failed to authenticate" in said:
-            return failure.credentials_refused(_SET_CREDENTIALS)
-        if status == 400 and "md5" in said.lower():
-            return failure.damaged()
-        if status == 403:
-            return failure.denied(_grant(operation))
-        if code in ("InvalidResourceName", "OutOfRangeInput"):
-            return failure.misconfigured(f"{address.bucket!r} can't be the name of a container")
-        if code in _NO_TAGS:
-            return failure.misconfigured("The account knows no blob index tags; set blob_tags to false")
-        if code in ("BlobArchived", "BlobBeingRehydrated"):
-            return failure.archived("rehydrate it")
-        if status >= 500 or status in (408, 429):
-            return failure.unavailable()
-        return failure.refused()
+        return translate(error, operation, address, endpoint=self._endpoint)
 
 
 def _credentials_in_use(client: BlobServiceClient, storage: AzureBlobStorage) -> str | None:
@@ -849,96 +811,7 @@ async def _windows(
 _READ = BlobSasPermissions(read=True)
 
 
-class _OutOfRange(Signal):
-    """The range begins behind the end of the blob."""
-
-
-class _ConditionNotMet(Signal):
-    """The condition on the source of a copy, or that on its destination."""
-
-
 _INTERRUPTIONS = (WireError, OddAnswer)
-
-_CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
-_COPIES = ("start_copy_from_url", "stage_block_from_url")
-
-# (operation or "" for any, error code) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
-    ("", "BlobAlreadyExists"): KeyExists,
-    ("", "UnauthorizedBlobOverwrite"): KeyExists,  # who may create but not overwrite
-    ("", "TargetConditionNotMet"): KeyExists,
-    ("download_blob", "ConditionNotMet"): VersionChanged,
-    ("stage_block_from_url", "ConditionNotMet"): VersionChanged,
-    ("start_copy_from_url", "ConditionNotMet"): _ConditionNotMet,
-    ("", "ConditionNotMet"): KeyExists,
-    ("", "SourceConditionNotMet"): VersionChanged,
-    ("start_copy_from_url", "BlobNotFound"): VersionChanged,
-    ("stage_block_from_url", "BlobNotFound"): VersionChanged,
-    ("", "BlobNotFound"): KeyMissing,
-    ("download_blob", "ResourceNotFound"): KeyMissing,  # what a private container tells to strangers
-    ("get_blob_properties", "ResourceNotFound"): KeyMissing,
-    ("download_blob", "InvalidRange"): _OutOfRange,
-    ("commit_block_list", "InvalidBlockList"): UploadGone,
-    ("upload_blob", "PendingCopyOperation"): WriteConflict,
-    ("start_copy_from_url", "PendingCopyOperation"): WriteConflict,
-    ("commit_block_list", "PendingCopyOperation"): WriteConflict,
-}
-
-# Microsoft Learn, "Common REST API error codes" and "Blob Storage error codes".
-_CREDENTIALS = frozenset(
-    {
-        "AccountIsDisabled",
-        "AuthenticationFailed",
-        "InvalidAuthenticationInfo",
-        "KeyBasedAuthenticationNotPermitted",
-        "NoAuthenticationInformation",
-        "PublicAccessNotPermitted",
-    }
-)
-_NO_TAGS = frozenset({"BlobTagsNotSupportedForAccountType", "FeatureNotSupportedForAccount"})
-
-
-def _forget_answers(error: BaseException | None) -> None:
-    """Take the answers off errors of the SDK: its texts repeat their bodies, which may repeat a signature."""
-    while error is not None:
-        if isinstance(error, azure_errors.HttpResponseError):
-            error.response = None
-        error = error.__cause__ or error.__context__
-
-
-def _code(error: azure_errors.HttpResponseError) -> str:
-    code = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
-    return str(getattr(code, "value", code) or "")
-
-
-def _grant(operation: str) -> str:
-    """What to allow, for an operation that was denied."""
-    network = "and let this network through the account's firewall"
-    if operation in ("download_blob", "get_blob_properties", "list_blobs"):
-        return f"Grant the role Storage Blob Data Reader (in a shared access signature: read and list), {network}"
-    if operation == "get_blob_tags":
-        return f"Grant the role Storage Blob Data Owner (in a shared access signature: tags), {network}"
-    return (
-        "Grant the role Storage Blob Data Contributor, or Owner where tags are used (in a shared access signature: "
-        f"read, create, write, delete and tags), {network}"
-    )
-
-
-def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Exception:
-    """The engine's word for a request that got no answer, or was never sent."""
-    if isinstance(error, azure_errors.ClientAuthenticationError):
-        return failure.no_credentials(_SET_CREDENTIALS)
-    if isinstance(error, azure_errors.ServiceRequestError):
-        # The SDK says the same of a connection that broke later, when the store may have seen the request.
-        is_connecting = isinstance(
-            error.inner_exception, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, NotConnected)
-        )
-        if is_connecting:
-            return failure.unreachable("check the name of the account, endpoint_url and the network")
-        return failure.no_answer()
-    if failure.operation == "download_blob":
-        return failure.signal(BodyInterrupted)
-    return failure.no_answer()
 
 
 def _sdk_name(name: str) -> str:

@@ -13,7 +13,7 @@ from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, Ob
 from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
-from lakery_cloud.engine.failures import Failure, told
+from lakery_cloud.engine.failures import told
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.parts import Part
 from lakery_cloud.engine.pipeline import bounded_tasks
@@ -25,18 +25,14 @@ from lakery_cloud.engine.transport import (
     LIFECYCLE_ATTEMPTS,
     Body,
     ConditionUnsupported,
-    KeyExists,
     KeyMissing,
     Limits,
     ObjectInfo,
     PresignedURL,
     Receipt,
-    Signal,
     Transport,
     Upload,
     UploadGone,
-    VersionChanged,
-    WriteConflict,
     check_only_temporary,
     not_kept,
     present,
@@ -55,6 +51,7 @@ try:
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
 
+    from lakery_cloud.providers.s3_failures import NO_CREDENTIALS, SDK_ERRORS, SET_CREDENTIALS, translate
     from lakery_cloud.providers.s3_lane import HOT, LaneSession, S3Lane
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
@@ -260,9 +257,9 @@ class S3Storage(CloudStorage[S3StorageData]):
                         lane.close()
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
-        except _NO_CREDENTIALS as error:
+        except NO_CREDENTIALS as error:
             raise CredentialsError(
-                f"no credentials for {self.keys.bucket!r}: {told(error)}. {_SET_CREDENTIALS}"
+                f"no credentials for {self.keys.bucket!r}: {told(error)}. {SET_CREDENTIALS}"
             ) from error
 
     async def _open_lane(self, session: aioboto3.Session, sockets: Sockets) -> S3Lane | None:
@@ -380,7 +377,7 @@ class S3Transport(Transport):
         except botocore_errors.ClientError as error:
             # 301 and 403 are answers about a bucket that is there.
             return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] != 404)
-        except _SDK_ERRORS as error:
+        except SDK_ERRORS as error:
             raise self._translate(error, "head_bucket", Address(bucket, "")) from error
         return True
 
@@ -529,7 +526,7 @@ class S3Transport(Transport):
             answer: Mapping[str, Any] = await self._client.head_bucket(Bucket=bucket)
         except botocore_errors.ClientError as error:
             answer = error.response
-        except _SDK_ERRORS as error:
+        except SDK_ERRORS as error:
             raise self._translate(error, "head_bucket", Address(bucket, "")) from error
         return time_of(answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date"))
 
@@ -554,7 +551,7 @@ class S3Transport(Transport):
             url = await self._client.generate_presigned_url(
                 operation, Params=parameters, ExpiresIn=int(expires.total_seconds())
             )
-        except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
             raise self._translate(error, f"presigning {operation}", address) from error
         headers = self._header_names(operation, parameters)
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
@@ -664,7 +661,7 @@ class S3Transport(Transport):
         async with self.requests:
             try:
                 answer: dict[str, Any] = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
-            except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+            except (botocore_errors.ClientError, *SDK_ERRORS) as error:
                 raise self._translate(error, operation, address) from error
             return answer
 
@@ -683,45 +680,21 @@ class S3Transport(Transport):
                 answer: dict[str, Any] = await self._lane.call(operation, address.bucket, parameters, ask=ask)
             else:
                 answer = await ask()
-        except (botocore_errors.ClientError, *_SDK_ERRORS) as error:
+        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
         return answer
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         """The engine's word for an error."""
-        said = told(error)
-        if not isinstance(error, botocore_errors.ClientError):
-            return _translate_no_answer(error, Failure(operation, address, self._endpoint, said))
-        details: Mapping[str, Any] = error.response.get("Error", {})
-        code, message = details.get("Code", ""), details.get("Message", "")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        failure = Failure(operation, address, self._endpoint, f"S3 answered {code}: {message}")
-        signal = _SIGNALS.get((operation, code)) or _SIGNALS.get(("", code))
-        if signal is not None:
-            return failure.signal(signal)
-        if operation == "copy_object" and code == "PreconditionFailed":
-            is_source = "copy-source" in str(details.get("Condition")).lower()
-            return failure.signal(VersionChanged if is_source else KeyExists)
-        if code == "NotImplemented" and self.conditional_writes and operation in _CONDITIONAL:
+        translated = translate(
+            error, operation, address, endpoint=self._endpoint, conditional_writes=self.conditional_writes
+        )
+        if isinstance(translated, ConditionUnsupported):
             self.conditional_writes = False
-            return failure.signal(ConditionUnsupported)
-        if code == "NoSuchBucket":
-            return failure.no_bucket()
-        # Answers to HEAD have no body: of expired credentials these say 400, and no more.
-        if code in _CREDENTIALS or (operation == "head_object" and status == 400):
-            return failure.credentials_refused(_SET_CREDENTIALS)
-        if code in _DAMAGED:
-            return failure.damaged()
-        if status == 403 or code in ("AccessDenied", "AllAccessDisabled"):
-            return failure.denied(_grant(operation))
-        if status == 301 or code in _ELSEWHERE:
-            return failure.misconfigured(f"The bucket {address.bucket!r} is in another region; set region")
-        if code == "InvalidObjectState":
-            return failure.archived("restore it")
-        if status >= 500 or status in (408, 409, 429) or code in ("SlowDown", "RequestTimeout", "InternalError"):
-            return failure.unavailable()
-        return failure.refused()
+        return translated
 
+
+_INTERRUPTIONS = (*SDK_ERRORS, aiohttp.ClientError, WireError, OddAnswer)
 
 _API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}
 
@@ -738,91 +711,6 @@ _SOURCES: Mapping[str | None, str] = {
     "container-role": "the role of the container",
     "iam-role": "the role of the instance",
 }
-
-_SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
-_INTERRUPTIONS = (*_SDK_ERRORS, aiohttp.ClientError, WireError, OddAnswer)
-
-_CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
-
-# (operation or "" for any, error code) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
-    ("put_object", "PreconditionFailed"): KeyExists,
-    ("complete_multipart_upload", "PreconditionFailed"): KeyExists,
-    ("get_object", "PreconditionFailed"): VersionChanged,
-    ("get_object", "InvalidRange"): VersionChanged,
-    ("upload_part_copy", "PreconditionFailed"): VersionChanged,
-    ("upload_part_copy", "NoSuchKey"): VersionChanged,
-    ("copy_object", "NoSuchKey"): VersionChanged,
-    ("get_object", "NoSuchKey"): KeyMissing,
-    ("get_object_tagging", "NoSuchKey"): KeyMissing,
-    ("head_object", "404"): KeyMissing,
-    ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"): KeyMissing,
-    ("", "NoSuchUpload"): UploadGone,
-    **{
-        (operation, code): WriteConflict
-        for operation in _CONDITIONAL
-        for code in ("ConditionalRequestConflict", "OperationAborted")
-    },
-}
-
-# API Reference, "Error responses".
-_CREDENTIALS = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSecurity",
-        "InvalidToken",
-        "NotSignedUp",
-        "RequestExpired",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
-        "UnrecognizedClientException",
-    }
-)
-_DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
-_ELSEWHERE = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"})
-
-_SET_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-
-
-def _grant(operation: str) -> str:
-    """What to allow, for an operation that was denied."""
-    if operation in ("get_object", "head_object"):
-        return "Grant s3:GetObject; without s3:ListBucket a missing object is answered like this too"
-    if operation == "delete_object":
-        return "Grant s3:DeleteObject"
-    if operation in ("list_objects_v2", "list_multipart_uploads"):
-        return "Grant s3:ListBucket and s3:ListBucketMultipartUploads"
-    if operation == "get_object_tagging":
-        return "Grant s3:GetObjectTagging"
-    if "bucket_lifecycle" in operation:
-        return "Grant s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
-    return "Grant s3:PutObject, s3:PutObjectTagging, s3:GetObject and s3:AbortMultipartUpload"
-
-
-def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
-    """The engine's word for a request that got no answer, or was never sent."""
-    if isinstance(error, _NO_CREDENTIALS):
-        return failure.no_credentials(_SET_CREDENTIALS)
-    if isinstance(error, botocore_errors.EndpointConnectionError | botocore_errors.ConnectTimeoutError):
-        return failure.unreachable()
-    if isinstance(error, botocore_errors.SSLError):
-        return failure.no_tls()
-    if isinstance(error, botocore_errors.HTTPClientError):
-        return failure.no_answer()
-    return failure.misconfigured("Check the settings of the storage")
-
-
-_NO_CREDENTIALS = (
-    botocore_errors.NoCredentialsError,
-    botocore_errors.PartialCredentialsError,
-    botocore_errors.CredentialRetrievalError,
-    botocore_errors.TokenRetrievalError,
-    botocore_errors.SSOError,
-)
 
 
 def _has_rules(there: Sequence[Mapping[str, Any]], ours: Sequence[Mapping[str, Any]]) -> bool:
