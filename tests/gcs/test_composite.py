@@ -10,7 +10,8 @@ import pytest
 from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.emulators import FakeGCS
 from lakery_cloud.engine import retries
-from lakery_cloud.providers import gcs_uploads
+from lakery_cloud.engine.bodies import Slices
+from lakery_cloud.providers import gcs_api, gcs_uploads
 from lakery_cloud.testing import Exchange, ScriptedProxy, content, stream_of, tap
 from tests.rigs.gcs import GCSRig
 
@@ -182,3 +183,39 @@ async def test_twenty_cancellations_at_random_moments_leave_nothing(
             writing.cancel()
             await asyncio.wait([writing])
             await composite_rig.check_nothing_temporary()
+
+
+async def test_a_part_that_is_given_up_is_never_given_out_to_its_end(
+    composite_rig: GCSRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_end, may_end, given_out = asyncio.Event(), asyncio.Event(), []
+
+    class HeldSlices(Slices):
+        async def __aiter__(self) -> AsyncIterator[memoryview]:
+            pieces, size = super().__aiter__(), 0
+            while size < self.size:
+                if size > PART:
+                    at_the_end.set()
+                    await may_end.wait()
+                piece = await anext(pieces)
+                size += len(piece)
+                given_out.append(size == self.size)
+                yield piece
+
+    abort = gcs_uploads.CompositeUpload.abort
+
+    async def abort_while_the_end_is_written(upload: gcs_uploads.CompositeUpload) -> None:
+        may_end.set()  # which is heard before the cancellation
+        await abort(upload)
+
+    monkeypatch.setattr(gcs_api, "Slices", HeldSlices)
+    monkeypatch.setattr(gcs_uploads.CompositeUpload, "abort", abort_while_the_end_is_written)
+    async with composite_rig.storage() as storage:
+        writing = asyncio.create_task(write(storage, content(PART * 2)))
+        await at_the_end.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+    assert given_out
+    assert not any(given_out)
+    await composite_rig.check_nothing_left()

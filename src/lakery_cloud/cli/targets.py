@@ -111,6 +111,11 @@ class _Finder:
         if isinstance(given, NamedRecord):
             return [_of_record(await self._registry(""), given)]
         place, name = split_target(given)
+        if not (is_hash(name) or PATTERN & {*name}):
+            raise InvalidRecord(
+                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(name)}; give a record, a hash, "
+                "or both the name or URL of a storage and a hash, with a slash between them"
+            )
         registry = await self._registry(place)
         if PATTERN & {*name}:
             return await self._matching(registry, name)
@@ -194,11 +199,6 @@ def storage_of(record: ContentRecord, registry: StorageRegistry) -> ObjectStorag
 
 def _of_hash(registry: StorageRegistry, content_hash: str) -> Target:
     storage = as_object_storage(registry)
-    if not is_hash(content_hash):
-        raise InvalidRecord(
-            f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}; give a record, a "
-            "hash, or both the name or URL of a storage and a hash, with a slash between them"
-        )
     return Target(content_hash, registry, storage, content_hash)
 
 

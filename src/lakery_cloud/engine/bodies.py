@@ -47,7 +47,8 @@ class Slices:
 
     Args:
         pieces: Its bytes.
-        on_end: Called just before the last of them are given out: from then on a server may have all.
+        on_end: Called just before the last of them are given out: from then on a server may have all. If it raises, they
+            are not.
     """
 
     def __init__(self, *pieces: bytes, on_end: Callable[[], None] | None = None) -> None:

@@ -193,6 +193,8 @@ class CompositeUpload:
         sending = [piece.sending for piece in self._pieces.values() if piece.sending is not None]
         for piece in self._pieces.values():
             if piece.sending is not None and not piece.is_given_out:
+                # What writes the body may come to its end before it hears that it is cancelled.
+                piece.is_given_up = True
                 piece.sending.cancel()
         try:
             if sending:
@@ -209,6 +211,8 @@ class CompositeUpload:
         address = part_address(self._address, part.number)
 
         def note() -> None:
+            if piece.is_given_up:
+                raise ConnectionAbortedError(f"{address} was given up")
             piece.is_given_out = True
 
         try:
@@ -266,12 +270,14 @@ class Piece:
         size: How many.
         sending: The request.
         is_given_out: Whether all of them were handed to the connection, so that the store may have them.
+        is_given_up: Whether the last of them must not be handed to it any more.
     """
 
     checksum: int
     size: int
     sending: asyncio.Task[str] | None = None
     is_given_out: bool = False
+    is_given_up: bool = False
 
     def followed_by(self, other: "Piece") -> "Piece":
         """Both of them in one."""
