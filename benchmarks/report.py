@@ -40,6 +40,14 @@ HOW = """## How this is measured
   answer waits 20 ms and a connection carries 100 MB/s, so that what is not sent side by side takes its time.
 - A turn of many small operations begins no further one after 0.75 seconds.
 
+## What limits it
+
+- **A verified read** is limited by its hash: it goes on in a thread of its own while bytes arrive, and can't be faster.
+- **A hashed write over TLS** is limited by the event loop's thread, which encrypts for all connections. Hashing and sending
+  go on beside that; what every client has to encrypt leaves less to gain over labox than without TLS.
+- **A write to Blob Storage** carries the MD5 of each block, since MD5 is the one checksum that both the service and Azurite
+  compare. It takes longer than sending the block does. The other clients here send none.
+
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures some of it and prints the tables; `--quick` all of
 it with one turn each. Without these it writes this page, its pictures, and `benchmarks/results.json`, which has every
 turn.
