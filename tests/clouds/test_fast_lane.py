@@ -21,10 +21,12 @@ from lakery_cloud.testing.faults import (
 )
 from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
 from tests.conftest import rig_on
-from tests.rigs.base import CloudRig
+from tests.rigs.base import BY_THE_SDK_ALONE, CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS
 
 # One server of each cloud: what is sent is the same on all, and the other suites run on all.
+pytestmark = pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the fast lane is off")
+
 cloud_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-moto", "gcs-strict", "azure-azurite")))
 
 HOT = {"s3": {"put", "get", "head", "upload_part"}, "gcs": {"put", "get", "head"}}
