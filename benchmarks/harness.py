@@ -21,7 +21,7 @@ from benchmarks.null_server import REPOSITORY, Running, null_server
 from benchmarks.null_server.objects import PRETENDED
 from benchmarks.peers.catalog import Entry
 from benchmarks.plan import CONDITIONS
-from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key
+from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key, warm_key
 from lakery_cloud.emulators.system import clean_environment
 
 PATIENCE = 300.0
@@ -86,6 +86,8 @@ class Admin:
         elif workload.kind == "read":
             key, _ = kept_key(workload, 0)
             self._send("PUT", f"/{KEPT}/{key}", headers={PRETENDED: str(workload.size)})
+            key, _ = warm_key()
+            self._send("PUT", f"/{KEPT}/{key}", kept_blob(0))
 
     def make_room(self) -> None:
         """Drop what was written."""

@@ -83,6 +83,12 @@ def kept_blob(number: int) -> bytes:
     return unique(KiB, 0, number)
 
 
+def warm_key() -> tuple[str, str]:
+    """Key and SHA-256 of the blob that is read to warm up."""
+    content_hash = hashlib.sha256(kept_blob(0)).hexdigest()
+    return f"bench/{content_hash}", content_hash
+
+
 @cache
 def kept_key(workload: Workload, number: int) -> tuple[str, str]:
     """Key and SHA-256 of what is there to be read."""
@@ -113,10 +119,11 @@ class Work:
         workload = self._workload
         if workload.kind == "hit":
             await self._all(KEPT_BLOBS, self._put, turn=0)
+        elif workload.is_large and workload.reads:
+            key, content_hash = warm_key()
+            await self._peer.get(self._peer.handle(key, size=KiB, sha256=content_hash))
         elif workload.is_large:
-            small = unique(KiB, 1)
-            if not workload.reads:
-                await self._peer.put(f"{self._keys}/warm", small)
+            await self._peer.put(f"{self._keys}/warm", unique(KiB, 1))
         else:
             await self._all(min(workload.count, 50), self._do, turn=0)
 
