@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
 from lakery_cloud.errors import ConfigError, IntegrityError, InvalidRecord, MissingDependency, brief
@@ -20,6 +20,9 @@ T = TypeVar("T")
 DEFAULT_ALGORITHM = "sha256"
 THREAD_THRESHOLD = 512 * 1024
 """Bytes from which hashing moves to a worker thread; below, the hop costs as much as what it saves (0.3 ms)."""
+
+TURN = 16 * 1024 * 1024
+"""Bytes that are hashed ahead at a stretch; it takes 10 ms."""
 
 MAX_SIZE = 2**63 - 1
 """Bytes; no store and no file system counts further."""
@@ -79,8 +82,8 @@ async def computed(function: Callable[[], T], pieces: Iterable[bytes]) -> T:
 class HashingAhead:
     """Hashes pieces in order in a worker thread, while the next ones arrive.
 
-    The worker ends where it has caught up, and holds no thread while it waits for bytes. It goes on by itself as long as
-    there are any: to be told of each piece would take as long as to hash a small one.
+    The worker goes on by itself as long as there are pieces: to be told of each would take as long as to hash a small one.
+    It holds no thread where it waits for bytes, and after each `TURN` others that wait for one come first.
 
     Args:
         hasher: It is used by nobody else from now on.
@@ -94,54 +97,67 @@ class HashingAhead:
         self._lock = threading.Lock()  # of what follows
         self._pieces: deque[bytes] = deque()
         self._behind = 0
-        self._is_hashing = False
         self._room: asyncio.Future[None] | None = None
-        self._worker: asyncio.Future[None] | None = None
+        self._caught_up: asyncio.Future[None] | None = None  # while the worker works
 
     async def update(self, data: bytes) -> None:
         """Take the next bytes. Waits while too many are not yet hashed."""
         with self._lock:
             self._pieces.append(data)
             self._behind += len(data)
-            if self._behind < THREAD_THRESHOLD and not self._is_hashing:
+            if self._behind < THREAD_THRESHOLD and self._caught_up is None:
                 return
-            is_started, self._is_hashing = not self._is_hashing, True
+            is_idle = self._caught_up is None
+            if is_idle:
+                self._caught_up = self._loop.create_future()
             room = self._room = self._loop.create_future() if self._behind > self._limit else None
-        if is_started:
-            self._worker = self._loop.run_in_executor(None, self._work)
+        if is_idle:
+            self._start_turn()
         if room is not None:
             await room
 
     async def hexdigest(self) -> str:
         """The hash of all bytes, in hexadecimal."""
-        if self._worker is not None:
-            await self._worker
+        if self._caught_up is not None:
+            await self._caught_up
         for piece in self._pieces:
             self._hasher.update(piece)
         self._pieces.clear()
         return self._hasher.hexdigest()
 
+    def _start_turn(self) -> None:
+        self._loop.run_in_executor(None, self._work)
+
     def _work(self) -> None:
-        while True:
+        hashed = 0
+        while hashed < TURN:
             with self._lock:
-                room = self._room if self._behind <= self._limit // 2 else None
-                if room is not None:
-                    self._room = None
-                piece = self._pieces.popleft() if self._pieces else None
-                self._is_hashing = piece is not None
-            if room is not None:
-                with suppress(RuntimeError):  # the loop has ended meanwhile
-                    self._loop.call_soon_threadsafe(_settle, room)
+                room, caught_up, piece = None, None, None
+                if self._behind <= self._limit // 2:
+                    room, self._room = self._room, None
+                if self._pieces:
+                    piece = self._pieces.popleft()
+                else:
+                    caught_up, self._caught_up = self._caught_up, None
+            for waiting in (room, caught_up):
+                if waiting is not None:
+                    self._call_soon(partial(_settle, waiting))
             if piece is None:
                 return
             self._hasher.update(piece)
+            hashed += len(piece)
             with self._lock:
                 self._behind -= len(piece)
+        self._call_soon(self._start_turn)
+
+    def _call_soon(self, function: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(function)
 
 
-def _settle(room: asyncio.Future[None]) -> None:
-    if not room.done():
-        room.set_result(None)
+def _settle(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:

@@ -5,13 +5,23 @@ import hashlib
 import importlib.util
 import string
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakery_cloud import ConfigError, DigestingStream, IntegrityError, InvalidRecord, MissingDependency, digest_data
-from lakery_cloud.digest import THREAD_THRESHOLD, HashingAhead, as_bytes, check_digest, compare, new_hasher
+from lakery_cloud.digest import (
+    THREAD_THRESHOLD,
+    HashingAhead,
+    as_bytes,
+    check_digest,
+    compare,
+    new_hasher,
+    update_hash,
+)
 
 ALGORITHMS = ["sha256", "sha512", "md5", "blake2b"]
 CHUNKS = st.lists(st.binary(max_size=50))
@@ -386,3 +396,28 @@ async def test_a_wait_for_the_hash_can_be_cancelled():
             await ahead.update(piece)
     hasher.may_work.set()
     assert await ahead.hexdigest() == hashlib.sha256(piece).hexdigest()
+
+
+class SlowHasher:
+    """A hasher that is far behind."""
+
+    def update(self, data: bytes) -> None:
+        time.sleep(0.001)
+
+    def hexdigest(self) -> str:
+        return ""
+
+
+async def test_streams_leave_the_threads_to_others_from_time_to_time():
+    loop, piece = asyncio.get_running_loop(), bytes(THREAD_THRESHOLD)
+    with ThreadPoolExecutor(2) as threads:
+        loop.set_default_executor(threads)
+        streams = [HashingAhead(SlowHasher(), limit=10**12) for _ in range(2)]
+        for _ in range(1000):
+            for stream in streams:
+                await stream.update(piece)
+        await update_hash(hashlib.sha256(), piece)
+        hashing = [asyncio.ensure_future(stream.hexdigest()) for stream in streams]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in hashing)
+        await asyncio.gather(*hashing)
