@@ -545,11 +545,13 @@ async def test_object_that_changes_while_it_is_read_is_an_error_and_never_a_mixt
     cloud_rig: CloudRig, proxy: FaultProxy, ranges: int, is_deleted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(azure, "WINDOW_SIZE", 400_000)  # of which the SDK gives out none before it is whole
-    data = content(900_000)
+    data, other = content(900_000), content(1)
     key = digest_of(data)["content_hash"]
     await cloud_rig.put(key, data)
-    cut = proxy.arm(Rule(CutAnswer(300_000 if ranges == 1 else 150_000), "get"))
+    await cloud_rig.put(digest_of(other)["content_hash"], other)
     async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000) as storage:
+        await storage.read_data(storage.storage_data_of(digest_of(other)))  # the first read of a client is another one
+        cut = proxy.arm(Rule(CutAnswer(300_000 if ranges == 1 else 150_000), "get"))
 
         async def change() -> None:
             await cut.wait()
