@@ -1,9 +1,10 @@
 """Bytes on their way: ranges that are asked for, bodies that are sent and that arrive; and headers around them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Self
 
 from lakery_cloud.engine.transport import BodyInterrupted
 
@@ -74,20 +75,28 @@ class Slices:
                 yield taken
 
 
-async def arriving(
-    read: Callable[[int], Awaitable[bytes]], *, interruptions: Sequence[type[Exception]]
-) -> AsyncIterator[bytes]:
-    """The bytes of an answer as they arrive.
+class Arriving:
+    """The bytes of an answer as they arrive. No generator, which costs as much as all the rest of a small read.
 
     Args:
         read: Reads at most so many bytes; none at the end.
-        interruptions: What it raises when the connection breaks or stalls.
-
-    Raises:
-        BodyInterrupted: It raised one of these.
+        interruptions: What it raises when the connection breaks or stalls; it comes out as `BodyInterrupted`.
     """
-    try:
-        while chunk := await read(SLICE_SIZE):
-            yield chunk
-    except tuple(interruptions) as error:
-        raise BodyInterrupted(str(error)) from error
+
+    __slots__ = ("_interruptions", "_read")
+
+    def __init__(self, read: Callable[[int], Awaitable[bytes]], *, interruptions: tuple[type[Exception], ...]) -> None:
+        self._read = read
+        self._interruptions = interruptions
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._read(SLICE_SIZE)
+        except self._interruptions as error:
+            raise BodyInterrupted(str(error)) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk

@@ -253,18 +253,20 @@ class ObjectStorage(Storage[D], Generic[D]):
             IntegrityError: It is not what the storage data says.
             BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
         """
-        async with aclosing(self.read_data_stream(storage_data)) as chunks:
+        async with aclosing(await self._read(storage_data)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
         """The content in chunks as they arrive, verified at the end; errors as for `read_data`."""
-        location = self._location(storage_data)
-        session = await self._session()
-        chunks = read(session.transport, location, settings=self.settings, budget=session.read_budget)
-        async with aclosing(chunks):
+        async with aclosing(await self._read(storage_data)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def _read(self, storage_data: D) -> AsyncGenerator[bytes]:
+        location = self._location(storage_data)
+        session = await self._session()
+        return read(session.transport, location, settings=self.settings, budget=session.read_budget)
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
         """Storage data with the hash and size of a record, for what other projects wrote without them."""

@@ -77,7 +77,7 @@ class Sessions:
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
             # A task of its own: one waiting caller that is cancelled must not end it for the others.
             opening = self._open[loop] = loop.create_task(self._new_session(settings))
-        session, _ = await asyncio.shield(opening)
+        session, _ = opening.result() if opening.done() else await asyncio.shield(opening)
         return session
 
     async def aclose(self) -> None:

@@ -20,7 +20,7 @@ from lakery_cloud.engine.attributes import (
     ObjectAttributes,
     attributes_of_content,
 )
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, arriving, read_content_range, time_of
+from lakery_cloud.engine.bodies import SLICE_SIZE, Arriving, Slices, read_content_range, time_of
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
@@ -423,7 +423,7 @@ class AzureTransport(Transport):
                     yield Body(info, chunks, place)
                 return
             try:
-                yield Body(info, arriving(body.read, interruptions=_INTERRUPTIONS), place)
+                yield Body(info, Arriving(body.read, interruptions=_INTERRUPTIONS), place)
             finally:
                 # A body that is not closed keeps its connection.
                 body.close()
@@ -802,7 +802,7 @@ async def _windows(
     try:
         if place != position:
             raise BodyInterrupted(f"the range from byte {position} on began at byte {place}")
-        async for chunk in arriving(body.read, interruptions=_INTERRUPTIONS):
+        async for chunk in Arriving(body.read, interruptions=_INTERRUPTIONS):
             yield chunk
     finally:
         body.close()

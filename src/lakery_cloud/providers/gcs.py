@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NotRequired, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
+from lakery_cloud.engine.bodies import Arriving, byte_range, read_content_range, time_of
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage, Hidden
 from lakery_cloud.engine.failures import told
@@ -385,7 +385,7 @@ class GCSTransport(Transport):
                     raise VersionChanged(str(address)) from signal
                 raise
             try:
-                yield _body(address, answer.headers, arriving(answer.read, interruptions=INTERRUPTIONS))
+                yield _body(address, answer.headers, Arriving(answer.read, interruptions=INTERRUPTIONS))
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 answer.close()

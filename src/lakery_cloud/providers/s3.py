@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 from urllib.parse import quote, urlencode
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.bodies import arriving, byte_range, read_content_range, time_of
+from lakery_cloud.engine.bodies import Arriving, byte_range, read_content_range, time_of
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
 from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
 from lakery_cloud.engine.failures import told
@@ -391,7 +391,7 @@ class S3Transport(Transport):
             body = answer["Body"]
             first, _ = read_content_range(answer.get("ContentRange"), size=answer["ContentLength"])
             try:
-                yield Body(_info(address, answer), arriving(body.read, interruptions=_INTERRUPTIONS), first)
+                yield Body(_info(address, answer), Arriving(body.read, interruptions=_INTERRUPTIONS), first)
             finally:
                 # A body that is not closed keeps its connection out of the pool.
                 body.close()
