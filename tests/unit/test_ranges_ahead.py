@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from lakery_cloud import IntegrityError, MemoryStorage
+from lakery_cloud import IntegrityError, MemoryStorage, S3Storage
 from lakery_cloud.engine import reader
 from lakery_cloud.engine.reader import Pace
-from lakery_cloud.providers.memory import MemoryTransport
 from lakery_cloud.testing import content, digest_of, tap
 
 KiB = 1024
@@ -63,15 +64,22 @@ async def test_connection_is_kept_where_there_is_room_for_one_alone() -> None:
         assert wire.count("get") == 1
 
 
-async def test_connection_is_kept_where_the_endpoint_ignores_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    get = MemoryTransport.get
+async def test_endpoint_that_ignores_ranges_is_asked_for_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+    data, asked = content(SIZE), []
 
-    def whole(self: Any, address: Any, *, version: str | None = None, **_: Any) -> Any:
-        return get(self, address, version=version)
+    async def whole(request: web.Request) -> web.Response:
+        asked.append("Range" in request.headers)
+        return web.Response(body=data, headers={"ETag": '"1"', "Content-Type": "text/plain"})
 
-    monkeypatch.setattr(MemoryTransport, "get", whole)
-    async with written() as (storage, storage_data):
-        assert await storage.read_data(storage_data) == content(SIZE)
+    application = web.Application()
+    application.router.add_get("/{key:.*}", whole)
+    async with TestServer(application) as server:
+        options: Any = {"region": "us-east-1", "range_size": 500 * KiB}
+        async with S3Storage("bucket", endpoint_url=str(server.make_url("/")).rstrip("/"), **options) as storage:
+            assert await storage.read_data(storage.storage_data_of(digest_of(data))) == data
+    assert asked == [False, True]
 
 
 async def test_object_that_changes_before_the_ranges_is_an_error() -> None:

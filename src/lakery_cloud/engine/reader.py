@@ -218,17 +218,20 @@ async def _whole_or_ranges(
 ) -> AsyncGenerator[bytes]:
     """All bytes by one GET; or by ranges, from where its connection turns out to be what limits the rate."""
     assert location.size is not None
-    pace, position = Pace(), 0
+    pace, position, may_change = Pace(), 0, True
     async with aclosing(_sequence(transport, location, progress)) as chunks:
         while chunk := await pace.timed(anext(chunks, b"")):
             position += len(chunk)
             yield chunk
             if (
                 pace.is_slow
+                and may_change
                 and location.size - position > 2 * settings.range_size
-                and await _takes_ranges(transport, location, progress, position)
+                and not transport.reads.locked()  # nobody may hold an open body and wait for another one
             ):
-                break
+                if await _takes_ranges(transport, location, progress, position):
+                    break
+                may_change = False  # to ask again would be to ask for everything again
         else:
             return
     logger.debug("reading %s in ranges from byte %d on: one connection is slow", location.address, position)
@@ -239,9 +242,7 @@ async def _whole_or_ranges(
 
 
 async def _takes_ranges(transport: Transport, location: Location, progress: _Progress, start: int) -> bool:
-    """Whether the endpoint gives ranges, and there is room for another open body: nobody may hold one and wait."""
-    if transport.reads.locked():
-        return False
+    """Whether the endpoint gives ranges."""
     try:
         async with transport.get(location.address, start=start, stop=start + 1, version=progress.version) as body:
             return _is_wanted(body, start, start + 1)
