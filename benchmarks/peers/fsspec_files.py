@@ -32,7 +32,7 @@ class FileSystemPeer(Peer):
         return key
 
     async def get(self, handle: Any) -> bytes:
-        content: bytes = await self.fs._cat_file(self.path(handle))  # noqa: SLF001
+        content: bytes = await self.fs._cat_file(self.path(handle))  # noqa: SLF001, the same
         return content
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:

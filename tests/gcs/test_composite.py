@@ -188,6 +188,7 @@ async def test_twenty_cancellations_at_random_moments_leave_nothing(
 async def test_a_part_that_is_given_up_is_never_given_out_to_its_end(
     composite_rig: GCSRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Which of two tasks of ours comes first decides, so no server can show it: only what orders them is replaced here.
     at_the_end, may_end, given_out = asyncio.Event(), asyncio.Event(), []
 
     class HeldSlices(Slices):

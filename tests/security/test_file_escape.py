@@ -114,7 +114,12 @@ def paths_out(house: House) -> list[str]:
             "\u2024\u2024/outside",
         ),
         *("file:///etc/passwd", "C:\\Windows", "\\\\server\\share", "CON", "nul", "aux.txt", "inner:stream"),
-        *("/dev/zero", "/proc/self/environ", "/proc/self/root/etc/passwd", ".tmp/20240102T030405Z-x"),
+        *(
+            "/dev/zero",
+            "/proc/self/environ",
+            os.path.join("/proc/self", "root", "etc/passwd"),
+            ".tmp/20240102T030405Z-x",
+        ),
         *(
             "folder-link/secret",
             "inner/up/secret",

@@ -4,6 +4,7 @@ Its orders are a line of JSON on standard input, its answer is one on standard o
 input ends, unless it was told to go on alone, and on SIGTERM. Nothing of it is for other programs.
 """
 
+import io
 import json
 import os
 import select
@@ -26,7 +27,8 @@ LOOK_INTERVAL = 1.0
 def main() -> int:
     """Keep a server until it is no longer wanted."""
     signal.signal(signal.SIGTERM, _leave)
-    order = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[union-attr]  # a pipe has it; unbuffered, so that the rest stays there
+    # Unbuffered: what comes after the line stays in the pipe.
+    order = json.loads(io.FileIO(sys.stdin.fileno(), closefd=False).readline())
     try:
         with keep(order["name"]), EMULATORS[order["name"]](port=order["port"]) as server:
             for bucket in order["buckets"]:

@@ -200,12 +200,12 @@ class ObjectStorage(Storage[S]):
 
 
 @overload
-def open(target: _registry.StorageRegistry) -> StorageRegistry: ...  # noqa: A001, as sync.open
+def open(target: _registry.StorageRegistry) -> StorageRegistry: ...
 @overload
-def open(target: ObjectS) -> ObjectStorage[ObjectS]: ...  # noqa: A001, as sync.open
+def open(target: ObjectS) -> ObjectStorage[ObjectS]: ...
 @overload
-def open(target: S) -> Storage[S]: ...  # noqa: A001, as sync.open
-def open(target: _contract.Storage[Any] | _registry.StorageRegistry) -> StorageRegistry | Storage[Any]:  # noqa: A001, as sync.open
+def open(target: S) -> Storage[S]: ...
+def open(target: _contract.Storage[Any] | _registry.StorageRegistry) -> StorageRegistry | Storage[Any]:
     """Open a storage or a registry for blocking calls. Use it with `with`, or call `close`: that closes the storages.
 
     A call runs on an event loop of its own, in the background. Ctrl-C cancels it and waits for its clean-up. A call on a
