@@ -21,7 +21,14 @@ from rich.filesize import decimal
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from lakery_cloud import ContentRecord, FileStorage, ObjectStorage, S3Storage, SerializedDataStream, StorageRegistry
+from lakery_cloud import (
+    ContentRecord,
+    FileStorage,
+    ObjectStorage,
+    S3Storage,
+    SerializedDataStream,
+    StorageRegistry,
+)
 from lakery_cloud.emulators import MotoServer
 from lakery_cloud.files import chunks_of, guess_content_type
 from lakery_cloud.testing import ScriptedProxy

@@ -42,7 +42,7 @@ def take_away(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
     monkeypatch.setenv("NO_GCE_CHECK", "true")
 
 
-def give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def release(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give back what `take_away` took."""
     for name in _configuration():
         monkeypatch.delenv(name)

@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators import Azurite, Emulator, FakeGCS, LocalStack, MotoProcess, SeaweedFS
-from lakery_cloud.emulators.rclone import RcloneS3
+from lakery_cloud.emulators import (
+    Azurite,
+    Emulator,
+    FakeGCS,
+    LocalStack,
+    MotoProcess,
+    SeaweedFS,
+)
+from lakery_cloud.emulators.servers.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"

@@ -23,7 +23,8 @@ from lakery_cloud.errors import (
     ReadOnlyStorage,
     StorageUnavailable,
 )
-from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.registry import StorageRegistry
 from lakery_cloud.routes import Content, Explanation, Route
 from lakery_cloud.storage import (
     Digest,
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
     from lakery_cloud.config.building import load_registry
     from lakery_cloud.config.configuration import Configuration
     from lakery_cloud.config.urls import storage_from_url
+    from lakery_cloud.engine.model import PresignedURL
     from lakery_cloud.engine.object_storage import ObjectStorage
-    from lakery_cloud.engine.transport import PresignedURL
-    from lakery_cloud.providers.azure import AzureBlobStorage
+    from lakery_cloud.providers.azure.storage import AzureBlobStorage
     from lakery_cloud.providers.file import FileStorage
-    from lakery_cloud.providers.gcs import GCSStorage
+    from lakery_cloud.providers.gcs.storage import GCSStorage
     from lakery_cloud.providers.memory import MemoryStorage
-    from lakery_cloud.providers.s3 import S3Storage
+    from lakery_cloud.providers.s3.storage import S3Storage
 
 __version__ = "0.1.0"
 
@@ -91,14 +92,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AzureBlobStorage": "lakery_cloud.providers.azure",
+    "AzureBlobStorage": "lakery_cloud.providers.azure.storage",
     "Configuration": "lakery_cloud.config.configuration",
-    "GCSStorage": "lakery_cloud.providers.gcs",
+    "GCSStorage": "lakery_cloud.providers.gcs.storage",
     "FileStorage": "lakery_cloud.providers.file",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
     "PresignedURL": "lakery_cloud.engine.transport",
-    "S3Storage": "lakery_cloud.providers.s3",
+    "S3Storage": "lakery_cloud.providers.s3.storage",
     "load_registry": "lakery_cloud.config.building",
     "storage_from_url": "lakery_cloud.config.urls",
 }

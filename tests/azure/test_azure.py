@@ -24,12 +24,19 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.emulators import EmulatorError
-from lakery_cloud.emulators.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Azurite
+from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Azurite
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.transport import ObjectInfo
-from lakery_cloud.providers import azure
-from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, stream_of, tap
+from lakery_cloud.engine.model import ObjectInfo
+from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.providers.azure.storage import AzureBlobStorage
+from lakery_cloud.testing import (
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+    tap,
+)
 from lakery_cloud.testing.faults import Stall
 from tests.azure.proxy import AzureProxy, is_request
 from tests.rigs.azure import AzureRig

@@ -12,9 +12,15 @@ import pytest
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from lakery_cloud.emulators.azurite import ACCOUNT_KEY, ACCOUNT_NAME
-from lakery_cloud.providers.azure import AzureBlobStorage
-from lakery_cloud.testing import Exchange, FaultProxy, content, digest_of, stream_of
+from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME
+from lakery_cloud.providers.azure.storage import AzureBlobStorage
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    content,
+    digest_of,
+    stream_of,
+)
 from tests.rigs.azure import AzureRig
 from tests.tls import tls_before
 

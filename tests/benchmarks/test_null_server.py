@@ -15,7 +15,14 @@ from benchmarks.null_server import Conditions, Running, null_server
 from benchmarks.payload import BLOCK, MiB, blocks, pattern, sha256_of_blocks, unique
 from benchmarks.peers.azure_account import connection_string
 from benchmarks.workloads import BY_NAME, WRITTEN
-from lakery_cloud import AzureBlobStorage, GCSStorage, S3Storage, SerializedData, SerializedDataStream, StorageRegistry
+from lakery_cloud import (
+    AzureBlobStorage,
+    GCSStorage,
+    S3Storage,
+    SerializedData,
+    SerializedDataStream,
+    StorageRegistry,
+)
 
 
 @pytest.fixture(params=["s3", "gcs", "azure"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators.seaweedfs import READER
+from lakery_cloud.emulators.servers.seaweedfs import READER
 from lakery_cloud.maintenance import CHECKS
 from tests.cli.test_cli import CONTENT, HASH, Shell
 from tests.cli.test_cli import assert_fails as assert_command_fails

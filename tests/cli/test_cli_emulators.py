@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from lakery_cloud.cli import emulators
-from lakery_cloud.emulators import EMULATORS, pointing, state
-from lakery_cloud.emulators.state import Running
+from lakery_cloud.emulators import EMULATORS
+from lakery_cloud.emulators.background import pointing, state
+from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.errors import ConfigError
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lakery_cloud.testing import FaultProxy, Rule, content, digest_of
+from lakery_cloud.testing import (
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+)
 from lakery_cloud.testing.faults import Stall
 from tests.conftest import rig_on
 from tests.rigs.base import CloudRig, MiB

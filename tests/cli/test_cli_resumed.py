@@ -5,7 +5,12 @@ import json
 import signal
 from pathlib import Path
 
-from lakery_cloud.testing import FaultProxy, Rule, content, digest_of
+from lakery_cloud.testing import (
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+)
 from lakery_cloud.testing.faults import Delay
 from tests.cli.test_cli_interrupted import running
 from tests.rigs.base import CloudRig

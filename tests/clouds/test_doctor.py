@@ -24,9 +24,20 @@ from lakery_cloud import (
     S3Storage,
     StorageUnavailable,
 )
-from lakery_cloud.emulators.seaweedfs import READER
-from lakery_cloud.maintenance import CHECKS, Finding, Outcome, diagnose
-from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, stream_of
+from lakery_cloud.emulators.servers.seaweedfs import READER
+from lakery_cloud.maintenance import (
+    CHECKS,
+    Finding,
+    Outcome,
+    diagnose,
+)
+from lakery_cloud.testing import (
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+)
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
 from tests.docs.test_facts import names, rows

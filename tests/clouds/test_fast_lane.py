@@ -7,9 +7,22 @@ from typing import Any
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from lakery_cloud import AccessDenied, BucketNotFound, CredentialsError, ObjectStorage, StorageUnavailable
+from lakery_cloud import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    ObjectStorage,
+    StorageUnavailable,
+)
 from lakery_cloud.engine import retries
-from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+)
 from lakery_cloud.testing.faults import (
     Answer,
     CutAnswer,

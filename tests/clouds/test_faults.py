@@ -23,8 +23,15 @@ from lakery_cloud import (
 )
 from lakery_cloud.engine import reader, retries, writer
 from lakery_cloud.maintenance import sweep
-from lakery_cloud.providers import azure
-from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
+from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+)
 from lakery_cloud.testing.faults import (
     Answer,
     CutAnswer,

@@ -7,11 +7,21 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud import AccessDenied, BucketNotFound, ConfigError, StorageUnavailable
+from lakery_cloud import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    StorageUnavailable,
+)
 from lakery_cloud.engine import retries
-from lakery_cloud.engine.transport import LIFECYCLE_ATTEMPTS
+from lakery_cloud.engine.lifecycle import LIFECYCLE_ATTEMPTS
 from lakery_cloud.maintenance import apply_lifecycle, lifecycle_rules
-from lakery_cloud.testing import Exchange, FaultProxy, Rule, ScriptedProxy
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    Rule,
+    ScriptedProxy,
+)
 from lakery_cloud.testing.faults import Answer, SwallowAnswer
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig

@@ -20,12 +20,17 @@ from yarl import URL
 from benchmarks.null_server import null_server
 from lakery_cloud import AzureBlobStorage, DigestingStream, ObjectStorage
 from lakery_cloud.emulators.system import http_status
-from lakery_cloud.engine.parts import Part
-from lakery_cloud.testing import content, digest_of, stream_of, tap
-from lakery_cloud.testing.exchange import Exchange
+from lakery_cloud.streams.parts import Part
+from lakery_cloud.testing import (
+    content,
+    digest_of,
+    stream_of,
+    tap,
+)
 from lakery_cloud.testing.faults import FaultProxy
-from lakery_cloud.testing.flows import RequestBody
-from lakery_cloud.testing.forwarding import Meeting
+from lakery_cloud.testing.faults.exchange import Exchange
+from lakery_cloud.testing.faults.flows import RequestBody
+from lakery_cloud.testing.faults.forwarding import Meeting
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import params_of
@@ -69,7 +74,7 @@ def blob(number: int) -> bytes:
 
 
 def sockets_to(url: str) -> int:
-    """Connections of this process to a server."""
+    """ConnectionPool of this process to a server."""
     port = URL(url).port
     return sum(
         each.status == psutil.CONN_ESTABLISHED and each.raddr and each.raddr.port == port

@@ -14,7 +14,7 @@ from lakery_cloud import ConfigError, Configuration
 from lakery_cloud.config import layers
 from lakery_cloud.config.sections import SECTIONS, StorageSection
 from lakery_cloud.config.urls import STORAGE_CLASSES
-from lakery_cloud.engine.urls import ENGINE_URL_OPTIONS
+from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS
 
 MiB = 1024**2
 

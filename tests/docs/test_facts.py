@@ -15,14 +15,15 @@ from lakery_cloud.emulators import EMULATORS
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.errors import LakeryCloudError
-from lakery_cloud.providers.azure import AzureBlobStorage
+from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from lakery_cloud.providers.file import FileStorage
-from lakery_cloud.providers.gcs import GCSStorage
+from lakery_cloud.providers.gcs.storage import GCSStorage
 from lakery_cloud.providers.memory import MemoryStorage
-from lakery_cloud.providers.s3 import S3Storage
+from lakery_cloud.providers.s3.storage import S3Storage
 from lakery_cloud.testing import StorageConformance
-from lakery_cloud.testing.dialects import DIALECTS, NEUTRAL_OPERATIONS
 from lakery_cloud.testing.faults import FAULTS
+from lakery_cloud.testing.faults.dialect import NEUTRAL_OPERATIONS
+from lakery_cloud.testing.faults.dialects import DIALECTS
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS
 
 pytestmark = pytest.mark.docs

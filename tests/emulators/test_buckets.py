@@ -3,7 +3,12 @@
 import pytest
 
 from lakery_cloud import BucketNotFound, ConfigError, storage_from_url
-from lakery_cloud.emulators import Emulator, EmulatorError, FakeGCS, SeaweedFS
+from lakery_cloud.emulators import (
+    Emulator,
+    EmulatorError,
+    FakeGCS,
+    SeaweedFS,
+)
 from lakery_cloud.testing import digest_of
 
 

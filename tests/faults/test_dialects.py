@@ -3,17 +3,16 @@
 import pytest
 
 from lakery_cloud.engine.transport import Transport
-from lakery_cloud.testing import FaultProxy, content, digest_of, stream_of
-from lakery_cloud.testing.dialects import (
-    AZURE,
-    DIALECTS,
-    GCS,
-    NEUTRAL_OPERATIONS,
-    S3,
-    Request,
-    dialect_of,
-    key_in_multipart,
+from lakery_cloud.testing import (
+    FaultProxy,
+    content,
+    digest_of,
+    stream_of,
 )
+from lakery_cloud.testing.faults.dialect import NEUTRAL_OPERATIONS, Request
+from lakery_cloud.testing.faults.dialects import AZURE, DIALECTS, dialect_of
+from lakery_cloud.testing.faults.dialects_gcs import GCS, key_in_multipart
+from lakery_cloud.testing.faults.dialects_s3 import S3
 from tests.rigs.base import CloudRig
 
 COPY = {"x-amz-copy-source": "/b/other"}

@@ -8,7 +8,15 @@ import pytest
 from aiohttp import web
 
 from lakery_cloud.testing import FaultNotFired, FaultProxy, Rule
-from lakery_cloud.testing.faults import FAULTS, Answer, Delay, FlipAnswerByte, Stall, StallRequest, Throttle
+from lakery_cloud.testing.faults import (
+    FAULTS,
+    Answer,
+    Delay,
+    FlipAnswerByte,
+    Stall,
+    StallRequest,
+    Throttle,
+)
 from tests.faults.server import Server
 
 BUSY = Answer(503)

@@ -11,8 +11,15 @@ from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.emulators import FakeGCS
 from lakery_cloud.engine import retries
 from lakery_cloud.engine.bodies import Slices
-from lakery_cloud.providers import gcs_api, gcs_uploads
-from lakery_cloud.testing import Exchange, ScriptedProxy, content, stream_of, tap
+from lakery_cloud.providers.gcs import requests as gcs_api
+from lakery_cloud.providers.gcs import uploads as gcs_uploads
+from lakery_cloud.testing import (
+    Exchange,
+    ScriptedProxy,
+    content,
+    stream_of,
+    tap,
+)
 from tests.rigs.gcs import GCSRig
 
 KiB = 1024

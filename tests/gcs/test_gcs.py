@@ -26,8 +26,15 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.engine import retries
-from lakery_cloud.providers.gcs import GCSStorage
-from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of, tap
+from lakery_cloud.providers.gcs.storage import GCSStorage
+from lakery_cloud.testing import (
+    Exchange,
+    ScriptedProxy,
+    content,
+    digest_of,
+    stream_of,
+    tap,
+)
 from lakery_cloud.testing.gcs_double import StrictGCS
 from tests.rigs.gcs import GCSRig
 

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from lakery_cloud import StorageUnavailable
-from lakery_cloud.providers.gcs import GCSStorage
-from lakery_cloud.testing import Exchange, FaultProxy, content, digest_of
+from lakery_cloud.providers.gcs.storage import GCSStorage
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    content,
+    digest_of,
+)
 from tests.rigs.gcs import GCSRig
 from tests.tls import tls_before
 

@@ -21,7 +21,10 @@ from lakery_cloud import (
 )
 from lakery_cloud.engine import attributes, keys
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.providers import azure, file, gcs, gcs_uploads
+from lakery_cloud.providers import file
+from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.providers.gcs import storage as gcs
+from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import digest_of
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("names.json").read_text())

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from lakery_cloud import ContentRecord, StorageRegistry
-from lakery_cloud.testing import content, digest_of, stream_of, tap
+from lakery_cloud.testing import (
+    content,
+    digest_of,
+    stream_of,
+    tap,
+)
 from tests.golden.test_golden import GOLDEN
 from tests.rigs.base import PairRig
 

@@ -21,11 +21,30 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from lakery_cloud import IntegrityError, MemoryStorage, NoStorageData, StorageUnavailable
+from lakery_cloud import (
+    IntegrityError,
+    MemoryStorage,
+    NoStorageData,
+    StorageUnavailable,
+)
 from lakery_cloud.maintenance import sweep
-from lakery_cloud.testing import Exchange, ScriptedProxy, chunked, content, digest_of, stream_of
-from lakery_cloud.testing.faults import Answer, CutAnswer, Fault, ResetAfter, ResetBefore, SwallowAnswer
-from lakery_cloud.testing.proxy import Script
+from lakery_cloud.testing import (
+    Exchange,
+    ScriptedProxy,
+    chunked,
+    content,
+    digest_of,
+    stream_of,
+)
+from lakery_cloud.testing.faults import (
+    Answer,
+    CutAnswer,
+    Fault,
+    ResetAfter,
+    ResetBefore,
+    SwallowAnswer,
+)
+from lakery_cloud.testing.faults.scripted import Script
 from tests.rigs.base import CloudRig, PairRig
 
 CONTENTS = 6

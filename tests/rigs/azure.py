@@ -12,7 +12,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud import AzureBlobStorage
 from lakery_cloud.emulators import Azurite
-from lakery_cloud.emulators.azurite import ACCOUNT_NAME
+from lakery_cloud.emulators.servers.azurite import ACCOUNT_NAME
 from lakery_cloud.testing import RawObject
 from tests.rigs.base import CloudRig
 

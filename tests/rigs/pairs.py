@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.environment import give_back
+from tests.environment import release
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import PairRig
 from tests.rigs.gcs import GCSRig
@@ -46,7 +46,7 @@ class Pair:
     async def open(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[PairRig]:
         """A new rig, with its credentials in the environment. The server is started if no test has needed it yet."""
         if self.is_live:
-            give_back(monkeypatch)
+            release(monkeypatch)
         source = (
             bucket_of(self.cloud) if self.is_live else request.getfixturevalue(self.source) if self.source else None
         )

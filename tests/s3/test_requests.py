@@ -18,7 +18,13 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.maintenance import sweep
-from lakery_cloud.testing import Exchange, ScriptedProxy, content, digest_of, stream_of
+from lakery_cloud.testing import (
+    Exchange,
+    ScriptedProxy,
+    content,
+    digest_of,
+    stream_of,
+)
 from tests.rigs.s3 import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"

@@ -14,9 +14,21 @@ from aiobotocore.credentials import AioRefreshableCredentials
 
 from lakery_cloud import IntegrityError, S3Storage, StorageUnavailable
 from lakery_cloud.emulators import Emulator
-from lakery_cloud.engine import lane
-from lakery_cloud.testing import Exchange, FaultProxy, Rule, content, digest_of, stream_of
-from lakery_cloud.testing.faults import Answer, ResetAfter, ResetBefore, ResetDuring
+from lakery_cloud.engine import hot_requests as lane
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+)
+from lakery_cloud.testing.faults import (
+    Answer,
+    ResetAfter,
+    ResetBefore,
+    ResetDuring,
+)
 from tests.rigs.s3 import S3Rig
 from tests.tls import tls_before
 

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakery_cloud import AccessDenied, FileStorage, InvalidRecord, LakeryCloudError, NoStorageData
+from lakery_cloud import (
+    AccessDenied,
+    FileStorage,
+    InvalidRecord,
+    LakeryCloudError,
+    NoStorageData,
+)
 from lakery_cloud.providers.file import ATTRIBUTES
 from lakery_cloud.testing import digest_of
 from tests.security.audit import watched

@@ -41,14 +41,20 @@ from lakery_cloud import (
 )
 from lakery_cloud.config.urls import STORAGE_CLASSES
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.cloud_storage import CloudOptions, CloudStorage
-from lakery_cloud.engine.failures import redacted, told
+from lakery_cloud.engine.cloud_storage import CloudStorage
+from lakery_cloud.engine.error_messages import redact_error, redacted
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.settings import EngineOptions
-from lakery_cloud.engine.transport import Upload
-from lakery_cloud.engine.urls import ENGINE_URL_OPTIONS
+from lakery_cloud.engine.model import Upload
+from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS, CloudOptions, EngineOptions
 from lakery_cloud.testing import content, digest_of, stream_of
-from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, FaultProxy, ResetAfter, Rule
+from lakery_cloud.testing.faults import (
+    Answer,
+    ExpiredCredentials,
+    Fault,
+    FaultProxy,
+    ResetAfter,
+    Rule,
+)
 from tests.telemetry import Told
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
@@ -515,7 +521,7 @@ def test_texts_of_libraries_lose_their_credentials(secret: str) -> None:
         outer.message = text
         outer.__cause__ = RuntimeError(text)
         outer.__cause__.__context__ = KeyError(text)
-        assert secret not in told(outer)
+        assert secret not in redact_error(outer)
         for shown in everything(outer):
             assert secret not in shown
 

@@ -7,8 +7,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lakery_cloud import Digest, IntegrityError, LakeryCloudError, NoStorageData, ObjectStorage
-from lakery_cloud.testing import chunked, content, digest_of, stream_of
+from lakery_cloud import (
+    Digest,
+    IntegrityError,
+    LakeryCloudError,
+    NoStorageData,
+    ObjectStorage,
+)
+from lakery_cloud.testing import (
+    chunked,
+    content,
+    digest_of,
+    stream_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -7,7 +7,7 @@ from typing import Any
 from azure.core.pipeline.transport import AioHttpTransport, HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
-from lakery_cloud.providers.azure_signing import authorization, string_to_sign
+from lakery_cloud.providers.azure.signing import authorization, string_to_sign
 
 KEY = base64.b64encode(b"a key of an account").decode()
 

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices, byte_range, read_content_range
-from lakery_cloud.engine.checksums import crc32c, crc32c_header, crc32c_of_both, md5_header
-from lakery_cloud.engine.retries import LONGEST_PAUSE, pause_after
+from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
+from lakery_cloud.engine.checksums import (
+    crc32c,
+    crc32c_header,
+    crc32c_of_both,
+    md5_header,
+)
+from lakery_cloud.engine.retries import LONGEST_PAUSE, backoff
+from lakery_cloud.http.headers import byte_range, read_content_range
 from lakery_cloud.testing import content
 
 
@@ -62,5 +68,5 @@ async def test_body_is_given_out_anew_to_each_attempt() -> None:
 
 def test_pauses_double_up_to_the_longest() -> None:
     for failures, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (50, LONGEST_PAUSE)):
-        assert longest / 2 <= pause_after(failures) <= longest
-    assert pause_after(1, first=0.1) <= 0.1
+        assert longest / 2 <= backoff(failures) <= longest
+    assert backoff(1, first=0.1) <= 0.1

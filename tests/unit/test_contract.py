@@ -17,7 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lakery_cloud
-from lakery_cloud import ConfigError, InvalidRecord, MemoryStorage, NameConflict, Storage, digest_data
+from lakery_cloud import (
+    ConfigError,
+    InvalidRecord,
+    MemoryStorage,
+    NameConflict,
+    Storage,
+    digest_data,
+)
 
 relaxed = settings(deadline=None)
 

@@ -12,13 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakery_cloud import ConfigError, DigestingStream, IntegrityError, InvalidRecord, MissingDependency, digest_data
-from lakery_cloud.digest import (
+from lakery_cloud import (
+    ConfigError,
+    DigestingStream,
+    IntegrityError,
+    InvalidRecord,
+    MissingDependency,
+    digest_data,
+)
+from lakery_cloud.digest import check_digest, compare
+from lakery_cloud.streams.chunks import as_bytes
+from lakery_cloud.streams.hashing import (
     THREAD_THRESHOLD,
     HashingAhead,
-    as_bytes,
-    check_digest,
-    compare,
     new_hasher,
     update_hash,
 )

@@ -10,10 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakery_cloud import ConfigError, FileStorage, InvalidTags, MemoryStorage, S3Storage, storage_from_url
+from lakery_cloud import (
+    ConfigError,
+    FileStorage,
+    InvalidTags,
+    MemoryStorage,
+    S3Storage,
+    storage_from_url,
+)
 from lakery_cloud.engine.attributes import check_tags
-from lakery_cloud.engine.keys import MAX_KEY_BYTES, STAMP_FORMAT, KeySpace, check_prefix
-from lakery_cloud.engine.urls import check_endpoint_url, parse_url, read_flag
+from lakery_cloud.engine.keys import (
+    MAX_KEY_BYTES,
+    STAMP_FORMAT,
+    KeySpace,
+    check_prefix,
+)
+from lakery_cloud.engine.settings import read_flag
+from lakery_cloud.engine.urls import check_endpoint_url, parse_url
 
 relaxed = settings(deadline=None)
 

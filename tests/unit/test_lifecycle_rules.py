@@ -8,10 +8,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lakery_cloud import AzureBlobStorage, ConfigError, FileStorage, GCSStorage, MemoryStorage, ObjectStorage, S3Storage
+from lakery_cloud import (
+    AzureBlobStorage,
+    ConfigError,
+    FileStorage,
+    GCSStorage,
+    MemoryStorage,
+    ObjectStorage,
+    S3Storage,
+)
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, KeySpace
 from lakery_cloud.maintenance import apply_lifecycle, lifecycle_rules
-from lakery_cloud.providers.gcs_uploads import part_address
+from lakery_cloud.providers.gcs.uploads import part_address
 
 CLOUDS = (S3Storage, GCSStorage, AzureBlobStorage)
 BUCKET = "my-bucket"

@@ -9,8 +9,13 @@ import pytest
 
 from lakery_cloud import ConfigError, MemoryStorage
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.transport import Upload
-from lakery_cloud.maintenance import Problem, leftovers, sweep, verify
+from lakery_cloud.engine.model import Upload
+from lakery_cloud.maintenance import (
+    Problem,
+    leftovers,
+    sweep,
+    verify,
+)
 from lakery_cloud.testing import content, digest_of, tap
 
 PLAIN = ObjectAttributes("text/plain", None, {}, {})

@@ -8,8 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakery_cloud import ConfigError
-from lakery_cloud.engine.parts import SMALL_PIECE, ByteBudget, Part, PartSizes, cut
-from lakery_cloud.providers.s3 import S3_LIMITS
+from lakery_cloud.providers.s3.storage import S3_LIMITS
+from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.parts import (
+    SMALL_PIECE,
+    Part,
+    PartSizes,
+    cut,
+)
 
 MiB = 1024**2
 GiB = 1024**3

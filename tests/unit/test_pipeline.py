@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakery_cloud.engine.parts import ByteBudget
-from lakery_cloud.engine.pipeline import bounded_tasks, finish, ordered_map
+from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.tasks import bounded_tasks, finish, ordered_map
 
 relaxed = settings(deadline=None)
 

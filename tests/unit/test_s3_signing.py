@@ -2,7 +2,12 @@
 
 import pytest
 
-from lakery_cloud.providers.s3_signing import authorization, encode_path, encode_query, signing_key
+from lakery_cloud.providers.s3.signing import (
+    authorization,
+    encode_path,
+    encode_query,
+    signing_key,
+)
 
 # AWS documentation, "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)", Examples.
 KEY = signing_key(

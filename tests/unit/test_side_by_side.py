@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from lakery_cloud.engine.pipeline import side_by_side
+from lakery_cloud.streams.tasks import side_by_side
 from tests.unit.test_pipeline import Calls, ticks
 
 

@@ -19,9 +19,18 @@ from lakery_cloud import (
     StorageRegistry,
     sync,
 )
-from lakery_cloud.engine import observed_transport, retries
-from lakery_cloud.engine.transport import BodyInterrupted, Transport
-from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, stream_of, tap
+from lakery_cloud.engine import retries
+from lakery_cloud.engine.model import BodyInterrupted
+from lakery_cloud.engine.telemetry import transport as observed_transport
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.testing import (
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+    tap,
+)
 from lakery_cloud.testing.faults import Answer, CutAnswer
 
 PART = 1024
@@ -270,7 +279,7 @@ def test_a_program_without_opentelemetry_never_imports_it():
 
 
 def test_a_program_that_has_set_no_provider_tells_nothing():
-    assert run(f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine import otel\nprint(otel.sink())") == [
+    assert run(f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine.telemetry import opentelemetry\nprint(opentelemetry.sink())") == [
         "None"
     ]
 

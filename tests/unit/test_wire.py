@@ -7,18 +7,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from lakery_cloud.engine import connections
-from lakery_cloud.engine.connections import Connections, NoConnection, Origin
-from lakery_cloud.engine.sockets import Sockets
-from lakery_cloud.engine.wire import (
+from lakery_cloud.http import pool as connections
+from lakery_cloud.http.connection import (
     MAX_HEAD,
-    ConnectionBroke,
-    NothingCame,
-    OddAnswer,
-    WireError,
+    ConnectionLost,
+    HTTPError,
+    ReadTimeout,
+    UnsupportedResponse,
     read_chunked,
     read_head,
 )
+from lakery_cloud.http.pool import ConnectFailed, ConnectionPool, Origin, Sockets
 
 GET = b"GET /key HTTP/1.1\r\n\r\n"
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -36,7 +35,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tuple[Connections, Server]]:
+async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tuple[ConnectionPool, Server]]:
     """A lane to a server."""
     counted = Server()
 
@@ -51,7 +50,7 @@ async def serving(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tup
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=LARGE)
     origin = Origin("127.0.0.1", server.sockets[0].getsockname()[1], is_tls=False)
-    lane = Connections(
+    lane = ConnectionPool(
         origin, tls=None, sockets=Sockets(limit=10, seconds=5), connect_timeout=2, read_timeout=read_timeout
     )
     try:
@@ -76,7 +75,7 @@ def saying(*answers: bytes, at_end: Awaitable[object] | None = None) -> Serve:
     return serve
 
 
-async def get(lane: Connections, method: str = "GET") -> tuple[int, bytes]:
+async def get(lane: ConnectionPool, method: str = "GET") -> tuple[int, bytes]:
     answer = await lane.send(method, GET)
     try:
         return answer.status, await answer.read_all(LARGE)
@@ -137,9 +136,9 @@ async def test_answer_is_read_however_it_arrives(answer: bytes, status: int, bod
 async def test_answer_that_is_not_strictly_one_is_odd_and_ends_the_connection(answer: bytes) -> None:
     never = asyncio.Event()
     async with serving(saying(answer, at_end=never.wait())) as (lane, server):
-        with pytest.raises(OddAnswer):
+        with pytest.raises(UnsupportedResponse):
             await get(lane)
-        with pytest.raises(OddAnswer):
+        with pytest.raises(UnsupportedResponse):
             await get(lane)
     assert server.connections == 2
 
@@ -203,7 +202,7 @@ async def test_connection_that_was_closed_while_it_was_idle_is_noticed_and_the_r
 
 async def test_request_on_a_new_connection_that_ends_is_not_sent_again() -> None:
     async with serving(saying(b"")) as (lane, server):
-        with pytest.raises(ConnectionBroke):
+        with pytest.raises(ConnectionLost):
             await get(lane)
     assert server.connections == 1
 
@@ -214,14 +213,14 @@ async def test_connection_that_ends_before_it_is_used_is_an_error() -> None:
 
     async with serving(serve) as (lane, _):
         for _ in range(20):
-            with pytest.raises(WireError):
+            with pytest.raises(HTTPError):
                 await get(lane)
 
 
 async def test_request_whose_answer_has_begun_is_not_sent_again() -> None:
     async with serving(saying(EMPTY, b"HTTP/1.1 200 OK\r\n")) as (lane, server):
         await get(lane)
-        with pytest.raises(ConnectionBroke):
+        with pytest.raises(ConnectionLost):
             await get(lane)
     assert server.connections == 1
 
@@ -244,7 +243,7 @@ async def test_body_that_breaks_off_is_an_error_after_what_came_of_it() -> None:
     async with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")) as (lane, _):
         answer = await lane.send("GET", GET)
         assert await answer.read() == b"01234"
-        with pytest.raises(ConnectionBroke):
+        with pytest.raises(ConnectionLost):
             await answer.read()
 
 
@@ -252,7 +251,7 @@ async def test_body_that_breaks_off_is_an_error_after_what_came_of_it() -> None:
 async def test_answer_that_stalls_times_out(begun: bytes) -> None:
     never = asyncio.Event()
     async with serving(saying(begun, at_end=never.wait()), read_timeout=0.05) as (lane, _):
-        with pytest.raises(NothingCame):
+        with pytest.raises(ReadTimeout):
             await get(lane)
 
 
@@ -316,7 +315,7 @@ async def test_cancelled_request_ends_its_connection() -> None:
 async def test_error_that_is_too_long_is_odd() -> None:
     async with serving(saying(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\n")) as (lane, _):
         answer = await lane.send("GET", GET)
-        with pytest.raises(OddAnswer):
+        with pytest.raises(UnsupportedResponse):
             await answer.read_all(8)
         answer.close()
 
@@ -324,19 +323,19 @@ async def test_error_that_is_too_long_is_odd() -> None:
 async def test_server_that_is_not_there_is_no_connection() -> None:
     async with serving(saying()) as (lane, _):
         pass
-    with pytest.raises(NoConnection):
+    with pytest.raises(ConnectFailed):
         await get(lane)
 
 
 async def test_name_that_no_server_has_is_no_connection() -> None:
-    lane = Connections(
+    lane = ConnectionPool(
         Origin("nowhere.invalid", 80, is_tls=False),
         tls=None,
         sockets=Sockets(limit=10, seconds=5),
         connect_timeout=5,
         read_timeout=5,
     )
-    with pytest.raises(WireError):
+    with pytest.raises(HTTPError):
         await get(lane)
 
 

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, default_url, open_registry
+from lakery_cloud.cli.common import (
+    Json,
+    Quiet,
+    StorageUrl,
+    counted,
+    default_url,
+    open_registry,
+)
 from lakery_cloud.cli.progress import note
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.tags import read_tags

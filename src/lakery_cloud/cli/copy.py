@@ -7,8 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, open_registry, open_storage
-from lakery_cloud.cli.failures import Failures, told
+from lakery_cloud.cli.common import (
+    AT_A_TIME,
+    Jobs,
+    Json,
+    Quiet,
+    Records,
+    open_registry,
+    open_storage,
+)
+from lakery_cloud.cli.failures import Failures, error_text
 from lakery_cloud.cli.progress import Summary, Transfers
 from lakery_cloud.cli.records import read_records
 from lakery_cloud.maintenance import Copied, CopyOutcome
@@ -89,7 +97,7 @@ def _print(copied: Copied, file: str | None, transfers: Transfers, *, as_json: b
             "result": copied.outcome.value,
             "size": copied.source.content_size,
             "record": asdict(copied.record) if copied.record else None,
-            "error": told(copied.error) if copied.error else None,
+            "error": error_text(copied.error) if copied.error else None,
         }
         transfers.print(json.dumps(line))
     elif copied.record is not None:

@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lakery_cloud.cli.common import Json, StorageUrl, counted, default_url, open_storage
+from lakery_cloud.cli.common import (
+    Json,
+    StorageUrl,
+    counted,
+    default_url,
+    open_storage,
+)
 from lakery_cloud.cli.failures import gravest
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lakery_cloud.cli.common import Json, Quiet
-from lakery_cloud.emulators import EMULATORS, pointing, state
+from lakery_cloud.emulators import EMULATORS
+from lakery_cloud.emulators.background import pointing, state
+from lakery_cloud.emulators.background.launch import Launch
+from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.emulators.emulator import check_bucket_name
-from lakery_cloud.emulators.launch import Launch
-from lakery_cloud.emulators.state import Running
 from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError
 

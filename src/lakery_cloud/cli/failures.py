@@ -47,14 +47,14 @@ def exit_code_of(error: Exception) -> int:
     return next((code for code, kinds in EXIT_CODES if isinstance(error, kinds)), FAILED)
 
 
-def told(error: Exception, *, what: str = "") -> str:
+def error_text(error: Exception, *, what: str = "") -> str:
     """An error in one line: its public name, what it befell, and what it says."""
     return f"{public_name(error)}: {f'{printable(what)}: ' if what else ''}{error}"
 
 
 def say(error: Exception, *, what: str = "") -> None:
     """Print an error to standard error as one line."""
-    name, _, text = told(error, what=what).partition(": ")
+    name, _, text = error_text(error, what=what).partition(": ")
     Console(stderr=True, soft_wrap=True).print(f"[red]{name}:[/red] {escape(text)}", highlight=False)
 
 

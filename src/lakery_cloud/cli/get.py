@@ -9,17 +9,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, Recursive, StorageUrl
-from lakery_cloud.cli.failures import FAILURES, Failures, told
+from lakery_cloud.cli.common import (
+    AT_A_TIME,
+    Jobs,
+    Json,
+    Quiet,
+    Records,
+    Recursive,
+    StorageUrl,
+)
+from lakery_cloud.cli.failures import FAILURES, Failures, error_text
 from lakery_cloud.cli.files import write_stdout
 from lakery_cloud.cli.progress import Summary, Transfers
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import Target, open_targets
-from lakery_cloud.digest import new_hasher, update_hash
-from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.files import chunks_of, write_file
-from lakery_cloud.registry import ContentRecord
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.tasks import side_by_side
 
 LOADED, THERE, FAILED = "loaded", "there already", "failed"
 
@@ -93,7 +101,7 @@ class Loaded:
 
     def to_json(self) -> str:
         """The line that `--json` prints."""
-        error = told(self.error) if self.error else None
+        error = error_text(self.error) if self.error else None
         line = {"file": str(self.path), "result": self.result, "size": self.size}
         return json.dumps({**line, "content_hash": self.target.content_hash, "error": error})
 

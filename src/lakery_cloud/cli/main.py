@@ -14,7 +14,13 @@ from rich.console import Console
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import configuration, doctor, objects, upkeep, url
+from lakery_cloud.cli import (
+    configuration,
+    doctor,
+    objects,
+    upkeep,
+    url,
+)
 from lakery_cloud.cli.copy import copy
 from lakery_cloud.cli.failures import (
     EXIT_CODES,

@@ -8,14 +8,29 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Records, Recursive, StorageUrl, counted, open_storage
+from lakery_cloud.cli.common import (
+    AT_A_TIME,
+    Jobs,
+    Json,
+    Quiet,
+    Records,
+    Recursive,
+    StorageUrl,
+    counted,
+    open_storage,
+)
 from lakery_cloud.cli.failures import Failures
 from lakery_cloud.cli.progress import note, printable
-from lakery_cloud.cli.targets import Target, attempts, is_storage, open_targets
+from lakery_cloud.cli.targets import (
+    Target,
+    attempts,
+    is_storage,
+    open_targets,
+)
+from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import StoredObject
-from lakery_cloud.engine.transport import ObjectInfo
 from lakery_cloud.errors import ConfigError, NoStorageData
-from lakery_cloud.registry import ContentRecord
+from lakery_cloud.records import ContentRecord
 
 
 async def ls(

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from lakery_cloud.cli.common import counted
-from lakery_cloud.digest import close_stream
+from lakery_cloud.streams.chunks import close_stream
 
 
 class Transfers:

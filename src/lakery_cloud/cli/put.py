@@ -9,20 +9,34 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import AT_A_TIME, Jobs, Json, Quiet, Recursive, StorageUrl, open_registry
-from lakery_cloud.cli.failures import FAILURES, Failures, told
+from lakery_cloud.cli.common import (
+    AT_A_TIME,
+    Jobs,
+    Json,
+    Quiet,
+    Recursive,
+    StorageUrl,
+    open_registry,
+)
+from lakery_cloud.cli.failures import FAILURES, Failures, error_text
 from lakery_cloud.cli.files import chunks_of_stdin
 from lakery_cloud.cli.progress import Bar, Summary, Transfers
-from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, RecordsWriter, appended
+from lakery_cloud.cli.records import (
+    STANDARD_INPUT,
+    NamedRecord,
+    RecordsWriter,
+    appended,
+)
 from lakery_cloud.cli.sources import expand
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import check_tags
-from lakery_cloud.engine.pipeline import side_by_side
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import DEFAULT_TYPE, chunks_of, guess_content_type
-from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.registry import StorageRegistry
 from lakery_cloud.storage import Digest, SerializedDataStream, Storage
+from lakery_cloud.streams.tasks import side_by_side
 
 
 async def put(
@@ -186,7 +200,7 @@ def _tell(saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, a
             "result": result,
             "size": saved.size if saved.record else None,
             "record": asdict(saved.record) if saved.record else None,
-            "error": told(saved.error) if saved.error else None,
+            "error": error_text(saved.error) if saved.error else None,
         }
         transfers.print(json.dumps(line))
     elif writer is None and saved.record is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from lakery_cloud.errors import ConfigError, InvalidRecord
-from lakery_cloud.registry import ContentRecord
+from lakery_cloud.records import ContentRecord
 
 STANDARD_INPUT = "\0"
 """Stands for a bare `-` once the command line was read: no argument that a shell passes is the same."""

@@ -14,9 +14,16 @@ from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, read_records
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.pipeline import side_by_side
-from lakery_cloud.errors import ConfigError, InvalidRecord, NoStorageData, NotRegistered, brief
-from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.errors import (
+    ConfigError,
+    InvalidRecord,
+    NoStorageData,
+    NotRegistered,
+    brief,
+)
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.registry import StorageRegistry
+from lakery_cloud.streams.tasks import side_by_side
 
 R = TypeVar("R")
 

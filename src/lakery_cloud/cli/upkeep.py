@@ -8,7 +8,13 @@ from cyclopts import Parameter, validators
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, counted, open_storage
+from lakery_cloud.cli.common import (
+    Json,
+    Quiet,
+    StorageUrl,
+    counted,
+    open_storage,
+)
 from lakery_cloud.cli.progress import error_console, note, print_above
 from lakery_cloud.errors import IntegrityError
 from lakery_cloud.maintenance import (

@@ -8,7 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.common import (
+    Json,
+    Quiet,
+    StorageUrl,
+    open_storage,
+)
 from lakery_cloud.cli.progress import note
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import open_targets
@@ -16,7 +21,7 @@ from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type
-from lakery_cloud.registry import ContentRecord
+from lakery_cloud.records import ContentRecord
 from lakery_cloud.storage import SerializedDataStream
 
 

@@ -11,8 +11,8 @@ from lakery_cloud.config.secrets import Secret
 from lakery_cloud.config.sections import StorageSection
 from lakery_cloud.config.urls import class_of_url
 from lakery_cloud.engine.cloud_storage import CloudStorage
+from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.transport import present
 from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError, LakeryCloudError, MissingDependency
 from lakery_cloud.registry import StorageRegistry
@@ -148,7 +148,7 @@ def _build_route(
     section: RouteSection = configuration.routes[number]
     with _within(configuration, "routes", number):
         storage = _find(storages, section.storage, writable)
-        conditions = present(**section.model_dump(exclude={"storage"}))
+        conditions = without_none(**section.model_dump(exclude={"storage"}))
         return Route(storage=storage.name, **conditions)
 
 

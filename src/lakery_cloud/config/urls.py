@@ -8,9 +8,9 @@ from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError
 
 STORAGE_CLASSES = {
-    "s3": ("lakery_cloud.providers.s3", "S3Storage"),
-    "gs": ("lakery_cloud.providers.gcs", "GCSStorage"),
-    "az": ("lakery_cloud.providers.azure", "AzureBlobStorage"),
+    "s3": ("lakery_cloud.providers.s3.storage", "S3Storage"),
+    "gs": ("lakery_cloud.providers.gcs.storage", "GCSStorage"),
+    "az": ("lakery_cloud.providers.azure.storage", "AzureBlobStorage"),
     "file": ("lakery_cloud.providers.file", "FileStorage"),
     "memory": ("lakery_cloud.providers.memory", "MemoryStorage"),
 }

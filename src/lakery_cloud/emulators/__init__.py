@@ -3,12 +3,12 @@
 They never touch a real cloud: every server listens on 127.0.0.1 and keeps its data in a folder of its own.
 """
 
-from lakery_cloud.emulators.azurite import Azurite
 from lakery_cloud.emulators.emulator import Emulator
-from lakery_cloud.emulators.fake_gcs import FakeGCS
-from lakery_cloud.emulators.localstack import LocalStack
-from lakery_cloud.emulators.moto import MotoProcess, MotoServer
-from lakery_cloud.emulators.seaweedfs import SeaweedFS
+from lakery_cloud.emulators.servers.azurite import Azurite
+from lakery_cloud.emulators.servers.fake_gcs import FakeGCS
+from lakery_cloud.emulators.servers.localstack import LocalStack
+from lakery_cloud.emulators.servers.moto import MotoProcess, MotoServer
+from lakery_cloud.emulators.servers.seaweedfs import SeaweedFS
 from lakery_cloud.emulators.system import EmulatorError
 
 EMULATORS: dict[str, type[Emulator]] = {

@@ -1,44 +1,12 @@
 """Bytes on their way: ranges that are asked for, bodies that are sent and that arrive; and headers around them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Self
 
-from lakery_cloud.engine.transport import BodyInterrupted
+from lakery_cloud.engine.model import BodyInterrupted
 
 SLICE_SIZE = 256 * 1024
 """Most bytes that are given to the connection, or taken from it, at a time."""
-
-
-def byte_range(start: int, stop: int | None) -> str | None:
-    """The header `Range` (RFC 9110, section 14.2) for bytes `start` to `stop` (exclusive); None for all bytes."""
-    if start == 0 and stop is None:
-        return None
-    return f"bytes={start}-{'' if stop is None else stop - 1}"
-
-
-def read_content_range(header: str | None, *, size: int) -> tuple[int | None, int]:
-    """Where the first byte of an answer's range stands in the object, and the object's size; None without a range.
-
-    Args:
-        header: `Content-Range` (RFC 9110, section 14.4), such as `bytes 0-4/10`; without it the answer is the whole object.
-        size: Size in bytes of the answer's body.
-    """
-    if not header:
-        return None, size
-    place, _, total = header.removeprefix("bytes ").partition("/")
-    return int(place.partition("-")[0]), int(total)
-
-
-@lru_cache(maxsize=256)  # it takes longer to read than all other headers
-def time_of(header: str | None) -> datetime | None:
-    """The time in a header such as `Date` (RFC 9110, section 5.6.7), which has no part of a second; None if it has none."""
-    try:
-        return parsedate_to_datetime(header).astimezone(UTC) if header else None
-    except ValueError:
-        return None
 
 
 class Slices:

@@ -6,7 +6,7 @@ from functools import reduce
 
 import google_crc32c
 
-from lakery_cloud.digest import computed, update_hash
+from lakery_cloud.streams.hashing import computed, update_hash
 
 CASTAGNOLI = 0x82F63B78
 """The polynomial of CRC-32C, its lowest power in the highest bit."""

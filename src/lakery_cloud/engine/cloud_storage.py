@@ -5,23 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, Unpack
 
+from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.settings import EngineOptions
-from lakery_cloud.engine.sockets import Sockets
-from lakery_cloud.engine.transport import present
-from lakery_cloud.engine.urls import check_endpoint_url, read_flag
+from lakery_cloud.engine.settings import CONNECT_TIMEOUT, MAX_ATTEMPTS, READ_TIMEOUT, EngineOptions, read_flag
+from lakery_cloud.engine.urls import check_endpoint_url
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.http.pool import Sockets
 
 D = TypeVar("D")
 T = TypeVar("T")
 
-MAX_ATTEMPTS = 3
-CONNECT_TIMEOUT = 2.0
-READ_TIMEOUT = 60.0
-
 
 @dataclass(frozen=True, slots=True)
-class Hidden(Generic[T]):
+class Redacted(Generic[T]):
     """Credentials that a storage holds, so that nothing that shows its attributes shows them.
 
     Attributes:
@@ -29,15 +25,6 @@ class Hidden(Generic[T]):
     """
 
     value: T = field(repr=False)
-
-
-class CloudOptions(EngineOptions, total=False):
-    """Keyword arguments of every cloud's storage class; see `CloudStorage`."""
-
-    max_attempts: int
-    connect_timeout: float
-    read_timeout: float
-    fast_lane: bool
 
 
 class CloudStorage(ObjectStorage[D]):
@@ -118,7 +105,7 @@ class CloudStorage(ObjectStorage[D]):
 
     def _shown(self) -> dict[str, Any]:
         """The settings that a repr shows."""
-        return present(endpoint_url=self.endpoint_url)
+        return without_none(endpoint_url=self.endpoint_url)
 
     def __repr__(self) -> str:
         shown = "".join(f", {name}={value!r}" for name, value in self._shown().items())

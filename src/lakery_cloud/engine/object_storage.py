@@ -11,26 +11,49 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, cast
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
-    as_bytes,
     check_digest,
-    close_stream,
     compare,
     is_size,
-    new_hasher,
-    update_hash,
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
-from lakery_cloud.engine.keys import Address, KeySpace, check_untrusted_key, is_bucket_name
-from lakery_cloud.engine.observed_transport import observed
+from lakery_cloud.engine.keys import (
+    Address,
+    KeySpace,
+    check_untrusted_key,
+    is_bucket_name,
+)
+from lakery_cloud.engine.model import (
+    KeyMissing,
+    Limits,
+    ObjectInfo,
+    PresignedURL,
+)
 from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
-from lakery_cloud.engine.telemetry import operation, stream_operation
-from lakery_cloud.engine.transport import KeyMissing, Limits, ObjectInfo, PresignedURL, Transport, missing
+from lakery_cloud.engine.telemetry.operations import operation, stream_operation
+from lakery_cloud.engine.telemetry.transport import observed
+from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.engine.writer import Writer
-from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, IntegrityError, InvalidRecord, brief
-from lakery_cloud.storage import Digest, GetStreamDigest, SerializedDataStream, Storage, StreamDigest, TagMap
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    IntegrityError,
+    InvalidRecord,
+    brief,
+)
+from lakery_cloud.storage import (
+    Digest,
+    GetStreamDigest,
+    SerializedDataStream,
+    Storage,
+    StreamDigest,
+    TagMap,
+)
+from lakery_cloud.streams.chunks import as_bytes, close_stream
+from lakery_cloud.streams.hashing import new_hasher, update_hash
 
 D = TypeVar("D")
 

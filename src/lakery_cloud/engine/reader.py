@@ -6,22 +6,21 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from lakery_cloud.digest import THREAD_THRESHOLD, HashingAhead, new_hasher
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.parts import ByteBudget, Lease
-from lakery_cloud.engine.pipeline import ordered_map
-from lakery_cloud.engine.settings import EngineSettings
-from lakery_cloud.engine.transport import (
+from lakery_cloud.engine.model import (
     Body,
     BodyInterrupted,
     KeyMissing,
     ObjectInfo,
     Signal,
-    Transport,
     VersionChanged,
-    missing,
 )
+from lakery_cloud.engine.settings import EngineSettings
+from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
+from lakery_cloud.streams.budget import ByteBudget, Lease
+from lakery_cloud.streams.hashing import THREAD_THRESHOLD, HashingAhead, new_hasher
+from lakery_cloud.streams.tasks import ordered_map
 
 logger = logging.getLogger("lakery_cloud")
 

@@ -2,13 +2,13 @@
 
 import random
 
-from lakery_cloud.engine.telemetry import note_retries
+from lakery_cloud.engine.telemetry.operations import note_retries
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 20.0
 
 
-def pause_after(failures: int, *, first: float | None = None) -> float:
+def backoff(failures: int, *, first: float | None = None) -> float:
     """Seconds to wait after so many failures, from 1: twice as long after each, and of random length.
 
     Clients that failed together must not come back together.

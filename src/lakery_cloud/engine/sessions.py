@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
-from lakery_cloud.engine.parts import ByteBudget
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.streams.budget import ByteBudget
 
 REMEMBERED_KEYS = 10_000
 

@@ -1,12 +1,12 @@
 """The settings that every storage of the engine has, whatever its provider."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypedDict
 
 from lakery_cloud.engine.keys import is_bucket_name
-from lakery_cloud.engine.transport import Limits
+from lakery_cloud.engine.model import Limits
 from lakery_cloud.errors import ConfigError, brief
 
 MiB = 1024 * 1024
@@ -128,3 +128,51 @@ def _names(buckets: Collection[str]) -> frozenset[str]:
         if not isinstance(name, str) or not (is_bucket_name(name) or _ARN.fullmatch(name)):
             raise ConfigError(f"allowed_buckets has {brief(name)}, which can't be the name of a bucket")
     return frozenset(buckets)
+
+
+def read_flag(text: str) -> bool:
+    """`true` or `false`.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("expected true or false")
+    return text.lower() in ("true", "1")
+
+
+def read_names(text: str) -> list[str]:
+    """`a,b`; none if the text is empty."""
+    return text.split(",") if text else []
+
+
+ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "part_size": int,
+    "max_concurrent_parts": int,
+    "max_concurrent_requests": int,
+    "max_concurrent_reads": int,
+    "max_buffered_bytes": int,
+    "concurrent_ranges": int,
+    "range_size": int,
+    "verify": read_flag,
+    "cleanup_timeout": float,
+    "allowed_buckets": read_names,
+}
+
+
+MAX_ATTEMPTS = 3
+
+
+CONNECT_TIMEOUT = 2.0
+
+
+READ_TIMEOUT = 60.0
+
+
+class CloudOptions(EngineOptions, total=False):
+    """Keyword arguments of every cloud's storage class; see `CloudStorage`."""
+
+    max_attempts: int
+    connect_timeout: float
+    read_timeout: float
+    fast_lane: bool

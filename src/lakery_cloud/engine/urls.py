@@ -5,37 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS
 from lakery_cloud.errors import ConfigError
-
-
-def read_flag(text: str) -> bool:
-    """`true` or `false`.
-
-    Raises:
-        ValueError: The text is neither.
-    """
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("expected true or false")
-    return text.lower() in ("true", "1")
-
-
-def read_names(text: str) -> list[str]:
-    """`a,b`; none if the text is empty."""
-    return text.split(",") if text else []
-
-
-ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "part_size": int,
-    "max_concurrent_parts": int,
-    "max_concurrent_requests": int,
-    "max_concurrent_reads": int,
-    "max_buffered_bytes": int,
-    "concurrent_ranges": int,
-    "range_size": int,
-    "verify": read_flag,
-    "cleanup_timeout": float,
-    "allowed_buckets": read_names,
-}
 
 
 def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:

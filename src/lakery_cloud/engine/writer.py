@@ -7,12 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.parts import Lease, Part, PartSizes, Pieces, cut
-from lakery_cloud.engine.pipeline import BoundedTasks, bounded_tasks
-from lakery_cloud.engine.retries import pause_after
-from lakery_cloud.engine.sessions import Session
-from lakery_cloud.engine.temporary import ScopedUpload
-from lakery_cloud.engine.transport import (
+from lakery_cloud.engine.model import (
     ConditionUnsupported,
     KeyExists,
     ObjectInfo,
@@ -20,8 +15,19 @@ from lakery_cloud.engine.transport import (
     VersionChanged,
     WriteConflict,
 )
+from lakery_cloud.engine.retries import backoff
+from lakery_cloud.engine.scoped_upload import ScopedUpload
+from lakery_cloud.engine.sessions import Session
 from lakery_cloud.errors import AccessDenied, IntegrityError, StorageUnavailable
 from lakery_cloud.storage import Digest
+from lakery_cloud.streams.budget import Lease
+from lakery_cloud.streams.parts import (
+    Part,
+    PartSizes,
+    Pieces,
+    cut,
+)
+from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
 
 CREATE_ATTEMPTS = 6
 """Create-only requests that may meet a conflict with another writer (409 on S3) before a write gives up."""
@@ -202,7 +208,7 @@ class Writer:
                 if await self.is_stored(content, digest):
                     return
             except WriteConflict:
-                await asyncio.sleep(pause_after(attempt, first=CONFLICT_PAUSE))
+                await asyncio.sleep(backoff(attempt, first=CONFLICT_PAUSE))
             else:
                 self._session.remember(content.key)
                 return

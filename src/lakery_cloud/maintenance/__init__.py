@@ -1,11 +1,31 @@
 """Work on all that a storage holds: copying it, finding what was left behind, and what is not what it should be."""
 
-from lakery_cloud.maintenance.copy import COPIES_AT_A_TIME, Copied, CopyOutcome, copy
+from lakery_cloud.maintenance.copy import (
+    COPIES_AT_A_TIME,
+    Copied,
+    CopyOutcome,
+    copy,
+)
 from lakery_cloud.maintenance.doctor import CHECKS, Finding, diagnose
-from lakery_cloud.maintenance.lifecycle import DEFAULT_DAYS, HasLifecycle, apply_lifecycle, lifecycle_rules
-from lakery_cloud.maintenance.sweep import DEFAULT_AGE, Leftover, leftovers, sweep
+from lakery_cloud.maintenance.lifecycle import (
+    DEFAULT_DAYS,
+    HasLifecycle,
+    apply_lifecycle,
+    lifecycle_rules,
+)
+from lakery_cloud.maintenance.sweep import (
+    DEFAULT_AGE,
+    Leftover,
+    leftovers,
+    sweep,
+)
 from lakery_cloud.maintenance.trials import Outcome
-from lakery_cloud.maintenance.verify import READS_AT_A_TIME, Problem, Verified, verify
+from lakery_cloud.maintenance.verify import (
+    READS_AT_A_TIME,
+    Problem,
+    Verified,
+    verify,
+)
 
 __all__ = [
     "CHECKS",

@@ -6,12 +6,18 @@ from typing import Any
 from lakery_cloud.digest import digest_data
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.pipeline import finish
-from lakery_cloud.engine.temporary import ScopedUpload
-from lakery_cloud.engine.transport import ObjectInfo, Transport
-from lakery_cloud.errors import AccessDenied, BucketNotFound, CredentialsError, LakeryCloudError
+from lakery_cloud.engine.scoped_upload import ScopedUpload
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    LakeryCloudError,
+)
 from lakery_cloud.storage import SerializedData
+from lakery_cloud.streams.tasks import finish
 
 CONTENT_TYPE = "text/plain"
 

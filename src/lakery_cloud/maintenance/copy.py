@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from lakery_cloud.digest import DigestingStream, close_stream
+from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.pipeline import side_by_side
-from lakery_cloud.errors import HOPELESS, ConfigError, LakeryCloudError, NoStorageData
-from lakery_cloud.registry import ContentRecord, StorageRegistry
+from lakery_cloud.errors import (
+    HOPELESS,
+    ConfigError,
+    LakeryCloudError,
+    NoStorageData,
+)
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.registry import StorageRegistry
 from lakery_cloud.storage import SerializedDataStream, Storage, TagMap
+from lakery_cloud.streams.chunks import close_stream
+from lakery_cloud.streams.tasks import side_by_side
 
 logger = logging.getLogger("lakery_cloud")
 

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.failures import told
+from lakery_cloud.engine.error_messages import redact_error
+from lakery_cloud.engine.model import Unreachable
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.pipeline import finish
-from lakery_cloud.engine.transport import Transport, Unreachable
+from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -28,6 +28,7 @@ from lakery_cloud.errors import (
 )
 from lakery_cloud.maintenance.bench import Bench, Skip
 from lakery_cloud.maintenance.trials import TRIALS, Outcome, Result
+from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -188,7 +189,9 @@ async def _examine(check: str, trial: Callable[[], Awaitable[Result]]) -> Findin
     except LakeryCloudError as error:
         return _failed(check, error)
     except Exception as error:  # noqa: BLE001, a store that is no good may answer anything
-        return _failed(check, LakeryCloudError(f"something that makes no sense: {type(error).__name__}: {told(error)}"))
+        return _failed(
+            check, LakeryCloudError(f"something that makes no sense: {type(error).__name__}: {redact_error(error)}")
+        )
     return Finding(check, result.outcome, result.seen, result.advice, result.measured)
 
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lakery_cloud.engine.keys import Address, begun_at
+from lakery_cloud.engine.model import Upload
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import ByteBudget
-from lakery_cloud.engine.pipeline import ordered_map
-from lakery_cloud.engine.transport import Upload
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.tasks import ordered_map
 
 DEFAULT_AGE = timedelta(days=7)
 """Longer than any write takes: Cloud Storage and Azure discard unfinished uploads after a week too."""

@@ -10,20 +10,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lakery_cloud.engine.parts import Part
-from lakery_cloud.engine.pipeline import bounded_tasks, finish
-from lakery_cloud.engine.transport import (
+from lakery_cloud.engine.model import (
     ConditionUnsupported,
     KeyExists,
     KeyMissing,
     Unreachable,
     WriteConflict,
 )
-from lakery_cloud.errors import (
-    IntegrityError,
-    LakeryCloudError,
-)
+from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.maintenance.bench import Bench, Skip, attributes_of
+from lakery_cloud.streams.parts import Part
+from lakery_cloud.streams.tasks import bounded_tasks, finish
 
 MiB = 1024**2
 GiB = 1024**3

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from lakery_cloud.digest import DEFAULT_ALGORITHM, new_hasher, update_hash
+from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
+from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import ByteBudget
-from lakery_cloud.engine.pipeline import ordered_map
 from lakery_cloud.engine.reader import Location, read
-from lakery_cloud.engine.transport import ObjectInfo, Transport
+from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import IntegrityError, NoStorageData
+from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.tasks import ordered_map
 
 T = TypeVar("T")
 

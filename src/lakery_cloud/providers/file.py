@@ -15,24 +15,21 @@ from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar, Unpack
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import Part, Pieces
-from lakery_cloud.engine.pipeline import finish
-from lakery_cloud.engine.settings import EngineOptions
-from lakery_cloud.engine.transport import (
+from lakery_cloud.engine.model import (
     Body,
     KeyExists,
     KeyMissing,
     Limits,
     ObjectInfo,
     Receipt,
-    Transport,
     Upload,
     UploadGone,
     VersionChanged,
-    missing,
 )
-from lakery_cloud.engine.urls import merged, parse_url, read_flag
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.settings import EngineOptions, read_flag
+from lakery_cloud.engine.transport import Transport, missing
+from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -43,6 +40,8 @@ from lakery_cloud.errors import (
     StorageUnavailable,
     brief,
 )
+from lakery_cloud.streams.parts import Part, Pieces
+from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
 

@@ -10,21 +10,21 @@ from typing import NotRequired, TypedDict, Unpack
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import Part
-from lakery_cloud.engine.settings import EngineOptions
-from lakery_cloud.engine.transport import (
+from lakery_cloud.engine.model import (
     Body,
     KeyExists,
     KeyMissing,
     Limits,
     ObjectInfo,
     Receipt,
-    Transport,
     Upload,
     UploadGone,
     VersionChanged,
 )
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.streams.parts import Part
 
 MiB = 1024**2
 GiB = 1024**3

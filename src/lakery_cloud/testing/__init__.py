@@ -8,14 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # At once: later the function would hide behind the module of its name.
-from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
+from lakery_cloud.testing.content import (
+    chunked,
+    content,
+    digest_of,
+    stream_of,
+)
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance
-    from lakery_cloud.testing.exchange import Exchange
-    from lakery_cloud.testing.faults import FaultNotFired, FaultProxy, Rule
+    from lakery_cloud.testing.faults import Exchange, FaultNotFired, FaultProxy, Rule
+    from lakery_cloud.testing.faults.scripted import ScriptedProxy
     from lakery_cloud.testing.gcs_double import StrictGCS
-    from lakery_cloud.testing.proxy import ScriptedProxy
     from lakery_cloud.testing.rig import RawObject, Rig
     from lakery_cloud.testing.wire import Wire, tap
 
@@ -39,10 +43,9 @@ __all__ = [
 
 _ROOMS = {
     "conformance": ("StorageConformance",),
-    "exchange": ("Exchange",),
-    "faults": ("FaultNotFired", "FaultProxy", "Rule"),
+    "faults": ("Exchange", "FaultNotFired", "FaultProxy", "Rule"),
+    "faults.scripted": ("ScriptedProxy",),
     "gcs_double": ("StrictGCS",),
-    "proxy": ("ScriptedProxy",),
     "rig": ("RawObject", "Rig"),
     "wire": ("Wire", "tap"),
 }

@@ -19,11 +19,23 @@ import pytest
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.parts import Part
-from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, InvalidTags, NoStorageData
+from lakery_cloud.errors import (
+    BucketNotFound,
+    ConfigError,
+    IntegrityError,
+    InvalidTags,
+    NoStorageData,
+)
 from lakery_cloud.maintenance import leftovers, sweep, verify
 from lakery_cloud.storage import SerializedDataStream
-from lakery_cloud.testing.content import CONTENT_TYPE, chunked, content, digest_of, stream_of
+from lakery_cloud.streams.parts import Part
+from lakery_cloud.testing.content import (
+    CONTENT_TYPE,
+    chunked,
+    content,
+    digest_of,
+    stream_of,
+)
 from lakery_cloud.testing.rig import Rig
 from lakery_cloud.testing.wire import Hold, tap
 

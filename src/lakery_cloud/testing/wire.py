@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.observed_transport import REQUESTS
 from lakery_cloud.engine.sessions import Sessions
+from lakery_cloud.engine.telemetry.transport import REQUESTS
 from lakery_cloud.engine.transport import Transport
 
 Action = Callable[[], Awaitable[object]]

@@ -1,0 +1,1 @@
+"""Emulators that run in the background of a shell."""

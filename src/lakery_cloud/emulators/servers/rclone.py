@@ -1,0 +1,40 @@
+"""`rclone serve s3` as a process of its own: a folder behind S3's API, which ignores conditions and checksums.
+
+For tests of what notices that; `EMULATORS` leaves it out, since no storage should be tried on it alone.
+"""
+
+from typing import ClassVar
+
+from lakery_cloud.emulators.install import InstalledEmulator
+from lakery_cloud.emulators.servers.s3 import S3Emulator
+from lakery_cloud.emulators.system import HOST, clean_environment
+
+
+class RcloneS3(S3Emulator, InstalledEmulator):
+    """rclone's S3 gateway to a temporary folder, whose folders are its buckets.
+
+    Args:
+        port: The port to listen on; a free one if not given.
+    """
+
+    name: ClassVar[str] = "rclone"
+    version: ClassVar[str] = "1.75.2"
+    READY_LOG: ClassVar[str] = "Starting s3 server"
+    STOP_GRACE: ClassVar[float] = 0  # its folder is thrown away anyhow
+
+    def _command(self) -> list[str]:
+        (self.folder / "data").mkdir()
+        return [
+            str(self._installed.executable("rclone")),
+            *("serve", "s3"),
+            *("--config", "none.conf"),  # never the configuration of the user
+            *("--auth-key", f"{self.access_key_id},{self.secret_access_key}"),
+            *("--addr", f"{HOST}:{self._ports[0]}"),
+            "data",
+        ]
+
+    def _process_environment(self) -> dict[str, str]:
+        return clean_environment("RCLONE_")
+
+    def _is_ready(self) -> bool:
+        return True

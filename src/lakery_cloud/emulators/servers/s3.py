@@ -1,0 +1,94 @@
+"""What the local servers of S3 have in common: credentials, buckets, and what points to them."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from lakery_cloud.emulators.emulator import Emulator, check_bucket_name
+from lakery_cloud.emulators.system import EmulatorError
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.errors import MissingDependency
+
+
+class S3Emulator(Emulator):
+    """A server that speaks S3's API.
+
+    Attributes:
+        access_key_id: The key that the server accepts.
+        secret_access_key: Its secret.
+        region: The region to give to a client.
+    """
+
+    api: ClassVar[str] = "S3"
+    url_scheme: ClassVar[str] = "s3"
+    access_key_id: str = "test"
+    secret_access_key: str = "testtest"  # noqa: S105, the servers' own
+    region: str = "us-east-1"
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,  # what botocore reads
+        }
+
+    def settings(self, bucket: str) -> Mapping[str, str]:
+        return {
+            "url": f"s3://{bucket}",
+            "endpoint_url": self.endpoint_url,
+            "region": self.region,
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+        }
+
+    def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
+        from lakery_cloud.providers.s3.storage import S3Storage  # first, since it says what to install
+
+        import aioboto3  # isort: skip
+
+        session = aioboto3.Session(aws_access_key_id=self.access_key_id, aws_secret_access_key=self.secret_access_key)
+        return S3Storage(bucket, session=session, endpoint_url=self.endpoint_url, region=self.region, **options)
+
+    def make_bucket(self, bucket: str) -> None:
+        client = self._client()
+        try:
+            client.create_bucket(Bucket=check_bucket_name(bucket))
+        except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+            return
+        except client.exceptions.ClientError as error:
+            raise EmulatorError(f"{self.name} did not make the bucket {bucket!r}: {error}") from error
+
+    def remove_bucket(self, bucket: str) -> None:
+        client = self._client()
+        try:
+            for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            # The first page again and again: LocalStack drops keys on later ones.
+            while found := client.list_objects_v2(Bucket=bucket).get("Contents"):
+                objects = [{"Key": each["Key"]} for each in found]
+                client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+            client.delete_bucket(Bucket=bucket)
+        except client.exceptions.NoSuchBucket:
+            return
+        except client.exceptions.ClientError as error:
+            raise EmulatorError(f"{self.name} did not remove the bucket {bucket!r}: {error}") from error
+
+    def _client(self) -> Any:
+        return _client(self.endpoint_url, self.access_key_id, self.secret_access_key, self.region)
+
+
+@functools.lru_cache(maxsize=8)
+def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
+    """A client, kept since it takes long to make."""
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise MissingDependency('buckets of S3 are made with boto3: pip install "lakery-cloud[s3]"') from error
+    session = boto3.session.Session(
+        aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key, region_name=region
+    )
+    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+    return session.client("s3", endpoint_url=endpoint_url, config=config)

@@ -1,0 +1,152 @@
+"""A multipart upload that never outlives its block: whatever happens inside, nothing of it is left at the end."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import (
+    KeyExists,
+    Receipt,
+    Unreachable,
+    Upload,
+    UploadGone,
+    WriteConflict,
+)
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    StorageUnavailable,
+)
+from lakery_cloud.streams.tasks import finish
+
+logger = logging.getLogger("lakery_cloud")
+
+# Errors after which it is certain that the store began no upload.
+_NOTHING_BEGUN = (AccessDenied, BucketNotFound, CredentialsError, Unreachable)
+
+
+class ScopedUpload:
+    """A multipart upload for the length of an `async with` block.
+
+    At the end of the block the upload is aborted unless it was completed, and its object is deleted if the key is a
+    temporary one. The clean-up runs to its end even if it is cancelled itself, for at most `cleanup_timeout` seconds; if it
+    fails, what is left is logged with its key, and the block's own error or result stands.
+
+    Args:
+        transport: Where to upload.
+        address: The key.
+        attributes: What the object gets.
+        is_temporary: Whether nobody else uses the key, so that the object is deleted at the end.
+        cleanup_timeout: Seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        address: Address,
+        attributes: ObjectAttributes,
+        *,
+        is_temporary: bool,
+        cleanup_timeout: float,
+    ) -> None:
+        self._transport = transport
+        self.address = address
+        self._attributes = attributes
+        self._is_temporary = is_temporary
+        self._cleanup_timeout = cleanup_timeout
+        self._begun: asyncio.Task[Upload] | None = None
+        self._completing: asyncio.Task[None] | None = None
+        self._is_completed = False
+
+    async def __aenter__(self) -> Self:
+        self._begun = asyncio.create_task(
+            self._transport.begin_upload(self.address, self._attributes, is_temporary=self._is_temporary)
+        )
+        try:
+            # Shielded: an upload whose id never arrived could not be aborted.
+            await asyncio.shield(self._begun)
+        except BaseException:
+            await self._clean_up()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._clean_up()
+        if isinstance(error, UploadGone):
+            raise StorageUnavailable(
+                f"the upload to {self.address} was aborted by somebody else, perhaps by a lifecycle rule of the bucket; "
+                "nothing was stored, write again"
+            ) from error
+
+    @property
+    def upload(self) -> Upload:
+        """The upload that was begun."""
+        assert self._begun is not None
+        return self._begun.result()
+
+    async def complete(self, receipts: Sequence[Receipt], *, size: int, create_only: bool = False) -> None:
+        """Make the object out of its parts.
+
+        A repeated request whose first answer was lost finds the upload gone and the object there: that is success.
+        """
+        self._completing = asyncio.create_task(
+            self._transport.complete_upload(self.upload, receipts, size=size, create_only=create_only)
+        )
+        try:
+            # Shielded: a store that is completing goes on when its client leaves, and might be done after the clean-up.
+            await asyncio.shield(self._completing)
+        except UploadGone as signal:
+            if not self._is_temporary:
+                raise KeyExists(str(self.address)) from signal  # if it does, and has the content: whoever asked looks
+            made = await self._transport.head(self.address)
+            if made is None or made.size != size:
+                raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
+        except (KeyExists, WriteConflict) as signal:
+            if not self._is_temporary:
+                raise
+            raise StorageUnavailable(
+                f"completing the upload to {self.address} met a conflict, although nobody else writes there; write again"
+            ) from signal
+        self._is_completed = True
+
+    async def _clean_up(self) -> None:
+        try:
+            await finish(self._discard(), seconds=self._cleanup_timeout)
+        except Exception:
+            logger.warning(
+                "could not clean up the upload to %s; it holds nothing but temporary data, "
+                "and a lifecycle rule of the bucket can remove it",
+                self.address,
+                exc_info=True,
+            )
+
+    async def _discard(self) -> None:
+        upload = await self._what_was_begun()
+        if self._completing is not None:
+            await asyncio.wait([self._completing])
+            self._is_completed = not self._completing.cancelled() and self._completing.exception() is None
+        try:
+            if upload is not None and not self._is_completed:
+                await self._transport.abort_upload(self.address, upload)
+        finally:
+            if self._is_temporary and self._completing is not None:
+                await self._transport.delete(self.address)
+
+    async def _what_was_begun(self) -> Upload | None:
+        assert self._begun is not None
+        try:
+            return await self._begun
+        except _NOTHING_BEGUN:
+            return None
+        except Exception:  # noqa: BLE001, whatever it was, it is raised where the upload was begun
+            # The request may have reached the store although its answer didn't reach us.
+            await self._transport.abort_upload(self.address, None)
+            return None

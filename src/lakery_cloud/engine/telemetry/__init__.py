@@ -1,0 +1,1 @@
+"""What operations and their requests report to OpenTelemetry and the log."""

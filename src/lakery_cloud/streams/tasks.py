@@ -1,0 +1,196 @@
+"""Bounded concurrency and shielded clean-up. Nothing here knows what a storage is."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.chunks import close_stream
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class BoundedTasks:
+    """Starts tasks in a group, so many at a time."""
+
+    def __init__(self, group: asyncio.TaskGroup, limit: int) -> None:
+        self._group = group
+        self._slots = asyncio.Semaphore(limit)
+        self.failures: list[BaseException] = []
+
+    def start_at_once(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task whatever the limit says."""
+        task = self._group.create_task(coroutine)
+        task.add_done_callback(self._note_failure)
+        return task
+
+    async def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task when fewer than the limit are running."""
+        try:
+            await self._slots.acquire()
+        except BaseException:
+            coroutine.close()
+            raise
+        task = self.start_at_once(coroutine)
+        task.add_done_callback(lambda _: self._slots.release())
+        return task
+
+    def _note_failure(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.failures.append(failure)
+
+
+@asynccontextmanager
+async def bounded_tasks(limit: int) -> AsyncIterator[BoundedTasks]:
+    """Tasks that all end before the block does. The first failure ends the others and comes out as it is."""
+    failures: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = BoundedTasks(group, limit)
+            failures = tasks.failures
+            try:
+                yield tasks
+            except BaseException as failure:
+                failures.append(failure)
+                raise
+    except BaseExceptionGroup:
+        # The group knows them too, but not which of them was the first.
+        context = failures[0].__context__
+        try:
+            raise failures[0]
+        finally:
+            failures[0].__context__ = context
+
+
+async def ordered_map(
+    function: Callable[[T], Coroutine[Any, Any, R]],
+    items: Iterable[T],
+    *,
+    size_of: Callable[[T], int],
+    budget: ByteBudget,
+    limit: int,
+) -> AsyncGenerator[R]:
+    """Results in the order of their items, with up to `limit` calls ahead.
+
+    One call is always under way; a further one starts only while the budget has room for its item. So a consumer that
+    stops in the middle, to wait for another generator of the same budget, can't block it.
+    """
+    running: deque[tuple[asyncio.Task[R], int]] = deque()
+    pending = deque(items)
+    try:
+        while running or pending:
+            while pending and len(running) < limit:
+                size = size_of(pending[0])
+                if budget.try_acquire(size):
+                    held = size
+                elif not running:
+                    held = 0
+                else:
+                    break
+                running.append((asyncio.create_task(function(pending.popleft())), held))
+            yield await running[0][0]
+            budget.release(running.popleft()[1])
+    finally:
+        for task, _ in running:
+            task.cancel()
+        if running:
+            await finish(asyncio.wait([task for task, _ in running]))
+        budget.release(sum(held for _, held in running))
+
+
+async def side_by_side(
+    function: Callable[[T], Coroutine[Any, Any, R]],
+    items: AsyncIterable[T] | Iterable[T],
+    *,
+    limit: int,
+    ahead: int = 1000,
+) -> AsyncGenerator[R]:
+    """Results in the order of their items, up to `limit` calls under way. A slow call holds up no others.
+
+    An item is taken only when its call can start. The first failure of a call or of the items comes out in its turn, and
+    ends the calls under way; so does leaving the generator.
+
+    Args:
+        function: What to call.
+        items: What to call it with.
+        limit: Calls at a time.
+        ahead: Results that may wait for an earlier one.
+    """
+    started: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue(ahead)
+    slots = asyncio.Semaphore(limit - 1)
+    tasks: set[asyncio.Task[R]] = set()
+
+    async def start_all() -> None:
+        try:
+            async for item in _each(items):
+                task = asyncio.create_task(function(item))
+                task.add_done_callback(lambda _: slots.release())
+                tasks.add(task)
+                await started.put(task)
+                await slots.acquire()
+        finally:
+            await close_stream(items)
+
+    async def start_all_and_say_so() -> None:
+        try:
+            await start_all()
+        except Exception:
+            await started.put(None)
+            raise
+        await started.put(None)
+
+    starting = asyncio.create_task(start_all_and_say_so())
+    try:
+        while (task := await started.get()) is not None:
+            result = await task
+            tasks.discard(task)
+            yield result
+        await starting
+    finally:
+        for left in (starting, *tasks):
+            left.cancel()
+        await finish(asyncio.wait([starting, *tasks]))
+        for left in (starting, *tasks):
+            if not left.cancelled():
+                left.exception()  # seen here, so that asyncio does not report it as lost
+
+
+async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:
+    """Run to the end whatever cancels the caller in the meantime; then let the cancellation through.
+
+    Raises:
+        TimeoutError: It took longer than `seconds`; None is no limit.
+    """
+    task = asyncio.create_task(_within(seconds, coroutine))
+    cancelled: asyncio.CancelledError | None = None
+    # The scope holds off anyio's cancellation, which is repeated; the loop holds off asyncio's, which comes once each.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # seen here, so that asyncio does not report it as lost
+        raise cancelled
+    return task.result()
+
+
+async def _within(seconds: float | None, awaitable: Awaitable[T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await awaitable
