@@ -12,7 +12,7 @@ from gcsfs.core import GCSFileSystem
 from yarl import URL
 
 from lakery_cloud import GCSStorage
-from lakery_cloud.providers.gcs.storage import TAG_PREFIX
+from lakery_cloud.providers.gcs.requests import TAG_PREFIX
 from lakery_cloud.testing import RawObject, StrictGCS
 from tests.rigs.base import CloudRig
 

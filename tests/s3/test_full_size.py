@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from lakery_cloud.digest import DigestingStream
-from lakery_cloud.providers.s3.storage import S3_LIMITS
+from lakery_cloud.providers.s3.settings import S3_LIMITS
 from lakery_cloud.testing import tap
 from tests.rigs.base import MiB
 from tests.rigs.s3 import S3Rig

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakery_cloud import ConfigError
-from lakery_cloud.providers.s3.storage import S3_LIMITS
+from lakery_cloud.providers.s3.settings import S3_LIMITS
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.parts import (
     SMALL_PIECE,

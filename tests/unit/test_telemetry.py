@@ -279,9 +279,9 @@ def test_a_program_without_opentelemetry_never_imports_it():
 
 
 def test_a_program_that_has_set_no_provider_tells_nothing():
-    assert run(f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine.telemetry import opentelemetry\nprint(opentelemetry.sink())") == [
-        "None"
-    ]
+    assert run(
+        f"import opentelemetry.trace\n{SAVE}\nfrom lakery_cloud.engine.telemetry import opentelemetry\nprint(opentelemetry.sink())"
+    ) == ["None"]
 
 
 def test_a_program_that_has_set_a_provider_is_told():

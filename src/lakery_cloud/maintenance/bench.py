@@ -1,12 +1,11 @@
 """`Bench`: temporary keys to try things on, all of which it notes and deletes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakery_cloud.digest import digest_data
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.scoped_upload import ScopedUpload
 from lakery_cloud.engine.transport import Transport
@@ -18,6 +17,9 @@ from lakery_cloud.errors import (
 )
 from lakery_cloud.storage import SerializedData
 from lakery_cloud.streams.tasks import finish
+
+if TYPE_CHECKING:
+    from lakery_cloud.engine.model import ObjectInfo
 
 CONTENT_TYPE = "text/plain"
 

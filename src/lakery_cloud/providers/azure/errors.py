@@ -1,6 +1,8 @@
 """What the errors of Blob Storage and of its SDK mean to the engine, and what to do about them."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 from azure.core import exceptions as azure_errors
@@ -154,3 +156,9 @@ def _translate_no_answer(error: azure_errors.AzureError, failure: Failure) -> Ex
     if failure.operation == "download_blob":
         return failure.signal(BodyInterrupted)
     return failure.no_answer()
+
+
+def raise_if_throttled(response: Any) -> None:
+    """Have 429 tried again: of answers the SDK tries again after 408 and 5xx alone, but after any error of its own."""
+    if response.http_response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise azure_errors.ServiceRequestError("Azure answered 429: too many requests")
