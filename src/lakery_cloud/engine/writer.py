@@ -15,7 +15,7 @@ from lakery_cloud.engine.model import (
     VersionChanged,
     WriteConflict,
 )
-from lakery_cloud.engine.retries import backoff
+from lakery_cloud.engine.requests import backoff
 from lakery_cloud.engine.scoped_upload import ScopedUpload
 from lakery_cloud.engine.sessions import Session
 from lakery_cloud.errors import AccessDenied, IntegrityError, StorageUnavailable

@@ -1,65 +1,51 @@
-"""HTTP/1.1 for the fast lane: one exchange at a time over one connection, read strictly. It never repeats a request.
+"""HTTP/1.1 (RFC 9112) over one connection, one exchange at a time, parsed strictly. It never repeats a request.
 
-It reads what object stores answer with: a body of a known size, or a small one in chunks. Whatever else comes is an
+It reads the responses of object stores: a body of a known size, or a small one in chunks. Anything else is an
 `UnsupportedResponse`, after which the connection is closed.
 """
 
 import asyncio
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from lakery_cloud.http.exchange import ConnectionLost, ReadTimeout, Request, UnsupportedResponse
+
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's status line and headers; object stores send less than 10 KiB."""
+"""Bytes of a status line and headers; object stores send less than 10 KiB."""
 MAX_CHUNKED = 1024 * 1024
-"""Bytes of a body in chunks. Only errors come so; objects have a size."""
+"""Bytes of a chunked body. Stores send only errors in chunks; content has a size."""
+MAX_CHUNK_LINE = 256
+"""Bytes of the line before a chunk, with its extensions."""
 SLICE_SIZE = 1024 * 1024
-"""Bytes that are given to the connection at a time."""
+"""Bytes written to the connection at a time."""
 TLS_SLICE_SIZE = 128 * 1024
-"""The same over TLS, which copies what it is given and encrypts it in one go."""
+"""The same over TLS, which copies a slice and encrypts it in one step."""
 SMALL = 64 * 1024
-"""Bytes of a body that travels in one piece with its head."""
+"""Bytes of a body that is sent in one piece with its head."""
 READ_AHEAD = 1024 * 1024
-"""Bytes of a body that may have arrived and not been taken yet."""
+"""Bytes of a body that may wait here for the reader."""
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
-# RFC 9110, section 5.1 and 5.5; a line that begins with a space (RFC 9112, section 5.2) is no header.
+# RFC 9110, sections 5.1 and 5.5; a line that begins with a space (RFC 9112, section 5.2) is no header.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*)*")
-# What is written is stricter than what is read: printable ASCII without spaces at its ends, or nothing.
+# Requests are stricter than responses: printable ASCII without spaces at the ends.
 _WRITTEN = re.compile(r"(?:[A-Za-z0-9_-]+: (?:[\x21-\x7e]+(?: +[\x21-\x7e]+)*)?\r\n)*")
 _TARGET = re.compile(r"/[\x21-\x7e]*")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
-
-Piece = bytes | memoryview
-
-
-class UnsupportedResponse(Exception):
-    """An answer that this room does not read. What it says of it repeats nothing that a store may have made up."""
-
-
-class HTTPError(Exception):
-    """There was no answer, or not all of one."""
-
-
-class ConnectionLost(HTTPError):
-    """The connection ended."""
-
-
-class ReadTimeout(HTTPError):
-    """Nothing came in time."""
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of an answer.
+    """The head of a response.
 
     Attributes:
-        status: Its status.
-        headers: Name in lower case -> value; several of one name are joined by a comma.
-        keeps_alive: Whether the connection can be used again after it.
+        status: Status code.
+        headers: Header name in lower case -> value; repeated headers are joined by commas.
+        keeps_alive: Whether the server keeps the connection open.
     """
 
     status: int
@@ -67,33 +53,41 @@ class Head:
     keeps_alive: bool
 
     def body_size(self, method: str) -> int | None:
-        """Bytes of the body that follows; None for one in chunks.
+        """Bytes of the body; None if it is chunked.
 
         Raises:
-            UnsupportedResponse: It can't be told (RFC 9112, section 6.3).
+            UnsupportedResponse: The headers don't tell (RFC 9112, section 6.3).
         """
         if method == "HEAD" or self.status in (204, 304):
             return 0
         size, coding = self.headers.get("content-length"), self.headers.get("transfer-encoding")
         if coding is not None:
             if size is not None or coding.lower() != "chunked":
-                raise UnsupportedResponse("a body with a transfer encoding that is not chunked alone")
+                raise UnsupportedResponse("a body with another transfer encoding than chunked")
             return None
         if size is None or not _SIZE.fullmatch(size):
-            raise UnsupportedResponse("a body whose size can't be told")
+            raise UnsupportedResponse("a body of unknown size")
         return int(size)
 
 
-def write_head(method: str, target: str, headers: Mapping[str, str]) -> bytes | None:
-    """The head of a request; None where a value can't stand in one as it is."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if not _WRITTEN.fullmatch(lines) or lines.count("\n") != len(headers) or not _TARGET.fullmatch(target):
-        return None
-    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
+def write_head(request: Request) -> bytes:
+    """The head of a request, with its `Content-Length`.
+
+    Raises:
+        ValueError: The target or a header has a character that a request can't carry.
+    """
+    lines = "".join([f"{name}: {value.strip(' ')}\r\n" for name, value in request.headers.items()])
+    if not _WRITTEN.fullmatch(lines) or lines.count("\n") != len(request.headers):
+        raise ValueError("a header of the request has a character that HTTP can't carry")
+    if not _TARGET.fullmatch(request.target):
+        raise ValueError("the target of the request has a character that HTTP can't carry")
+    if request.method in ("PUT", "POST") and "content-length" not in request.headers:
+        lines += f"content-length: {request.size}\r\n"
+    return f"{request.method} {request.target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
 
 
 def read_head(raw: bytes) -> Head:
-    """The head of an answer, without the empty line at its end.
+    """The head of a response, without the empty line at its end.
 
     Raises:
         UnsupportedResponse: It is malformed.
@@ -114,44 +108,81 @@ def read_head(raw: bytes) -> Head:
     return Head(int(status[2]), headers, keeps_alive)
 
 
-def read_chunked(raw: bytes | bytearray) -> bytes | None:
-    """The body that came in chunks (RFC 9112, section 7.1); None as long as more has to come.
+class ChunkedBody:
+    """Decodes a chunked body (RFC 9112, section 7.1) as it arrives.
 
-    Raises:
-        UnsupportedResponse: It is malformed, too long, has trailers, or something follows it.
+    Attributes:
+        is_complete: Whether the last chunk has arrived.
     """
-    if len(raw) > MAX_CHUNKED:
-        raise UnsupportedResponse("a long body in chunks")
-    body: list[bytes] = []
-    place = 0
-    while (end := raw.find(b"\r\n", place)) >= 0:
-        size = _CHUNK_SIZE.fullmatch(raw[place:end])
-        if size is None:
-            raise UnsupportedResponse("a malformed chunk")
-        start, stop = end + 2, end + 2 + int(size[1], 16)
-        if len(raw) < stop + 2:
-            return None
-        if raw[stop : stop + 2] != b"\r\n":
-            raise UnsupportedResponse("a malformed chunk")
-        if start == stop:
-            if len(raw) > stop + 2:
-                raise UnsupportedResponse("something after the last chunk")
-            return b"".join(body)
-        body.append(bytes(raw[start:stop]))
-        place = stop + 2
-    return None
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._line = b""  # the beginning of a chunk's line
+        self._left = 0  # bytes of the current chunk, with the line end behind it
+        self._is_last = False
+        self._size = 0
+
+    def decode(self, data: bytes) -> bytes:
+        """The bytes of the body in the next bytes from the connection.
+
+        Raises:
+            UnsupportedResponse: They are malformed, too many, trailers, or follow the last chunk.
+        """
+        body: list[bytes] = []
+        data, self._line = self._line + data, b""
+        place = 0
+        while place < len(data):
+            if self.is_complete:
+                raise UnsupportedResponse("bytes after the last chunk")
+            if self._left:
+                place = self._decode_chunk(data, place, body)
+                continue
+            end = data.find(b"\r\n", place, place + MAX_CHUNK_LINE)
+            if end < 0:
+                if len(data) - place >= MAX_CHUNK_LINE:
+                    raise UnsupportedResponse("a malformed chunk")
+                self._line = data[place:]
+                break
+            line = _CHUNK_LINE.fullmatch(data, place, end)
+            if line is None:
+                raise UnsupportedResponse("a malformed chunk")
+            size = int(line[1], 16)
+            self._size += size
+            if self._size > MAX_CHUNKED:
+                raise UnsupportedResponse("a long chunked body")
+            place, self._left, self._is_last = end + 2, size + 2, size == 0
+        return b"".join(body)
+
+    def _decode_chunk(self, data: bytes, place: int, body: list[bytes]) -> int:
+        """Decode bytes of the current chunk, or the line end behind it; return the position after them."""
+        if self._left > 2:
+            taken = data[place : place + self._left - 2]
+            body.append(taken)
+        else:
+            taken = data[place : place + self._left]
+            if not b"\r\n"[2 - self._left :].startswith(taken):
+                raise UnsupportedResponse("a malformed chunk")
+        self._left -= len(taken)
+        self.is_complete = self._is_last and not self._left
+        return place + len(taken)
 
 
 class Connection(asyncio.BufferedProtocol):
     """One connection, for one exchange after another.
 
     Args:
-        buffer: Where what comes is put for a moment. All connections of an event loop may share it: nothing stays there.
-        read_timeout: Seconds to wait for the next bytes of an answer. How long the other side may take to take a request
-            is the socket's to know; see `Sockets`.
+        buffer: Receives bytes for a moment. All connections of an event loop may share it, since nothing stays there.
+        read_timeout: Seconds to wait for the next bytes of a response. The socket limits how long the server may take to
+            receive a request; see `Sockets`.
+
+    Attributes:
+        is_answered: Whether any bytes of the current response have arrived.
+        idle_since: When the connection became idle, by the event loop's clock.
     """
 
     def __init__(self, buffer: memoryview, read_timeout: float) -> None:
+        self.is_answered = False
+        self.idle_since = 0.0
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._read_timeout = read_timeout
@@ -166,18 +197,14 @@ class Connection(asyncio.BufferedProtocol):
         self._is_sending = False
         self._raw = b""
         self._head: Head | None = None
-        self._chunked: tuple[Head, bytearray] | None = None
+        self._chunked: ChunkedBody | None = None
         self._chunks: deque[bytes] = deque()
         self._arrived = 0
         self._left = 0
-        self.is_answered = False
-        """Whether anything of an answer came."""
-        self.idle_since = 0.0
-        """When it became idle, by the loop's clock."""
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another exchange can begin: the last one ended as it should, and nobody closed the connection."""
+        """Whether another exchange can begin: the last one is complete and the connection is open."""
         return (
             self._method is None
             and self._error is None
@@ -185,41 +212,39 @@ class Connection(asyncio.BufferedProtocol):
             and not self._transport.is_closing()
         )
 
-    async def exchange(self, method: str, head: bytes, body: Sequence[Piece] = ()) -> Head:
-        """Send a request, and wait for the head of its answer. Then `read` the body to its end, or `close`.
-
-        Args:
-            method: Of the request.
-            head: Request line and headers with the empty line at their end.
-            body: What follows. It must not change until the exchange has ended.
+    async def exchange(self, request: Request) -> Head:
+        """Send a request and wait for the head of the response. Then `read` the body to its end, or `close`.
 
         Raises:
-            HTTPError: No answer came.
-            UnsupportedResponse: One came that can't be read here.
+            HTTPError: No response arrived.
+            ValueError: HTTP can't carry the request.
         """
         if not self.is_reusable:
-            raise self._error or ConnectionLost("it was closed")
+            raise self._error or ConnectionLost("the connection is closed")
         assert self._transport is not None
-        self._method, self._head, self.is_answered = method, None, False
-        # Of an answer that is here in full some may never have been taken.
+        head = write_head(request)
+        self._method, self._head, self._chunked, self.is_answered = request.method, None, None, False
+        # The reader of the last response may have left some of it.
         self._chunks.clear()
         self._arrived = 0
-        if sum(map(len, body)) <= SMALL:
-            self._transport.write(b"".join((head, *body)))
+        if request.size <= SMALL:
+            if request.before_last is not None:
+                request.before_last()
+            self._transport.write(b"".join((head, *request.body)))
         else:
-            await self._send(head, body)
+            await self._send(head, request)
         while self._head is None:
             await self._next(self._read_timeout)
         return self._head
 
     async def read(self) -> bytes:
-        """The next bytes of the answer's body as they come; none at its end.
+        """The next bytes of the body as they arrive; empty at its end.
 
         Raises:
-            HTTPError: The body broke off, or nothing came in time.
+            HTTPError: The body broke off, or no bytes arrived in time.
         """
         while not self._chunks:
-            if self._method is None or not self._left:
+            if self._method is None:
                 return b""
             await self._next(self._read_timeout)
         chunk = self._chunks.popleft()
@@ -229,31 +254,18 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         return chunk
 
-    async def read_all(self, limit: int) -> bytes:
-        """The rest of the body.
-
-        Raises:
-            UnsupportedResponse: It has more bytes than the limit.
-            HTTPError: As for `read`.
-        """
-        if self._left + self._arrived > limit:
-            raise UnsupportedResponse(f"a body of more than {limit} bytes")
-        chunks = []
-        while chunk := await self.read():
-            chunks.append(chunk)
-        return b"".join(chunks)
-
     def close(self) -> None:
-        """Close the connection at once, whatever is under way."""
-        self._fail(ConnectionLost("it was closed"))
+        """Close the connection at once, whatever is in progress."""
+        self._fail(ConnectionLost("the connection was closed"))
 
-    async def _send(self, head: bytes, body: Sequence[Piece]) -> None:
-        """Send a large request, no faster than it is taken, and no further once an answer has come: it is refused then."""
+    async def _send(self, head: bytes, request: Request) -> None:
+        """Send a large request at the server's pace. A response that arrives before the end is a refusal: stop then."""
         assert self._transport is not None
         self._is_sending = True
         step = TLS_SLICE_SIZE if self._transport.get_extra_info("sslcontext") else SLICE_SIZE
         self._transport.write(head)
-        for piece in body:
+        left = request.size
+        for piece in request.body:
             view = memoryview(piece)
             for start in range(0, len(view), step):
                 while self._is_full and self._head is None:
@@ -262,18 +274,22 @@ class Connection(asyncio.BufferedProtocol):
                     return
                 if self._error is not None:
                     raise self._error
-                self._transport.write(view[start : start + step])
+                taken = view[start : start + step]
+                left -= len(taken)
+                if not left and request.before_last is not None:
+                    request.before_last()
+                self._transport.write(taken)
         self._is_sending = False
 
     async def _next(self, seconds: float | None) -> None:
-        """Wait until something happens. Errors come last: what arrived before them is there."""
+        """Wait for the next event. Errors come last: bytes that arrived before them can be read."""
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
         if seconds is not None:
             self._deadline = self._loop.time() + seconds
             if self._timer is None:
-                self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
+                self._timer = self._loop.call_at(self._deadline, self._check_deadline)
         try:
             await self._waiter
         finally:
@@ -283,15 +299,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _look_at_the_clock(self) -> None:
-        # One timer for many waits: to set one for each would cost more than all the rest of a wait.
+    def _check_deadline(self) -> None:
+        # One timer for many waits: a timer for each would cost more than the rest of the wait.
         self._timer = None
         if self._deadline is None:
             return
         if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
         else:
-            self._fail(ReadTimeout(f"nothing came for {self._read_timeout} seconds"))
+            self._fail(ReadTimeout(f"no bytes arrived for {self._read_timeout} seconds"))
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
@@ -303,13 +319,13 @@ class Connection(asyncio.BufferedProtocol):
             self._timer = None
         self._wake()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._fail(ConnectionLost(str(error or "the other side closed it")))
+        self._fail(ConnectionLost(str(error or "the server closed the connection")))
 
     def pause_writing(self) -> None:
         self._is_full = True
@@ -329,14 +345,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take(self, data: bytes) -> None:
         if self._method is None:
-            raise UnsupportedResponse("an answer that nobody asked for")
+            raise UnsupportedResponse("a response without a request")
         self.is_answered = True
-        if self._head is not None:
-            self._take_body(data)
-        elif self._chunked is not None:
-            self._take_chunked(data)
-        else:
+        if self._head is None:
             self._take_head(data)
+        else:
+            self._take_body(data)
+            self._end_if_complete(self._head)
 
     def _take_head(self, data: bytes) -> None:
         assert self._method is not None
@@ -344,60 +359,45 @@ class Connection(asyncio.BufferedProtocol):
         while (end := data.find(b"\r\n\r\n")) >= 0:
             head, data = read_head(data[:end]), data[end + 4 :]
             if head.status == 101:
-                raise UnsupportedResponse("another protocol")
+                raise UnsupportedResponse("a switch to another protocol")
             if head.status < 200:  # interim (RFC 9110, section 15.2)
                 continue
             size = head.body_size(self._method)
-            if size is None:
-                self._chunked = head, bytearray()
-                self._take_chunked(data)
-            else:
-                self._begin(head, size, data)
+            self._chunked, self._left = (ChunkedBody(), 0) if size is None else (None, size)
+            self._take_body(data)
+            self._head = head
+            self._wake()
+            self._end_if_complete(head)
             return
         if len(data) > MAX_HEAD:
-            raise UnsupportedResponse("a head without end")
+            raise UnsupportedResponse("a head without an end")
         self._raw = data
-        self._put_off()
-
-    def _take_chunked(self, data: bytes) -> None:
-        assert self._chunked is not None
-        head, raw = self._chunked
-        raw += data
-        body = read_chunked(raw)
-        if body is None:
-            self._put_off()
-            return
-        self._chunked = None
-        self._begin(head, len(body), body)
-
-    def _begin(self, head: Head, size: int, body: bytes) -> None:
-        if len(body) > size:
-            raise UnsupportedResponse("more bytes than the answer has")
-        self._head, self._left = head, size
-        self._take_body(body)
-        self._wake()
+        self._postpone_deadline()
 
     def _take_body(self, data: bytes) -> None:
-        if len(data) > self._left:
-            raise UnsupportedResponse("more bytes than the answer has")
+        if self._chunked is not None:
+            data = self._chunked.decode(data)
+            self._postpone_deadline()
+        else:
+            if len(data) > self._left:
+                raise UnsupportedResponse("more bytes than the response has")
+            self._left -= len(data)
         if data:
             self._chunks.append(data)
             self._arrived += len(data)
-            self._left -= len(data)
             self._wake()
-        if not self._left:
-            self._end()
-        elif self._arrived >= READ_AHEAD and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
 
-    def _put_off(self) -> None:
+    def _postpone_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline = self._loop.time() + self._read_timeout
 
-    def _end(self) -> None:
-        """The answer is here in full."""
-        self._method = None
-        assert self._head is not None
-        if self._is_sending or not self._head.keeps_alive:
-            self._fail(ConnectionLost("it can't be used again"))
+    def _end_if_complete(self, head: Head) -> None:
+        is_complete = self._chunked.is_complete if self._chunked is not None else not self._left
+        if is_complete:
+            self._method = None
+            self._wake()
+            if self._is_sending or not head.keeps_alive:
+                self._fail(ConnectionLost("the connection can't be used again"))
+        elif self._arrived >= READ_AHEAD and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()

@@ -1,11 +1,12 @@
-"""Headers that object stores send and read."""
+"""Headers of requests and responses that every object store has."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 
-from lakery_cloud.http.connection import UnsupportedResponse
+from lakery_cloud.http.exchange import UnsupportedResponse
 
 
 def byte_range(start: int, stop: int | None) -> str | None:
@@ -16,46 +17,81 @@ def byte_range(start: int, stop: int | None) -> str | None:
 
 
 def read_content_range(header: str | None, *, size: int) -> tuple[int | None, int]:
-    """Where the first byte of an answer's range stands in the object, and the object's size; None without a range.
+    """The position of a response's first byte in the object, and the object's size; None without a range.
 
     Args:
-        header: `Content-Range` (RFC 9110, section 14.4), such as `bytes 0-4/10`; without it the answer is the whole object.
-        size: Size in bytes of the answer's body.
+        header: `Content-Range` (RFC 9110, section 14.4), such as `bytes 0-4/10`; without it the response has the whole
+            object.
+        size: Bytes of the response's body.
+
+    Raises:
+        UnsupportedResponse: The header is malformed.
     """
     if not header:
         return None, size
     place, _, total = header.removeprefix("bytes ").partition("/")
-    return int(place.partition("-")[0]), int(total)
+    first, _, last = place.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and total.isdecimal()):
+        raise UnsupportedResponse("a response with a malformed Content-Range")
+    return int(first), int(total)
 
 
-@lru_cache(maxsize=256)  # it takes longer to read than all other headers
+@lru_cache(maxsize=256)  # parsing a date takes longer than all other headers
 def time_of(header: str | None) -> datetime | None:
-    """The time in a header such as `Date` (RFC 9110, section 5.6.7), which has no part of a second; None if it has none."""
+    """The time in a header such as `Date` (RFC 9110, section 5.6.7), in whole seconds; None if it has none."""
     try:
         return parsedate_to_datetime(header).astimezone(UTC) if header else None
     except ValueError:
         return None
 
 
-def header(headers: Mapping[str, str], name: str) -> str:
-    """A header that an answer must have.
+def required(headers: Mapping[str, str], name: str) -> str:
+    """A header that a response must have.
+
+    Args:
+        headers: Header name in lower case -> value.
+        name: Name in lower case.
 
     Raises:
         UnsupportedResponse: It has none.
     """
     value = headers.get(name)
     if not value:
-        raise UnsupportedResponse(f"an answer without {name}")
+        raise UnsupportedResponse(f"a response without {name}")
     return value
 
 
 def size_of(headers: Mapping[str, str]) -> int:
-    """Bytes of a body, or of what HEAD describes.
+    """Bytes of a body, or of the object that a response to HEAD describes.
 
     Raises:
-        UnsupportedResponse: It can't be told.
+        UnsupportedResponse: The headers don't tell.
     """
-    size = header(headers, "content-length")
+    size = required(headers, "content-length")
     if not size.isdecimal():
-        raise UnsupportedResponse("an object whose size can't be told")
+        raise UnsupportedResponse("a response with a malformed Content-Length")
     return int(size)
+
+
+class Clock:
+    """The current time as text, formatted once for each second.
+
+    Args:
+        text: Formats seconds since the epoch.
+    """
+
+    def __init__(self, text: Callable[[int], str]) -> None:
+        self._format = text
+        self._second, self._text = -1, ""
+
+    def now(self) -> str:
+        """The current time."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, self._format(second)
+        return self._text
+
+
+def http_date(second: int) -> str:
+    """A time as in the header `Date`; see `Clock`."""
+    return formatdate(second, usegmt=True)

@@ -1,8 +1,10 @@
 """`S3Storage`: Amazon S3 and stores that speak its API, on aioboto3. The algorithm is the engine's."""
 
 import os
+import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
@@ -15,8 +17,8 @@ from lakery_cloud.errors import (
     CredentialsError,
     MissingDependency,
 )
+from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.pool import Sockets
-from lakery_cloud.providers.s3.lifecycle import _rule_id
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3_LIMITS, S3StorageData
 from lakery_cloud.providers.s3.transport import S3Transport
 
@@ -25,14 +27,17 @@ try:
     import aiobotocore.session
     import botocore.loaders
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
+    from botocore.httpsession import get_cert_path
 
     from lakery_cloud.providers.s3.errors import (
         NO_CREDENTIALS,
         SET_CREDENTIALS,
     )
-    from lakery_cloud.providers.s3.requests import LaneSession, S3Lane
+    from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
+    from lakery_cloud.providers.s3.requests import Conditions, S3Requests, answer_probe
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
 
@@ -133,30 +138,12 @@ class S3Storage(CloudStorage[S3StorageData]):
         self._conditional_writes = conditional_writes
 
     def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
-        """What `aws s3api put-bucket-lifecycle-configuration` takes: temporary objects expire, unfinished uploads end.
-
-        Uploads end below the whole prefix, since a copy past the largest of one request is an upload to a content key.
-        Objects expire below the temporary root alone.
+        """The configuration for `aws s3api put-bucket-lifecycle-configuration`: temporary objects and uploads expire.
 
         Args:
-            days: How many after they were begun. S3 counts to the midnight (UTC) after.
+            days: Days after their beginning. S3 counts until the next midnight (UTC).
         """
-        return {
-            "Rules": [
-                {
-                    "ID": _rule_id("lakery-cloud temporary keys", self.keys),
-                    "Status": "Enabled",
-                    "Filter": {"Prefix": self.keys.temporary_root},
-                    "Expiration": {"Days": days},
-                },
-                {
-                    "ID": _rule_id("lakery-cloud incomplete uploads", self.keys),
-                    "Status": "Enabled",
-                    "Filter": {"Prefix": self.keys.root},
-                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
-                },
-            ]
-        }
+        return lifecycle_rules(self.keys, days)
 
     @classmethod
     def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
@@ -186,8 +173,9 @@ class S3Storage(CloudStorage[S3StorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
+        conditions = Conditions(self.settings.conditional_writes)
         if self._own_client is not None:
-            yield S3Transport(self._own_client, self)
+            yield S3Transport(self._own_client, self.settings, conditions=conditions)
             return
         try:
             session = self._own_session or _session(self._profile)
@@ -196,41 +184,41 @@ class S3Storage(CloudStorage[S3StorageData]):
                 "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config(sockets)
             )
             async with opening as client:
-                client.meta.events.register("response-received.s3", _name_by_status)
-                client.meta.events.register("request-created.s3", _note_retry)
-                # Who asks whether to send a body waits for ever where the answer never comes.
-                client.meta.events.unregister("before-call.s3", add_expect_header)
-                lane = await self._open_lane(session, sockets)
-                try:
-                    yield S3Transport(client, self, lane)
-                finally:
-                    if lane is not None:
-                        lane.close()
+                events = client.meta.events
+                events.register("before-send.s3.HeadObject", answer_probe)
+                events.register("response-received.s3", _name_by_status)
+                events.register("request-created.s3", _note_retry)
+                events.register_first("choose-signer.s3", _presign_by_version_4)
+                # A client that asks before it sends a body waits forever if the response never comes.
+                events.unregister("before-call.s3", add_expect_header)
+                credentials = await session.get_credentials() if self.fast_lane else None
+                if credentials is None:
+                    yield S3Transport(client, self.settings, conditions=conditions)
+                    return
+                http = HTTPClient(
+                    sockets=sockets,
+                    tls=partial(_trust, session.profile_name),
+                    connect_timeout=self.connect_timeout,
+                    read_timeout=self.read_timeout,
+                )
+                async with aclosing(http):
+                    signed = S3Requests(
+                        client, http, credentials=credentials, settings=self.settings, conditions=conditions
+                    )
+                    yield S3Transport(client, self.settings, conditions=conditions, signed=signed)
         except botocore_errors.ProfileNotFound as error:
-            raise ConfigError(f"{error}; see the profiles with `aws configure list-profiles`") from error
+            raise ConfigError(f"{error}; `aws configure list-profiles` shows the profiles") from error
         except NO_CREDENTIALS as error:
             raise CredentialsError(
                 f"no credentials for {self.keys.bucket!r}: {redact_error(error)}. {SET_CREDENTIALS}"
             ) from error
 
-    async def _open_lane(self, session: aioboto3.Session, sockets: Sockets) -> S3Lane | None:
-        credentials = await session.get_credentials() if self.fast_lane else None
-        if credentials is None:
-            return None
-        return S3Lane(
-            credentials=credentials,
-            sockets=sockets,
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
-        )
-
     def _client_config(self, sockets: Sockets) -> AioConfig:
         has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return AioConfig(
-            signature_version="s3v4",
             s3={
                 "addressing_style": self._addressing_style or ("path" if has_endpoint else "auto"),
-                # The signature covers the checksum that each body travels with; hashing it again tells nothing more.
+                # The signature covers the checksum of the body; hashing the body again adds nothing.
                 "payload_signing_enabled": False,
             },
             request_checksum_calculation="when_required",
@@ -239,8 +227,34 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
             max_pool_connections=self.settings.connections,
-            http_session_cls=type("Session", (LaneSession,), {"sockets": sockets}),
+            http_session_cls=type("Session", (SDKSession,), {"sockets": sockets}),
         )
+
+
+class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+    """The SDK's HTTP session, with our sockets and with certificates checked for the host's name."""
+
+    sockets: Sockets
+
+    def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
+        super().__init__(connector_args={**connector_args, "socket_factory": self.sockets.make}, **settings)
+
+    def _get_ssl_context(self) -> ssl.SSLContext:
+        # boto3 compares names itself, aiohttp leaves that to the context.
+        context: ssl.SSLContext = super()._get_ssl_context()
+        context.check_hostname = True
+        return context
+
+
+def _trust(profile: str | None) -> ssl.SSLContext:
+    """The certificates that the SDK trusts: `AWS_CA_BUNDLE`, the profile's `ca_bundle`, or its own."""
+    configured = aiobotocore.session.AioSession(profile=profile).get_config_variable("ca_bundle")
+    return ssl.create_default_context(cafile=get_cert_path(configured or True))
+
+
+def _presign_by_version_4(signature_version: str, **_: Any) -> str | None:
+    """Sign URLs by version 4 in every region; the SDK falls back to version 2 in some."""
+    return "s3v4-query" if signature_version in ("v4-query", "s3v4-query") else None
 
 
 # The description of S3's API takes longest to load when a client is made; it is the same for all of ours.

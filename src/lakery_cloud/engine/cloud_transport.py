@@ -1,0 +1,102 @@
+"""`CloudTransport`: the parts of a transport that are the same on every cloud. It knows no SDK."""
+
+import abc
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import ClassVar, Protocol, TypeVar
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, Receipt, Upload
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.streams.parts import Part
+
+T = TypeVar("T")
+
+OpenBody = tuple[Body, Callable[[], None]]
+"""A body, and the function that closes it."""
+
+
+class HotRequests(Protocol):
+    """The requests of which there are many: signed and sent by lakery-cloud, or by the SDK. Both return the same shapes."""
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        """As `Transport.put`."""
+
+    async def head(self, address: Address) -> ObjectInfo:
+        """As `Transport.head`, but a missing object raises `KeyMissing`."""
+
+    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
+        """As `Transport.get`; the caller closes the body."""
+
+    async def part(self, upload: Upload, part: Part) -> Receipt:
+        """As `Transport.upload_part`."""
+
+
+class CloudTransport(Transport):
+    """A transport whose hot requests have two implementations, and whose other requests are calls of an SDK."""
+
+    sdk_errors: ClassVar[tuple[type[Exception], ...]]
+    """Errors of the SDK, which `_translate` turns into the engine's."""
+
+    @abc.abstractmethod
+    def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
+        """The engine's error for an error of the SDK."""
+
+    @abc.abstractmethod
+    async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
+        """Send a hot request by the implementation that serves the bucket."""
+
+    async def _call(
+        self,
+        operation: str,
+        address: Address,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: object,
+        **options: object,
+    ) -> T:
+        """Call the SDK, within the limit of concurrent requests.
+
+        Args:
+            operation: The API's name of the request, for messages.
+            address: The object that it is about.
+            function: The SDK's function.
+            args: Its arguments.
+            options: Its keyword arguments.
+
+        Raises:
+            Signal, LakeryCloudError: The call failed.
+        """
+        async with self.requests:
+            try:
+                return await function(*args, **options)
+            except self.sdk_errors as error:
+                raise self._translate(error, operation, address) from error
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        async with self.requests:
+            await self._hot(address.bucket, lambda hot: hot.put(address, data, attributes))
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        async with self.requests:
+            try:
+                return await self._hot(address.bucket, lambda hot: hot.head(address))
+            except KeyMissing:
+                return None
+
+    @asynccontextmanager
+    async def get(
+        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
+    ) -> AsyncGenerator[Body]:
+        async with self.reads:
+            body, close = await self._hot(address.bucket, lambda hot: hot.open(address, start, stop, version))
+            try:
+                yield body
+            finally:
+                # An open body keeps its connection.
+                close()
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        async with self.requests:
+            return await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part))

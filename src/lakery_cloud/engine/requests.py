@@ -1,0 +1,196 @@
+"""The requests that lakery-cloud signs and sends itself: one attempt, its retries, and what counts as success.
+
+A provider says how a request is signed and what a refusal means. It knows which responses it expects, and how to read them.
+"""
+
+import abc
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Collection
+from typing import Self, TypeVar
+
+from lakery_cloud.engine.error_messages import Failure, redact_error
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import BodyInterrupted
+from lakery_cloud.engine.telemetry.operations import note_retries
+from lakery_cloud.errors import CredentialsError, StorageUnavailable
+from lakery_cloud.http.exchange import (
+    BufferedResponse,
+    ConnectFailed,
+    HTTPError,
+    Request,
+    Response,
+    TLSFailed,
+    UnsupportedResponse,
+    buffer,
+)
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 20.0
+READ_SIZE = 256 * 1024
+"""Bytes to read from a body at a time."""
+
+
+def backoff(failures: int, *, first: float | None = None) -> float:
+    """Seconds to wait before a retry: twice as long after each failure, and randomized to spread clients.
+
+    Args:
+        failures: Failed requests in a row, from 1.
+        first: Longest pause after the first failure, in seconds; `FIRST_PAUSE` if None.
+    """
+    note_retries()
+    longest = (FIRST_PAUSE if first is None else first) * 2.0 ** (failures - 1)
+    return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311, it spreads retries
+
+
+class Requests(abc.ABC):
+    """Sends the requests of one client with retries.
+
+    Args:
+        endpoint: The API's URL, for messages.
+        max_attempts: Attempts for one request.
+    """
+
+    def __init__(self, *, endpoint: str, max_attempts: int) -> None:
+        self.endpoint = endpoint
+        self.max_attempts = max_attempts
+
+    @abc.abstractmethod
+    async def _exchange(self, address: Address, request: Request) -> Response:
+        """Sign a request and send it once.
+
+        Raises:
+            HTTPError: No response arrived.
+            CredentialsError: There are no credentials to sign with.
+        """
+
+    @abc.abstractmethod
+    def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
+        """The engine's error for a response that is no success."""
+
+    async def _renew_credentials(self) -> bool:
+        """Discard credentials that the store refused; return whether there may be others."""
+        return False
+
+    async def send(
+        self,
+        operation: str,
+        address: Address,
+        request: Request,
+        read: Callable[[BufferedResponse], T],
+        *,
+        expected: Collection[int],
+        attempts: int | None = None,
+    ) -> T:
+        """Send a request until a response succeeds, and read that.
+
+        Args:
+            operation: The API's name of the request, for messages.
+            address: The object that it is about.
+            request: The request, without its signature.
+            read: Reads the response. It raises `UnsupportedResponse` for one that does not prove success.
+            expected: Status codes of success.
+            attempts: Attempts for this request, if not `max_attempts`.
+
+        Raises:
+            Signal, LakeryCloudError: The store refused the request, or could not be reached.
+        """
+
+        async def read_buffered(response: Response) -> T:
+            return read(await buffer(response))
+
+        return await self._send(operation, address, request, read_buffered, expected, attempts)
+
+    async def open_body(
+        self,
+        operation: str,
+        address: Address,
+        request: Request,
+        read: Callable[[Response], T],
+        *,
+        expected: Collection[int],
+    ) -> T:
+        """As `send`, for a response whose body is left to the caller, who closes the response."""
+
+        async def read_head(response: Response) -> T:
+            try:
+                return read(response)
+            except BaseException:
+                response.close()
+                raise
+
+        return await self._send(operation, address, request, read_head, expected, None)
+
+    async def _send(
+        self,
+        operation: str,
+        address: Address,
+        request: Request,
+        read: Callable[[Response], Awaitable[T]],
+        expected: Collection[int],
+        attempts: int | None,
+    ) -> T:
+        attempts, attempt, has_renewed = attempts or self.max_attempts, 1, False
+        while True:
+            cause: Exception | None = None
+            try:
+                response = await self._exchange(address, request)
+                if response.status in expected:
+                    return await read(response)
+                failure = self._refused(await buffer(response), operation, address)
+            except HTTPError as error:
+                cause, failure = error, self._failed(error, operation, address)
+            if isinstance(failure, CredentialsError) and not has_renewed:
+                has_renewed = True
+                if await self._renew_credentials():
+                    continue
+            if attempt >= attempts or not isinstance(failure, StorageUnavailable):
+                raise failure from cause
+            await asyncio.sleep(backoff(attempt))
+            attempt += 1
+
+    def _failed(self, error: HTTPError, operation: str, address: Address) -> Exception:
+        """The engine's error for a request without a usable response."""
+        failure = self.failure(operation, address, redact_error(error))
+        if isinstance(error, TLSFailed):
+            return failure.no_tls()
+        if isinstance(error, ConnectFailed):
+            return failure.unreachable()
+        if isinstance(error, UnsupportedResponse):
+            return failure.unusable()
+        return failure.no_answer()
+
+    def failure(self, operation: str, address: Address, said: str) -> Failure:
+        """A failed request, for its error."""
+        return Failure(operation, address, self.endpoint, said)
+
+
+class BodyChunks:
+    """The bytes of a response as they arrive. An iterator, since a generator costs as much as a small read.
+
+    Args:
+        read: Reads the next bytes; none at the end.
+        interruptions: Errors of a broken or stalled connection; they become `BodyInterrupted`.
+    """
+
+    __slots__ = ("_interruptions", "_read")
+
+    def __init__(
+        self, read: Callable[[], Awaitable[bytes]], *, interruptions: tuple[type[Exception], ...] = (HTTPError,)
+    ) -> None:
+        self._read = read
+        self._interruptions = interruptions
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._read()
+        except self._interruptions as error:
+            raise BodyInterrupted(redact_error(error)) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk

@@ -1,0 +1,107 @@
+"""Sends requests to any origin: over our own connections, or over an aiohttp session where these can't serve it."""
+
+import logging
+import ssl
+from collections.abc import Callable
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from lakery_cloud.http.exchange import Exchange, Origin, Request, Response, UnsupportedResponse
+from lakery_cloud.http.pool import ConnectionPool, Sockets
+from lakery_cloud.http.session import SessionExchange
+
+logger = logging.getLogger("lakery_cloud")
+
+
+class HTTPClient:
+    """The connections of one storage on one event loop.
+
+    Requests to an origin behind a proxy of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) go over the session,
+    and so do all requests to an origin after a response that our own connections refuse.
+
+    Args:
+        sockets: Creates the sockets.
+        tls: Makes the trust settings, once, for the first origin with TLS.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next bytes of a response.
+        session: A session to use instead of one made here; its owner closes it.
+        is_pooled: Whether our own connections may be used at all.
+    """
+
+    def __init__(
+        self,
+        *,
+        sockets: Sockets,
+        tls: Callable[[], ssl.SSLContext],
+        connect_timeout: float,
+        read_timeout: float,
+        session: aiohttp.ClientSession | None = None,
+        is_pooled: bool = True,
+    ) -> None:
+        self._sockets = sockets
+        self._make_tls = tls
+        self._tls: ssl.SSLContext | None = None
+        self._connect_timeout = connect_timeout
+        self._read_timeout = read_timeout
+        self._is_pooled = is_pooled
+        self._session = session
+        self._owns_session = session is None
+        self._pools: dict[Origin, ConnectionPool] = {}
+        self._exchanges: dict[Origin, Exchange] = {}
+
+    async def send(self, origin: Origin, request: Request) -> Response:
+        """Send a request and wait for the head of its response.
+
+        Raises:
+            HTTPError: No response arrived.
+            ValueError: HTTP can't carry the request.
+        """
+        exchange = self._exchanges.get(origin) or self._exchange_with(origin)
+        try:
+            return await exchange.send(request)
+        except UnsupportedResponse as error:
+            if exchange not in self._pools.values():
+                raise
+            logger.info("requests to %s go over aiohttp from now on, because of %s", origin.netloc, error)
+            exchange = self._exchanges[origin] = self._session_exchange(origin)
+            return await exchange.send(request)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        self._exchanges.clear()
+        if self._session is not None and self._owns_session:
+            await self._session.close()
+            self._session = None
+
+    def _exchange_with(self, origin: Origin) -> Exchange:
+        scheme = "https" if origin.is_tls else "http"
+        has_proxy = scheme in getproxies() and not proxy_bypass(origin.host)
+        if self._is_pooled and not has_proxy:
+            self._exchanges[origin] = self._pools[origin] = ConnectionPool(
+                origin,
+                tls=self._trust() if origin.is_tls else None,
+                sockets=self._sockets,
+                connect_timeout=self._connect_timeout,
+                read_timeout=self._read_timeout,
+            )
+        else:
+            self._exchanges[origin] = self._session_exchange(origin)
+        return self._exchanges[origin]
+
+    def _session_exchange(self, origin: Origin) -> SessionExchange:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, ssl=self._trust(), socket_factory=self._sockets.make)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
+            )
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=self._read_timeout)
+        return SessionExchange(self._session, origin, timeout=timeout)
+
+    def _trust(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = self._make_tls()
+        return self._tls

@@ -1,0 +1,155 @@
+"""The seam to HTTP: one request, one response, and the ways in which an exchange fails. It sends nothing itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+Piece = bytes | memoryview
+
+MAX_BUFFERED = 1024 * 1024
+"""Bytes of a response that is no content; errors and metadata have less than 10 KiB."""
+
+
+class HTTPError(Exception):
+    """No response arrived, or not all of it."""
+
+
+class ConnectFailed(HTTPError):
+    """No connection was established, so no request was sent."""
+
+
+class ConnectTimeout(ConnectFailed):
+    """Connecting took too long."""
+
+
+class TLSFailed(ConnectFailed):
+    """The server has no trusted certificate, or speaks no TLS."""
+
+
+class ConnectionLost(HTTPError):
+    """The connection ended."""
+
+
+class ReadTimeout(HTTPError):
+    """No bytes arrived in time."""
+
+
+class UnsupportedResponse(HTTPError):
+    """A response that we refuse to read. The message never quotes data from the server."""
+
+
+class Origin(NamedTuple):
+    """Where requests go.
+
+    Attributes:
+        host: Name or address.
+        port: TCP port.
+        is_tls: Whether connections use TLS.
+        netloc: Host, and port where the URL has one, as the header `Host` has them.
+    """
+
+    host: str
+    port: int
+    is_tls: bool
+    netloc: str
+
+    @classmethod
+    def of(cls, url: str) -> "Origin":
+        """The origin of a URL."""
+        parts = urlsplit(url)
+        is_tls = parts.scheme == "https"
+        netloc = parts.netloc.rpartition("@")[2]
+        return cls(parts.hostname or "", parts.port or (443 if is_tls else 80), is_tls, netloc)
+
+    @property
+    def url(self) -> str:
+        """The URL without a path."""
+        return f"{'https' if self.is_tls else 'http'}://{self.netloc}"
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, which may be sent several times.
+
+    Attributes:
+        method: HTTP method.
+        target: Path and query, percent-encoded as they are sent.
+        headers: Header name -> value.
+        body: Pieces of the body. They must not change until the response has arrived.
+        before_last: Called right before the last bytes of the body are handed to the connection. From then on the server
+            may have received all of them. If it raises, they are not sent.
+    """
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: Sequence[Piece] = ()
+    before_last: Callable[[], None] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return sum(map(len, self.body))
+
+
+class Response(Protocol):
+    """A response whose body arrives while it is read. Its holder calls `close` at the end."""
+
+    status: int
+    headers: Mapping[str, str]  # by names in lower case
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as encoded by the server; empty at its end.
+
+        Raises:
+            HTTPError: The body broke off, or no bytes arrived in time.
+        """
+
+    def close(self) -> None:
+        """Return the connection for reuse, or close it if the body was not read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class BufferedResponse:
+    """A response with its whole body.
+
+    Attributes:
+        status: Status code.
+        headers: Header name in lower case -> value.
+        body: The body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def buffer(response: Response, limit: int = MAX_BUFFERED) -> BufferedResponse:
+    """Read a response to its end, and close it.
+
+    Raises:
+        UnsupportedResponse: The body has more bytes than the limit.
+        HTTPError: As for `Response.read`.
+    """
+    try:
+        chunks, size = [], 0
+        while chunk := await response.read():
+            size += len(chunk)
+            if size > limit:
+                raise UnsupportedResponse(f"a body of more than {limit} bytes")
+            chunks.append(chunk)
+        return BufferedResponse(response.status, response.headers, b"".join(chunks))
+    finally:
+        response.close()
+
+
+class Exchange(Protocol):
+    """Sends requests to one origin."""
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and wait for the head of the response.
+
+        Raises:
+            HTTPError: No response arrived.
+        """
