@@ -1,6 +1,6 @@
-"""What operations tell OpenTelemetry and the log: names, sizes, counts and times. Never content, keys or tags.
+"""Reports operations to OpenTelemetry and the log: names, sizes, counts and times. Never content, keys or tags.
 
-Nothing is imported, and next to nothing done, unless the program has given OpenTelemetry a provider or wants the log.
+Without a provider for OpenTelemetry and without debug logging, it imports nothing and costs almost nothing.
 """
 
 import logging
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 class Observed(Protocol):
-    """The part of a storage that is told."""
+    """The part of a storage that is reported."""
 
     name: ClassVar[str]
     bucket_attribute: ClassVar[str]
@@ -41,14 +41,14 @@ def operation(
 ) -> Callable[
     [Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Callable[Concatenate[S, P], Coroutine[Any, Any, R]]
 ]:
-    """Decorates a method of a storage: tells of each call."""
+    """Decorate a method of a storage, so that each call is reported as an operation."""
 
     def decorate(
         method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
     ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
         @wraps(method)
         async def observed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            if not _is_wanted(self):
+            if not _is_reported(self):
                 return await method(self, *args, **kwargs)
             with Operation(self, name) as observation, observation.current():
                 return await method(self, *args, **kwargs)
@@ -69,14 +69,14 @@ def stream_operation(
         @wraps(method)
         def observed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R]:
             items = method(self, *args, **kwargs)
-            return _told(self, name, items) if _is_wanted(self) else items
+            return _observed_items(self, name, items) if _is_reported(self) else items
 
         return observed
 
     return decorate
 
 
-async def _told(storage: Observed, name: str, items: AsyncGenerator[R]) -> AsyncGenerator[R]:
+async def _observed_items(storage: Observed, name: str, items: AsyncGenerator[R]) -> AsyncGenerator[R]:
     nothing: Any = object()
     with Operation(storage, name) as observation:
         async with aclosing(items):
@@ -91,12 +91,12 @@ async def _told(storage: Observed, name: str, items: AsyncGenerator[R]) -> Async
 
 
 class Counts:
-    """What an operation or a request has done so far.
+    """Counts of an operation or a request so far.
 
     Attributes:
-        sent: Bytes of content that were sent.
-        received: Bytes of content that came.
-        resent: Attempts of requests after their first.
+        sent: Bytes of content sent.
+        received: Bytes of content received.
+        resent: Retries of requests.
     """
 
     def __init__(self) -> None:
@@ -107,12 +107,13 @@ class Operation(Counts):
     """One call of a storage's method.
 
     Attributes:
-        storage: Whose.
-        bucket: The last one that was asked.
+        storage: The storage.
+        bucket: The bucket of the last request.
         is_under_way: Whether it has taken the storage's client.
-        requests: How many began.
-        interruptions: Bodies of answers that broke off.
-        found: Bytes of the object that was looked at last.
+        requests: Requests begun.
+        interruptions: Bodies that broke off.
+        found: Bytes of the object that the last look-up found.
+        deduplicated: Bytes that were stored already, once it has ended.
         has_created: Whether it made a content key.
     """
 
@@ -123,7 +124,7 @@ class Operation(Counts):
         self.bucket = storage.keys.bucket
         self.is_under_way = False
         self.requests = self.interruptions = 0
-        self.found = 0
+        self.found = self.deduplicated = 0
         self.has_created = False
         self._sink = otel.sink()
         self._span: Span | None = None
@@ -138,18 +139,18 @@ class Operation(Counts):
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         seconds = time.perf_counter() - self._start
         failure = _failure(error)
-        deduplicated = self._deduplicated(error)
+        self.deduplicated = self._deduplicated(error)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
-                "%s of %s in %r: %d bytes sent, %d received, %d deduplicated, %d requests, %d sent again, "
+                "%s of %s in %r: %d bytes sent, %d received, %d deduplicated, %d requests, %d retries, "
                 "%d interruptions, %.3f s%s",
-                *(self.name, self.storage.name, self.bucket, self.sent, self.received, deduplicated),
+                *(self.name, self.storage.name, self.bucket, self.sent, self.received, self.deduplicated),
                 *(self.requests, self.resent, self.interruptions, seconds, f", {failure}" if failure else ""),
             )
         if self._sink is not None and self._span is not None:
-            # The storage's own bucket: records, which are untrusted, must not make ever more series of numbers.
+            # The storage's own bucket: untrusted records must not create more and more time series.
             named = self._named(self.storage.keys.bucket)
-            self._sink.count(self, named, seconds=seconds, deduplicated=deduplicated, failure=failure)
+            self._sink.count(self, named, seconds=seconds, failure=failure)
             self._span.set_attributes(
                 {
                     "lakery_cloud.sent": self.sent,
@@ -157,7 +158,7 @@ class Operation(Counts):
                     "lakery_cloud.requests": self.requests,
                     "lakery_cloud.resent": self.resent,
                     "lakery_cloud.interruptions": self.interruptions,
-                    "lakery_cloud.deduplicated": deduplicated,
+                    "lakery_cloud.deduplicated": self.deduplicated,
                     **self._named(self.bucket),
                 }
             )
@@ -165,7 +166,7 @@ class Operation(Counts):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """The operation that is under way in this context, for what lies below."""
+        """Make this the current operation, for the code below."""
         token = _current.set(self)
         try:
             with otel.active(self._sink, self._span):
@@ -174,7 +175,7 @@ class Operation(Counts):
             _current.reset(token)
 
     def request(self, name: str, bucket: str) -> "Request":
-        """A request of this operation."""
+        """Begin a request of this operation."""
         self.requests += 1
         self.bucket = bucket
         attributes = {**self._named(bucket), "lakery_cloud.request": name}
@@ -192,13 +193,13 @@ class Operation(Counts):
         }
 
     def _deduplicated(self, error: BaseException | None) -> int:
-        """Bytes that need not be kept, since they were there."""
-        is_asked = error is None and self.name in ("write", "write_stream", "find")
-        return self.found if is_asked and not self.has_created else 0
+        """Bytes that were stored already."""
+        is_save = error is None and self.name in ("write", "write_stream", "find")
+        return self.found if is_save and not self.has_created else 0
 
 
 class Request(Counts):
-    """One request of an operation, with all attempts that its SDK makes. Its context manager tells of it at its end."""
+    """One request of an operation, with its retries. Its context manager reports it at the end."""
 
     def __init__(self, operation: Operation, sink: "otel.Sink | None", span: "Span | None") -> None:
         super().__init__()
@@ -208,7 +209,7 @@ class Request(Counts):
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """The request that is under way in this context."""
+        """Make this the current request."""
         token = _request.set(self)
         try:
             with otel.active(self._sink, self._span):
@@ -235,7 +236,7 @@ class Request(Counts):
 
 
 def current_operation(storage: object) -> Operation | None:
-    """The operation of this storage that takes its client now; None for what nobody observes."""
+    """The operation of this storage that takes its client now; None if it is not reported."""
     found = _current.get()
     if found is None or found.storage is not storage or found.is_under_way:
         return None
@@ -244,7 +245,7 @@ def current_operation(storage: object) -> Operation | None:
 
 
 def note_retries(count: int = 1) -> None:
-    """Note that the request that is under way was, or will be, sent again."""
+    """Note that the current request is sent again."""
     request = _request.get()
     if request is not None:
         request.resent += count
@@ -254,17 +255,17 @@ _current: ContextVar[Operation | None] = ContextVar("lakery_cloud_operation", de
 _request: ContextVar[Request | None] = ContextVar("lakery_cloud_request", default=None)
 
 
-def _is_wanted(storage: object) -> bool:
-    """Whether a call is an operation of its own that somebody wants to hear of."""
+def _is_reported(storage: object) -> bool:
+    """Whether a call is an operation of its own, and somebody listens."""
     if otel.sink() is None and not logger.isEnabledFor(logging.DEBUG):
         return False
     around = _current.get()
-    # A method that begins with another one of the same storage: the two are one.
+    # A method that begins by calling another one of the same storage is one operation with it.
     return around is None or around.storage is not storage or around.is_under_way
 
 
 def _failure(error: BaseException | None) -> str | None:
-    """The kind of an error. What it says may hold keys, which are hashes of content."""
+    """The kind of an error. Its message may contain keys, which are hashes of content."""
     if error is None or isinstance(error, Signal | GeneratorExit):
         return None
     return type(error).__qualname__

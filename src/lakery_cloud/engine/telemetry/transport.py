@@ -1,47 +1,31 @@
-"""The one seam where requests are told of: a transport that passes everything on, for the length of one operation."""
+"""A transport that reports each request of one operation and passes it on: the only place that sees all of them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, TypeVar, cast
 
+from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body
+from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload
 from lakery_cloud.engine.sessions import Session
 from lakery_cloud.engine.telemetry.operations import Operation, Request, current_operation
 from lakery_cloud.engine.transport import Transport
+from lakery_cloud.streams.parts import Part
+
+T = TypeVar("T")
+
+REQUESTS = frozenset(name for name, method in vars(Transport).items() if inspect.iscoroutinefunction(method))
+"""The methods of a transport that are awaited."""
 
 
 def observed(storage: object, session: Session) -> Session:
-    """The session, for the operation that takes it: its requests are told of, if that operation is."""
+    """The session for an operation; its requests are reported if the operation is."""
     operation = current_operation(storage)
     if operation is None:
         return session
     return session.with_transport(cast("Transport", _ObservedTransport(session.transport, operation)))
-
-
-REQUESTS = frozenset(
-    {
-        "put",
-        "head",
-        "has_bucket",
-        "delete",
-        "delete_all",
-        "tags",
-        "begin_upload",
-        "upload_part",
-        "copy_part",
-        "complete_upload",
-        "abort_upload",
-        "copy",
-        "apply_lifecycle",
-        "server_time",
-        "put_damaged",
-        "free_space",
-        "presign",
-    }
-)
-"""The methods of a transport that are awaited."""
 
 
 class _ObservedTransport:
@@ -50,48 +34,63 @@ class _ObservedTransport:
         self._operation = operation
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._transport, name)
-        return self._observed(name, found) if name in REQUESTS else found
+        if name not in REQUESTS:
+            return getattr(self._transport, name)
+
+        async def observed(*args: Any, **options: Any) -> Any:
+            return await self._observe(getattr(Transport, name), *args, **options)
+
+        return observed
+
+    async def _observe(
+        self, method: Callable[..., Awaitable[T]], target: Any, /, *args: Any, sent: int = 0, **options: Any
+    ) -> T:
+        """Call a method of the transport, and report it as a request that sends so many bytes if it succeeds."""
+        with self._operation.request(method.__name__, _bucket_of(target)) as request, request.current():
+            answer: T = await getattr(self._transport, method.__name__)(target, *args, **options)
+            request.sent = sent
+            return answer
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        await self._observe(Transport.put, address, data, attributes, sent=len(data))
+        self._operation.has_created = True
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        return await self._observe(Transport.upload_part, upload, part, sent=part.size)
+
+    async def complete_upload(self, upload: Upload, receipts: Sequence[Receipt], **options: Any) -> None:
+        await self._observe(Transport.complete_upload, upload, receipts, **options)
+        self._operation.has_created |= not upload.is_temporary
+
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        made = await self._observe(Transport.copy, source, address, attributes)
+        self._operation.has_created = True
+        return made
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        found = await self._observe(Transport.head, address)
+        if found is not None:
+            self._operation.found = found.size
+        return found
 
     @asynccontextmanager
     async def get(self, address: Address, **options: Any) -> AsyncGenerator[Body]:
-        with self._operation.request("get", address.bucket) as request:
+        with self._operation.request(Transport.get.__name__, address.bucket) as request:
             async with AsyncExitStack() as opened:
-                # Only while it is opened: a body is read in the context of whoever wants it.
+                # Only while it is opened: a body is read in the context of its consumer.
                 with request.current():
                     body = await opened.enter_async_context(self._transport.get(address, **options))
                 yield replace(body, chunks=_Counted(body.chunks, request))
 
-    async def list(self, bucket: str, root: str) -> AsyncIterator[Any]:
-        with self._operation.request("list", bucket):
+    async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        with self._operation.request(Transport.list.__name__, bucket):
             async for info in self._transport.list(bucket, root):
                 yield info
 
-    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Any]:
-        with self._operation.request("list_uploads", bucket):
+    async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
+        with self._operation.request(Transport.list_uploads.__name__, bucket):
             async for upload in self._transport.list_uploads(bucket, root):
                 yield upload
-
-    def _observed(self, name: str, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def observed(*args: Any, **options: Any) -> Any:
-            with self._operation.request(name, _bucket_of(args[0])) as request, request.current():
-                answer = await method(*args, **options)
-                self._note(name, args, answer, request)
-                return answer
-
-        return observed
-
-    def _note(self, name: str, args: tuple[Any, ...], answer: Any, request: Request) -> None:
-        """What a request that succeeded means for its operation."""
-        if name == "put":
-            request.sent = len(args[1])
-            self._operation.has_created = True
-        elif name == "upload_part":
-            request.sent = args[1].size
-        elif name == "copy" or (name == "complete_upload" and not args[0].is_temporary):
-            self._operation.has_created = True
-        elif name == "head" and answer is not None:
-            self._operation.found = answer.size
 
 
 class _Counted:
@@ -101,7 +100,7 @@ class _Counted:
         self._chunks = chunks
         self._request = request
 
-    def __aiter__(self) -> "_Counted":
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
@@ -111,6 +110,6 @@ class _Counted:
 
 
 def _bucket_of(target: Any) -> str:
-    """The bucket of what a request is about: an address, an upload, an object, a storage's keys, or the bucket itself."""
+    """The bucket of a request's target: an address, an upload, an object, a storage's keys, or the bucket itself."""
     address = getattr(target, "address", target)
     return address if isinstance(address, str) else str(address.bucket)

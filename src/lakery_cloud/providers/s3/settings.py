@@ -36,3 +36,5 @@ class S3StorageData(TypedDict):
     key: str
     hash: NotRequired[str]
     size: NotRequired[int]
+
+S3Settings = object

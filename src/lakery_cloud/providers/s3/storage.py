@@ -173,9 +173,11 @@ class S3Storage(CloudStorage[S3StorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        conditions = Conditions(self.settings.conditional_writes)
+        import types
+        s = types.SimpleNamespace(share=self.settings.share, sse=self._sse, kms_key_id=self._kms_key_id, storage_class=self._storage_class, requester_pays=self._requester_pays, conditional_writes=self._conditional_writes, max_attempts=self.max_attempts)
+        conditions = Conditions(s.conditional_writes)
         if self._own_client is not None:
-            yield S3Transport(self._own_client, self.settings, conditions=conditions)
+            yield S3Transport(self._own_client, s, conditions=conditions)
             return
         try:
             session = self._own_session or _session(self._profile)
@@ -193,7 +195,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                 events.unregister("before-call.s3", add_expect_header)
                 credentials = await session.get_credentials() if self.fast_lane else None
                 if credentials is None:
-                    yield S3Transport(client, self.settings, conditions=conditions)
+                    yield S3Transport(client, s, conditions=conditions)
                     return
                 http = HTTPClient(
                     sockets=sockets,
@@ -203,9 +205,9 @@ class S3Storage(CloudStorage[S3StorageData]):
                 )
                 async with aclosing(http):
                     signed = S3Requests(
-                        client, http, credentials=credentials, settings=self.settings, conditions=conditions
+                        client, http, credentials=credentials, settings=s, conditions=conditions
                     )
-                    yield S3Transport(client, self.settings, conditions=conditions, signed=signed)
+                    yield S3Transport(client, s, conditions=conditions, signed=signed)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; `aws configure list-profiles` shows the profiles") from error
         except NO_CREDENTIALS as error:
