@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import lru_cache
+from typing import Any, cast
 
 from lakery_cloud.errors import (
     IntegrityError,
@@ -46,6 +47,29 @@ async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_AL
         content_hash=hasher.hexdigest(),
         content_size=len(serialized["data"]),
     )
+
+
+class ComputedDigest(dict[str, Any]):
+    """A digest with the bytes that it was computed from, so that nobody hashes them again."""
+
+    def __init__(self, digest: Digest, data: bytes) -> None:
+        super().__init__(digest)
+        self.data = data
+
+
+async def computed_digest(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:
+    """As `digest_data`; the digest keeps the bytes, which need not be hashed again as long as they are the same object.
+
+    Raises:
+        ConfigError: The algorithm is unknown.
+    """
+    digest = await digest_data(serialized, algorithm=algorithm)
+    return cast("Digest", ComputedDigest(digest, serialized["data"]))
+
+
+def is_computed_from(digest: Digest, data: bytes) -> bool:
+    """Whether this library has computed a digest from these very bytes."""
+    return isinstance(digest, ComputedDigest) and digest.data is data and isinstance(data, bytes)
 
 
 class DigestingStream:

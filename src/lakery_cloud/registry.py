@@ -12,7 +12,7 @@ from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
     compare,
-    digest_data,
+    computed_digest,
 )
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
@@ -197,7 +197,7 @@ class StorageRegistry:
         """
         checked_tags = check_tags(tags or {})
         target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=len(serialized["data"])))
-        digest = await digest_data(serialized, algorithm=algorithm)
+        digest = await computed_digest(serialized, algorithm=algorithm)
         return ContentRecord.of(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
     async def save_stream(

@@ -1,4 +1,4 @@
-"""What travels with an object besides its bytes: content type, encoding, tags, metadata; and the rule for tags."""
+"""An object's attributes: content type, encoding, tags, metadata; and the rule for tags."""
 
 import re
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ MAX_TAG_VALUE = 256
 RESERVED_TAG_PREFIX = "aws:"
 """S3 User Guide: the prefix is reserved for AWS."""
 
-# What S3 and Azure both take.
+# The characters that S3 and Azure both allow.
 _TAG = re.compile(r"[A-Za-z0-9 +\-./:=_]*")
 
-# Metadata names are permanent: objects that were written carry them. Golden file: tests/golden/names.json.
+# Metadata names are permanent, since stored objects have them. Golden file: tests/golden/names.json.
 METADATA_HASH = "content-hash"
 METADATA_ALGORITHM = "content-hash-algorithm"
 METADATA_SIZE = "content-size"
@@ -26,7 +26,7 @@ METADATA_SIZE = "content-size"
 
 @dataclass(frozen=True, slots=True)
 class ObjectAttributes:
-    """What a store keeps beside the bytes of one object."""
+    """The attributes that a store keeps with an object."""
 
     content_type: str
     content_encoding: str | None
@@ -35,13 +35,13 @@ class ObjectAttributes:
 
 
 def check_tags(tags: TagMap) -> dict[str, str]:
-    """A copy of the tags, if they keep the one rule of all providers.
+    """Check tags by the one rule of all providers, and copy them.
 
-    At most 10 tags; keys of 1 to 128 and values of 0 to 256 characters out of ASCII letters, digits, space and
-    `+ - . / : = _`; no key starts with `aws:`.
+    At most 10 tags; keys of 1 to 128 and values of 0 to 256 characters: ASCII letters, digits, space and `+ - . / : = _`;
+    no key starts with `aws:`.
 
     Raises:
-        InvalidTags: The rule is broken; the message says where.
+        InvalidTags: The rule is broken; the message names the tag.
     """
     if len(tags) > MAX_TAGS:
         raise InvalidTags(f"{len(tags)} tags were given, but an object can have at most {MAX_TAGS}")
@@ -64,7 +64,7 @@ def attributes_of_content(digest: Digest, tags: Mapping[str, str]) -> ObjectAttr
 
 
 def attributes_of_temporary(digest: Digest) -> ObjectAttributes:
-    """The attributes of a temporary key: its hash is not known yet, and its tags come with the copy."""
+    """The attributes of a temporary key: the hash is not known yet, and the copy adds the tags."""
     check_content_type(digest["content_type"], digest["content_encoding"])
     return ObjectAttributes(digest["content_type"], digest["content_encoding"], {}, {})
 

@@ -1,4 +1,4 @@
-"""Checksums that stores check bodies against, in the form of their headers: base64. None of them is a content hash."""
+"""Checksums that stores verify, as they stand in headers: base64. None of them is a content hash."""
 
 import base64
 import hashlib
@@ -13,15 +13,15 @@ CASTAGNOLI = 0x82F63B78
 
 
 async def crc32c(*pieces: bytes, before: int = 0) -> int:
-    """The CRC-32C (RFC 3720, appendix B.4) of bytes that follow others, whose CRC-32C is `before`."""
+    """The CRC-32C (RFC 3720, appendix B.4) of bytes behind others with the CRC-32C `before`."""
     return await computed(lambda: int(reduce(google_crc32c.extend, pieces, before)), pieces)
 
 
 def crc32c_of_both(first: int, second: int, size: int) -> int:
-    """The CRC-32C of two pieces of bytes after one another, out of those of each; `size` is that of the second.
+    """The CRC-32C of two concatenated pieces, from the CRC-32C of each and the size of the second.
 
-    A CRC is the remainder of a polynomial over GF(2). The first piece's is multiplied by x to the number of bits that
-    follow, as zlib's `crc32_combine` does; what a CRC is begun and ended with cancels out.
+    A CRC is the remainder of a polynomial over GF(2). The first one is multiplied by x to the number of bits behind it,
+    as zlib's `crc32_combine` does; the initial and final inversions cancel out.
     """
     power, square = 1 << 31, 1 << 30  # x^0 and x^1; the highest bit is the lowest power
     bits = 8 * size
@@ -44,12 +44,12 @@ def _product(a: int, b: int) -> int:
 
 
 async def crc32c_header(*pieces: bytes) -> str:
-    """The CRC-32C of bytes as a header has it."""
+    """The CRC-32C of bytes for a header."""
     return as_header(await crc32c(*pieces))
 
 
 async def md5_header(*pieces: bytes) -> str:
-    """The MD5 of bytes as a header has it."""
+    """The MD5 of bytes for a header."""
     hasher = hashlib.md5(usedforsecurity=False)
     await update_hash(hasher, *pieces)
     return base64.b64encode(hasher.digest()).decode()

@@ -1,7 +1,6 @@
-"""Where objects lie: `<prefix>/<content_hash>` and `<prefix>/.tmp/<UTC stamp>-<uuid4>`.
+"""The keys of objects: `<prefix>/<content_hash>` and `<prefix>/.tmp/<UTC stamp>-<uuid4>`.
 
-The layout is for ever: the golden file tests/golden/names.json guards it. Nothing that differs between machines goes
-into a key.
+The layout is permanent, guarded by the golden file tests/golden/names.json. A key is the same on every machine.
 """
 
 import re
@@ -39,10 +38,10 @@ class KeySpace:
 
     Args:
         bucket: Name of the bucket.
-        prefix: What stands before each key, without the slash that separates it; one slash at its end is dropped.
+        prefix: The part of each key before its name, without the separating slash; one slash at its end is dropped.
 
     Raises:
-        ConfigError: The bucket is empty, or the prefix can't be held by every provider.
+        ConfigError: The bucket is empty, or not every provider can store the prefix.
     """
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
@@ -53,17 +52,17 @@ class KeySpace:
         self.root = f"{self.prefix}/" if self.prefix else ""
 
     def content(self, content_hash: str) -> Address:
-        """Where content of this hash lies."""
+        """The address of content with this hash."""
         return Address(self.bucket, f"{self.root}{content_hash}")
 
     def temporary(self) -> Address:
-        """A place that nobody else uses, whose age can be read off its name."""
+        """A new temporary address; its name tells its age."""
         stamp = datetime.now(UTC).strftime(STAMP_FORMAT)
         return Address(self.bucket, f"{self.temporary_root}{stamp}-{uuid.uuid4()}")
 
     @property
     def temporary_root(self) -> str:
-        """What stands before the names of all temporary keys of this storage."""
+        """The prefix of all temporary keys of this storage."""
         return f"{self.root}{TEMPORARY_FOLDER}/"
 
     def hash_of(self, key: str) -> str | None:
@@ -73,17 +72,17 @@ class KeySpace:
 
 
 def is_hash(text: str) -> bool:
-    """Whether a text can be a content hash in hexadecimal: of 64 bits at least, in lower case."""
+    """Whether a text can be a content hash: lower-case hexadecimal of at least 64 bits."""
     return _HASH.fullmatch(text) is not None
 
 
 def is_temporary(key: str) -> bool:
-    """Whether a key is a temporary one, by the shape of its name: of this storage or another."""
+    """Whether a key is a temporary key of any storage, by the form of its name."""
     return _TEMPORARY.search(key) is not None
 
 
 def begun_at(key: str) -> datetime | None:
-    """When a temporary key was made up, in UTC; None for any other key."""
+    """The time at which a temporary key was made, in UTC; None for any other key."""
     found = _TEMPORARY.search(key)
     try:
         return datetime.strptime(found[1], STAMP_FORMAT).replace(tzinfo=UTC) if found else None
@@ -92,43 +91,42 @@ def begun_at(key: str) -> datetime | None:
 
 
 def is_bucket_name(name: str) -> bool:
-    """Whether a text can only be the name of a bucket or container: no path, address or ARN, which would lead elsewhere.
+    """Whether a text can only be the name of a bucket or container, and no path, host or ARN, which leads elsewhere.
 
-    Letters, digits, `.`, `-`, `_` and an initial `$`, at most 255: all that S3 (also under its rules before 2018), Cloud
-    Storage and Azure allow.
+    Letters, digits, `.`, `-`, `_` and an initial `$`, at most 255: the names that S3 (also under its rules before 2018),
+    Cloud Storage and Azure allow.
     """
     return _BUCKET.fullmatch(name) is not None
 
 
 def check_untrusted_key(key: str) -> None:
-    """Refuse a key out of storage data that can't be one of content.
+    """Refuse a key in storage data that can't be a content key.
 
     Raises:
         InvalidRecord: It has a segment `.` or `..`, which a server may resolve to another bucket; a control character or a
-            lone surrogate; more characters than any store takes; or it is a temporary key.
+            lone surrogate; more characters than any store allows; or it is a temporary key.
     """
     if len(key) > MAX_KEY_BYTES or _DOTS.search(key) or _CONTROL.search(key):
         raise InvalidRecord(
-            f"the key {brief(key)} in storage data is none: it may have no segment '.' or '..', no control character, and "
+            f"the key {brief(key)} in storage data is invalid: a key has no segment '.' or '..', no control character, and "
             f"at most {MAX_KEY_BYTES} characters"
         )
     if is_temporary(key):
-        raise InvalidRecord(f"the key {brief(key)} in storage data is a temporary one, which holds no content")
+        raise InvalidRecord(f"the key {brief(key)} in storage data is a temporary key, which has no content")
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix without one slash at its end.
+    """Check a prefix, and drop one slash at its end.
 
     Raises:
-        ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries and servers resolve these,
-            some between backslashes too), has a control character (a listing in XML can't show
-            it), or is too long.
+        ConfigError: The prefix starts with a slash, has a segment `.` or `..` (HTTP libraries and servers resolve them,
+            some between backslashes too), has a control character (XML can't contain it), or is too long.
     """
     prefix = prefix.removesuffix("/")
     if prefix.startswith("/"):
-        raise ConfigError(f"the prefix {prefix!r} starts with a slash; leave it out")
+        raise ConfigError(f"the prefix {prefix!r} starts with a slash; remove it")
     if _DOTS.search(prefix):
-        raise ConfigError(f"the prefix {prefix!r} has a segment '.' or '..', which is no part of a key")
+        raise ConfigError(f"the prefix {prefix!r} has a segment '.' or '..', which keys can't have")
     if _CONTROL.search(prefix):
         raise ConfigError(f"the prefix {prefix!r} has a control character")
     if len(prefix.encode()) > MAX_KEY_BYTES - _LONGEST_NAME:

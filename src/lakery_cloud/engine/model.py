@@ -1,4 +1,4 @@
-"""The shapes that pass between the engine and a cloud, and the answers that the algorithm reacts to."""
+"""The shapes that pass between the engine and a provider, and the signals to which the algorithm reacts."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from lakery_cloud.errors import (
 
 
 class Signal(Exception):
-    """An answer of the store that the algorithm knows how to go on from. It never reaches a user."""
+    """A response to which the algorithm reacts. It never reaches a user."""
 
 
 class KeyMissing(Signal):
-    """There is no object at the key; the bucket may be missing too."""
+    """The key has no object; the bucket may be missing too."""
 
 
 class KeyExists(Signal):
@@ -25,39 +25,39 @@ class KeyExists(Signal):
 
 
 class WriteConflict(Signal):
-    """Another write to the key is under way; ask again."""
+    """Another write to the key is in progress; retry."""
 
 
 class ConditionUnsupported(Signal):
-    """The endpoint refused the request because it knows no conditional writes; the transport remembers that."""
+    """The endpoint has no conditional writes; the transport remembers that."""
 
 
 class VersionChanged(Signal):
-    """The object is no longer the version that the request was pinned to."""
+    """The object has another version than the request was pinned to."""
 
 
 class UploadGone(Signal):
-    """The store knows no such multipart upload: it was completed or aborted."""
+    """The multipart upload does not exist: it was completed or aborted."""
 
 
 class BodyInterrupted(Signal):
-    """The body of an answer broke off."""
+    """The body of a response broke off."""
 
 
 class Unreachable(StorageUnavailable):
-    """No connection came about, so no request was seen by the store."""
+    """No connection was established, so the store received no request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says about one object.
+    """A store's description of one object.
 
     Attributes:
         address: Bucket and key.
         size: Size in bytes.
         version: ETag or generation: pins reads and guards copies.
-        content_hash: `<algorithm>:<hex>` where the store computed or checked it over the whole object, else None.
-        content_type: Media type, None where the answer doesn't tell (listings).
+        content_hash: `<algorithm>:<hex>` if the store has computed or verified it over the whole object, else None.
+        content_type: Media type; None in listings.
         content_encoding: Content coding.
         modified: Time of the last change.
         metadata: The object's own metadata.
@@ -75,14 +75,14 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart upload that was begun: an upload id on S3, a session on GCS, a blob of staged blocks on Azure.
+    """An unfinished multipart upload: an upload id on S3, a session on GCS, a blob of staged blocks on Azure.
 
     Attributes:
-        address: Where its object will be.
-        id: What the store calls the upload.
-        attributes: What the object gets.
-        is_temporary: Whether the object is temporary, and not content that stays.
-        begun: When it was begun, where the store tells.
+        address: Bucket and key of its object.
+        id: The store's name for the upload.
+        attributes: Attributes of its object.
+        is_temporary: Whether its object is temporary.
+        begun: Its beginning, if the store tells.
     """
 
     address: Address
@@ -94,12 +94,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The store's answer to one part.
+    """The store's receipt for one part.
 
     Attributes:
         number: Number of the part, from 1.
-        etag: What the store calls the part.
-        checksum: The checksum that was sent with it, in the provider's form.
+        etag: The store's name for the part.
+        checksum: The checksum sent with it, in the provider's form.
     """
 
     number: int
@@ -109,18 +109,18 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a store can take. Sizes in bytes; None is no limit.
+    """The limits of a store. Sizes in bytes; None is no limit.
 
     Attributes:
         max_put_size: Largest object of one put request.
-        min_part_size: Smallest part that is not the last.
+        min_part_size: Smallest part except the last.
         max_part_size: Largest part.
         max_parts: Most parts of one upload.
         max_object_size: Largest object.
         max_copy_size: Largest object that one copy request can copy.
         copy_part_size: Size of the parts of a larger copy.
         ordered_parts: Whether parts must be sent one after another.
-        part_multiple: Every part but the last has a multiple of so many bytes.
+        part_multiple: The size of every part but the last is a multiple of this.
     """
 
     max_put_size: int
@@ -136,12 +136,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The answer to a read, while it arrives.
+    """The response to a read, while it arrives.
 
     Attributes:
-        info: The object; its `size` is that of the whole object, whatever range was asked for.
+        info: The object; its `size` is that of the whole object, whatever the range.
         chunks: The bytes as they arrive; raises `BodyInterrupted` when the connection breaks or stalls.
-        start: Position of the first of them in the object; None where the store gives the whole object.
+        start: Position of the first byte in the object; None if the store sends the whole object.
     """
 
     info: ObjectInfo
@@ -151,14 +151,14 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class PresignedURL:
-    """One request that whoever has the URL may make, without credentials of their own. It is a credential itself.
+    """One request that the holder of the URL can make without credentials. The URL is a credential itself.
 
     Attributes:
         method: `GET` or `PUT`.
-        url: Where. Don't log it.
-        headers: What the request must carry besides, to the letter.
-        expires_at: When it ends, or earlier if it was signed with credentials that end before.
-        pins_content: Whether the store refuses a body that is not the content; else only a read finds that out.
+        url: The URL. Don't log it.
+        headers: Headers that the request must have, exactly.
+        expires_at: Expiry time. The URL expires earlier if the credentials that signed it do.
+        pins_content: Whether the store refuses any other body than the content; else only a read finds a wrong one.
     """
 
     method: str
@@ -169,5 +169,5 @@ class PresignedURL:
 
 
 def without_none(**values: Any) -> dict[str, Any]:
-    """The arguments of a request that have a value."""
+    """The arguments that are not None."""
     return {name: value for name, value in values.items() if value is not None}

@@ -1,7 +1,6 @@
 """`ObjectStorage`: write, read, find, list and delete content-addressed objects, on any transport."""
 
 import abc
-import re
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from lakery_cloud.digest import (
     DigestingStream,
     check_digest,
     compare,
-    is_size,
+    is_computed_from,
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
 from lakery_cloud.engine.keys import (
     Address,
     KeySpace,
-    check_untrusted_key,
-    is_bucket_name,
 )
 from lakery_cloud.engine.model import (
     KeyMissing,
@@ -31,13 +28,20 @@ from lakery_cloud.engine.model import (
 from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
+from lakery_cloud.engine.storage_data import (
+    check_address,
+    check_agreement,
+    make_storage_data,
+    qualified_hash,
+    read_address,
+    read_hash_and_size,
+)
 from lakery_cloud.engine.telemetry.operations import operation, stream_operation
 from lakery_cloud.engine.telemetry.transport import observed
 from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.engine.writer import Writer
 from lakery_cloud.errors import (
-    AccessDenied,
     BucketNotFound,
     ConfigError,
     IntegrityError,
@@ -58,18 +62,16 @@ from lakery_cloud.streams.hashing import new_hasher, update_hash
 D = TypeVar("D")
 
 URL_LIFETIME = timedelta(hours=1)
-"""How long a presigned URL lasts by default."""
-
-_QUALIFIED_HASH = re.compile(r"[\w/-]{1,64}:[0-9a-fA-F]{1,512}", re.ASCII)
+"""Default lifetime of a presigned URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What a store says about one stored object.
+    """A store's description of one stored object.
 
     Attributes:
         info: Key, size, version and attributes.
-        tags: Its tags.
+        tags: The object's tags.
     """
 
     info: ObjectInfo
@@ -79,9 +81,9 @@ class StoredObject:
 class ObjectStorage(Storage[D], Generic[D]):
     """A storage that keeps each content once, at `<prefix>/<content_hash>`.
 
-    A blob is one create-only request. A stream that fits into one part is the same; a longer one is a multipart upload to
-    a temporary key, copied to the content key in the store when its hash is known. Whatever interrupts a write, no partial
-    content key and nothing temporary is left.
+    A blob is one create-only request, and so is a stream that fits into one part. A longer stream is a multipart upload to
+    a temporary key, which the store copies to the content key when the hash is known. An interrupted write leaves no
+    partial content key and nothing temporary.
 
     Args:
         bucket: Name of the bucket.
@@ -94,11 +96,11 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     verifies_reads = True
     max_url_lifetime: ClassVar[timedelta | None] = None
-    """How long a presigned URL can last; None where there are none."""
+    """Longest lifetime of a presigned URL; None if the storage has no URLs."""
     default_limits: ClassVar[Limits]
-    """What the provider's documentation says its store can take."""
+    """The store's limits, from the provider's documentation."""
     bucket_attribute: ClassVar[str] = "lakery_cloud.bucket"
-    """What OpenTelemetry's conventions call the bucket, where they know the store."""
+    """The bucket's attribute in OpenTelemetry's conventions, if they have one for the store."""
     url_scheme: ClassVar[str]
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     """Settings that a URL's query may hold, with the function that reads the text."""
@@ -127,39 +129,35 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @classmethod
     def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
-        """The keyword arguments that hand credentials, given as plain texts, to the class.
+        """The keyword arguments of the class for credentials that are given as texts.
 
         Args:
             secrets: Name of the credential -> its text; the names are those of a configuration file.
         """
         return dict(secrets)
 
-    # What a provider says about itself.
+    # For providers.
 
     @abc.abstractmethod
     def _open_transport(self) -> AbstractAsyncContextManager[Transport]:
-        """An open client of the running event loop, for as long as the context lasts."""
+        """Open a client of the running event loop for the time of the context."""
 
     place_names: ClassVar[tuple[str, ...]] = ("bucket", "key")
-    """What storage data calls bucket and key, or the key alone where there is no bucket. Permanent."""
+    """The names of bucket and key in storage data, or of the key alone. Permanent."""
 
     def _storage_data(self, address: Address, content_hash: str, size: int) -> D:
-        """The storage data of content at an address; the hash is `<algorithm>:<hex>`. Its shape is permanent."""
-        place = dict(zip(self.place_names, address[-len(self.place_names) :], strict=True))
-        return cast("D", {**place, "hash": content_hash, "size": size})
+        """The storage data of content at an address; see `make_storage_data`."""
+        return cast("D", make_storage_data(self.place_names, address, content_hash, size))
 
     def _address(self, storage_data: D) -> Address:
-        """Where storage data points to. It is untrusted input; whether it may point there is checked by the caller.
+        """The address in untrusted storage data. The caller checks whether it may point there.
 
         Raises:
             InvalidRecord: It is malformed.
         """
-        assert isinstance(storage_data, Mapping)  # whoever calls has looked
-        place = [storage_data.get(name) for name in self.place_names]
-        if not all(isinstance(name, str) and name for name in place):
-            needed = " and ".join(f"a {name}" for name in self.place_names)
-            raise InvalidRecord(f"storage data of {self.name} needs {needed}, not {brief(storage_data)}")
-        return Address(*([self.keys.bucket] if len(place) == 1 else []), *place)
+        return read_address(
+            cast("Mapping[str, Any]", storage_data), self.place_names, own_bucket=self.keys.bucket, storage=self.name
+        )
 
     # Writing.
 
@@ -169,13 +167,14 @@ class ObjectStorage(Storage[D], Generic[D]):
 
         Args:
             data: The bytes.
-            digest: What they are. The store checks the hash where it can, else it is checked here.
+            digest: The digest of the bytes. The store verifies the hash if it can; else it is verified here, unless the
+                digest was computed here from these bytes.
             tags: At most 10, see `check_tags`.
 
         Raises:
             InvalidTags, InvalidRecord: Before any request.
-            IntegrityError: The digest is not that of the data, or the content key holds something else.
-            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+            IntegrityError: The digest does not match the data, or the content key has other content.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
         check_digest(digest)
         checked_tags = check_tags(tags)
@@ -184,7 +183,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         if len(data) > self.settings.limits.max_put_size:
             return await self.write_data_stream(_slices(data, self.settings.part_size), _known(digest), tags)
         session = await self._session()
-        if not session.transport.checks_hash(digest["content_hash_algorithm"]):
+        if not is_computed_from(digest, data) and not session.transport.checks_hash(digest["content_hash_algorithm"]):
             hasher = new_hasher(digest["content_hash_algorithm"])
             await update_hash(hasher, data)
             compare(digest, content_hash=hasher.hexdigest(), size=len(data), what="the data")
@@ -193,20 +192,20 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("write_stream")
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
-        """Save a stream: one request if it fits into one part, else a multipart upload and a copy in the store.
+        """Save a stream: with one request if it fits into one part, else by a multipart upload and a copy in the store.
 
-        The stream is hashed here, part by part in a worker thread, unless it is a `DigestingStream` and `get_digest` is
-        its own: then it is that one which is fed. It is closed at the end if it can be.
+        The stream is hashed here, part by part in a worker thread. A `DigestingStream` with its own `get_digest` is not
+        hashed a second time. The stream is closed at the end if it has `aclose`.
 
         Args:
             stream: Chunks of any size.
-            get_digest: The digest, once the stream was read to its end; before, its content type and algorithm.
+            get_digest: Returns the digest at the end of the stream; before, its content type and algorithm.
             tags: At most 10, see `check_tags`.
 
         Raises:
             InvalidTags, InvalidRecord: Before any request.
-            IntegrityError: The digest is not that of the stream, or the content key holds something else.
-            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+            IntegrityError: The digest does not match the stream, or the content key has other content.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
         checked_tags = check_tags(tags)
         digesting = _digesting(stream, get_digest)
@@ -227,10 +226,10 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("find")
     async def find(self, digest: Digest, /) -> D | None:
-        """Storage data of content with this hash and size, if it is stored here; else None, also where that can't be told.
+        """The storage data of content with this hash and size; None if it is not stored here, or can't be looked up.
 
         Raises:
-            IntegrityError: The content key holds an object of another size.
+            IntegrityError: The content key has an object of another size.
         """
         check_digest(digest)
         session = await self._session()
@@ -240,11 +239,11 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("digest_of")
     async def digest_of(self, content_hash: str) -> Digest:
-        """The digest of stored content by its hash alone, as far as the store knows it.
+        """The digest of stored content, from its hash and the store's description.
 
         Raises:
             InvalidRecord: The hash is not hexadecimal.
-            NoStorageData: No such content is stored here.
+            NoStorageData: The content is not stored here.
         """
         address = self.keys.content(content_hash)
         if self.keys.hash_of(address.key) is None:
@@ -269,19 +268,19 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("read")
     async def read_data(self, storage_data: D, /) -> bytes:
-        """The content, verified.
+        """Read content, verified.
 
         Raises:
-            NoStorageData: It is not there.
-            IntegrityError: It is not what the storage data says.
-            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+            NoStorageData: The content does not exist.
+            IntegrityError: It does not match the storage data.
+            BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
         async with aclosing(await self._read(storage_data)) as chunks:
             return b"".join([chunk async for chunk in chunks])
 
     @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
-        """The content in chunks as they arrive, verified at the end; errors as for `read_data`."""
+        """Read content in chunks as they arrive, verified at the end; errors as for `read_data`."""
         async with aclosing(await self._read(storage_data)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -292,24 +291,19 @@ class ObjectStorage(Storage[D], Generic[D]):
         return read(session.transport, location, settings=self.settings, budget=session.read_budget)
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
-        """Storage data with the hash and size of a record, for what other projects wrote without them."""
+        """Add the hash and size of a record to storage data of other projects, which lack them."""
         location = self._location(storage_data)
-        content_hash = _qualified_hash(digest)
-        if location.content_hash not in (None, content_hash) or location.size not in (None, digest["content_size"]):
-            raise IntegrityError(
-                f"the record says {content_hash} and {digest['content_size']} bytes, but its storage data says "
-                f"{location.content_hash} and {location.size} bytes"
-            )
-        return self._storage_data(location.address, content_hash, digest["content_size"])
+        check_agreement(location, digest)
+        return self._storage_data(location.address, qualified_hash(digest), digest["content_size"])
 
     # Looking and deleting.
 
     @operation("stat")
     async def stat(self, storage_data: D, /) -> StoredObject:
-        """What the store says about stored content.
+        """The store's description of stored content.
 
         Raises:
-            NoStorageData: It is not there.
+            NoStorageData: The content does not exist.
         """
         address = self._location(storage_data).address
         transport = (await self._session()).transport
@@ -323,11 +317,11 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("exists")
     async def exists(self, storage_data: D, /) -> bool:
-        """Whether stored content is there, by one request.
+        """Whether stored content exists, with one request.
 
         Raises:
-            BucketNotFound: There is no bucket to look into.
-            IntegrityError: In its place lies an object of another size.
+            BucketNotFound: The bucket does not exist.
+            IntegrityError: The key has an object of another size.
         """
         location = self._location(storage_data)
         transport = (await self._session()).transport
@@ -342,7 +336,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @stream_operation("list")
     async def list(self) -> AsyncGenerator[ObjectInfo]:
-        """All content of this storage, in no particular order. Temporary keys are not listed."""
+        """List all content of this storage, in no particular order, without temporary keys."""
         transport = (await self._session()).transport
         async for info in transport.list(self.keys.bucket, self.keys.root):
             if self.keys.hash_of(info.address.key) is not None:
@@ -350,7 +344,7 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("delete")
     async def delete(self, storage_data: D, /) -> None:
-        """Delete stored content. Content that is not there is no error."""
+        """Delete stored content. Missing content is no error."""
         address = self._location(storage_data).address
         session = await self._session()
         session.forget(address.key)
@@ -359,37 +353,36 @@ class ObjectStorage(Storage[D], Generic[D]):
     async def presign(
         self, content: D | Digest, /, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME
     ) -> PresignedURL:
-        """A URL by which anybody may GET stored content, or PUT content that you know the digest of, without credentials.
+        """Sign a URL that gets stored content, or puts content with a known digest, without credentials.
 
-        Treat the URL as a credential: it is in no log and no repr here. A PUT creates the content key, and never replaces
-        what is there. Where the store can't check the bytes against the content hash (`pins_content` is false), only a
-        read finds out that somebody has put others.
+        Treat the URL as a credential: it never stands in a log or repr here. A PUT creates the content key and replaces
+        nothing. If the store can't verify the content hash (`pins_content` is false), only a read finds wrong bytes.
 
         Args:
-            content: Storage data or a digest; a digest for PUT. That the content is stored is not looked up.
+            content: Storage data or a digest; a digest for PUT. Whether the content is stored is not checked.
             method: `GET` or `PUT`.
-            expires: How long the URL lasts, from a second to a week; not longer than the credentials that sign it.
+            expires: Lifetime of the URL, from a second to a week; credentials that expire earlier end it earlier.
 
         Raises:
-            ConfigError: The method, the time or the content is none for a URL, or the storage has no URLs.
+            ConfigError: A URL can't have the method, the lifetime or the content, or the storage has no URLs.
             InvalidRecord: The storage data or digest is malformed.
             CredentialsError: The credentials can't sign.
         """
         if self.max_url_lifetime is None:
-            raise ConfigError(f"{self.name} has no URLs: its content isn't served by HTTP")
+            raise ConfigError(f"{self.name} has no URLs, since its content is not served by HTTP")
         if method not in ("GET", "PUT"):
-            raise ConfigError(f"a URL is for GET or PUT, not for {brief(method)}")
+            raise ConfigError(f"the method of a URL must be GET or PUT, not {brief(method)}")
         if not timedelta(seconds=1) <= expires <= self.max_url_lifetime:
             raise ConfigError(f"a URL lasts from a second to {self.max_url_lifetime.days} days, not {expires}")
         digest = cast("Digest", content) if isinstance(content, Mapping) and "content_hash" in content else None
         if digest is not None:
             check_digest(digest)
         elif method == "PUT":
-            raise ConfigError("a URL to put content needs its digest, which says what may be put")
+            raise ConfigError("a URL to put content needs the content's digest")
         address = self.keys.content(digest["content_hash"]) if digest else self._location(cast("D", content)).address
         if digest is not None and method == "PUT" and digest["content_size"] > self.settings.limits.max_put_size:
             raise ConfigError(
-                f"the content has {digest['content_size']} bytes, but one PUT takes at most "
+                f"the content has {digest['content_size']} bytes, but a PUT has at most "
                 f"{self.settings.limits.max_put_size}; write it as a stream"
             )
         transport = (await self._session()).transport
@@ -398,20 +391,20 @@ class ObjectStorage(Storage[D], Generic[D]):
         )
 
     def storage_data_of(self, digest: Digest) -> D:
-        """The storage data that this storage gives content of a digest, stored or not."""
+        """The storage data of content with a digest, stored or not."""
         check_digest(digest)
         return self._data_of(digest)
 
     def _data_of(self, digest: Digest) -> D:
         address = self.keys.content(digest["content_hash"])
-        return self._storage_data(address, _qualified_hash(digest), digest["content_size"])
+        return self._storage_data(address, qualified_hash(digest), digest["content_size"])
 
     async def transport(self) -> Transport:
-        """The requests of this storage on the running event loop, for maintenance: they know nothing of content."""
+        """The transport of this storage on the running event loop, for maintenance."""
         return (await self._session()).transport
 
     async def aclose(self) -> None:
-        """Close the client of the running event loop. A storage that is used again opens a new one."""
+        """Close the client of the running event loop. The next use opens a new one."""
         await self._sessions.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -427,36 +420,15 @@ class ObjectStorage(Storage[D], Generic[D]):
     def _location(self, storage_data: D) -> Location:
         if not isinstance(storage_data, Mapping):
             raise InvalidRecord(f"storage data of {self.name} must be an object, not {brief(storage_data)}")
-        content_hash, size = storage_data.get("hash"), storage_data.get("size")
-        if content_hash is not None and not (isinstance(content_hash, str) and _QUALIFIED_HASH.fullmatch(content_hash)):
-            raise InvalidRecord(f"the hash in storage data must be <algorithm>:<hex>, not {brief(content_hash)}")
-        if size is not None and not is_size(size):
-            raise InvalidRecord(f"the size in storage data must be a number of bytes, not {brief(size)}")
+        content_hash, size = read_hash_and_size(storage_data)
         address = self._address(storage_data)
-        self._check_bucket(address.bucket)
-        check_untrusted_key(address.key)
-        return Location(address, content_hash, size)
-
-    def _check_bucket(self, bucket: str) -> None:
-        """Refuse storage data that leads to a bucket that nobody has allowed."""
         allowed = self.settings.allowed_buckets
-        if bucket == self.keys.bucket or bucket in (allowed or ()):
-            return
-        if not is_bucket_name(bucket):
-            raise InvalidRecord(f"storage data of {self.name} points to {brief(bucket)}, which is no name of a bucket")
-        if allowed is not None:
-            raise AccessDenied(
-                f"storage data points to the bucket {brief(bucket)}, which is neither {self.keys.bucket!r} nor among "
-                "allowed_buckets; add it there if you trust it"
-            )
-
-
-def _qualified_hash(digest: Digest) -> str:
-    return f"{digest['content_hash_algorithm']}:{digest['content_hash']}"
+        check_address(address, own_bucket=self.keys.bucket, allowed=allowed, storage=self.name)
+        return Location(address, content_hash, size)
 
 
 def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> DigestingStream:
-    """The stream itself if it is one of ours and nothing else computes its digest; else one around it."""
+    """The stream itself if it computes the digest; else a wrapper that does."""
     if isinstance(stream, DigestingStream) and get_digest == stream.get_digest:
         return stream
     digest = get_digest(allow_incomplete=True)
@@ -471,7 +443,7 @@ def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> Dig
 
 
 def _known(digest: Digest) -> GetStreamDigest:
-    """The digest of a stream that is known from its start."""
+    """A function that returns a known digest."""
 
     def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:  # noqa: ARG001, a stream may ask for it
         return StreamDigest(**digest, is_complete=True)

@@ -1,12 +1,10 @@
-"""Verified reads: one GET that resumes where it broke, or ranges read ahead; every request pinned to one version."""
+"""Verified reads: one GET that resumes after an interruption, or ranges in parallel; every request pinned to one version."""
 
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import dataclass
 
-from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
     Body,
     BodyInterrupted,
@@ -16,6 +14,7 @@ from lakery_cloud.engine.model import (
     VersionChanged,
 )
 from lakery_cloud.engine.settings import EngineSettings
+from lakery_cloud.engine.storage_data import Location
 from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.streams.budget import ByteBudget, Lease
@@ -25,35 +24,19 @@ from lakery_cloud.streams.tasks import ordered_map
 logger = logging.getLogger("lakery_cloud")
 
 MAX_RESUMPTIONS = 5
-"""Interruptions in a row, without a byte between them, before a read gives up."""
+"""Interruptions in a row, without a byte between them, before a read fails."""
 UNHASHED = 2 * 1024 * 1024
-"""Bytes of one read that may have come and not been hashed: enough to keep the hash busy, few enough to stay in the cache
-of the processor."""
+"""Bytes of one read that may wait to be hashed: enough to keep the hash busy, few enough for the processor's cache."""
 
 SLOW = 150e6
-"""Bytes a second of a connection that may be what limits the rate: over a network S3 gives 50 to 100 MB/s to each (S3 User
-Guide, "Performance guidelines"), within a machine one gives 3 GB/s."""
+"""Bytes a second below which a connection may limit the rate: over a network, S3 sends 50 to 100 MB/s on each (S3 User
+Guide, "Performance guidelines"); within a machine, one carries 3 GB/s."""
 IDLE = 0.5
-"""Share of the time that a process computes, under which it is not itself what limits the rate."""
+"""Share of CPU time below which this process does not limit the rate itself."""
 SAMPLE = 4 * 1024 * 1024
-"""Bytes by which the pace of a connection is judged."""
+"""Bytes over which the rate of a connection is measured."""
 AUTOMATIC_RANGES = 8
-"""Ranges at a time where a connection is slow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Storage data in the engine's words.
-
-    Attributes:
-        address: Bucket and key.
-        content_hash: `<algorithm>:<hex>`; None in what other projects wrote, which can't be verified.
-        size: Size in bytes; None where it is unknown.
-    """
-
-    address: Address
-    content_hash: str | None
-    size: int | None
+"""Concurrent ranges if a connection is slow."""
 
 
 async def read(
@@ -61,12 +44,11 @@ async def read(
 ) -> AsyncGenerator[bytes]:
     """The content in chunks as they arrive.
 
-    The last chunk is held back until the hash is known to be right, so that a consumer that reads to the end never has
-    wrong content in full without an error.
+    The last chunk waits until the hash is verified, so a consumer never gets wrong content in full without an error.
 
     Raises:
-        NoStorageData: The object is not there.
-        IntegrityError: The content is not what the location says, or the object changed while it was read.
+        NoStorageData: The object does not exist.
+        IntegrityError: The content does not match the location, or the object changed while it was read.
         StorageUnavailable: The body broke off too often.
     """
     with budget.lease() as lease:
@@ -82,7 +64,7 @@ async def read(
         if hasher is not None and (found := await hasher.hexdigest()) != expected:
             raise IntegrityError(
                 f"the content at {location.address} has the hash {found}, but {expected} was expected; "
-                "it was damaged in the store or on the way"
+                "it was damaged in the store or on the network"
             )
     if held_back:
         yield held_back
@@ -91,7 +73,7 @@ async def read(
 def _chunks(
     transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:
-    """The bytes that the store gives."""
+    """The bytes from the store."""
     progress = _Progress()
     if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
         return _sequence(transport, location, progress)
@@ -101,15 +83,15 @@ def _chunks(
 
 
 class Pace:
-    """How fast bytes come, while somebody waits for them.
+    """The rate of a connection.
 
     Attributes:
-        is_slow: Whether the last `SAMPLE` bytes came slowly, although the process had little else to do.
+        is_slow: Whether the last `SAMPLE` bytes arrived slowly although this process was idle.
     """
 
     def __init__(self) -> None:
         self.is_slow = False
-        self._bytes = -1  # the first ones come with the latency of the request
+        self._bytes = -1  # the first bytes include the latency of the request
         self._waited = self._computed = 0.0
 
     async def timed(self, chunk: Awaitable[bytes]) -> bytes:
@@ -129,7 +111,7 @@ class Pace:
 
 
 class _Progress:
-    """Which version a read is pinned to, once its first answer told."""
+    """The version that a read is pinned to, after its first response."""
 
     def __init__(self, version: str | None = None) -> None:
         self.version = version
@@ -138,7 +120,7 @@ class _Progress:
 async def _sequence(
     transport: Transport, location: Location, progress: _Progress, start: int = 0, stop: int | None = None
 ) -> AsyncGenerator[bytes]:
-    """Bytes `start` to `stop` by one GET, and one more after each interruption."""
+    """Bytes `start` to `stop` with one GET, and one more after each interruption."""
     interruptions = 0
     while True:
         try:
@@ -155,7 +137,7 @@ async def _sequence(
                     start += len(chunk)
                     interruptions = 0
                     if start > stop:
-                        raise IntegrityError(f"more bytes than asked for came from {location.address}")
+                        raise IntegrityError(f"the store sent more bytes of {location.address} than requested")
                     yield chunk
             if start == stop:
                 return
@@ -184,7 +166,7 @@ async def _ranges(
     settings: EngineSettings,
     budget: ByteBudget,
 ) -> AsyncGenerator[bytes]:
-    """Bytes from `start` on, by ranges of which several are read at a time."""
+    """Bytes from `start` on, in concurrent ranges."""
     size = location.size
     assert size is not None
     if progress.version is None:
@@ -215,7 +197,7 @@ async def _ranges(
 async def _whole_or_ranges(
     transport: Transport, location: Location, progress: _Progress, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:
-    """All bytes by one GET; or by ranges, from where its connection turns out to be what limits the rate."""
+    """All bytes with one GET, or in ranges from where its connection turns out to limit the rate."""
     assert location.size is not None
     pace, position, may_change = Pace(), 0, True
     async with aclosing(_sequence(transport, location, progress)) as chunks:
@@ -226,11 +208,11 @@ async def _whole_or_ranges(
                 pace.is_slow
                 and may_change
                 and location.size - position > 2 * settings.range_size
-                and not transport.reads.locked()  # nobody may hold an open body and wait for another one
+                and not transport.reads.locked()  # a reader with an open body must not wait for another one
             ):
                 if await _takes_ranges(transport, location, progress, position):
                     break
-                may_change = False  # to ask again would be to ask for everything again
+                may_change = False  # each further try would request the whole rest
         else:
             return
     logger.debug("reading %s in ranges from byte %d on: one connection is slow", location.address, position)
@@ -241,7 +223,7 @@ async def _whole_or_ranges(
 
 
 async def _takes_ranges(transport: Transport, location: Location, progress: _Progress, start: int) -> bool:
-    """Whether the endpoint gives ranges."""
+    """Whether the endpoint supports ranges."""
     try:
         async with transport.get(location.address, start=start, stop=start + 1, version=progress.version) as body:
             return _is_wanted(body, start, start + 1)
@@ -259,17 +241,17 @@ def _hasher_of(location: Location, lease: Lease) -> tuple[HashingAhead | None, s
 
 
 def _is_wanted(body: Body, start: int, stop: int | None) -> bool:
-    """Whether a store answered with the range that was asked for. Some know no ranges and answer with everything."""
+    """Whether a store sent the requested range. Stores without ranges send the whole object."""
     if body.start is None:
         return start == 0 and stop in (None, body.info.size)
     return body.start == start
 
 
 def check_size(location: Location, info: ObjectInfo) -> None:
-    """Refuse an object that can't be the content of its location.
+    """Refuse an object with another size than its location says.
 
     Raises:
-        IntegrityError: It has another size.
+        IntegrityError: The size differs.
     """
     if location.size is not None and info.size != location.size:
         raise IntegrityError(

@@ -1,4 +1,4 @@
-"""A multipart upload that never outlives its block: whatever happens inside, nothing of it is left at the end."""
+"""A multipart upload that ends with its block: whatever happens inside, nothing of it is left."""
 
 import asyncio
 import logging
@@ -27,22 +27,22 @@ from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
 
-# Errors after which it is certain that the store began no upload.
+# After these errors it is certain that the store began no upload.
 _NOTHING_BEGUN = (AccessDenied, BucketNotFound, CredentialsError, Unreachable)
 
 
 class ScopedUpload:
     """A multipart upload for the length of an `async with` block.
 
-    At the end of the block the upload is aborted unless it was completed, and its object is deleted if the key is a
-    temporary one. The clean-up runs to its end even if it is cancelled itself, for at most `cleanup_timeout` seconds; if it
-    fails, what is left is logged with its key, and the block's own error or result stands.
+    At the end of the block the upload is aborted unless it was completed, and its object is deleted if the key is
+    temporary. The clean-up continues through cancellations, for at most `cleanup_timeout` seconds. If it fails, the
+    leftover is logged with its key, and the block keeps its own error or result.
 
     Args:
-        transport: Where to upload.
-        address: The key.
-        attributes: What the object gets.
-        is_temporary: Whether nobody else uses the key, so that the object is deleted at the end.
+        transport: The store.
+        address: Bucket and key.
+        attributes: Attributes of the object.
+        is_temporary: Whether the key is ours alone, so that its object is deleted at the end.
         cleanup_timeout: Seconds.
     """
 
@@ -69,7 +69,7 @@ class ScopedUpload:
             self._transport.begin_upload(self.address, self._attributes, is_temporary=self._is_temporary)
         )
         try:
-            # Shielded: an upload whose id never arrived could not be aborted.
+            # Shielded: without its id, an upload could not be aborted.
             await asyncio.shield(self._begun)
         except BaseException:
             await self._clean_up()
@@ -82,30 +82,30 @@ class ScopedUpload:
         await self._clean_up()
         if isinstance(error, UploadGone):
             raise StorageUnavailable(
-                f"the upload to {self.address} was aborted by somebody else, perhaps by a lifecycle rule of the bucket; "
-                "nothing was stored, write again"
+                f"another client, or a lifecycle rule of the bucket, aborted the upload to {self.address}; nothing was "
+                "stored, write again"
             ) from error
 
     @property
     def upload(self) -> Upload:
-        """The upload that was begun."""
+        """The upload."""
         assert self._begun is not None
         return self._begun.result()
 
     async def complete(self, receipts: Sequence[Receipt], *, size: int, create_only: bool = False) -> None:
-        """Make the object out of its parts.
+        """Make the object from its parts.
 
-        A repeated request whose first answer was lost finds the upload gone and the object there: that is success.
+        A retry after a lost response finds the upload gone and the object made: that is success.
         """
         self._completing = asyncio.create_task(
             self._transport.complete_upload(self.upload, receipts, size=size, create_only=create_only)
         )
         try:
-            # Shielded: a store that is completing goes on when its client leaves, and might be done after the clean-up.
+            # Shielded: a store goes on completing when its client disconnects, perhaps until after the clean-up.
             await asyncio.shield(self._completing)
         except UploadGone as signal:
             if not self._is_temporary:
-                raise KeyExists(str(self.address)) from signal  # if it does, and has the content: whoever asked looks
+                raise KeyExists(str(self.address)) from signal  # the caller looks whether it does
             made = await self._transport.head(self.address)
             if made is None or made.size != size:
                 raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
@@ -113,7 +113,8 @@ class ScopedUpload:
             if not self._is_temporary:
                 raise
             raise StorageUnavailable(
-                f"completing the upload to {self.address} met a conflict, although nobody else writes there; write again"
+                f"completing the upload to {self.address} conflicted with another write, although the key is ours alone; write "
+                "again"
             ) from signal
         self._is_completed = True
 
@@ -122,14 +123,13 @@ class ScopedUpload:
             await finish(self._discard(), seconds=self._cleanup_timeout)
         except Exception:
             logger.warning(
-                "could not clean up the upload to %s; it holds nothing but temporary data, "
-                "and a lifecycle rule of the bucket can remove it",
+                "could not clean up the upload to %s; a lifecycle rule of the bucket or `lakery-cloud sweep` can remove it",
                 self.address,
                 exc_info=True,
             )
 
     async def _discard(self) -> None:
-        upload = await self._what_was_begun()
+        upload = await self._find_upload()
         if self._completing is not None:
             await asyncio.wait([self._completing])
             self._is_completed = not self._completing.cancelled() and self._completing.exception() is None
@@ -140,13 +140,13 @@ class ScopedUpload:
             if self._is_temporary and self._completing is not None:
                 await self._transport.delete(self.address)
 
-    async def _what_was_begun(self) -> Upload | None:
+    async def _find_upload(self) -> Upload | None:
         assert self._begun is not None
         try:
             return await self._begun
         except _NOTHING_BEGUN:
             return None
-        except Exception:  # noqa: BLE001, whatever it was, it is raised where the upload was begun
-            # The request may have reached the store although its answer didn't reach us.
+        except Exception:  # noqa: BLE001, __aenter__ raises it
+            # The store may have begun an upload although its response was lost.
             await self._transport.abort_upload(self.address, None)
             return None

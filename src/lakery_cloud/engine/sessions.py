@@ -1,4 +1,4 @@
-"""One open client per event loop: opened on first use, closed with the storage, never shared with a forked process."""
+"""One open client for each event loop: opened on first use, closed with the storage, not shared with a forked process."""
 
 import asyncio
 import copy
@@ -16,40 +16,40 @@ from lakery_cloud.streams.budget import ByteBudget
 
 REMEMBERED_KEYS = 10_000
 
-# Clients that a fork copied into this process. They are kept, since closing them would disturb the parent's.
+# Clients that a fork copied into this process. They stay open, since closing them would disturb the parent.
 _of_the_parent: list[Any] = []
 
 
 class Session:
-    """A transport with what belongs to one storage on one event loop."""
+    """A transport with the state of one storage on one event loop."""
 
     def __init__(self, transport: Transport, settings: EngineSettings) -> None:
         self.transport = transport
         self.settings = settings
         self.write_budget = ByteBudget(settings.max_buffered_bytes)
-        # Apart from the writers': a reader's consumer may itself be waiting to write.
+        # Separate from the writers' budget, since the consumer of a read may wait to write.
         self.read_budget = ByteBudget(settings.max_buffered_bytes)
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def with_transport(self, transport: Transport) -> "Session":
-        """This session, with all that it remembers and allows, by another transport to the same store."""
+        """This session with another transport to the same store."""
         other = copy.copy(self)
         other.transport = transport
         return other
 
     def remember(self, key: str) -> None:
-        """Note that content is stored at a key."""
+        """Remember that a key has content."""
         self._seen[key] = None
         self._seen.move_to_end(key)
         if len(self._seen) > REMEMBERED_KEYS:
             self._seen.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        """Note that content at a key was deleted."""
+        """Forget a key whose content was deleted."""
         self._seen.pop(key, None)
 
     def remembers(self, key: str) -> bool:
-        """Whether content was seen at a key: a hint that asking costs less than sending, never an answer."""
+        """Whether a key had content: a hint that a look-up is cheaper than a write, no proof."""
         return key in self._seen
 
 
@@ -75,7 +75,7 @@ class Sessions:
             self._open, self._pid = weakref.WeakKeyDictionary(), os.getpid()
         opening = self._open.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
-            # A task of its own: one waiting caller that is cancelled must not end it for the others.
+            # A task of its own, since cancelling one waiting caller must not end it for the others.
             opening = self._open[loop] = loop.create_task(self._new_session(settings))
         session, _ = opening.result() if opening.done() else await asyncio.shield(opening)
         return session
@@ -101,6 +101,4 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError as error:
-        raise ConfigError(
-            "lakery-cloud runs on asyncio only; start it with asyncio.run or anyio's asyncio backend"
-        ) from error
+        raise ConfigError("lakery-cloud needs asyncio; run it with asyncio.run or anyio's asyncio backend") from error

@@ -1,7 +1,6 @@
-"""What one cloud must be able to do: a dozen small requests with plain arguments and results.
+"""`Transport`: the requests that a provider implements. Everything else is the engine's.
 
-A provider implements `Transport`; everything else is the engine's. Retries of single requests are the SDK's own. An answer
-that the algorithm reacts to is a `Signal`; every other failure is a `LakeryCloudError`.
+A response to which the algorithm reacts is a `Signal`; every other failure is a `LakeryCloudError`.
 """
 
 import abc
@@ -23,23 +22,23 @@ from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
 ABORT_ATTEMPTS = 3
-"""How often to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
+"""Attempts to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
 
 
 class Transport(abc.ABC):
     """The requests of one cloud, over one open client, on one event loop.
 
-    Each method is one request where the provider allows it. Every request passes through `self.requests` (or
-    `self.reads` while a body is open), so that a storage never has more of them under way than its settings say.
+    Each method is one request where the provider allows it. Every request holds a slot of `self.requests` (an open body
+    one of `self.reads`), so the settings limit the concurrent requests of a storage.
 
-    Besides what a method says, it raises `BucketNotFound`, `AccessDenied`, `CredentialsError`, `ConfigError`, and
-    `StorageUnavailable` when the SDK's retries are used up.
+    Besides the errors in its docstring, every method raises `BucketNotFound`, `AccessDenied`, `CredentialsError`,
+    `ConfigError`, and `StorageUnavailable` after the last retry.
     """
 
     conditional_writes: bool = True
     """Whether create-only requests work at this endpoint."""
     max_deletes: ClassVar[int] = 1
-    """Most objects that `delete_all` takes at a time."""
+    """Most objects of one `delete_all`."""
 
     def __init__(self, *, max_concurrent_requests: int, max_concurrent_reads: int) -> None:
         self.requests = asyncio.Semaphore(max_concurrent_requests)
@@ -47,26 +46,26 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def checks_hash(self, algorithm: str) -> bool:
-        """Whether the store refuses a `put` whose body doesn't have the content hash in its attributes."""
+        """Whether the store itself verifies the content hash of a `put`."""
 
     @abc.abstractmethod
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         """Create an object.
 
         Raises:
-            KeyExists: There is one.
-            WriteConflict: Somebody else is creating it.
+            KeyExists: The key has an object.
+            WriteConflict: Another client is creating it.
             ConditionUnsupported: The endpoint can't create conditionally.
-            IntegrityError: The store got other bytes than the checksum says.
+            IntegrityError: The store received other bytes than the checksum says.
         """
 
     @abc.abstractmethod
     async def head(self, address: Address) -> ObjectInfo | None:
-        """What the store says about an object; None if it (or the bucket) is not there."""
+        """The store's description of an object; None if the object (or its bucket) does not exist."""
 
     @abc.abstractmethod
     async def has_bucket(self, bucket: str) -> bool:
-        """Whether the bucket is there."""
+        """Whether the bucket exists."""
 
     @abc.abstractmethod
     def get(
@@ -75,100 +74,100 @@ class Transport(abc.ABC):
         """Read bytes `start` to `stop` (exclusive; None is the end) as they are stored, never decoded.
 
         Raises:
-            KeyMissing: The object is not there.
-            VersionChanged: It is not the version asked for.
+            KeyMissing: The object does not exist.
+            VersionChanged: It has another version than the given one.
         """
 
     @abc.abstractmethod
     async def delete(self, address: Address) -> None:
-        """Delete an object. One that is not there is no error."""
+        """Delete an object. A missing object is no error."""
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
-        """Delete objects, by one request where the store can. Those that are not there are no error."""
+        """Delete objects, with one request where the store can. Missing objects are no error."""
         for key in keys:
             await self.delete(Address(bucket, key))
 
     @abc.abstractmethod
     def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        """The objects whose key is `root` and a name without a slash."""
+        """List the objects whose key is `root` and a name without a slash."""
 
     @abc.abstractmethod
     async def tags(self, address: Address) -> Mapping[str, str]:
         """The tags of an object.
 
         Raises:
-            KeyMissing: The object is not there.
+            KeyMissing: The object does not exist.
         """
 
     @abc.abstractmethod
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        """Begin a multipart upload, to a temporary key or to content that stays."""
+        """Begin a multipart upload, to a temporary key or to a content key."""
 
     @abc.abstractmethod
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         """Send one part.
 
         Raises:
-            IntegrityError: The store got other bytes than the checksum says.
+            IntegrityError: The store received other bytes than the checksum says.
         """
 
     @abc.abstractmethod
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
-        """Make a part out of bytes `start` to `stop` of another object.
+        """Make a part from bytes `start` to `stop` of another object.
 
         Raises:
-            VersionChanged: The source is gone, or no longer the version that `source` says.
+            VersionChanged: The source is gone, or has another version than `source` says.
         """
 
     @abc.abstractmethod
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
-        """Make the object out of its parts, in order of their numbers.
+        """Make the object from its parts, in order of their numbers.
 
         Raises:
-            UploadGone: The upload is not there any more.
+            UploadGone: The upload no longer exists.
             KeyExists, WriteConflict, ConditionUnsupported: As for `put`, if `create_only`.
         """
 
     @abc.abstractmethod
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
-        """Abort an upload with all its parts; without `upload`, every upload that was begun on the key.
+        """Abort an upload with all its parts; without `upload`, every upload to the key.
 
-        One that is not there is no error.
+        A missing upload is no error.
         """
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
-        """Uploads to keys below `root` that were neither completed nor aborted, where the store can tell."""
+        """List the unfinished uploads to keys below `root`, where the store can."""
         nothing: tuple[Upload, ...] = ()
         for upload in nothing:
             yield upload
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
-        """Put a storage's lifecycle rules among those of its bucket; whether they were not there already.
+        """Add a storage's lifecycle rules to those of its bucket; return whether that changed anything.
 
-        All other rules stay as they are. Nothing is sent if ours are there.
+        All other rules stay.
 
         Raises:
-            ConfigError: Below the temporary root lies what isn't temporary; or the store can't be told from here.
+            ConfigError: Objects below the temporary root are not temporary, or the store's API can't set rules.
         """
         raise ConfigError(
-            "the lifecycle rules can't be set from here; set what is printed with the provider's own tool"
+            "this store's API can't set lifecycle rules; set the printed rules with the provider's own tool"
         )
 
     @abc.abstractmethod
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        """Create an object out of another one, in the store; what the store says about the copy, if it does.
+        """Create an object from another one, inside the store; return the store's description of it, if it sends one.
 
         Raises:
             KeyExists, WriteConflict, ConditionUnsupported: As for `put`.
-            VersionChanged: The source is gone, or no longer the version that `source` says.
+            VersionChanged: The source is gone, or has another version than `source` says.
         """
 
-    # What one provider alone can tell about a storage, and URLs. Each has a default for those that can't.
+    # Abilities that not every provider has; the defaults are for those without.
 
     async def server_time(self, bucket: str) -> datetime | None:
-        """What the store's clock shows, as any answer about the bucket says, be it a refusal; None if none says it."""
+        """The store's clock, from any response about the bucket, even a refusal; None if it has no date."""
         return None
 
     def credentials_in_use(self) -> str | None:
@@ -176,7 +175,7 @@ class Transport(abc.ABC):
         return None
 
     async def put_damaged(self, address: Address) -> bool:
-        """Put a few bytes with the checksum of others, to learn whether the store compares. They may be stored then.
+        """Put a few bytes with a wrong checksum, to learn whether the store compares. It may store them.
 
         Returns:
             Whether a checksum was sent; False where puts have none.
@@ -187,23 +186,25 @@ class Transport(abc.ABC):
         return False
 
     async def free_space(self, bucket: str) -> int | None:
-        """Bytes that there is room for; None where room has no end, or can't be told."""
+        """Free space in bytes; None if it is unlimited or unknown."""
         return None
 
     async def presign(
         self, address: Address, *, method: str, expires: timedelta, content: Digest | None
     ) -> PresignedURL:
-        """Sign a URL to GET an object, or to PUT `content` if nothing is there. Nothing is sent to the store.
+        """Sign a URL to GET an object, or to PUT `content` if the key is free. Nothing is sent to the store.
 
         Raises:
-            ConfigError: There are no URLs here, or the content can't be put by one.
+            ConfigError: The store has no URLs, or the content can't be put by one.
             CredentialsError: The credentials can't sign.
         """
-        raise ConfigError(f"{address} has no URL: it isn't served by HTTP")
+        raise ConfigError(f"{address} has no URL, since it is not served by HTTP")
 
 
 async def missing(transport: Transport, address: Address) -> NoStorageData | BucketNotFound:
-    """The error for a key that is not there: many stores answer alike when the bucket is not there either."""
+    """The error for a missing object: many stores answer the same if the bucket is missing."""
     if await transport.has_bucket(address.bucket):
-        return NoStorageData(f"there is no object at {address}; it was deleted, or never written here")
-    return BucketNotFound(f"the bucket {address.bucket!r} is not there; create it, or check its name and the endpoint")
+        return NoStorageData(f"no object at {address}; it was deleted, or never written here")
+    return BucketNotFound(
+        f"the bucket {address.bucket!r} does not exist; create it, or check its name and the endpoint"
+    )

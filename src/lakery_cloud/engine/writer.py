@@ -1,4 +1,4 @@
-"""The steps of a write: create-only requests, multipart uploads to a temporary key, the copy to the content key."""
+"""The steps of a write: create-only requests, multipart uploads to a temporary key, and the copy to the content key."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
@@ -30,9 +30,9 @@ from lakery_cloud.streams.parts import (
 from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
 
 CREATE_ATTEMPTS = 6
-"""Create-only requests that may meet a conflict with another writer (409 on S3) before a write gives up."""
+"""Create-only requests that may conflict with another writer (409 on S3) before a write fails."""
 CONFLICT_PAUSE = 0.1
-"""Seconds before the second attempt; doubled for each further one."""
+"""Longest pause before the second attempt, in seconds; doubled for each further one."""
 
 
 class Writer:
@@ -46,7 +46,7 @@ class Writer:
         self._keys = keys
 
     async def put(self, data: bytes, digest: Digest, tags: Mapping[str, str]) -> None:
-        """One blob, by one create-only request."""
+        """Write one blob with one create-only request."""
         address = self._keys.content(digest["content_hash"])
         attributes = attributes_of_content(digest, tags)
         if self._session.remembers(address.key) and await self.is_known_to_be_stored(address, digest):
@@ -56,7 +56,7 @@ class Writer:
     async def stream(
         self, digesting: DigestingStream, finish_digest: Callable[[], Digest], tags: Mapping[str, str]
     ) -> Digest:
-        """A stream: one blob if it fits into one part, else a multipart upload and a copy in the store."""
+        """Write a stream: as one blob if it fits into one part, else by a multipart upload and a copy in the store."""
         sizes = PartSizes(
             self._settings.part_size,
             self._limits.max_part_size,
@@ -66,7 +66,7 @@ class Writer:
         )
         with self._session.write_budget.lease() as lease:
             async with aclosing(cut(digesting.undigested(), sizes, lease)) as parts:
-                # In a list, out of which it is taken: a name here would keep its bytes until the stream has ended.
+                # A list gives the part away: a variable would keep its bytes until the end of the stream.
                 first = [await anext(parts)]
                 if first[0].is_last:
                     data = first.pop().data
@@ -78,10 +78,10 @@ class Writer:
         return digest
 
     async def is_stored(self, address: Address, digest: Digest) -> bool:
-        """Whether the content key holds this content already.
+        """Whether the content key has this content already.
 
         Raises:
-            IntegrityError: It holds something else.
+            IntegrityError: It has other content.
         """
         info = await self._transport.head(address)
         if info is None:
@@ -92,11 +92,11 @@ class Writer:
         return True
 
     async def is_known_to_be_stored(self, content: Address, digest: Digest) -> bool:
-        """As `is_stored`, but false where the store won't tell."""
+        """As `is_stored`, but false without the permission to look."""
         try:
             return await self.is_stored(content, digest)
         except AccessDenied:
-            # S3 says this of a missing object to those who may not list; the create-only copy decides then.
+            # Without the permission to list, S3 answers this for a missing object; the create-only copy decides.
             return False
 
     async def _multipart(
@@ -119,8 +119,8 @@ class Writer:
             source = await self._transport.head(upload.address)
             if source is None or source.size != digest["content_size"]:
                 raise IntegrityError(
-                    f"{digest['content_size']} bytes were sent to {upload.address}, which now holds "
-                    f"{source.size if source else 'nothing'}; nothing was stored, write the stream again"
+                    f"{digest['content_size']} bytes were sent to {upload.address}, which now has "
+                    f"{source.size if source else 'no object'}; nothing was stored, write the stream again"
                 )
             await self._copy(source, content, digest, tags)
         return digest
@@ -133,7 +133,7 @@ class Writer:
         digesting: DigestingStream,
         lease: Lease,
     ) -> list[Receipt]:
-        """Send parts while the stream is read, and hash them in order while they travel."""
+        """Send parts while the stream is read, and hash them in order meanwhile."""
 
         async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
             receipt = await self._transport.upload_part(upload.upload, part)
@@ -152,11 +152,11 @@ class Writer:
             async for part in _chain(first, rest):
                 hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
                 sending.append(await tasks.start(send(part, hashing)))
-                del part  # its bytes are given back when it was sent, which may be before the next one comes
+                del part  # its bytes are released once it is sent, perhaps before the next part arrives
         return [task.result() for task in sending]
 
     async def _copy(self, source: ObjectInfo, content: Address, digest: Digest, tags: Mapping[str, str]) -> None:
-        """Create the content key out of the temporary object."""
+        """Create the content key from the temporary object."""
         attributes = attributes_of_content(digest, tags)
         largest = self._limits.max_copy_size
         try:
@@ -166,7 +166,7 @@ class Writer:
                 await self._create(content, digest, lambda: self._copy_in_parts(source, content, attributes))
         except VersionChanged as signal:
             raise IntegrityError(
-                f"{source.address} was changed by somebody else before it was copied; write the stream again"
+                f"another client changed {source.address} before it was copied; write the stream again"
             ) from signal
 
     async def _copy_at_once(
@@ -178,7 +178,7 @@ class Writer:
         try:
             _check_same(copy, digest)
         except IntegrityError:
-            # Ours: the request that made it was create-only.
+            # It is ours: the request that made it was create-only.
             await self._transport.delete(content)
             raise
 
@@ -195,7 +195,7 @@ class Writer:
             await upload.complete([task.result() for task in copying], size=size, create_only=True)
 
     async def _create(self, content: Address, digest: Digest, create: Callable[[], Awaitable[object]]) -> None:
-        """Make the content key by a create-only request; that it is there already, with this content, is success."""
+        """Make the content key with a create-only request. An existing key with this content is success."""
         for attempt in range(1, CREATE_ATTEMPTS + 1):
             if not self._transport.conditional_writes and await self.is_stored(content, digest):
                 return
@@ -204,7 +204,7 @@ class Writer:
             except ConditionUnsupported:
                 continue
             except KeyExists:
-                # Not there after all: it was deleted in between.
+                # Else another client has deleted it meanwhile.
                 if await self.is_stored(content, digest):
                     return
             except WriteConflict:
@@ -213,7 +213,7 @@ class Writer:
                 self._session.remember(content.key)
                 return
         raise StorageUnavailable(
-            f"creating {content} met a conflicting write {CREATE_ATTEMPTS} times; nothing was stored, try again"
+            f"creating {content} conflicted with another write {CREATE_ATTEMPTS} times; nothing was stored, try again"
         )
 
     def _upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> ScopedUpload:
@@ -235,20 +235,20 @@ class Writer:
 def _check_same(info: ObjectInfo, digest: Digest) -> None:
     if info.size != digest["content_size"]:
         raise IntegrityError(
-            f"{info.address} holds {info.size} bytes, but content of this hash has {digest['content_size']}; it is left "
-            "as it is. Find out who wrote it, and delete it before writing again"
+            f"{info.address} has {info.size} bytes, but content with this hash has {digest['content_size']}; nothing was "
+            "changed. Find out who wrote it, and delete it before writing again"
         )
     expected = f"{digest['content_hash_algorithm']}:{digest['content_hash']}"
     algorithm = digest["content_hash_algorithm"]
     if info.content_hash and info.content_hash.startswith(f"{algorithm}:") and info.content_hash != expected:
         raise IntegrityError(
-            f"{info.address} holds content of the hash {info.content_hash}, not {expected}. Find out who wrote it, and "
+            f"{info.address} has content with the hash {info.content_hash}, not {expected}. Find out who wrote it, and "
             "delete it before writing again"
         )
 
 
 async def _chain(first: list[Part], rest: AsyncIterable[Part]) -> AsyncGenerator[Part]:
-    """All parts; none is kept once the next one is asked for."""
+    """All parts; it keeps none after the next one is requested."""
     yield first.pop()
     async for part in rest:
         yield part

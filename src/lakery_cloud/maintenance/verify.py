@@ -10,7 +10,8 @@ from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.reader import Location, read
+from lakery_cloud.engine.reader import read
+from lakery_cloud.engine.storage_data import Location
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import IntegrityError, NoStorageData
 from lakery_cloud.streams.budget import ByteBudget

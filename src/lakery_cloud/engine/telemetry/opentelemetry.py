@@ -38,9 +38,7 @@ class Sink:
             "lakery_cloud.deduplicated", unit="By", description="Content that was stored already."
         )
         self._requests = meter.create_counter("lakery_cloud.requests", unit="{request}", description="Requests.")
-        self._resent = meter.create_counter(
-            "lakery_cloud.resent", unit="{request}", description="Retries of requests."
-        )
+        self._resent = meter.create_counter("lakery_cloud.resent", unit="{request}", description="Retries of requests.")
         self._interruptions = meter.create_counter(
             "lakery_cloud.interruptions", unit="{interruption}", description="Responses that broke off."
         )

@@ -37,4 +37,5 @@ class S3StorageData(TypedDict):
     hash: NotRequired[str]
     size: NotRequired[int]
 
+
 S3Settings = object

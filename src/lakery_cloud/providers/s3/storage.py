@@ -174,7 +174,16 @@ class S3Storage(CloudStorage[S3StorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         import types
-        s = types.SimpleNamespace(share=self.settings.share, sse=self._sse, kms_key_id=self._kms_key_id, storage_class=self._storage_class, requester_pays=self._requester_pays, conditional_writes=self._conditional_writes, max_attempts=self.max_attempts)
+
+        s = types.SimpleNamespace(
+            share=self.settings.share,
+            sse=self._sse,
+            kms_key_id=self._kms_key_id,
+            storage_class=self._storage_class,
+            requester_pays=self._requester_pays,
+            conditional_writes=self._conditional_writes,
+            max_attempts=self.max_attempts,
+        )
         conditions = Conditions(s.conditional_writes)
         if self._own_client is not None:
             yield S3Transport(self._own_client, s, conditions=conditions)
@@ -204,9 +213,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                     read_timeout=self.read_timeout,
                 )
                 async with aclosing(http):
-                    signed = S3Requests(
-                        client, http, credentials=credentials, settings=s, conditions=conditions
-                    )
+                    signed = S3Requests(client, http, credentials=credentials, settings=s, conditions=conditions)
                     yield S3Transport(client, s, conditions=conditions, signed=signed)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; `aws configure list-profiles` shows the profiles") from error
