@@ -25,10 +25,11 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
 )
-from lakery_cloud.engine.reader import Location, check_size, read
+from lakery_cloud.engine.reader import check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineOptions, EngineSettings
 from lakery_cloud.engine.storage_data import (
+    Location,
     check_address,
     check_agreement,
     make_storage_data,

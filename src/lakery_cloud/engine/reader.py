@@ -1,4 +1,4 @@
-"""Verified reads: one GET that resumes after an interruption, or ranges in parallel; every request pinned to one version."""
+"""Verified reads: one GET that resumes after interruptions, or concurrent ranges. Every request is pinned to one version."""
 
 import logging
 import time

@@ -113,8 +113,8 @@ class ScopedUpload:
             if not self._is_temporary:
                 raise
             raise StorageUnavailable(
-                f"completing the upload to {self.address} conflicted with another write, although the key is ours alone; write "
-                "again"
+                f"completing the upload to {self.address} conflicted with another write, although the key is ours "
+                "alone; write again"
             ) from signal
         self._is_completed = True
 
