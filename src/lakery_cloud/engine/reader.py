@@ -1,4 +1,4 @@
-"""Verified reads: one GET that resumes after interruptions, or concurrent ranges. Every request is pinned to one version."""
+"""Verified reads: one GET that resumes after interruptions, or concurrent ranges, all pinned to one version."""
 
 import logging
 import time
