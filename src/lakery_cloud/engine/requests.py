@@ -7,7 +7,7 @@ import abc
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from lakery_cloud.engine.error_messages import Failure, redact_error
 from lakery_cloud.engine.keys import Address
@@ -97,11 +97,7 @@ class Requests(abc.ABC):
         Raises:
             Signal, LakeryCloudError: The store refused the request, or could not be reached.
         """
-
-        async def read_buffered(response: Response) -> T:
-            return read(await buffer(response))
-
-        return await self._send(operation, address, request, read_buffered, expected, attempts)
+        return await self._send(operation, address, request, read, expected, attempts, is_buffered=True)
 
     async def open_body(
         self,
@@ -113,33 +109,34 @@ class Requests(abc.ABC):
         expected: Collection[int],
     ) -> T:
         """As `send`, for a response whose body is left to the caller, who closes the response."""
-
-        async def read_head(response: Response) -> T:
-            try:
-                return read(response)
-            except BaseException:
-                response.close()
-                raise
-
-        return await self._send(operation, address, request, read_head, expected, None)
+        return await self._send(operation, address, request, read, expected, None, is_buffered=False)
 
     async def _send(
         self,
         operation: str,
         address: Address,
         request: Request,
-        read: Callable[[Response], Awaitable[T]],
+        read: Callable[[Any], T],
         expected: Collection[int],
         attempts: int | None,
+        *,
+        is_buffered: bool,
     ) -> T:
         attempts, attempt, has_renewed = attempts or self.max_attempts, 1, False
         while True:
             cause: Exception | None = None
             try:
                 response = await self._exchange(address, request)
-                if response.status in expected:
-                    return await read(response)
-                failure = self._refused(await buffer(response), operation, address)
+                if response.status not in expected:
+                    failure = self._refused(await buffer(response), operation, address)
+                elif is_buffered:
+                    return read(await buffer(response))
+                else:
+                    try:
+                        return read(response)
+                    except HTTPError:
+                        response.close()
+                        raise
             except HTTPError as error:
                 cause, failure = error, self._failed(error, operation, address)
             if isinstance(failure, CredentialsError) and not has_renewed:

@@ -132,6 +132,10 @@ class S3Requests(Requests):
         self._key: tuple[tuple[str, ...], Key] | None = None
         self._clock = Clock(lambda second: time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
 
+    def has_route(self, bucket: str) -> bool:
+        """Whether we are known to sign requests to a bucket."""
+        return self._routes.get(bucket) is not None
+
     async def can_serve(self, bucket: str) -> bool:
         """Whether we can sign requests to a bucket. The SDK is asked once for each bucket."""
         if bucket not in self._routes:

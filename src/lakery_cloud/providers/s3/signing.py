@@ -70,6 +70,8 @@ def authorization(
     """
     names = ";".join(headers)
     lines = "".join([f"{name}:{value}\n" for name, value in headers.items()])
+    if "  " in lines or " \n" in lines or ": " in lines:
+        lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()])
     canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload_hash}"
     scope = key.credential.partition("/")[2]
     to_sign = f"{ALGORITHM}\n{time}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"

@@ -87,7 +87,7 @@ class S3Transport(CloudTransport):
     async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
         signed = self._signed
         try:
-            if signed is None or not await signed.can_serve(bucket):
+            if signed is None or not (signed.has_route(bucket) or await signed.can_serve(bucket)):
                 return await send(self._sdk)
             try:
                 return await send(signed)
