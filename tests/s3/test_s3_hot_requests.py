@@ -1,4 +1,4 @@
-"""The fast lane of `S3Storage`: what goes over it, and what it leaves to the SDK, as the SDK's first attempt."""
+"""The hot requests of `S3Storage`: how they are signed, and which of them the SDK sends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,9 +12,9 @@ import aiobotocore.session
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
 
-from lakery_cloud import IntegrityError, S3Storage, StorageUnavailable
+from lakery_cloud import CredentialsError, IntegrityError, S3Storage, SerializedData, StorageUnavailable, digest_data
 from lakery_cloud.emulators import Emulator
-from lakery_cloud.engine import hot_requests as lane
+from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
@@ -29,6 +29,7 @@ from lakery_cloud.testing.faults import (
     ResetBefore,
     ResetDuring,
 )
+from tests.forward_proxy import ForwardProxy
 from tests.rigs.s3 import S3Rig
 from tests.tls import tls_before
 
@@ -38,7 +39,7 @@ RESETS = (ResetBefore, ResetDuring, ResetAfter)
 
 @pytest.fixture
 async def s3_rig(moto: Emulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Rig]:
-    """One server is enough: the lane's requests are the same everywhere, and the other suites run on all."""
+    """One server is enough: hot requests are the same everywhere, and the other suites run on all."""
     async with S3Rig("MotoServer", moto) as rig:
         for name, value in rig.environment.items():
             monkeypatch.setenv(name, value)
@@ -67,28 +68,26 @@ async def use(storage: S3Storage, *, seed: int = 0) -> None:
 
 @asynccontextmanager
 async def warmed(rig: S3Rig, proxy: FaultProxy, **options: Any) -> AsyncIterator[S3Storage]:
-    """A storage that has learned what the lane must know."""
+    """A storage that has sent each hot request once."""
     async with rig.storage(**options) as storage:
         await use(storage)
         proxy.exchanges.clear()
         yield storage
 
 
-def is_fast(exchange: Exchange) -> bool:
+def is_ours(exchange: Exchange) -> bool:
     return "amz-sdk-invocation-id" not in exchange.headers
 
 
-def over_the_lane(proxy: FaultProxy) -> set[str]:
-    return {exchange.operation for exchange in proxy.exchanges if is_fast(exchange)}
+def ours(proxy: FaultProxy) -> set[str]:
+    return {exchange.operation for exchange in proxy.exchanges if is_ours(exchange)}
 
 
-async def test_calls_that_begin_at_once_wait_for_what_the_first_one_learns(
-    s3_rig: S3Rig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lane, "MAX_WAIT", 60)
+async def test_sdk_is_asked_for_the_route_without_a_request(s3_rig: S3Rig, proxy: FaultProxy) -> None:
     async with s3_rig.storage() as storage:
         await asyncio.gather(*(write(storage, b"%d" % number) for number in range(20)))
-    assert [is_fast(exchange) for exchange in proxy.exchanges].count(False) == 1
+    assert [exchange.method for exchange in proxy.exchanges] == ["PUT"] * 20
+    assert all(map(is_ours, proxy.exchanges))
 
 
 async def test_blob_is_signed_with_its_hash(s3_rig: S3Rig, proxy: FaultProxy) -> None:
@@ -99,16 +98,28 @@ async def test_blob_is_signed_with_its_hash(s3_rig: S3Rig, proxy: FaultProxy) ->
     assert put.headers["if-none-match"] == "*"
 
 
-# What the lane leaves to the SDK
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("algorithm", ["sha512", "md5"])
+async def test_blob_with_another_hash_has_a_checksum_that_the_store_verifies(
+    s3_rig: S3Rig, proxy: FaultProxy, algorithm: str, fast_lane: bool
+) -> None:
+    digest = await digest_data(SerializedData(data=b"data", content_type="text/plain", content_encoding=None), algorithm=algorithm)
+    async with s3_rig.storage(fast_lane=fast_lane) as storage:
+        await storage.write_data(b"data", digest, {})
+    (put,) = (exchange for exchange in proxy.exchanges if exchange.method == "PUT")
+    assert put.headers["x-amz-checksum-crc32c"] == await crc32c_header(b"data")
 
 
-async def test_failure_on_the_lane_is_the_first_attempt_of_the_sdk(s3_rig: S3Rig, proxy: FaultProxy) -> None:
-    async with warmed(s3_rig, proxy, max_attempts=3) as storage:
-        proxy.arm(Rule(Answer(503), "put_object", times=2))
-        await write(storage, b"data")
-    assert "amz-sdk-request" not in proxy.exchanges[0].headers
-    told = [exchange.headers["amz-sdk-request"].partition("; ")[2] for exchange in proxy.exchanges[1:]]
-    assert told == ["attempt=2; max=3", "attempt=3; max=3"]
+async def test_spaces_in_headers_are_signed_as_the_store_reads_them(
+    seaweedfs: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SeaweedFS verifies signatures."""
+    async with S3Rig("SeaweedFS", seaweedfs) as rig, rig.storage() as storage:
+        for name, value in rig.environment.items():
+            monkeypatch.setenv(name, value)
+        data = content(100)
+        digest = {**digest_of(data), "content_type": "text/plain;  a=b;   c "}
+        await storage.write_data(data, digest, {})  # type: ignore[arg-type]
 
 
 async def test_blob_that_is_not_what_its_signed_hash_says_is_damaged(s3_rig: S3Rig, proxy: FaultProxy) -> None:
@@ -119,65 +130,97 @@ async def test_blob_that_is_not_what_its_signed_hash_says_is_damaged(s3_rig: S3R
     assert len(proxy.exchanges) == 1
 
 
-async def test_content_that_somebody_else_wrote_costs_one_look_over_the_lane(s3_rig: S3Rig, proxy: FaultProxy) -> None:
+async def test_content_that_somebody_else_wrote_costs_one_look_ours(s3_rig: S3Rig, proxy: FaultProxy) -> None:
     await s3_rig.put(digest_of(b"data")["content_hash"], b"data")
     async with warmed(s3_rig, proxy) as storage:
         await write(storage, b"data")
-    assert [(exchange.method, is_fast(exchange)) for exchange in proxy.exchanges] == [("PUT", True), ("HEAD", True)]
+    assert [(exchange.method, is_ours(exchange)) for exchange in proxy.exchanges] == [("PUT", True), ("HEAD", True)]
 
 
-async def test_redirect_is_followed_by_the_sdk_and_learned_from(s3_rig: S3Rig, proxy: FaultProxy) -> None:
+async def test_sdk_follows_a_redirect_and_is_asked_again(
+    s3_rig: S3Rig, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lakery_cloud")
     async with warmed(s3_rig, proxy) as storage:
         there = {"x-amz-bucket-region": s3_rig.server.region if s3_rig.server else ""}
         proxy.arm(Rule(Answer(301, "PermanentRedirect", headers=there), "get_object"))
         await use(storage, seed=1)
-        gets = [is_fast(exchange) for exchange in proxy.exchanges if exchange.operation == "get_object"]
-        assert gets == [True, False, True]
+        gets = [is_ours(exchange) for exchange in proxy.exchanges if exchange.operation == "get_object"]
+    # The SDK names the same place again, so it keeps the requests of this bucket.
+    assert gets == [True, False, False]
+    assert caplog.text.count("only it follows their redirects") == 1
 
 
-async def test_hook_of_the_users_that_changes_requests_keeps_them_off_the_lane(
+async def test_hook_of_a_session_that_signs_more_headers_leaves_all_requests_to_the_sdk(
     s3_rig: S3Rig, proxy: FaultProxy
 ) -> None:
     def add_header(request: Any, **_: Any) -> None:
         request.headers["x-amz-expected-bucket-owner"] = "123456789012"
 
     session = aioboto3.Session()
-    session._session.get_component("event_emitter").register("before-sign.s3.PutObject", add_header)
-    async with warmed(s3_rig, proxy, session=session) as storage:
-        await use(storage, seed=1)
-    assert over_the_lane(proxy) == HOT - {"put_object"}
+    session._session.get_component("event_emitter").register("before-sign.s3", add_header)
+    async with s3_rig.storage(session=session) as storage:
+        await use(storage)
+    assert ours(proxy) == set()
 
 
-async def test_credentials_that_change_with_each_request_stay_with_the_sdk(
-    s3_rig: S3Rig, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_signature_that_is_not_ours_leaves_all_requests_to_the_sdk(s3_rig: S3Rig, proxy: FaultProxy) -> None:
+    """As those of directory buckets and of multi-region access points."""
+    session = aioboto3.Session()
+
+    def sign_by_version_2(**_: Any) -> str:
+        return "s3"
+
+    session._session.get_component("event_emitter").register_first("choose-signer.s3.HeadObject", sign_by_version_2)
+    async with s3_rig.storage(session=session) as storage:
+        await use(storage)
+    assert ours(proxy) == set()
+
+
+async def test_credentials_that_change_with_each_request_are_used(s3_rig: S3Rig, proxy: FaultProxy) -> None:
     made = 0
 
     async def refresh() -> dict[str, str]:
         nonlocal made
         made += 1
-        until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()  # which is so near that they are renewed at once
+        until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()  # so near that they are renewed at once
         return {"access_key": f"KEY{made}", "secret_key": "secret", "token": "t", "expiry_time": until}
 
     botocore_session = aiobotocore.session.AioSession()
     botocore_session._credentials = AioRefreshableCredentials.create_from_metadata(
         metadata=await refresh(), refresh_using=refresh, method="test"
     )
-    caplog.set_level("INFO", "lakery_cloud")
     async with s3_rig.storage(session=aioboto3.Session(botocore_session=botocore_session)) as storage:
-        for number in range(lane.MAX_IN_VAIN + 1):
+        for number in range(3):
             await write(storage, b"%d" % number)
-    assert not any(map(is_fast, proxy.exchanges))
-    assert caplog.text.count("goes without the fast lane") == 1
+    assert all(map(is_ours, proxy.exchanges))
+    assert len({exchange.headers["authorization"].partition("/")[0] for exchange in proxy.exchanges}) == 3
 
 
-async def test_proxy_of_the_environment_keeps_all_off_the_lane(
+async def test_credentials_that_cannot_be_loaded_are_an_error_of_ours(s3_rig: S3Rig, proxy: FaultProxy) -> None:
+    async def refresh() -> dict[str, str]:
+        raise OSError("the source is broken")
+
+    botocore_session = aiobotocore.session.AioSession()
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    botocore_session._credentials = AioRefreshableCredentials("key", "secret", "t", soon, refresh, "test")
+    botocore_session._credentials._mandatory_refresh_timeout = timedelta(hours=1).total_seconds()
+    async with s3_rig.storage(session=aioboto3.Session(botocore_session=botocore_session)) as storage:
+        with pytest.raises(CredentialsError):
+            await write(storage, b"data")
+    assert proxy.exchanges == []
+
+
+async def test_proxy_of_the_environment_is_used(
     s3_rig: S3Rig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    async with warmed(s3_rig, proxy) as storage:
-        await use(storage, seed=1)
-    assert over_the_lane(proxy) == set()
+    async with ForwardProxy() as forward:
+        monkeypatch.setenv("HTTP_PROXY", forward.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with s3_rig.storage() as storage:
+            await use(storage)
+        assert forward.connections > 0
+    assert ours(proxy) == HOT
 
 
 async def test_credentials_are_those_that_the_sdk_has_refreshed(s3_rig: S3Rig, proxy: FaultProxy) -> None:
@@ -198,7 +241,7 @@ async def test_credentials_are_those_that_the_sdk_has_refreshed(s3_rig: S3Rig, p
         await write(storage, b"first")
         credentials._expiry_time = datetime.now(UTC)
         await write(storage, b"second")
-    assert [is_fast(exchange) for exchange in proxy.exchanges] == [True, True]
+    assert [is_ours(exchange) for exchange in proxy.exchanges] == [True, True]
     assert [exchange.headers["x-amz-security-token"] for exchange in proxy.exchanges] == ["token1", "token2"]
     assert "Credential=KEY2/" in proxy.exchanges[1].headers["authorization"]
 
@@ -206,7 +249,7 @@ async def test_credentials_are_those_that_the_sdk_has_refreshed(s3_rig: S3Rig, p
 # TLS
 
 
-async def test_lane_speaks_tls(
+async def test_hot_requests_use_tls(
     s3_rig: S3Rig, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
@@ -214,7 +257,7 @@ async def test_lane_speaks_tls(
         s3_rig.point_to(url)
         async with warmed(s3_rig, proxy) as storage:
             await use(storage, seed=1)
-    assert over_the_lane(proxy) == HOT
+    assert ours(proxy) == HOT
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])
