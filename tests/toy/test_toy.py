@@ -1,0 +1,24 @@
+"""The conformance suite on a provider that CONTRIBUTING's steps make."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from lakery_cloud import CredentialsError
+from lakery_cloud.testing import Rig, StorageConformance, digest_of
+from tests.toy.rig import ToyRig
+from tests.toy.server import ToyServer
+from tests.toy.storage import ToyStorage
+
+
+class TestToyStorage(StorageConformance):
+    @pytest.fixture
+    async def rig(self) -> AsyncIterator[Rig]:
+        async with ToyServer("toys") as server:
+            yield ToyRig(server)
+
+
+async def test_wrong_token_is_a_credentials_error() -> None:
+    async with ToyServer("toys") as server, ToyStorage("toys", endpoint_url=server.url, token="wrong") as storage:
+        with pytest.raises(CredentialsError, match="WrongToken"):
+            await storage.write_data(b"data", digest_of(b"data"), {})
