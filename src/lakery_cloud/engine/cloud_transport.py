@@ -34,14 +34,14 @@ class HotRequests(Protocol):
 
 
 class CloudTransport(Transport):
-    """A transport whose hot requests have two implementations, and whose other requests are calls of an SDK."""
+    """A transport whose hot requests may have two implementations, and whose other requests may be calls of an SDK."""
 
-    sdk_errors: ClassVar[tuple[type[Exception], ...]]
+    sdk_errors: ClassVar[tuple[type[Exception], ...]] = ()
     """Errors of the SDK, which `_translate` turns into the engine's."""
 
-    @abc.abstractmethod
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         """The engine's error for an error of the SDK."""
+        return error
 
     @abc.abstractmethod
     async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:

@@ -15,6 +15,7 @@ from lakery_cloud.engine.model import BodyInterrupted
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.errors import CredentialsError, StorageUnavailable
 from lakery_cloud.http.exchange import (
+    MAX_BUFFERED,
     BufferedResponse,
     ConnectFailed,
     HTTPError,
@@ -83,6 +84,7 @@ class Requests(abc.ABC):
         *,
         expected: Collection[int],
         attempts: int | None = None,
+        max_size: int = MAX_BUFFERED,
     ) -> T:
         """Send a request until a response succeeds, and read that.
 
@@ -93,11 +95,12 @@ class Requests(abc.ABC):
             read: Reads the response. It raises `UnsupportedResponse` for one that does not prove success.
             expected: Status codes of success.
             attempts: Attempts for this request, if not `max_attempts`.
+            max_size: Bytes of the response's body.
 
         Raises:
             Signal, LakeryCloudError: The store refused the request, or could not be reached.
         """
-        return await self._send(operation, address, request, read, expected, attempts, is_buffered=True)
+        return await self._send(operation, address, request, read, expected, attempts, max_size)
 
     async def open_body(
         self,
@@ -109,7 +112,7 @@ class Requests(abc.ABC):
         expected: Collection[int],
     ) -> T:
         """As `send`, for a response whose body is left to the caller, who closes the response."""
-        return await self._send(operation, address, request, read, expected, None, is_buffered=False)
+        return await self._send(operation, address, request, read, expected, None, None)
 
     async def _send(
         self,
@@ -119,9 +122,9 @@ class Requests(abc.ABC):
         read: Callable[[Any], T],
         expected: Collection[int],
         attempts: int | None,
-        *,
-        is_buffered: bool,
+        max_size: int | None,
     ) -> T:
+        """Send a request as `send` does; without `max_size`, as `open_body` does."""
         attempts, attempt, has_renewed = attempts or self.max_attempts, 1, False
         while True:
             cause: Exception | None = None
@@ -129,8 +132,8 @@ class Requests(abc.ABC):
                 response = await self._exchange(address, request)
                 if response.status not in expected:
                     failure = self._refused(await buffer(response), operation, address)
-                elif is_buffered:
-                    return read(await buffer(response))
+                elif max_size is not None:
+                    return read(await buffer(response, max_size))
                 else:
                     try:
                         return read(response)

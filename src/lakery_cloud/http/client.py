@@ -26,6 +26,7 @@ class HTTPClient:
         connect_timeout: Seconds to wait for a connection.
         read_timeout: Seconds to wait for the next bytes of a response.
         session: A session to use instead of one made here; its owner closes it.
+        session_timeout: Time-outs of the session, if not the two above.
         is_pooled: Whether our own connections may be used at all.
     """
 
@@ -37,6 +38,7 @@ class HTTPClient:
         connect_timeout: float,
         read_timeout: float,
         session: aiohttp.ClientSession | None = None,
+        session_timeout: aiohttp.ClientTimeout | None = None,
         is_pooled: bool = True,
     ) -> None:
         self._sockets = sockets
@@ -46,6 +48,9 @@ class HTTPClient:
         self._read_timeout = read_timeout
         self._is_pooled = is_pooled
         self._session = session
+        self._session_timeout = session_timeout or aiohttp.ClientTimeout(
+            total=None, sock_connect=connect_timeout, sock_read=read_timeout
+        )
         self._owns_session = session is None
         self._pools: dict[Origin, ConnectionPool] = {}
         self._exchanges: dict[Origin, Exchange] = {}
@@ -98,8 +103,7 @@ class HTTPClient:
             self._session = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
             )
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout, sock_read=self._read_timeout)
-        return SessionExchange(self._session, origin, timeout=timeout)
+        return SessionExchange(self._session, origin, timeout=self._session_timeout)
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -79,7 +79,7 @@ def write_head(request: Request) -> bytes:
     if not _is_printable(request.target) or " " in request.target:
         raise ValueError("the target of the request has a character that HTTP can't carry")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if request.method in ("PUT", "POST") and "content-length" not in headers:
+    if request.method in ("PUT", "POST", "PATCH") and "content-length" not in headers:
         lines += f"content-length: {request.size}\r\n"
     return f"{request.method} {request.target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
 

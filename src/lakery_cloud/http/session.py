@@ -46,7 +46,7 @@ class SessionExchange:
             HTTPError: No response arrived.
         """
         headers = dict(request.headers)
-        if request.method in ("PUT", "POST"):
+        if request.method in ("PUT", "POST", "PATCH"):
             headers.setdefault("content-length", str(request.size))
         try:
             response = await self._session.request(
