@@ -1,146 +1,120 @@
-"""Requests of Cloud Storage's JSON API, on the credentials, addresses and connections of gcsfs.
+"""The requests of Cloud Storage's JSON API, all of them signed and sent by lakery-cloud.
 
-gcsfs' own requests know neither preconditions nor bounded retries, so all of ours pass through `JSONAPI`.
+gcsfs only finds credentials: its own requests have neither preconditions nor bounded retries.
 """
 
-import asyncio
-import contextlib
 import json
-import logging
-import os
+import re
 import secrets
-from asyncio import Semaphore
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
-import aiohttp
+import gcsfs
 from gcsfs.core import GCSFileSystem
-from gcsfs.retry import HttpError
-from google.auth import exceptions as auth_errors
-from google.auth.credentials import Signing
-from google.cloud.storage import Client
-from yarl import URL
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
-from lakery_cloud.engine.checksums import crc32c_header
-from lakery_cloud.engine.error_messages import Failure, redact_error, redacted
+from lakery_cloud.engine.checksums import crc32c_header, header_to_hex
+from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import (
-    KeyExists,
-    KeyMissing,
-    Signal,
-    UploadGone,
-    VersionChanged,
-    WriteConflict,
-    without_none,
-)
-from lakery_cloud.engine.retries import backoff
-from lakery_cloud.errors import CredentialsError, StorageUnavailable
-from lakery_cloud.http.connection import HTTPError, UnsupportedResponse, write_head
-from lakery_cloud.http.pool import ConnectFailed, ConnectionPool, TLSFailed
+from lakery_cloud.engine.lifecycle import BucketRules, Rule
+from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, VersionChanged, without_none
+from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.http.client import HTTPClient
+from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
+from lakery_cloud.http.headers import byte_range, read_content_range, size_of
+from lakery_cloud.providers.gcs.errors import Refusal
+from lakery_cloud.providers.gcs.signing import Tokens
 from lakery_cloud.streams.parts import Pieces
 
-logger = logging.getLogger("lakery_cloud")
+if TYPE_CHECKING:
+    from lakery_cloud.providers.gcs.settings import GCSSettings
 
-REFRESH_AHEAD = timedelta(minutes=5, seconds=10)
-"""gcsfs itself renews a token 5 minutes before its end, on the event loop: we do it earlier, in a thread."""
+T = TypeVar("T")
+
 TAG_PREFIX = "tag-"
-"""Permanent: what the names of tags start with in an object's metadata; none of our own names does."""
-MAX_RESOURCE = 1024 * 1024
-"""Bytes of what is said about an object; its metadata has at most 8 KiB (Cloud Storage, "Quotas and limits")."""
-MAX_MESSAGE = 500
-"""Most characters of what a server says that an error repeats."""
+"""Permanent: the names of tags in an object's metadata begin with it; no other name of ours does."""
+MAX_PAGE = 8 * 1024 * 1024
+"""Bytes of one page of a listing: 1,000 objects whose keys have at most 1,024 bytes."""
+
+_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
 class PaidAddress(Address):
-    """An address out of storage data that names the project to pay for requests to it."""
+    """An address from storage data that names the project to bill for its requests."""
 
     user_project: str | None = None
 
 
 def payer_of(address: Address) -> str | None:
+    """The project to bill for requests to an address; None if its storage data names none."""
     return address.user_project if isinstance(address, PaidAddress) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of the API.
+class StoredObject(NamedTuple):
+    """An object as the API describes it.
 
     Attributes:
-        status: Status code.
-        headers: Its headers.
-        content: Its body; empty while a body is streamed.
-        read: Reads at most so many bytes of a body that is streamed.
-        close: Ends a body that is streamed.
+        info: Its description for the engine.
+        crc32c: CRC-32C of its bytes, in base64.
+        tags: Its tags.
     """
 
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-    read: Callable[[int], Awaitable[bytes]]
-    close: Callable[[], None]
-
-    @property
-    def is_success(self) -> bool:
-        """Whether it is what was asked for; 308 is how an upload goes on."""
-        return self.status < 300 or self.status == 308
-
-    def json(self) -> dict[str, Any]:
-        """The body.
-
-        Raises:
-            StorageUnavailable: It is no JSON.
-        """
-        try:
-            return dict(json.loads(self.content))
-        except ValueError as error:
-            raise StorageUnavailable(f"Cloud Storage's answer can't be read: {error}. Try again later") from error
+    info: ObjectInfo
+    crc32c: str | None
+    tags: Mapping[str, str]
 
 
-class JSONAPI:
-    """The API, for one open `GCSFileSystem`.
+class GCSRequests(Requests):
+    """The requests of one storage.
 
     Args:
-        fs: It has a session.
-        timeout: Of each request.
-        max_attempts: Attempts for one request.
-        requests: Every request waits for it but one whose answer is streamed.
-        lane: What the requests that come most often are sent over, if there is one.
+        fs: The file system, which knows where requests go and who pays.
+        http: Sends the requests.
+        tokens: Authenticates them.
+        settings: The storage's settings.
     """
 
-    def __init__(
-        self,
-        fs: GCSFileSystem,
-        *,
-        timeout: aiohttp.ClientTimeout,
-        max_attempts: int,
-        requests: Semaphore,
-        lane: ConnectionPool | None,
-    ) -> None:
-        self._lane = lane
-        self.max_attempts = max_attempts
-        self._fs = fs
-        self._timeout = timeout
-        self._requests = requests
-        self._refreshing = asyncio.Lock()
-        self._host = fs._location.partition("://")[2]
+    def __init__(self, fs: GCSFileSystem, http: HTTPClient, *, tokens: Tokens, settings: "GCSSettings") -> None:
+        super().__init__(endpoint=fs._location, max_attempts=settings.max_attempts)
+        self._http = http
+        self._tokens = tokens
+        self._origin = Origin.of(self.endpoint)
+        self._root = self.endpoint.removeprefix(self._origin.url)
+        self._payer = fs._get_params({}).get("userProject")  # counts before the project in storage data
+        self._kms_key_name = settings.kms_key_name
+        self._stored_as = without_none(storageClass=settings.storage_class)
+        self._agent = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
 
-    def bucket_url(self, bucket: str) -> str:
-        return f"{self._fs.base}b/{quoted(bucket)}"
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        await self.insert(address, (data,), self.resource(attributes))
 
-    def object_url(self, address: Address) -> str:
-        return f"{self.bucket_url(address.bucket)}/o/{quoted(address.key)}"
+    async def head(self, address: Address) -> ObjectInfo:
+        return (await self.describe(address)).info
 
-    def upload_url(self, address: Address) -> str:
-        return f"{self._fs._location}/upload/storage/v1/b/{quoted(address.bucket)}/o"
+    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
+        # Without `Accept-Encoding` the store decodes content that is stored as gzip.
+        headers = without_none(**{"accept-encoding": "gzip", "range": byte_range(start, stop)})
+        query = without_none(alt="media", generation=version, ifGenerationMatch=version)
+        request = self._request("GET", _object_path(address), address, query=query, headers=headers)
+        try:
+            return await self.open_body("objects.get", address, request, partial(_body, address), expected=(200, 206))
+        except KeyMissing as signal:
+            if version is not None:
+                await self.head(address)
+                raise VersionChanged(str(address)) from signal
+            raise
 
-    async def resource(self, address: Address) -> dict[str, Any]:
-        """What the store says about an object."""
-        return (await self.call("objects.get", address, "GET", self.object_url(address))).json()
+    async def describe(self, address: Address) -> StoredObject:
+        """Describe an object.
+
+        Raises:
+            KeyMissing: The object does not exist.
+        """
+        request = self._request("GET", _object_path(address), address)
+        return await self.send("objects.get", address, request, partial(_stored, address), expected=(200,))
 
     async def insert(
         self,
@@ -148,349 +122,324 @@ class JSONAPI:
         pieces: Pieces,
         resource: Mapping[str, Any],
         *,
-        kms_key_name: str | None,
-        on_given_out: Callable[[], None] | None = None,
         crc32c: str | None = None,
-    ) -> dict[str, Any]:
-        """Create an object whose bytes must have the CRC-32C that goes along; what the store says about it."""
+        before_last: Callable[[], None] | None = None,
+    ) -> StoredObject:
+        """Create an object.
+
+        Args:
+            address: Bucket and key.
+            pieces: Its bytes.
+            resource: See `resource`.
+            crc32c: The checksum that the store compares; that of the bytes if None.
+            before_last: See `Request`.
+        """
         boundary = secrets.token_hex(16)
         described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(*pieces)})
         head = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n"
             f"--{boundary}\r\nContent-Type: {resource['contentType']}\r\n\r\n"
         )
-        answer = await self.call(
-            "objects.insert",
-            address,
+        request = self._request(
             "POST",
-            self.upload_url(address),
-            query=without_none(uploadType="multipart", ifGenerationMatch="0", kmsKeyName=kms_key_name),
-            headers={"Content-Type": f"multipart/related; boundary={boundary}"},
+            _upload_path(address),
+            address,
+            query=self._encrypted(uploadType="multipart", ifGenerationMatch="0"),
+            headers={"content-type": f"multipart/related; boundary={boundary}"},
             body=(head.encode(), *pieces, f"\r\n--{boundary}--\r\n".encode()),
-            on_given_out=on_given_out,
         )
-        return answer.json()
+        request.before_last = before_last
+        return await self.send("objects.insert", address, request, partial(_stored, address), expected=(200,))
 
-    async def date(self, bucket: str) -> str | None:
-        """The header `Date` of an answer about a bucket, whatever it says."""
-        try:
-            await self._refresh_token()
-            async with self._requests:
-                answer = await self._exchange("GET", self.bucket_url(bucket), {}, Slices(), is_streamed=False)
-        except INTERRUPTIONS as error:
-            failure = self._failure("buckets.get", Address(bucket, ""), redact_error(error))
-            raise _translate_no_answer(error, failure) from error
-        return answer.headers.get("Date")
+    async def begin_resumable(self, address: Address, resource: Mapping[str, Any]) -> str:
+        """Begin a resumable upload; return the URL of its session."""
+        query = self._encrypted(uploadType="resumable", name=address.key, ifGenerationMatch="0")
+        request = self._json_request("POST", _upload_path(address), address, resource, query=query)
+        request.headers["x-upload-content-type"] = resource["contentType"]
+        return await self.send("objects.insert (resumable)", address, request, _session_url, expected=(200, 201))
 
-    async def sign(
-        self, address: Address, method: str, *, expires: timedelta, headers: Mapping[str, str], query: Mapping[str, str]
-    ) -> str:
-        """A signed URL (Cloud Storage, "V4 signing process with your own program"), on the XML API.
+    async def send_chunk(
+        self, address: Address, session_url: str, pieces: Pieces, *, content_range: str, content_type: str
+    ) -> StoredObject | int:
+        """Send a chunk of a resumable upload, in one attempt, or ask for its state with an empty one.
 
-        Raises:
-            CredentialsError: The credentials can't sign.
+        Returns:
+            The object if the upload is complete, else how many bytes the store has received.
         """
-        credentials = self._fs.credentials.credentials
-        signer: dict[str, Any] = {}
-        if not isinstance(credentials, Signing):
-            # Those of a machine in Google's cloud have no key; the library asks Google to sign with that of their account.
-            if not hasattr(credentials, "service_account_email"):
-                raise CredentialsError(f"the credentials for {address} can't sign a URL. {_SIGN_IN}")
-            await self._refresh_token()  # which tells whose they are, too
-            signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
+        headers = {"content-range": content_range, "content-type": content_type}
+        request = Request("PUT", session_url, headers, pieces)
+        read = partial(_stored_or_received, address)
+        return await self.send("upload", address, request, read, expected=(200, 201, 308), attempts=1)
 
-        def generate() -> str:
-            with contextlib.closing(Client(project="any", credentials=credentials)) as client:
-                url: str = (
-                    client.bucket(address.bucket)
-                    .blob(address.key)
-                    .generate_signed_url(
-                        version="v4",
-                        expiration=expires,
-                        method=method,
-                        headers=dict(headers),
-                        query_parameters=dict(query),
-                        credentials=credentials,
-                        api_access_endpoint=self._fs._location,
-                        **signer,
-                    )
-                )
-                return url
+    async def cancel_resumable(self, address: Address, session_url: str) -> None:
+        """Cancel a resumable upload. A missing or complete one is no error."""
+        request = Request("DELETE", session_url, {})
+        # The status of a cancelled upload is 499 (Cloud Storage, "Cancel an upload").
+        await self.send("upload", address, request, _ignore, expected=(200, 204, 404, 410, 412, 499))
 
-        try:
-            return await asyncio.to_thread(generate)
-        except auth_errors.GoogleAuthError as error:
-            raise CredentialsError(
-                f"no URL could be signed for {address}: {redact_error(error)}. {_SIGN_IN}"
-            ) from error
-
-    def credentials_in_use(self) -> str | None:
-        """Where gcsfs has found the credentials."""
-        found = self._fs.credentials
-        if found.credentials is None:
-            return None
-        kind = f"{type(found.credentials).__module__.rpartition('.')[2]}.{type(found.credentials).__name__}"
-        method = f"gcsfs' method {found.method!r}" if found.method in _METHODS else "the token given"
-        if found.method == "google_default" and os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-            method = "the file of GOOGLE_APPLICATION_CREDENTIALS"
-        return f"{method} ({kind})"
-
-    async def delete(self, address: Address) -> None:
-        """Delete an object, if it is there."""
-        with contextlib.suppress(KeyMissing):
-            await self.call("objects.delete", address, "DELETE", self.object_url(address))
-
-    async def call(self, operation: str, address: Address, method: str, url: str, **parameters: Any) -> Answer:
-        async with self._requests:
-            return await self.request(operation, address, method, url, **parameters)
-
-    async def request(
-        self,
-        operation: str,
-        address: Address,
-        method: str,
-        url: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Sequence[bytes] = (),
-        is_streamed: bool = False,
-        attempts: int | None = None,
-        on_given_out: Callable[[], None] | None = None,
-    ) -> Answer:
-        """One request, tried again where that may help, its errors translated.
+    async def compose(
+        self, address: Address, resource: Mapping[str, Any], sources: Sequence[Mapping[str, str]], *, generation: str
+    ) -> StoredObject:
+        """Join objects of a bucket to one.
 
         Args:
-            operation: Its name in the API's reference.
-            address: On which object.
-            method: HTTP method.
-            url: Where.
-            query: Parameters in the URL.
-            headers: Headers beyond those of every request.
-            body: Its pieces.
-            is_streamed: Whether the answer's body is left for the caller to read.
-            attempts: How many; by default those of the storage.
-            on_given_out: Called when all of the body was handed to the connection.
+            address: The new object, which may be one of the sources too.
+            resource: See `resource`.
+            sources: `name` and `generation` of each source.
+            generation: The generation that the new object replaces; `0` for none.
         """
-        attempts = attempts or self.max_attempts
-        if operation != "upload":  # the address of an upload is the store's own, and stays as it is
-            paid = without_none(userProject=payer_of(address))  # where the fs names a project itself, that one counts
-            url = f"{url}?{urlencode(self._fs._get_params({**paid, **(query or {})}), quote_via=quote)}"
-        lane = self._lane if operation in _HOT and on_given_out is None else None
-        for attempt in range(1, attempts + 1):
-            try:
-                await self._refresh_token()
-                answer = lane and await self._send_fast(lane, method, url, headers or {}, body, is_streamed=is_streamed)
-                answer = answer or await self._exchange(
-                    method, url, headers or {}, Slices(*body, on_end=on_given_out), is_streamed=is_streamed
-                )
-            except INTERRUPTIONS as error:
-                if attempt == attempts or isinstance(error, aiohttp.InvalidURL):
-                    raise _translate_no_answer(error, self._failure(operation, address, redact_error(error))) from error
-            else:
-                if answer.is_success:
-                    return answer
-                failure = self._translate(answer, operation, address)
-                if attempt == attempts or not isinstance(failure, StorageUnavailable):
-                    message = redacted(answer.content[:MAX_MESSAGE].decode(errors="replace"))
-                    raise failure from HttpError({"code": answer.status, "message": message})
-            await asyncio.sleep(backoff(attempt))
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _send_fast(
-        self,
-        lane: ConnectionPool,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: Sequence[bytes],
-        *,
-        is_streamed: bool,
-    ) -> Answer | None:
-        """One request over the fast lane; None where it can't be sent, or its answer not be read there."""
-        length = {"Content-Length": str(sum(map(len, body)))} if body else {}
-        target = url.removeprefix(self._fs._location)
-        head = write_head(method, target, {"Host": self._host, **self._fs._get_headers({**headers, **length})})
-        if head is None:
-            return None
-        try:
-            answer = await lane.send(method, head, body)
-            if is_streamed and answer.status < 300:
-                return Answer(answer.status, answer.headers, b"", answer.read, answer.close)
-            try:
-                content = await answer.read_all(MAX_RESOURCE)
-            finally:
-                answer.close()
-        except UnsupportedResponse as odd:
-            logger.info("requests to Cloud Storage go without the fast lane: %s", odd)
-            self._lane = None
-            return None
-        return Answer(answer.status, answer.headers, content, answer.read, answer.close)
-
-    async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Slices, *, is_streamed: bool
-    ) -> Answer:
-        data: Any = body if body.size > SLICE_SIZE else body.joined() or None
-        # Every request but a GET or a DELETE has a length, and be it 0.
-        length = {} if method in ("GET", "DELETE") else {"Content-Length": str(body.size)}
-        response = await self._fs.session.request(
-            method,
-            URL(url, encoded=True),
-            data=data,
-            headers=self._fs._get_headers({**headers, **length}),
-            timeout=self._timeout,
-            allow_redirects=False,  # 308 means something else here
-            auto_decompress=not is_streamed,
+        request = self._json_request(
+            "POST",
+            f"{_object_path(address)}/compose",
+            address,
+            {"destination": resource, "sourceObjects": sources},
+            query=self._encrypted(ifGenerationMatch=generation),
         )
-        if is_streamed and response.status < 300:
-            return Answer(response.status, response.headers, b"", response.content.read, response.close)
-        async with response:
-            content = await response.read()
-        return Answer(response.status, response.headers, content, response.content.read, response.close)
+        return await self.send("objects.compose", address, request, partial(_stored, address), expected=(200,))
 
-    async def _refresh_token(self) -> None:
-        """Renew the token in a thread, so that gcsfs never does it on the event loop."""
-        if _is_fresh(self._fs.credentials.credentials):
-            return
-        async with self._refreshing:
-            if _is_fresh(self._fs.credentials.credentials):
-                return
-            try:
-                await asyncio.to_thread(self._fs.credentials.maybe_refresh, REFRESH_AHEAD.total_seconds())
-            except auth_errors.TransportError as error:
-                raise StorageUnavailable(
-                    f"the token could not be renewed: {redact_error(error)}. Try again later"
-                ) from error
-            except Exception as error:
-                raise CredentialsError(f"the token could not be renewed: {redact_error(error)}. {LOG_IN}") from error
+    async def rewrite(
+        self, source: ObjectInfo, address: Address, resource: Mapping[str, Any], *, token: str | None
+    ) -> ObjectInfo | str:
+        """Continue to copy an object.
 
-    def _translate(self, answer: Answer, operation: str, address: Address) -> Exception:
-        """The engine's word for an error answer."""
-        status, (reason, message) = answer.status, _error(answer.content)
-        failure = self._failure(operation, address, f"Cloud Storage answered {status} {reason}: {message}")
-        signal = _SIGNALS.get((operation, status))
-        if signal is not None:
-            return failure.signal(signal)
-        if status == 404:
-            return failure.no_bucket()
-        if status == 401 and self._fs.credentials.credentials is None:
-            return failure.no_credentials(LOG_IN)
-        if status == 401:
-            return failure.credentials_refused(LOG_IN)
-        if status == 400 and any(word in message.lower() for word in _DAMAGED):
-            return failure.damaged()
-        if status == 400 and "requester pays" in message.lower():
-            return failure.misconfigured("Set user_project")
-        if status >= 500 or status in (408, 429) or reason in _SLOW_DOWN:
-            return failure.unavailable()
-        if status == 403:
-            return failure.denied(_grant(operation))
-        return failure.refused()
+        Args:
+            source: The object, pinned to its version.
+            address: The copy.
+            resource: See `resource`.
+            token: The token of the last call; None in the first one.
 
-    def _failure(self, operation: str, address: Address, said: str) -> Failure:
-        return Failure(operation, address, self._fs._location, said)
+        Returns:
+            The copy, or the token for the next call.
+        """
+        query = without_none(
+            ifGenerationMatch="0",
+            ifSourceGenerationMatch=source.version,
+            destinationKmsKeyName=self._kms_key_name,
+            rewriteToken=token,
+        )
+        path = f"{_object_path(source.address)}/rewriteTo{_object_path(address).removeprefix(_API)}"
+        request = self._json_request("POST", path, address, resource, query=query)
+        return await self.send("objects.rewrite", address, request, partial(_copied, address), expected=(200,))
 
+    async def delete(self, address: Address) -> None:
+        """Delete an object. A missing object is no error."""
+        request = self._request("DELETE", _object_path(address), address)
+        await self.send("objects.delete", address, request, _ignore, expected=(200, 204, 404))
 
-INTERRUPTIONS = (aiohttp.ClientError, TimeoutError, HTTPError, UnsupportedResponse)
+    async def list_page(self, bucket: str, root: str, token: str | None) -> tuple[list[ObjectInfo], str | None]:
+        """One page of the objects whose key is `root` and a name without a slash, and the token of the next page."""
+        fields = "items(name,size,generation,updated),nextPageToken"
+        query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token)
+        address = Address(bucket, root)
+        request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
+        read = partial(_page, bucket)
+        return await self.send("objects.list", address, request, read, expected=(200,), max_size=MAX_PAGE)
 
-# What a put, a get or a head is; a second one does no more than a first, so that an idle connection may be tried.
-_HOT = frozenset({"objects.insert", "objects.get"})
+    async def bucket(self, bucket: str, *, expected: Collection[int]) -> BufferedResponse:
+        """A response about a bucket."""
+        address = Address(bucket, "")
+        request = self._request("GET", _bucket_path(bucket), address)
+        return await self.send("buckets.get", address, request, lambda response: response, expected=expected)
 
-# (operation, status) -> what it tells the engine.
-_SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
-    ("objects.insert", 409): WriteConflict,
-    ("objects.insert", 412): KeyExists,
-    ("objects.get", 404): KeyMissing,
-    ("objects.get", 412): VersionChanged,
-    ("objects.get", 416): VersionChanged,
-    ("objects.compose", 404): UploadGone,
-    ("objects.compose", 412): KeyExists,
-    ("objects.delete", 404): KeyMissing,
-    ("objects.rewrite", 404): VersionChanged,
-    ("objects.rewrite", 409): WriteConflict,
-    ("objects.rewrite", 412): KeyExists,
-    ("buckets.get", 404): KeyMissing,
-    ("buckets.patch", 412): VersionChanged,
-    ("upload", 404): UploadGone,
-    ("upload", 410): UploadGone,
-    ("upload", 412): UploadGone,
-    ("upload", 499): UploadGone,
-}
+    async def rules(self, address: Address) -> BucketRules:
+        """The lifecycle rules of a bucket, and its metageneration as their version."""
+        query = {"fields": "lifecycle,metageneration"}
+        request = self._request("GET", _bucket_path(address.bucket), address, query=query)
+        return await self.send("buckets.get", address, request, _rules, expected=(200,))
 
-# Cloud Storage, "HTTP status and error codes for JSON".
-_SLOW_DOWN = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
-_DAMAGED = ("crc32c", "md5")
+    async def set_rules(self, address: Address, rules: Sequence[Rule], version: str) -> None:
+        """Replace the lifecycle rules of a bucket.
 
-_METHODS = ("google_default", "cache", "cloud")
-_SIGN_IN = (
-    "Set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or impersonate one: "
-    "`gcloud auth application-default login --impersonate-service-account=<account>`"
-)
-LOG_IN = "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+        Raises:
+            VersionChanged: The bucket has another metageneration.
+        """
+        query = {"fields": "metageneration", "ifMetagenerationMatch": version}
+        changes = {"lifecycle": {"rule": rules}}
+        request = self._json_request("PATCH", _bucket_path(address.bucket), address, changes, query=query)
+        await self.send("buckets.patch", address, request, _json, expected=(200,))
 
+    def resource(self, attributes: ObjectAttributes, *, is_temporary: bool = False) -> dict[str, Any]:
+        """The API's description of an object that is to be created."""
+        tags = {f"{TAG_PREFIX}{_quoted(key)}": value for key, value in attributes.tags.items()}
+        return without_none(
+            contentType=attributes.content_type,
+            contentEncoding=attributes.content_encoding,
+            metadata={**attributes.metadata, **tags} or None,
+            **({"storageClass": "STANDARD"} if is_temporary else self._stored_as),
+        )
 
-def _grant(operation: str) -> str:
-    """What to allow, for an operation that was denied."""
-    if operation == "objects.get":
-        return "Grant storage.objects.get; without storage.objects.list a missing object is answered like this too"
-    if operation == "objects.delete":
-        return "Grant storage.objects.delete"
-    if operation == "objects.list":
-        return "Grant storage.objects.list"
-    if operation == "buckets.get":
-        return "Grant storage.buckets.get"
-    if operation == "buckets.patch":
-        return "Grant storage.buckets.update"
-    return "Grant storage.objects.create, storage.objects.get and storage.objects.delete"
+    def _encrypted(self, **query: str) -> dict[str, str]:
+        return {**query, **without_none(kmsKeyName=self._kms_key_name)}
 
+    def _json_request(
+        self, method: str, path: str, address: Address, content: Mapping[str, Any], *, query: Mapping[str, str]
+    ) -> Request:
+        headers = {"content-type": "application/json"}
+        return self._request(method, path, address, query=query, headers=headers, body=(json.dumps(content).encode(),))
 
-def _translate_no_answer(error: Exception, failure: Failure) -> Exception:
-    """The engine's word for a request that got no answer, or was never sent."""
-    if isinstance(error, aiohttp.InvalidURL):
-        return failure.misconfigured("Check endpoint_url")
-    if isinstance(error, aiohttp.ClientSSLError | TLSFailed):
-        return failure.no_tls()
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | ConnectFailed):
-        return failure.unreachable()
-    return failure.no_answer()
+    def _request(
+        self,
+        method: str,
+        path: str,
+        address: Address,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        body: Pieces = (),
+    ) -> Request:
+        """A request without its token; its target lacks the root of the endpoint."""
+        payer = self._payer or payer_of(address)
+        query = {**(query or {}), **({"userProject": payer} if payer else {})}
+        target = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+        return Request(method, target, headers or {}, body)
 
+    async def _exchange(self, address: Address, request: Request) -> Response:
+        origin, target = self._origin, self._root + request.target
+        headers = {**self._agent, **request.headers, **await self._tokens.headers()}
+        if not request.target.startswith("/"):  # the URL of an upload session
+            origin = Origin.of(request.target)
+            target, headers["host"] = request.target.removeprefix(origin.url), origin.netloc
+        return await self._http.send(
+            origin, Request(request.method, target, headers, request.body, request.before_last)
+        )
 
-def resource_of(attributes: ObjectAttributes) -> dict[str, Any]:
-    """Attributes in the API's words."""
-    tags = {f"{TAG_PREFIX}{quoted(key)}": value for key, value in attributes.tags.items()}
-    return without_none(
-        contentType=attributes.content_type,
-        contentEncoding=attributes.content_encoding,
-        metadata={**attributes.metadata, **tags} or None,
-    )
+    async def _renew_credentials(self) -> bool:
+        return await self._tokens.renew()
+
+    def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
+        is_anonymous = self._tokens.credentials is None
+        return Refusal.of_response(response).error(
+            operation, address, endpoint=self.endpoint, is_anonymous=is_anonymous
+        )
 
 
-def tags_of(resource: Mapping[str, Any]) -> dict[str, str]:
-    """The tags in an object's metadata. Their names are percent-encoded, since they travel in headers too."""
-    return {
-        unquote(name.removeprefix(TAG_PREFIX)): value
-        for name, value in resource.get("metadata", {}).items()
-        if name.startswith(TAG_PREFIX)
-    }
+_API = "/storage/v1"
 
 
-def quoted(text: str) -> str:
+def _bucket_path(bucket: str) -> str:
+    return f"{_API}/b/{_quoted(bucket)}"
+
+
+def _object_path(address: Address) -> str:
+    return f"{_bucket_path(address.bucket)}/o/{_quoted(address.key)}"
+
+
+def _upload_path(address: Address) -> str:
+    return f"/upload{_bucket_path(address.bucket)}/o"
+
+
+def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-def _error(content: bytes) -> tuple[str, str]:
-    """Reason and message of an error answer, which is JSON or text."""
-    text = content.decode(errors="replace")
+def _ignore(response: BufferedResponse) -> None:
+    """Read nothing: the status says all."""
+
+
+def _json(response: BufferedResponse) -> dict[str, Any]:
     try:
-        error = json.loads(text)["error"]
-        return str(error["errors"][0].get("reason", "")), str(error.get("message", ""))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return "", text[:MAX_MESSAGE]
+        content = json.loads(response.body)
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedResponse("a response that is not JSON") from error
+    if not isinstance(content, dict):
+        raise UnsupportedResponse("a response that is no JSON object")
+    return content
 
 
-def _is_fresh(credentials: Any) -> bool:
-    """Whether credentials, if there are any, need no renewal yet. Google's own libraries keep UTC without a zone."""
-    if credentials is None:
-        return True
-    now = datetime.now(UTC).replace(tzinfo=None)
-    return bool(credentials.valid and (credentials.expiry is None or credentials.expiry - now > REFRESH_AHEAD))
+def _stored(address: Address, response: BufferedResponse) -> StoredObject:
+    return _stored_of(address, _json(response))
+
+
+def _stored_of(address: Address, resource: Mapping[str, Any]) -> StoredObject:
+    try:
+        metadata: Mapping[str, str] = resource.get("metadata") or {}
+        info = ObjectInfo(
+            address,
+            int(_number(resource, "size")),
+            _number(resource, "generation"),
+            _content_hash(resource.get("md5Hash")),
+            resource.get("contentType"),
+            resource.get("contentEncoding"),
+            datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None,
+            {name: value for name, value in metadata.items() if not name.startswith(TAG_PREFIX)},
+        )
+        # Names of tags are percent-encoded, since metadata is sent in headers too.
+        tags = {unquote(name[len(TAG_PREFIX) :]): metadata[name] for name in metadata if name.startswith(TAG_PREFIX)}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UnsupportedResponse("a malformed description of an object") from error
+    return StoredObject(info, resource.get("crc32c"), tags)
+
+
+def _number(resource: Mapping[str, Any], name: str) -> str:
+    """A whole number, which the API writes as text."""
+    number = str(resource.get(name))
+    if not _NUMBER.fullmatch(number):
+        raise UnsupportedResponse(f"a response without {name}")
+    return number
+
+
+def _content_hash(md5: str | None) -> str | None:
+    """The MD5 of a whole object; a composed one has none."""
+    return f"md5:{header_to_hex(md5)}" if md5 else None
+
+
+def _body(address: Address, response: Response) -> OpenBody:
+    headers = response.headers
+    content_range = headers.get("content-range")
+    if (response.status == 206) != (content_range is not None):
+        raise UnsupportedResponse(f"a response {response.status} that does not match its range")
+    stored = headers.get("x-goog-stored-content-length", "")
+    size = int(stored) if _NUMBER.fullmatch(stored) else size_of(headers)
+    start, size = read_content_range(content_range, size=size)
+    info = ObjectInfo(address, size, headers.get("x-goog-generation"), None, headers.get("content-type"))
+    return Body(info, BodyChunks(response.read), start), response.close
+
+
+def _session_url(response: BufferedResponse) -> str:
+    url = response.headers.get("location", "")
+    try:
+        origin = Origin.of(url)
+    except ValueError as error:
+        raise UnsupportedResponse("a response without the URL of an upload session") from error
+    if not (origin.host and url.startswith(f"{origin.url}/")):
+        raise UnsupportedResponse("a response without the URL of an upload session")
+    return url
+
+
+def _stored_or_received(address: Address, response: BufferedResponse) -> StoredObject | int:
+    if response.status != 308:
+        return _stored(address, response)
+    received = response.headers.get("range")
+    if received is None:
+        return 0
+    last = received.removeprefix("bytes=0-")
+    if not _NUMBER.fullmatch(last):
+        raise UnsupportedResponse("a response with a malformed Range")
+    return int(last) + 1
+
+
+def _copied(address: Address, response: BufferedResponse) -> ObjectInfo | str:
+    progress = _json(response)
+    if progress.get("done") is True and isinstance(progress.get("resource"), dict):
+        return _stored_of(address, progress["resource"]).info
+    token = progress.get("rewriteToken")
+    if not (token and isinstance(token, str)):
+        raise UnsupportedResponse("a response about a copy without its end or a token")
+    return token
+
+
+def _page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInfo], str | None]:
+    page = _json(response)
+    try:
+        entries = [(Address(bucket, str(entry["name"])), entry) for entry in page.get("items") or ()]
+        return [_stored_of(*entry).info for entry in entries], page.get("nextPageToken") or None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UnsupportedResponse("a malformed listing") from error
+
+
+def _rules(response: BufferedResponse) -> BucketRules:
+    bucket = _json(response)
+    rules = (bucket.get("lifecycle") or {}).get("rule") or []
+    if not all(isinstance(rule.get("condition"), dict) for rule in rules):
+        raise UnsupportedResponse("a malformed lifecycle rule")
+    return BucketRules(rules, _number(bucket, "metageneration"))

@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from lakery_cloud.engine.model import (
     Limits,
@@ -55,3 +55,6 @@ class GCSStorageData(TypedDict):
     hash: NotRequired[str]
     size: NotRequired[int]
     user_project: NotRequired[str | None]
+
+
+GCSSettings = Any

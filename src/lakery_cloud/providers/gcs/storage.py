@@ -5,10 +5,9 @@ import json
 import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, ClassVar, Unpack
-from urllib.parse import urlsplit
 
 from lakery_cloud.engine.cloud_storage import CloudStorage, Redacted
 from lakery_cloud.engine.error_messages import redact_error
@@ -25,21 +24,19 @@ from lakery_cloud.errors import (
     MissingDependency,
     brief,
 )
-from lakery_cloud.http.pool import Sockets
 from lakery_cloud.providers.gcs.settings import _PROJECT, GCS_LIMITS, MAX_URL_LIFETIME, TOKEN_METHODS, GCSStorageData
-from lakery_cloud.providers.gcs.transport import GCSTransport
 
 try:
     import aiohttp
     from gcsfs.core import GCSFileSystem
     from google.auth import exceptions as auth_errors
 
-    from lakery_cloud.http.pool import ConnectionPool, Origin
-    from lakery_cloud.providers.gcs.requests import (
-        LOG_IN,
-        PaidAddress,
-        payer_of,
-    )
+    from lakery_cloud.http.client import HTTPClient
+    from lakery_cloud.providers.gcs.errors import LOG_IN
+    from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
+    from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
+    from lakery_cloud.providers.gcs.signing import Tokens
+    from lakery_cloud.providers.gcs.transport import GCSTransport
     from lakery_cloud.providers.gcs.uploads import MAX_COMPONENTS
 except ImportError as error:
     raise MissingDependency('GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"') from error
@@ -122,16 +119,12 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             self.settings = replace(self.settings, limits=limits)
 
     def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
-        """What `gcloud storage buckets update --lifecycle-file` takes: temporary objects, parts included, are deleted.
-
-        Unfinished uploads are left out: AbortIncompleteMultipartUpload is about those of the XML API, and ours, which are
-        resumable ones, end after a week by themselves.
+        """The configuration for `gcloud storage buckets update --lifecycle-file`: temporary objects expire.
 
         Args:
-            days: How many after they were made.
+            days: Days after their creation.
         """
-        condition = {"age": days, "matchesPrefix": [self.keys.temporary_root]}
-        return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
+        return lifecycle_rules(self.keys, days)
 
     def _has_secrets(self) -> bool:
         return self._own_fs is not None or not _is_no_secret(self._token.value)
@@ -166,40 +159,54 @@ class GCSStorage(CloudStorage[GCSStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        if self._own_fs is not None:
-            await self._own_fs._set_session()
-            yield GCSTransport(self._own_fs, self)
-            return
-        # In a thread, since it looks for credentials in files and on the network.
-        fs = await asyncio.to_thread(self._file_system)
+        settings = self._merged()
         sockets = self._sockets()
-        if not getattr(fs, "_use_client_cert", False):  # else gcsfs makes a connector with the certificate
+        if settings.fs is not None:
+            fs = settings.fs
+        else:
+            # In a thread, since gcsfs looks for credentials in files and on the network.
+            fs = await asyncio.to_thread(self._file_system)
+            fs.session_kwargs["trust_env"] = True
+        has_certificate = getattr(fs, "_use_client_cert", False)  # then gcsfs makes a connector with it
+        if settings.fs is None and not has_certificate:
             fs.session_kwargs["connector"] = aiohttp.TCPConnector(
                 limit=self.settings.connections, socket_factory=sockets.make
             )
         await fs._set_session()
-        lane = await self._open_lane(fs, sockets)
-        try:
-            yield GCSTransport(fs, self, lane)
-        finally:
-            if lane is not None:
-                lane.close()
-            await fs._session.close()
-            fs._session = None
-
-    async def _open_lane(self, fs: GCSFileSystem, sockets: Sockets) -> ConnectionPool | None:
-        if not self.fast_lane or getattr(fs, "_use_client_cert", False):
-            return None
-        url = urlsplit(fs._location)
-        is_tls = url.scheme == "https"
-        if not url.hostname or url.path or "@" in url.netloc:
-            return None
-        return ConnectionPool(
-            Origin(url.hostname, url.port or (443 if is_tls else 80), is_tls),
-            tls=await asyncio.to_thread(ssl.create_default_context) if is_tls else None,
+        http = HTTPClient(
             sockets=sockets,
+            tls=ssl.create_default_context,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            session=fs.session,
+            session_timeout=fs.requests_timeout,
+            is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
+        )
+        tokens = Tokens(fs.credentials)
+        api = GCSRequests(fs, http, tokens=tokens, settings=settings)
+        try:
+            async with aclosing(http):
+                connections = fs.session.connector.limit or self.settings.connections
+                yield GCSTransport(api, tokens, settings, connections=connections)
+        finally:
+            if settings.fs is None:
+                await fs._session.close()
+                fs._session = None
+
+    def _merged(self) -> Any:
+        import types
+
+        return types.SimpleNamespace(
+            share=self.settings.share,
+            fs=self._own_fs,
+            kms_key_name=self._kms_key_name,
+            storage_class=self._storage_class,
+            composite_uploads=self._composite_uploads,
+            user_project=self._user_project,
+            max_attempts=self.max_attempts,
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
+            fast_lane=self.fast_lane,
         )
 
     def _file_system(self) -> GCSFileSystem:
@@ -209,7 +216,6 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 token="anon" if token is None and self._is_plain() else token,
                 endpoint_url=self.endpoint_url,
                 requester_pays=self._user_project or False,
-                requests_timeout=self._timeout(),
                 asynchronous=True,
                 skip_instance_cache=True,
                 **without_none(project=self._project),
@@ -229,9 +235,6 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     def _is_plain(self) -> bool:
         endpoint = self.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
         return endpoint not in ("", "default") and not endpoint.startswith("https://")
-
-    def _timeout(self) -> aiohttp.ClientTimeout:
-        return aiohttp.ClientTimeout(total=None, sock_connect=self.connect_timeout, sock_read=self.read_timeout)
 
     def _storage_data(self, address: Address, content_hash: str, size: int) -> GCSStorageData:
         data = super()._storage_data(address, content_hash, size)

@@ -1,23 +1,16 @@
-"""The requests of Google Cloud Storage."""
+"""The requests of Google Cloud Storage: all of them by `GCSRequests`."""
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-from gcsfs.core import GCSFileSystem
+from typing import Any, TypeVar, cast
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.bodies import Arriving
-from lakery_cloud.engine.checksums import crc32c_header, header_to_hex
+from lakery_cloud.engine.checksums import crc32c_header
+from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.lifecycle import LIFECYCLE_ATTEMPTS, check_only_temporary, not_kept
+from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.model import (
-    Body,
     KeyExists,
-    KeyMissing,
     ObjectInfo,
     PresignedURL,
     Receipt,
@@ -26,136 +19,79 @@ from lakery_cloud.engine.model import (
     VersionChanged,
     without_none,
 )
-from lakery_cloud.engine.retries import backoff
-from lakery_cloud.engine.transport import Transport, missing
-from lakery_cloud.errors import (
-    AccessDenied,
-    ConfigError,
-    StorageUnavailable,
-)
-from lakery_cloud.http.headers import byte_range, read_content_range, time_of
-from lakery_cloud.http.pool import ConnectionPool
-from lakery_cloud.providers.gcs.lifecycle import _is_for_same, _rules
-from lakery_cloud.providers.gcs.requests import (
-    INTERRUPTIONS,
-    JSONAPI,
-    TAG_PREFIX,
-    payer_of,
-    quoted,
-    resource_of,
-    tags_of,
-)
+from lakery_cloud.errors import ConfigError
+from lakery_cloud.http.headers import time_of
+from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
+from lakery_cloud.providers.gcs.requests import GCSRequests, payer_of
+from lakery_cloud.providers.gcs.settings import GCSSettings
+from lakery_cloud.providers.gcs.signing import Tokens, sign_url
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
-if TYPE_CHECKING:
-    from lakery_cloud.providers.gcs.storage import GCSStorage
+T = TypeVar("T")
 
 
-class GCSTransport(Transport):
-    """The requests of Cloud Storage's JSON API. Each docstring of the base class says what a method promises."""
+class GCSTransport(CloudTransport):
+    """The requests of the JSON API. The docstrings of the base class say what each method promises.
 
-    def __init__(self, fs: GCSFileSystem, storage: "GCSStorage", lane: ConnectionPool | None = None) -> None:
-        settings = storage.settings
-        super().__init__(**settings.share(fs.session.connector.limit or settings.connections))
-        self._api = JSONAPI(
-            fs,
-            timeout=fs.requests_timeout or storage._timeout(),
-            max_attempts=storage.max_attempts,
-            requests=self.requests,
-            lane=lane,
-        )
-        self._kms_key_name = storage._kms_key_name
-        self._storage_class = without_none(storageClass=storage._storage_class)
-        self._composite_uploads = storage._composite_uploads
-        self._user_project = storage._user_project
-        self._uploading: dict[str, ResumableUpload | CompositeUpload] = {}
+    Args:
+        api: Sends the requests.
+        tokens: Signs URLs.
+        settings: The storage's settings.
+        connections: How many connections the requests may use.
+    """
+
+    def __init__(self, api: GCSRequests, tokens: Tokens, settings: GCSSettings, *, connections: int) -> None:
+        super().__init__(**settings.share(connections))
+        self._api = api
+        self._tokens = tokens
+        self._settings = settings
+        self._uploads: dict[str, ResumableUpload | CompositeUpload] = {}
 
     def checks_hash(self, algorithm: str) -> bool:
         return False
 
-    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
-        resource = {**resource_of(attributes), **self._storage_class}
-        await self._api.insert(address, (data,), resource, kms_key_name=self._kms_key_name)
-
-    async def head(self, address: Address) -> ObjectInfo | None:
-        try:
-            return _info(address, await self._api.resource(address))
-        except KeyMissing:
-            return None
+    async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
+        return await send(cast("HotRequests", self._api))  # a part has requests of its own, see `upload_part`
 
     async def has_bucket(self, bucket: str) -> bool:
-        try:
-            await self._api.call("buckets.get", Address(bucket, ""), "GET", self._api.bucket_url(bucket))
-        except KeyMissing:
-            return False
-        except AccessDenied:  # an answer about a bucket that is there
-            return True
-        return True
+        async with self.requests:
+            response = await self._api.bucket(bucket, expected=(200, 403, 404))
+        return response.status != 404  # 403 is an answer about an existing bucket
 
-    @asynccontextmanager
-    async def get(
-        self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
-    ) -> AsyncGenerator[Body]:
-        async with self.reads:
-            try:
-                answer = await self._api.request(
-                    "objects.get",
-                    address,
-                    "GET",
-                    self._api.object_url(address),
-                    query=without_none(alt="media", generation=version, ifGenerationMatch=version),
-                    # Without the first, what is stored as gzip comes decoded.
-                    headers=without_none(**{"Accept-Encoding": "gzip", "Range": byte_range(start, stop)}),
-                    is_streamed=True,
-                )
-            except KeyMissing as signal:
-                if version is not None and await self.head(address) is not None:
-                    raise VersionChanged(str(address)) from signal
-                raise
-            try:
-                yield _body(address, answer.headers, Arriving(answer.read, interruptions=INTERRUPTIONS))
-            finally:
-                # A body that is not closed keeps its connection out of the pool.
-                answer.close()
+    async def server_time(self, bucket: str) -> datetime | None:
+        async with self.requests:
+            response = await self._api.bucket(bucket, expected=range(600))
+        return time_of(response.headers.get("date"))
 
     async def delete(self, address: Address) -> None:
-        await self._api.delete(address)
+        async with self.requests:
+            await self._api.delete(address)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        fields = "items(name,size,generation,updated),nextPageToken"
-        token: dict[str, str] = {}
+        token: str | None = None
         while True:
-            answer = await self._api.call(
-                "objects.list",
-                Address(bucket, root),
-                "GET",
-                f"{self._api.bucket_url(bucket)}/o",
-                query={"prefix": root, "delimiter": "/", "fields": fields, **token},
-            )
-            page = answer.json()
-            for entry in page.get("items", ()):
-                yield _info(Address(bucket, entry["name"]), entry)
-            if not page.get("nextPageToken"):
+            async with self.requests:
+                entries, token = await self._api.list_page(bucket, root, token)
+            for entry in entries:
+                yield entry
+            if token is None:
                 return
-            token = {"pageToken": page["nextPageToken"]}
 
     async def tags(self, address: Address) -> Mapping[str, str]:
-        return tags_of(await self._api.resource(address))
+        async with self.requests:
+            return (await self._api.describe(address)).tags
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        resource = {
-            **resource_of(attributes),
-            **({"storageClass": "STANDARD"} if is_temporary else self._storage_class),
-        }
-        kind = CompositeUpload if self._composite_uploads else ResumableUpload
-        uploading = await kind.begin(self._api, address, resource, kms_key_name=self._kms_key_name)
-        self._uploading[uploading.id] = uploading
-        return Upload(address, uploading.id, attributes, is_temporary)
+        kind = CompositeUpload if self._settings.composite_uploads else ResumableUpload
+        resource = self._api.resource(attributes, is_temporary=is_temporary)
+        upload = await kind.begin(self._api, self.requests, address, resource)
+        self._uploads[upload.id] = upload
+        return Upload(address, upload.id, attributes, is_temporary)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        return await self._uploading_of(upload).send(part)
+        return await self._upload(upload).send(part)
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         raise ConfigError("Cloud Storage copies objects of any size by rewriting; leave limits.max_copy_size at None")
@@ -163,157 +99,81 @@ class GCSTransport(Transport):
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
-        await self._uploading_of(upload).complete(receipts)
-        del self._uploading[upload.id]
+        await self._upload(upload).complete(receipts)
+        del self._uploads[upload.id]
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
-        # An upload whose beginning was never answered can't be found: it holds nothing, and ends after a week.
-        if upload is not None and (uploading := self._uploading.pop(upload.id, None)) is not None:
-            await uploading.abort()
+        # An upload without a response to its beginning can't be found. It has no bytes, and expires after a week.
+        if upload is not None and upload.id in self._uploads:
+            await self._uploads.pop(upload.id).abort()
 
-    async def server_time(self, bucket: str) -> datetime | None:
-        return time_of(await self._api.date(bucket))
+    def _upload(self, upload: Upload) -> ResumableUpload | CompositeUpload:
+        if upload.id not in self._uploads:
+            raise UploadGone(f"the upload to {upload.address} has ended")
+        return self._uploads[upload.id]
 
     def credentials_in_use(self) -> str | None:
-        return self._api.credentials_in_use()
+        return self._tokens.describe()
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")
-        await self._api.insert(address, (b"bytes",), {"contentType": "text/plain"}, kms_key_name=None, crc32c=checksum)
+        async with self.requests:
+            await self._api.insert(address, (b"bytes",), {"contentType": "text/plain"}, crc32c=checksum)
         return True
 
     async def presign(
         self, address: Address, *, method: str, expires: timedelta, content: Digest | None
     ) -> PresignedURL:
         headers = {} if content is None else self._content_headers(content)
-        query = without_none(userProject=payer_of(address) or self._user_project)
-        url = await self._api.sign(address, method, expires=expires, headers=headers, query=query)
+        url = await sign_url(
+            self._tokens,
+            address,
+            method,
+            endpoint=self._api.endpoint,
+            expires=expires,
+            headers=headers,
+            query=without_none(userProject=payer_of(address) or self._settings.user_project),
+        )
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires)
 
     def _content_headers(self, content: Digest) -> dict[str, str]:
-        """What a PUT of content by a URL must say (Cloud Storage, "HTTP headers and query string parameters for XML API").
+        """The headers of a PUT by a URL. They pin the size alone: no digest has a checksum that the store knows.
 
-        Its size is pinned, but not its bytes: no checksum that the store knows is in a digest.
+        Source: Cloud Storage, "HTTP headers and query string parameters for XML API".
         """
-        resource = resource_of(attributes_of_content(content, {}))
+        resource = self._api.resource(attributes_of_content(content, {}))
         size = content["content_size"]
         return {
-            **without_none(
-                **{"Content-Type": resource["contentType"], "Content-Encoding": resource.get("contentEncoding")}
-            ),
+            **{f"x-goog-meta-{name}": value for name, value in resource["metadata"].items()},
             "x-goog-if-generation-match": "0",
             "x-goog-content-length-range": f"{size},{size}",
-            **{f"x-goog-meta-{name}": value for name, value in resource["metadata"].items()},
             **without_none(
                 **{
-                    "x-goog-encryption-kms-key-name": self._kms_key_name,
-                    "x-goog-storage-class": self._storage_class.get("storageClass"),
+                    "Content-Type": resource["contentType"],
+                    "Content-Encoding": resource.get("contentEncoding"),
+                    "x-goog-encryption-kms-key-name": self._settings.kms_key_name,
+                    "x-goog-storage-class": self._settings.storage_class,
                 }
             ),
         }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
-        (ours,) = rules["rule"]
-        address = Address(keys.bucket, keys.temporary_root)
-        for attempt in range(1, LIFECYCLE_ATTEMPTS + 1):
-            there, metageneration = await self._lifecycle(address)
-            if ours in there:
-                return attempt > 1
-            await check_only_temporary(self, keys)
-            merged = [*(rule for rule in there if not _is_for_same(rule, ours)), ours]
-            try:
-                answer = await self._api.call(
-                    "buckets.patch",
-                    address,
-                    "PATCH",
-                    self._api.bucket_url(keys.bucket),
-                    query={"fields": "lifecycle", "ifMetagenerationMatch": metageneration},
-                    headers={"Content-Type": "application/json"},
-                    body=(json.dumps({"lifecycle": {"rule": merged}}).encode(),),
-                )
-            except VersionChanged:  # somebody else has changed the bucket, or an attempt whose answer was lost has
-                await asyncio.sleep(backoff(attempt))
-                continue
-            if ours not in _rules(answer.json()):
-                raise not_kept(keys.bucket)
-            return True
-        raise StorageUnavailable(
-            f"somebody else changed the bucket {keys.bucket!r} {LIFECYCLE_ATTEMPTS} times while lifecycle rules were set; "
-            "try again later"
-        )
-
-    async def _lifecycle(self, address: Address) -> tuple[Sequence[Mapping[str, Any]], str]:
-        """The rules of a bucket, and what changes whenever they do."""
-        try:
-            answer = await self._api.call(
-                "buckets.get",
-                address,
-                "GET",
-                self._api.bucket_url(address.bucket),
-                query={"fields": "lifecycle,metageneration"},
-            )
-        except KeyMissing as signal:
-            raise await missing(self, address) from signal
-        resource = answer.json()
-        return _rules(resource), str(resource["metageneration"])
+        requests = GCSLifecycleRequests(self._api, self.requests, keys, rules["rule"])
+        return await apply_rules(requests, self, keys)
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        query = without_none(
-            ifGenerationMatch="0",
-            ifSourceGenerationMatch=source.version,
-            destinationKmsKeyName=self._kms_key_name,
-        )
+        resource = self._api.resource(attributes)
+        token: str | None = None
         while True:
             try:
-                answer = await self._api.call(
-                    "objects.rewrite",
-                    address,
-                    "POST",
-                    f"{self._api.object_url(source.address)}/rewriteTo/b/{quoted(address.bucket)}/o/{quoted(address.key)}",
-                    query=query,
-                    headers={"Content-Type": "application/json"},
-                    body=(json.dumps({**resource_of(attributes), **self._storage_class}).encode(),),
-                )
+                async with self.requests:
+                    copied = await self._api.rewrite(source, address, resource, token=token)
             except KeyExists as signal:
-                # The answer is the same whichever of the two conditions failed.
-                now = await self.head(source.address)
-                if now is None or now.version != source.version:
+                # The response is the same for both conditions.
+                found = await self.head(source.address)
+                if found is None or found.version != source.version:
                     raise VersionChanged(str(source.address)) from signal
                 raise
-            progress = answer.json()
-            if progress["done"]:
-                return _info(address, progress["resource"])
-            query["rewriteToken"] = progress["rewriteToken"]
-
-    def _uploading_of(self, upload: Upload) -> ResumableUpload | CompositeUpload:
-        try:
-            return self._uploading[upload.id]
-        except KeyError:
-            raise UploadGone(f"the upload to {upload.address} was ended") from None
-
-
-def _info(address: Address, resource: Mapping[str, Any]) -> ObjectInfo:
-    metadata = {name: value for name, value in resource.get("metadata", {}).items() if not name.startswith(TAG_PREFIX)}
-    return ObjectInfo(
-        address,
-        int(resource["size"]),
-        str(resource["generation"]),
-        _content_hash(resource),
-        resource.get("contentType"),
-        resource.get("contentEncoding"),
-        datetime.fromisoformat(resource["updated"]) if "updated" in resource else None,
-        metadata,
-    )
-
-
-def _body(address: Address, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Body:
-    size = int(headers.get("x-goog-stored-content-length") or headers["content-length"])
-    start, size = read_content_range(headers.get("content-range"), size=size)
-    info = ObjectInfo(address, size, headers.get("x-goog-generation"), None, headers.get("content-type"))
-    return Body(info, chunks, start)
-
-
-def _content_hash(resource: Mapping[str, Any]) -> str | None:
-    """The MD5 of a whole object, which a composed one doesn't have."""
-    md5 = resource.get("md5Hash")
-    return f"md5:{header_to_hex(md5)}" if md5 else None
+            if isinstance(copied, ObjectInfo):
+                return copied
+            token = copied
