@@ -14,7 +14,7 @@ from lakery_cloud import (
     ObjectStorage,
     StorageUnavailable,
 )
-from lakery_cloud.engine import retries
+from lakery_cloud.engine import requests
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
@@ -60,7 +60,7 @@ SHARED: list[dict[str, Any]] = [{}, {"prefix": "a b/ä+%/~"}, {"concurrent_range
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
 
 

@@ -21,7 +21,7 @@ from lakery_cloud import (
     ObjectStorage,
     StorageUnavailable,
 )
-from lakery_cloud.engine import reader, retries, writer
+from lakery_cloud.engine import reader, requests, writer
 from lakery_cloud.maintenance import sweep
 from lakery_cloud.providers.azure import storage as azure
 from lakery_cloud.testing import (
@@ -83,7 +83,7 @@ def name_of(fault: Fault) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(writer, "CONFLICT_PAUSE", 0.01)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)  # the SDK's own begin at up to a second
 

@@ -13,7 +13,7 @@ from lakery_cloud import (
     ConfigError,
     StorageUnavailable,
 )
-from lakery_cloud.engine import retries
+from lakery_cloud.engine import requests
 from lakery_cloud.engine.lifecycle import LIFECYCLE_ATTEMPTS
 from lakery_cloud.maintenance import apply_lifecycle, lifecycle_rules
 from lakery_cloud.testing import (
@@ -76,7 +76,7 @@ WRONG = (
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from lakery_cloud import (
     LakeryCloudError,
     StorageUnavailable,
 )
-from lakery_cloud.engine import retries
+from lakery_cloud.engine import requests
 from lakery_cloud.providers.gcs.storage import GCSStorage
 from lakery_cloud.testing import (
     Exchange,
@@ -44,7 +44,7 @@ MiB = 1024**2
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ class TestRecovery:
 
         tap(storage).before("copy", replace)
         async with storage:
-            with pytest.raises(IntegrityError, match="changed by somebody else"):
+            with pytest.raises(IntegrityError, match="another client changed"):
                 await write_stream(storage, content(strict_rig.part_size * 2))
         await strict_rig.check_nothing_left()
 
@@ -415,9 +415,9 @@ class TestErrors:
             ),
             (403, error_body("forbidden", "nobody does not have access"), AccessDenied, "Grant storage.objects.create"),
             (403, error_body("rateLimitExceeded", "too fast"), StorageUnavailable, "too fast"),
-            (404, b"Not Found", BucketNotFound, "create it"),
+            (404, b"Not Found", BucketNotFound, "Create it"),
             (405, b"odd", LakeryCloudError, "odd"),
-            (409, b"", StorageUnavailable, "conflicting write"),
+            (409, b"", StorageUnavailable, "conflicted with another write"),
         ],
     )
     async def test_refusal_says_what_to_do(
@@ -428,14 +428,13 @@ class TestErrors:
             with pytest.raises(kind, match=said) as raised:
                 await write(storage, b"data")
         assert type(raised.value) is kind
-        assert raised.value.__cause__ is not None or kind is StorageUnavailable
         await strict_rig.check_nothing_left()
 
     async def test_denied_requests_say_what_to_grant(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
         async with strict_rig.storage() as storage:
             storage_data = await write(storage, b"data")
             proxy.answer(lambda _: True, status=403, times=100)
-            with pytest.raises(AccessDenied, match="without storage.objects.list a missing object"):
+            with pytest.raises(AccessDenied, match="without storage.objects.list Cloud Storage answers like this"):
                 await storage.read_data(storage_data)
             with pytest.raises(AccessDenied, match="Grant storage.objects.delete"):
                 await storage.delete(storage_data)
@@ -474,7 +473,7 @@ class TestErrors:
     async def test_denied_bucket_counts_as_there(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
         proxy.answer(lambda e: e.target.partition("?")[0].endswith(strict_rig.bucket), status=403)
         async with strict_rig.storage() as storage:
-            with pytest.raises(LookupError, match="there is no object"):
+            with pytest.raises(LookupError, match="no object at"):
                 await storage.read_data(storage.storage_data_of(digest_of(b"missing")))
 
     async def test_missing_default_credentials_say_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:

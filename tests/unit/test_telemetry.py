@@ -19,7 +19,7 @@ from lakery_cloud import (
     StorageRegistry,
     sync,
 )
-from lakery_cloud.engine import retries
+from lakery_cloud.engine import requests
 from lakery_cloud.engine.model import BodyInterrupted
 from lakery_cloud.engine.telemetry import transport as observed_transport
 from lakery_cloud.engine.transport import Transport
@@ -189,7 +189,7 @@ async def test_metrics_name_the_storage_s_own_bucket_whatever_records_say(told, 
 async def test_attempts_that_only_the_sdk_sees_are_counted(told, cloud_rig, monkeypatch):
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
     async with FaultProxy(cloud_rig.server_url, [Rule(Answer(503), "put")]) as proxy:
         cloud_rig.point_to(proxy.url)
         async with cloud_rig.storage(max_attempts=2) as storage:
