@@ -4,17 +4,8 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import lru_cache
 
-from lakery_cloud.errors import (
-    IntegrityError,
-    InvalidRecord,
-    brief,
-)
-from lakery_cloud.storage import (
-    Digest,
-    SerializedData,
-    SerializedDataStream,
-    StreamDigest,
-)
+from lakery_cloud.errors import IntegrityError, InvalidRecord, brief
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
 from lakery_cloud.streams.chunks import as_bytes
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 

@@ -4,17 +4,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from lakery_cloud.digest import (
-    check_digest,
-)
-from lakery_cloud.errors import (
-    InvalidRecord,
-    brief,
-)
-from lakery_cloud.storage import (
-    Digest,
-    Storage,
-)
+from lakery_cloud.digest import check_digest
+from lakery_cloud.errors import InvalidRecord, brief
+from lakery_cloud.storage import Digest, Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,38 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lakery_cloud.digest import (
-    DEFAULT_ALGORITHM,
-    DigestingStream,
-    compare,
-    digest_data,
-)
+from lakery_cloud.digest import DEFAULT_ALGORITHM, DigestingStream, compare, digest_data
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
-from lakery_cloud.errors import (
-    ConfigError,
-    NameConflict,
-    NotRegistered,
-    ReadOnlyStorage,
-    brief,
-)
-from lakery_cloud.files import (
-    check_source,
-    check_target,
-    chunks_of,
-    guess_content_type,
-    write_file,
-)
+from lakery_cloud.errors import ConfigError, NameConflict, NotRegistered, ReadOnlyStorage, brief
+from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.routes import Content, Explanation, Route
-from lakery_cloud.storage import (
-    Digest,
-    SerializedData,
-    SerializedDataStream,
-    Storage,
-    TagMap,
-)
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 from lakery_cloud.streams.chunks import close_stream
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 

@@ -9,12 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
-from lakery_cloud.errors import (
-    ConfigError,
-    InvalidRecord,
-    NameConflict,
-    NoStorageData,
-)
+from lakery_cloud.errors import ConfigError, InvalidRecord, NameConflict, NoStorageData
 
 __all__ = [
     "Digest",

@@ -138,7 +138,8 @@ def test_every_command_is_documented() -> None:
 def test_every_case_of_the_suite_is_documented() -> None:
     in_suite = {
         mark.args[0]
-        for test in vars(StorageConformance).values()
+        for kind in StorageConformance.__mro__
+        for test in vars(kind).values()
         for mark in getattr(test, "pytestmark", ())
         if mark.name == "case"
     }

@@ -9,11 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from lakery_cloud.errors import (
-    ConfigError,
-    MissingDependency,
-    brief,
-)
+from lakery_cloud.errors import ConfigError, MissingDependency, brief
 
 T = TypeVar("T")
 

@@ -8,12 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # At once: later the function would hide behind the module of its name.
-from lakery_cloud.testing.content import (
-    chunked,
-    content,
-    digest_of,
-    stream_of,
-)
+from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance

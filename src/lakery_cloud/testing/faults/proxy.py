@@ -10,12 +10,7 @@ from lakery_cloud.testing.faults.dialects import DIALECTS
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import NO_FAULT, ForwardingProxy
-from lakery_cloud.testing.faults.rules import (
-    ArmedRule,
-    FaultNotFired,
-    Meeting,
-    Rule,
-)
+from lakery_cloud.testing.faults.rules import ArmedRule, FaultNotFired, Meeting, Rule
 
 
 class FaultProxy(ForwardingProxy):

@@ -5,14 +5,7 @@ from collections.abc import Callable
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import NO_FAULT, ForwardingProxy
-from lakery_cloud.testing.faults.rules import (
-    Answer,
-    Armed,
-    CutAnswer,
-    Fault,
-    Meeting,
-    SwallowAnswer,
-)
+from lakery_cloud.testing.faults.rules import Answer, Armed, CutAnswer, Fault, Meeting, SwallowAnswer
 
 __all__ = ["Exchange", "Script", "ScriptedProxy"]
 
