@@ -26,10 +26,10 @@ class StorageConformance(WriteCases, ReadCases, InterruptionCases, UpkeepCases):
     """What every storage must do. A subclass provides the fixture `rig`: a new, empty rig for each test."""
 
     @pytest.fixture(autouse=True)
-    def _skip_what_cannot_be_shown(self, rig: Rig, request: pytest.FixtureRequest) -> None:
+    def _skip_test_that_rig_cannot_pass(self, rig: Rig, request: pytest.FixtureRequest) -> None:
         reason = rig.cannot.get(request.function.__name__)
         if reason:
-            pytest.skip(f"{rig.name} can't show it: {reason}")
+            pytest.skip(f"{rig.name}: {reason}")
 
     @case("10")
     @pytest.mark.parametrize(

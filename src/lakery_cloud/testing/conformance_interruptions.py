@@ -183,7 +183,7 @@ class InterruptionCases:
         wire = tap(storage)
         holds = [wire.hold("upload_part", nth=nth) for nth in (1, 2, 3)]
         if storage.settings.limits.ordered_parts:
-            pytest.skip(f"{rig.name} sends parts in order")
+            pytest.skip(f"{rig.name}: it sends parts in order")
         async with storage:
             task = asyncio.create_task(write_stream(storage, stream))
             for hold in holds:

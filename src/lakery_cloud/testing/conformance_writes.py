@@ -65,7 +65,7 @@ class WriteCases:
         data = content(rig.part_size * 4)
         storage = rig.storage(max_concurrent_parts=4)
         if storage.settings.limits.ordered_parts:
-            pytest.skip(f"{rig.name} sends parts in order")
+            pytest.skip(f"{rig.name}: it sends parts in order")
         wire = tap(storage)
         first = wire.hold("upload_part", nth=1)
 
