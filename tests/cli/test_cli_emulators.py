@@ -18,7 +18,7 @@ import pytest
 
 from lakery_cloud.cli import emulators
 from lakery_cloud.emulators import EMULATORS
-from lakery_cloud.emulators.background import pointing, state
+from lakery_cloud.emulators.background import client_settings, state
 from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.errors import ConfigError
 
@@ -196,12 +196,14 @@ def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:
 
 def test_a_second_keeper_of_one_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "LOCK_PATIENCE", 0.1)
-    with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto runs already"), state.keep("moto"):
+    with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto is already running"), state.keep("moto"):
         pass
 
 
 def test_storages_of_the_configuration_have_names_of_their_own() -> None:
-    found = tomllib.loads(pointing.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")]))
+    found = tomllib.loads(
+        client_settings.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")])
+    )
     assert found["default"] == "moto"
     assert {name: table.get("name") for name, table in found["storages"].items()} == {
         "moto": None,
@@ -212,11 +214,11 @@ def test_storages_of_the_configuration_have_names_of_their_own() -> None:
 
 
 def test_exports_point_to_one_server_of_a_cloud() -> None:
-    environment = pointing.merged_environment([running("azurite"), running("moto")])
+    environment = client_settings.merged_environment([running("azurite"), running("moto")])
     assert environment["LAKERY_CLOUD_STORAGE"] == "az://bucket"
     assert {"AZURE_STORAGE_CONNECTION_STRING", "AWS_ENDPOINT_URL_S3"} < environment.keys()
-    with pytest.raises(ConfigError, match="moto and seaweedfs both stand for S3"):
-        pointing.merged_environment([running("moto"), running("seaweedfs")])
+    with pytest.raises(ConfigError, match="moto and seaweedfs both serve S3"):
+        client_settings.merged_environment([running("moto"), running("seaweedfs")])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
     launcher = Path(__file__).parents[2] / "localstack" / "launch.py"
     done = subprocess.run([sys.executable, launcher, "--bucket", "My_Bucket"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "a bucket can't be called 'My_Bucket'" in done.stderr
+    assert "the bucket name 'My_Bucket' is invalid" in done.stderr
 
 
 def test_env_and_down_of_nothing_say_what_to_do() -> None:

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lakery_cloud.cli.common import Json, Quiet
 from lakery_cloud.emulators import EMULATORS
-from lakery_cloud.emulators.background import pointing, state
+from lakery_cloud.emulators.background import client_settings, state
 from lakery_cloud.emulators.background.launch import Launch
 from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.emulators.emulator import check_bucket_name
@@ -153,11 +153,11 @@ def env(
     if not servers:
         raise ConfigError("no server runs; lakery-cloud emulators up moto -d starts one")
     if toml:
-        print(pointing.toml(servers), end="")
+        print(client_settings.toml(servers), end="")
     elif as_json:
-        print(json.dumps(pointing.merged_environment(servers)))
+        print(json.dumps(client_settings.merged_environment(servers)))
     elif not quiet:
-        print(pointing.exports(pointing.merged_environment(servers)), end="")
+        print(client_settings.exports(client_settings.merged_environment(servers)), end="")
 
 
 def _chosen(names: Sequence[str], *, every: bool) -> list[str]:
@@ -212,20 +212,23 @@ def _install(names: Sequence[str], *, quiet: bool) -> None:
 def _with_buckets(running: Running, buckets: Sequence[str]) -> Running:
     """A server that runs already, with these buckets made on it."""
     for bucket in buckets:
-        pointing.server_of(running).make_bucket(bucket)
+        client_settings.server_of(running).make_bucket(bucket)
     return state.add_buckets(running.name, buckets) or running
 
 
 def _show(servers: Sequence[Running], *, as_json: bool, quiet: bool) -> None:
     if as_json:
         for running in servers:
-            print(json.dumps({**running.to_dict(), "environment": pointing.environment_of(running)}))
+            print(json.dumps({**running.to_dict(), "environment": client_settings.environment_of(running)}))
     elif not quiet:
-        print(f"# lakery-cloud.toml\n{pointing.toml(servers)}")
+        print(f"# lakery-cloud.toml\n{client_settings.toml(servers)}")
         print("# or, in a shell")
         first = {EMULATORS[running.name].api: running for running in reversed(servers)}
         print(
-            pointing.exports(pointing.merged_environment([each for each in servers if each in first.values()])), end=""
+            client_settings.exports(
+                client_settings.merged_environment([each for each in servers if each in first.values()])
+            ),
+            end="",
         )
         for running in servers:
             if running not in first.values():
@@ -242,7 +245,7 @@ def _wait(launches: Sequence[Launch], say: Callable[[str], None]) -> None:
             for key, _ in selector.select():
                 ended: Launch = key.data
                 selector.unregister(ended)
-                ended.ended()
+                ended.wait()
                 say(f"{ended.name} was stopped from elsewhere")
 
 
