@@ -195,7 +195,7 @@ def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:
 
 
 def test_a_second_keeper_of_one_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(state, "LOCK_TIMEOUT", 0.1)
     with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto is already running"), state.keep("moto"):
         pass
 
