@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from lakery_cloud.cli.progress import printable
 from lakery_cloud.errors import (
-    HOPELESS,
+    PERMANENT_ERRORS,
     AccessDenied,
     BucketNotFound,
     ConfigError,
@@ -79,7 +79,7 @@ class Failures:
 
     def add(self, target: str, error: Exception) -> None:
         """Keep an error for the report; raise it if all other targets would fail with it too."""
-        if self._is_single or isinstance(error, HOPELESS):
+        if self._is_single or isinstance(error, PERMANENT_ERRORS):
             raise error
         self._failed.append((target, error))
 
