@@ -87,12 +87,12 @@ async def ordered_map(
             while pending and len(running) < limit:
                 size = size_of(pending[0])
                 if budget.try_acquire(size):
-                    held = size
+                    acquired = size
                 elif not running:
-                    held = 0
+                    acquired = 0
                 else:
                     break
-                running.append((asyncio.create_task(function(pending.popleft())), held))
+                running.append((asyncio.create_task(function(pending.popleft())), acquired))
             yield await running[0][0]
             budget.release(running.popleft()[1])
     finally:
@@ -100,7 +100,7 @@ async def ordered_map(
             task.cancel()
         if running:
             await finish(asyncio.wait([task for task, _ in running]))
-        budget.release(sum(held for _, held in running))
+        budget.release(sum(acquired for _, acquired in running))
 
 
 async def side_by_side(

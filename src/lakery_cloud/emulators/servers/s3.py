@@ -31,7 +31,7 @@ class S3Emulator(Emulator):
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,  # what botocore reads
+            "AWS_DEFAULT_REGION": self.region,  # the name that botocore reads
         }
 
     def settings(self, bucket: str) -> Mapping[str, str]:
