@@ -1,6 +1,6 @@
-"""Makes docs/conformance-results.md out of a test run: case x storage x server, and why a server can't show a case.
+"""Writes docs/conformance-results.md from a test run: each case on each storage and server, and why tests are left out.
 
-`make test` asks for it by `--conformance-table`; a run of some tests only must not, or the others would be missing.
+`make test` requests it with `--conformance-table`; a run of only some tests must not, since it would drop the others.
 """
 
 import re
@@ -14,10 +14,10 @@ import pytest
 CASES = Path(__file__).parent.parent / "docs" / "conformance.md"
 HEAD = """# Conformance results
 
-Made by `make test`: each case of the [conformance suite](conformance.md) on each storage and server. "yes": every test of the case
-passed. A number stands for a note below: why that server can't show the case, or a part of it. A dash: the case is about another storage's API, or is shown on another server of
-the same cloud. "Also": which trusted layers have the case in their own tests: A arrow object_store, G go-cloud, I icechunk, K kopia,
-O opendal, R restic, Z zarr; "nobody" where none of them has it, empty where nobody looked.
+Written by `make test`: each case of the [conformance suite](conformance.md) on each storage and server. "yes" means that all tests of
+the case passed. A number refers to a note below, which says why a test was left out on that server. A dash means that the case concerns
+another storage's API, or is tested on another server of the same cloud. "Also" names the storage layers that test the case themselves:
+A arrow object_store, G go-cloud, I icechunk, K kopia, O opendal, R restic, Z zarr; "nobody" if none of them does, empty if not known.
 """
 ELSEWHERE = {
     **dict.fromkeys((3, 6, 9, 17, 18, 20, 21, 26, 29, 30, 31, 32, 33, 35, 40, 41), "nobody"),
@@ -40,12 +40,12 @@ ELSEWHERE = {
     34: "K",
     45: "I Z",
 }
-"""Case -> who else tests it, in whole or in part."""
+"""Case -> the storage layers that test it too, in whole or in part."""
 
 
 @dataclass
 class Result:
-    """What the tests of one case said on one rig."""
+    """Outcomes of the tests of one case on one rig."""
 
     passed: int = 0
     failed: int = 0
@@ -53,7 +53,7 @@ class Result:
 
 
 def note_case(request: pytest.FixtureRequest, rig: str) -> None:
-    """Note which case a test shows on which rig; the note travels with the test's report, also from other processes."""
+    """Record case and rig of a test in its report, which xdist sends to the main process."""
     request.node.user_properties.append(("rig", rig))
     for marker in request.node.iter_markers("case"):
         request.node.user_properties.append(("case", marker.args[0]))

@@ -1,6 +1,6 @@
 """Persist serialized data by content hash: to Amazon S3, Google Cloud Storage, Azure Blob Storage, or files.
 
-Storage classes are imported on first use, so that a provider's SDK costs nothing, and need not be installed, until then.
+Storage classes are imported on first use, so an SDK that you don't use need not be installed and costs no time.
 """
 
 from importlib import import_module
@@ -98,7 +98,7 @@ _LAZY = {
     "FileStorage": "lakery_cloud.providers.file",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
-    "PresignedURL": "lakery_cloud.engine.transport",
+    "PresignedURL": "lakery_cloud.engine.model",
     "S3Storage": "lakery_cloud.providers.s3.storage",
     "load_registry": "lakery_cloud.config.building",
     "storage_from_url": "lakery_cloud.config.urls",

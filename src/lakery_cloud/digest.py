@@ -1,32 +1,21 @@
-"""Content hashes: bytes or a stream -> digest. Each byte is hashed once, and a large chunk never blocks the event loop."""
+"""Digests of bytes and streams. Each byte is hashed once, and large chunks don't block the event loop."""
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from functools import lru_cache
 from typing import Any, cast
 
-from lakery_cloud.errors import (
-    IntegrityError,
-    InvalidRecord,
-    brief,
-)
-from lakery_cloud.storage import (
-    Digest,
-    SerializedData,
-    SerializedDataStream,
-    StreamDigest,
-)
+from lakery_cloud.errors import IntegrityError, InvalidRecord, brief
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
 from lakery_cloud.streams.chunks import as_bytes
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 
 __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "check_digest", "digest_data"]
 
-
 DEFAULT_ALGORITHM = "sha256"
 
-
 MAX_SIZE = 2**63 - 1
-"""Bytes; no store and no file system counts further."""
+"""Bytes; no store and no file system has larger objects."""
 
 _HEX = re.compile(r"[0-9a-f]+")
 _PRINTABLE_ASCII = re.compile(r"[\x21-\x7e][\x20-\x7e]*")
@@ -73,15 +62,15 @@ def is_computed_from(digest: Digest, data: bytes) -> bool:
 
 
 class DigestingStream:
-    """A stream of serialized data that knows its digest when it was read to its end.
+    """A stream of serialized data that computes its digest while you read it.
 
-    Iterate it, and each chunk is hashed as it passes. Or take `undigested()`, cut the chunks as you like, and hand them
-    to `update` in order: that is how the engine hashes whole parts while they travel. Either way it is read once.
+    Iterate over it to hash each chunk as it passes. Or read `undigested()`, cut the chunks as you like, and pass them to
+    `update` in order, as the engine does to hash whole parts while it sends them. Either way you can read the stream once.
 
     Args:
         serialized: The stream with its content type and encoding.
-        algorithm: A hash that `new_hasher` knows.
-        expected: What the stream must turn out to be, where that is known; its algorithm holds then.
+        algorithm: A hash algorithm that `new_hasher` supports.
+        expected: The digest that the stream must have, if known. It also sets the algorithm.
 
     Raises:
         ConfigError: The algorithm is unknown.
@@ -113,7 +102,7 @@ class DigestingStream:
         self.finish()
 
     def undigested(self) -> AsyncIterable[bytes]:
-        """The chunks of the source, for a caller that hands each byte to `update` and calls `finish` at the end."""
+        """Return the chunks of the source, for a caller that passes every byte to `update` and then calls `finish`."""
         return self._source
 
     async def update(self, *pieces: bytes) -> None:
@@ -122,19 +111,19 @@ class DigestingStream:
         self._size += sum(map(len, pieces))
 
     def finish(self) -> None:
-        """Say that the stream was read to its end.
+        """Mark the stream as read to its end.
 
         Raises:
-            IntegrityError: It is not what was expected.
+            IntegrityError: The stream does not have the expected digest.
         """
         if self._expected is not None:
             compare(self._expected, content_hash=self._hasher.hexdigest(), size=self._size, what="the stream")
         self._is_complete = True
 
     def get_digest(self, *, allow_incomplete: bool = False) -> StreamDigest:
-        """The digest of what was hashed so far; see `GetStreamDigest`."""
+        """Return the digest of the bytes hashed so far; see `GetStreamDigest`."""
         if not self._is_complete and not allow_incomplete:
-            raise ValueError("the stream was not read to its end, so its digest is not known yet")
+            raise ValueError("the digest is not known yet: the stream was not read to its end")
         return StreamDigest(
             content_type=self._content_type,
             content_encoding=self._content_encoding,
@@ -146,10 +135,10 @@ class DigestingStream:
 
 
 def check_digest(digest: Digest) -> None:
-    """Refuse a digest that can't be true of any content, before it becomes a key or a header.
+    """Refuse a malformed digest, before it becomes a key or a header.
 
     Raises:
-        InvalidRecord: A field is missing, has the wrong type or holds characters that it can't.
+        InvalidRecord: A field is missing, has the wrong type or contains invalid characters.
         ConfigError: The hash algorithm is unknown.
     """
     try:
@@ -169,12 +158,12 @@ def check_digest(digest: Digest) -> None:
 
 
 def is_size(value: object) -> bool:
-    """Whether a value out of a record can be a number of bytes."""
+    """Whether a value from a record is a valid number of bytes."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE
 
 
 def check_content_type(content_type: str, content_encoding: str | None) -> None:
-    """Refuse what can't be sent as a header.
+    """Refuse values that can't be sent as a header.
 
     Raises:
         InvalidRecord: A value is empty or is not printable ASCII.
@@ -187,10 +176,16 @@ def check_content_type(content_type: str, content_encoding: str | None) -> None:
 
 
 def compare(digest: Digest, *, content_hash: str, size: int, what: str) -> None:
-    """Refuse content that is not what its digest says.
+    """Refuse content that does not match its digest.
+
+    Args:
+        digest: The expected digest.
+        content_hash: Hash of the content.
+        size: Size of the content in bytes.
+        what: Subject of the error message.
 
     Raises:
-        IntegrityError: The size or the hash differs; the message names both.
+        IntegrityError: The size or the hash differs; the message has both values.
     """
     if size != digest["content_size"]:
         raise IntegrityError(f"{what} has {size} bytes, but its digest says {digest['content_size']}")
@@ -199,6 +194,20 @@ def compare(digest: Digest, *, content_hash: str, size: int, what: str) -> None:
             f"{what} has the {digest['content_hash_algorithm']} hash {content_hash}, "
             f"but its digest says {digest['content_hash']}"
         )
+
+
+async def verified(chunks: AsyncIterable[bytes], digest: Digest, *, what: str) -> AsyncGenerator[bytes]:
+    """Yield the chunks, and compare them with their digest at the end.
+
+    Raises:
+        IntegrityError: The size or the hash differs; `what` is the subject of the message.
+    """
+    hasher, size = new_hasher(digest["content_hash_algorithm"]), 0
+    async for chunk in chunks:
+        await update_hash(hasher, chunk)
+        size += len(chunk)
+        yield chunk
+    compare(digest, content_hash=hasher.hexdigest(), size=size, what=what)
 
 
 @lru_cache

@@ -1,54 +1,54 @@
 """The errors of every storage: one small tree, the same for each provider.
 
-A message says what was tried, on which bucket and key, and what to do about it. The SDK's own error is the cause
-(`__cause__`). No message, log line or repr ever holds a secret.
+A message says what failed, on which bucket and key, what the store said, and what to do. The SDK's error is the cause
+(`__cause__`). No message, log line or repr contains a secret.
 """
 
 LONGEST_QUOTE = 200
-"""Most characters that a message repeats of what it was given: records are untrusted, and may be of any length."""
+"""Most characters of a value that a message quotes: records are untrusted and may have any length."""
 
 
 def brief(value: object) -> str:
-    """The repr of a value that a message quotes, cut where it is long."""
+    """Return the repr of a value for a message, shortened if it is long."""
     if isinstance(value, str | bytes):
         value = value[: LONGEST_QUOTE + 1]
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or what is nested too deeply
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or deep nesting
         text = f"<{type(value).__name__}>"
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
 
 
 class LakeryCloudError(Exception):
-    """Base of every error that lakery-cloud raises on its own account."""
+    """The base of all errors that lakery-cloud defines."""
 
 
 class NoStorageData(LakeryCloudError, LookupError):
-    """The object that the storage data points to is not there."""
+    """The object of the storage data does not exist."""
 
 
 class BucketNotFound(LakeryCloudError, LookupError):
-    """The bucket (or container, or root folder) is not there."""
+    """The bucket (or container, or root folder) does not exist."""
 
 
 class AccessDenied(LakeryCloudError, PermissionError):
-    """The credentials are valid, but may not do this."""
+    """The credentials are valid but lack a permission."""
 
 
 class CredentialsError(LakeryCloudError):
-    """There are no credentials, or the provider does not accept them."""
+    """There are no credentials, or the provider refuses them."""
 
 
 class IntegrityError(LakeryCloudError):
-    """Content is not what its hash, its size or its digest says."""
+    """Content does not match its hash, size or digest."""
 
 
 class StorageUnavailable(LakeryCloudError, ConnectionError):
-    """The provider could not be reached or kept failing; the retries are used up."""
+    """The provider was unreachable or failed, and all retries failed too."""
 
 
 class InvalidTags(LakeryCloudError, ValueError):
-    """Tags break the rule that holds for all providers."""
+    """Tags break the rule that all providers share."""
 
 
 class InvalidRecord(LakeryCloudError, ValueError):
@@ -56,11 +56,11 @@ class InvalidRecord(LakeryCloudError, ValueError):
 
 
 class ConfigError(LakeryCloudError, ValueError):
-    """A setting, a URL or a storage class is wrong."""
+    """A setting, a URL or a storage class is invalid."""
 
 
 class NotRegistered(LakeryCloudError, LookupError):
-    """No storage of that name is in the registry."""
+    """The registry has no storage of that name."""
 
 
 class NameConflict(LakeryCloudError, ValueError):
@@ -68,12 +68,17 @@ class NameConflict(LakeryCloudError, ValueError):
 
 
 class ReadOnlyStorage(LakeryCloudError):
-    """The storage serves reads only."""
+    """The storage is read-only."""
 
 
 class MissingDependency(LakeryCloudError, ImportError):
-    """An optional library is not installed; the message holds the command that installs it."""
+    """An optional library is not installed; the message has the command that installs it."""
 
 
-HOPELESS: tuple[type[LakeryCloudError], ...] = (BucketNotFound, CredentialsError, ConfigError, MissingDependency)
-"""Errors that the next object would meet as well: work on many objects ends with them."""
+PERMANENT_ERRORS: tuple[type[LakeryCloudError], ...] = (
+    BucketNotFound,
+    CredentialsError,
+    ConfigError,
+    MissingDependency,
+)
+"""Errors that would occur for every other object too, so that work on many objects stops at the first one."""

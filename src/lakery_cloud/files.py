@@ -1,4 +1,4 @@
-"""Local files as streams, in and out, without blocking the event loop; nothing here knows a storage."""
+"""Local files as streams: reads and writes that don't block the event loop."""
 
 import asyncio
 import errno
@@ -14,9 +14,9 @@ from lakery_cloud.errors import IntegrityError
 
 CHUNK_SIZE = 1024 * 1024
 
-# The table of the standard library alone: what a machine has installed must not matter.
+# Only the table of the standard library, so that the result does not depend on the machine.
 _TYPES = mimetypes.MimeTypes()
-# Formats of serialized data that the table of some Python version lacks; names as registered with IANA.
+# Formats that some Python version's table lacks; media types as registered with IANA.
 for _type, _ending in (
     ("application/vnd.apache.arrow.file", ".arrow"),
     ("application/vnd.apache.parquet", ".parquet"),
@@ -32,7 +32,7 @@ DEFAULT_TYPE = "application/octet-stream"
 
 
 def guess_content_type(path: Path) -> str:
-    """Media type by the file's name. `a.tar.gz` is gzip: its bytes are stored as they are, not as an encoding."""
+    """Guess the media type from the file name. `a.tar.gz` is `application/gzip`, since compression is no encoding here."""
     content_type, encoding = _TYPES.guess_type(path.name)
     if encoding is not None:
         return _TYPE_OF_ENCODING.get(encoding, DEFAULT_TYPE)
@@ -40,34 +40,34 @@ def guess_content_type(path: Path) -> str:
 
 
 def check_source(path: Path) -> None:
-    """Refuse early what can't be read as a file.
+    """Refuse a path that can't be read as a file.
 
     Raises:
-        OSError: It is not there, or is a folder.
+        OSError: The path does not exist or is a folder.
     """
     if stat.S_ISDIR(path.stat().st_mode):
         raise IsADirectoryError(errno.EISDIR, "a folder can't be saved; name a file", str(path))
 
 
 def check_target(path: Path) -> None:
-    """Refuse early what can't be written as a file.
+    """Refuse a path that can't be written as a file.
 
     Raises:
-        OSError: It is a folder, or the folder for it is not there.
+        OSError: The path is a folder, or its folder does not exist.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "the target is a folder; name a file", str(path))
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "the folder of the target is not there", str(path.parent))
+        raise FileNotFoundError(errno.ENOENT, "the folder of the target does not exist", str(path.parent))
 
 
 async def chunks_of(path: Path) -> AsyncGenerator[bytes]:
-    """The bytes of a file.
+    """Read a file in chunks.
 
     Raises:
-        IntegrityError: The file changed while it was read. It is raised before the stream ends, so that nothing is saved.
-            A change in the same tick of the file system's clock that keeps the size goes unnoticed.
-        OSError: The file is not there, or can't be read.
+        IntegrityError: The file changed during the read. The error comes before the end of the stream, so that nothing is
+            saved. A change that keeps the size, within one tick of the file system's clock, is not detected.
+        OSError: The file does not exist or can't be read.
     """
     with path.open("rb") as file:
         before = _state(file)
@@ -75,14 +75,14 @@ async def chunks_of(path: Path) -> AsyncGenerator[bytes]:
             yield chunk
         if _state(file) != before:
             raise IntegrityError(
-                f"the file {str(path)!r} changed while it was read; try again when nobody writes to it"
+                f"the file {str(path)!r} changed while it was read; try again when no program writes to it"
             )
 
 
 async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
-    """Write a file that is there in full or not at all: another file of this name stays until all has arrived.
+    """Write a file atomically: an existing file is replaced when all chunks are written.
 
-    What is no regular file, such as a pipe or a device, is written to as it is.
+    Pipes and devices are written directly.
     """
     if _is_device(path):
         with path.open("wb") as device:
@@ -107,7 +107,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _state(file: BinaryIO) -> tuple[int, ...] | None:
-    """What changes when somebody writes to a file; None for pipes and devices, which always change."""
+    """Return the status fields that change with each write; None for pipes and devices."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         return None

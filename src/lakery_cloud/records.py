@@ -1,25 +1,17 @@
-"""`ContentRecord`: what is kept about content that was saved."""
+"""`ContentRecord`: describes saved content."""
 
 import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from lakery_cloud.digest import (
-    check_digest,
-)
-from lakery_cloud.errors import (
-    InvalidRecord,
-    brief,
-)
-from lakery_cloud.storage import (
-    Digest,
-    Storage,
-)
+from lakery_cloud.digest import check_digest
+from lakery_cloud.errors import InvalidRecord, brief
+from lakery_cloud.storage import Digest, Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentRecord:
-    """What it takes to load content again: keep it in a database, a file, a message. It holds no secret.
+    """All that is needed to load saved content. Keep it in a database, a file or a message; it contains no secret.
 
     Attributes:
         content_type: Media type.
@@ -27,8 +19,8 @@ class ContentRecord:
         content_hash: Hash in lower-case hexadecimal.
         content_hash_algorithm: Name of the hash.
         content_size: Size in bytes.
-        storage_name: Permanent name of the storage that wrote it.
-        storage_data: What that storage needs to find it, as the string of `Storage.serialize_storage_data`.
+        storage_name: Permanent name of the storage that wrote the content.
+        storage_data: The storage's own data about the content, as serialized by `Storage.serialize_storage_data`.
     """
 
     content_type: str
@@ -41,12 +33,12 @@ class ContentRecord:
 
     @classmethod
     def of(cls, storage: Storage[Any], digest: Digest, storage_data: Any) -> Self:
-        """The record of content that a storage has saved.
+        """Make the record of content that a storage has saved.
 
         Args:
             storage: The storage.
             digest: The content's digest.
-            storage_data: What the storage returned for it.
+            storage_data: The storage data that the write returned.
         """
         return cls(
             content_type=digest["content_type"],
@@ -70,15 +62,15 @@ class ContentRecord:
         )
 
     def to_json(self) -> str:
-        """The record as one line of JSON with sorted keys."""
+        """Return the record as one line of JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The inverse of `to_json`. The text is untrusted input.
+        """Read a record from the output of `to_json`. The text may be untrusted.
 
         Raises:
-            InvalidRecord: It is not JSON, a field is missing or unknown, or a value is malformed.
+            InvalidRecord: The text is not JSON, a field is missing or unknown, or a value is malformed.
             ConfigError: The hash algorithm is unknown.
         """
         try:
@@ -87,13 +79,13 @@ class ContentRecord:
             raise InvalidRecord(f"the record is not JSON: {error}") from None
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
-            raise InvalidRecord(f"a record is a JSON object with the fields {', '.join(sorted(names))}")
+            raise InvalidRecord(f"the record must be a JSON object with the fields {', '.join(sorted(names))}")
         record = cls(**values)
         record.check()
         return record
 
     def check(self) -> None:
-        """Refuse values that no save has made.
+        """Refuse values that no save can produce.
 
         Raises:
             InvalidRecord: A value has the wrong type or form.

@@ -1,68 +1,44 @@
-"""`StorageRegistry`: permanent names -> storages; `ContentRecord`: what is kept about content that was saved."""
+"""`StorageRegistry`: saves content to one of several storages, and loads it from the one that its record names."""
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lakery_cloud.digest import (
-    DEFAULT_ALGORITHM,
-    DigestingStream,
-    compare,
-    computed_digest,
-)
+from lakery_cloud.digest import DEFAULT_ALGORITHM, DigestingStream, computed_digest, verified
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
-from lakery_cloud.errors import (
-    ConfigError,
-    NameConflict,
-    NotRegistered,
-    ReadOnlyStorage,
-    brief,
-)
-from lakery_cloud.files import (
-    check_source,
-    check_target,
-    chunks_of,
-    guess_content_type,
-    write_file,
-)
+from lakery_cloud.errors import ConfigError, NameConflict, NotRegistered, ReadOnlyStorage, brief
+from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
 from lakery_cloud.records import ContentRecord
-from lakery_cloud.routes import Content, Explanation, Route
-from lakery_cloud.storage import (
-    Digest,
-    SerializedData,
-    SerializedDataStream,
-    Storage,
-    TagMap,
-)
+from lakery_cloud.routes import Content, Explanation, Route, first_match
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 from lakery_cloud.streams.chunks import close_stream
-from lakery_cloud.streams.hashing import new_hasher, update_hash
 
-__all__ = ["ContentRecord", "StorageRegistry"]
+__all__ = ["StorageRegistry"]
 
 
 class StorageRegistry:
-    """Storages by their permanent names: saves to one of them, loads from whichever a record names.
+    """Storages by their permanent names.
 
-    Use it with `async with`, or call `aclose`: that closes its storages.
+    Use it with `async with`, or call `aclose`, to close its storages.
 
     Args:
         storages: The storages.
-        default: The one that saves when none is named and no route matches, or its name. A single storage that is not
-            retired is the default by itself.
-        routes: Rules that choose the storage by the content; the first that matches wins.
-        retired: Names that records hold and nothing is saved under -> permanent names of the storages that read these
-            records. A storage's own name as both retires that storage. The aliases of a storage's class
-            (`labox.aws.s3@v1` for `S3Storage`) are retired without being given.
+        default: The storage, or its name, for content that names no storage and matches no route. If only one storage is
+            not retired, it is the default.
+        routes: Rules that choose the storage by the content; the first match applies.
+        retired: Permanent names under which the registry saves nothing -> permanent names of the storages that read their
+            records. To retire a storage, map its name to itself. Aliases of a storage's class (`labox.aws.s3@v1` for
+            `S3Storage`) are always retired.
 
     Raises:
-        NameConflict: Two storages have one name, or a retired name is that of another storage.
-        NotRegistered: The default, or the storage of a route or of a retired name, is not among the storages.
+        NameConflict: Two storages have the same name, or a retired name belongs to another storage.
+        NotRegistered: The default, or the storage of a route or retired name, is not registered.
         ReadOnlyStorage: The default or the storage of a route is retired.
     """
 
@@ -91,41 +67,43 @@ class StorageRegistry:
         """Register a storage under its permanent name.
 
         Raises:
-            NameConflict: Another storage has the name, or reads the records of that name.
+            NameConflict: Another storage has the name or reads its records.
         """
         if self._retired.get(storage.name, storage.name) != storage.name:
             raise NameConflict(f"{storage.name!r} is retired: {self._retired[storage.name]!r} reads its records")
         if self._storages.get(storage.name, storage) is not storage:
             raise NameConflict(
-                f"a storage named {storage.name!r} is registered already; give the second bucket a class with a name of "
-                f'its own: {type(storage).__name__}.named("acme.archive@v1")(...)'
+                f"a storage named {storage.name!r} is already registered; use a class with another name for the second "
+                f'bucket: {type(storage).__name__}.named("acme.archive@v1")(...)'
             )
         self._storages[storage.name] = storage
 
     def retire(self, name: str, reader: str) -> None:
-        """Let the storage `reader` read records that name `name`, and refuse to save under that name.
+        """Save nothing more under a name, and let the storage `reader` read its records.
 
         Raises:
-            NameConflict: The name is that of another storage, or other storage reads its records.
-            NotRegistered: There is no such storage.
+            NameConflict: The name belongs to another storage, or another storage reads its records.
+            NotRegistered: `reader` is not registered.
         """
         storage = self.get(reader)
         is_taken = name in self._storages and name != storage.name
         if is_taken or self._retired.get(name, storage.name) != storage.name:
-            raise NameConflict(f"the name {name!r} can't be retired to {storage.name!r}: it is taken")
+            raise NameConflict(
+                f"the name {name!r} can't be retired to {storage.name!r}: it is taken by another storage"
+            )
         self._retired[name] = storage.name
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Permanent names of the storages, in the order in which they were added."""
+        """Permanent names of the storages, in the order of their registration."""
         return tuple(self._storages)
 
     @property
     def default(self) -> Storage[Any]:
-        """The storage that saves when none is named and no route matches.
+        """The storage for content that names no storage and matches no route.
 
         Raises:
-            NotRegistered: There are several storages and no default, or none at all.
+            NotRegistered: No storage is the default.
         """
         if self._default is not None:
             return self._default
@@ -135,7 +113,7 @@ class StorageRegistry:
         raise NotRegistered(f"the registry has no default storage; name one of {self._known()}, or set a default")
 
     def get(self, name: str) -> Storage[Any]:
-        """The storage that reads records of a name: a permanent one, a retired one, or an alias of its class.
+        """Return the storage that reads the records of a permanent name, a retired name, or an alias of a class.
 
         Raises:
             NotRegistered: There is none.
@@ -151,15 +129,15 @@ class StorageRegistry:
     def explain(
         self, content: Content, *, content_hash: str | None = None, storage: Storage[Any] | str | None = None
     ) -> Explanation:
-        """Where `save` would put content, and why. Nothing is sent.
+        """Say where `save` would store content, and why, without a request.
 
         Args:
-            content: What is known of it.
-            content_hash: Its hash, where that is known.
+            content: The known properties of the content.
+            content_hash: The hash of the content, if known.
             storage: As for `save`.
 
         Raises:
-            NotRegistered, NameConflict, ReadOnlyStorage: As `save` would.
+            NotRegistered, NameConflict, ReadOnlyStorage: As for `save`.
         """
         target, rule, passed_over = self._choose(storage, content)
         bucket = key = None
@@ -168,7 +146,7 @@ class StorageRegistry:
             key = target.keys.content(content_hash).key if content_hash else None
         return Explanation(
             rule=rule,
-            passed_over=tuple(passed_over),
+            passed_over=passed_over,
             storage_name=target.name,
             bucket=bucket,
             key=key,
@@ -187,16 +165,16 @@ class StorageRegistry:
 
         Args:
             serialized: The bytes with their content type and encoding.
-            tags: At most 10, see `lakery_cloud.engine.attributes.check_tags`.
-            storage: Where; by default the storage of the first route that matches, or the default one.
-            algorithm: Hash of the content: one that hashlib knows, or `blake3`.
+            tags: At most 10; see `lakery_cloud.engine.attributes.check_tags`.
+            storage: The storage or its name; by default that of the first matching route, or the default.
+            algorithm: Hash algorithm: one of hashlib's, or `blake3`.
 
         Raises:
             ReadOnlyStorage: `storage` is retired.
-            LakeryCloudError: What the storage raises.
+            LakeryCloudError: The storage's errors.
         """
         checked_tags = check_tags(tags or {})
-        target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=len(serialized["data"])))
+        target, _, _ = self._choose(storage, _content_of(serialized, checked_tags, size=len(serialized["data"])))
         digest = await computed_digest(serialized, algorithm=algorithm)
         return ContentRecord.of(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
@@ -212,24 +190,24 @@ class StorageRegistry:
         """Save a stream.
 
         Args:
-            serialized: The chunks, of any size, with their content type and encoding. The stream is closed at the end.
-            tags: At most 10, see `lakery_cloud.engine.attributes.check_tags`.
-            storage: Where; by default the storage of the first route that matches, or the default one.
-            algorithm: Hash of the content: one that hashlib knows, or `blake3`.
-            digest: What the stream is, where that is known already. If such content is stored, nothing is read or
-                sent; if not, the stream must be what it says. Only with it do routes know the size.
+            serialized: Chunks of any size with their content type and encoding. The stream is closed at the end.
+            tags: As for `save`.
+            storage: As for `save`.
+            algorithm: As for `save`.
+            digest: The digest of the stream, if known. If such content is stored, the stream is not read; otherwise the
+                stream must match the digest. Routes know the size only if you pass a digest.
 
         Raises:
             ReadOnlyStorage: `storage` is retired.
-            IntegrityError: The stream is not what `digest` says; nothing is stored.
-            LakeryCloudError: What the storage raises.
+            IntegrityError: The stream does not match `digest`; nothing is stored.
+            LakeryCloudError: The storage's errors.
         """
         try:
             checked_tags = check_tags(tags or {})
             size = digest["content_size"] if digest is not None else None
-            target, _, _ = self._choose(storage, _known_of(serialized, checked_tags, size=size))
+            target, _, _ = self._choose(storage, _content_of(serialized, checked_tags, size=size))
             if digest is not None:
-                # The same bytes may go by another type here.
+                # The caller may store the same bytes under another type.
                 content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]
                 digest = Digest(**{**digest, "content_type": content_type, "content_encoding": content_encoding})
                 stored = await target.find(digest)
@@ -242,30 +220,30 @@ class StorageRegistry:
             await close_stream(serialized["data_stream"])
 
     async def load(self, record: ContentRecord) -> SerializedData:
-        """Load content as one blob, verified against the record.
+        """Load content as one blob, and compare it with the record.
 
         Raises:
-            NotRegistered: The record's storage is not in the registry.
-            IntegrityError: The content is not what the record says.
-            LakeryCloudError: What the storage raises.
+            NotRegistered: The record's storage is not registered.
+            IntegrityError: The content does not match the record.
+            LakeryCloudError: The storage's errors.
         """
         async with aclosing(self._chunks(record)) as chunks:
             data = b"".join([chunk async for chunk in chunks])
         return SerializedData(data=data, content_type=record.content_type, content_encoding=record.content_encoding)
 
     def load_stream(self, record: ContentRecord) -> SerializedDataStream:
-        """Load content as a stream, verified at its end. Close `data_stream` if you leave it early.
+        """Load content as a stream that is compared with the record at its end.
+
+        Close `data_stream` if you don't read it to its end.
 
         Raises:
-            NotRegistered, IntegrityError, LakeryCloudError: As `load`, while the stream is read.
+            NotRegistered, IntegrityError, LakeryCloudError: As for `load`, while you read the stream.
         """
         return SerializedDataStream(
             data_stream=self._chunks(record),
             content_type=record.content_type,
             content_encoding=record.content_encoding,
         )
-
-    # Files, and what is stored already.
 
     async def save_file(
         self,
@@ -282,17 +260,17 @@ class StorageRegistry:
 
         Args:
             path: The file.
-            content_type: Media type; by default guessed from the name, the same on every machine.
-            content_encoding: Content coding of the bytes as they are in the file.
+            content_type: Media type; by default guessed from the name, identically on every machine.
+            content_encoding: Content coding of the bytes in the file.
             tags: As for `save_stream`.
             storage: As for `save_stream`.
             algorithm: As for `save_stream`.
             digest: As for `save_stream`.
 
         Raises:
-            OSError: The file is not there, is a folder, or can't be read.
-            IntegrityError: It changed while it was read, or is not what `digest` says; nothing is stored.
-            LakeryCloudError: What the storage raises.
+            OSError: The file does not exist, is a folder, or can't be read.
+            IntegrityError: The file changed during the read, or does not match `digest`; nothing is stored.
+            LakeryCloudError: The storage's errors.
         """
         source = Path(path)
         await asyncio.to_thread(check_source, source)
@@ -304,11 +282,11 @@ class StorageRegistry:
         return await self.save_stream(content, tags=tags, storage=storage, algorithm=algorithm, digest=digest)
 
     async def load_file(self, record: ContentRecord, path: str | os.PathLike[str]) -> None:
-        """Load content into a file, verified. A file of that name stays as it is until all has arrived and is right.
+        """Load content into a file. An existing file is replaced only by complete, verified content.
 
         Raises:
-            OSError: The path is a folder, its folder is not there, or it can't be written.
-            NotRegistered, IntegrityError, LakeryCloudError: As `load`; no file is made then.
+            OSError: The path is a folder or can't be written, or its folder does not exist.
+            NotRegistered, IntegrityError, LakeryCloudError: As for `load`; the file is not changed.
         """
         target = Path(path)
         await asyncio.to_thread(check_target, target)
@@ -316,23 +294,23 @@ class StorageRegistry:
             await write_file(target, chunks)
 
     async def exists(self, record: ContentRecord) -> bool:
-        """Whether the content of a record is stored. Its bytes are not looked at.
+        """Whether the content of a record is stored, without reading it.
 
         Raises:
-            NotRegistered: The record's storage is not in the registry.
-            IntegrityError: In its place lies something of another size.
-            LakeryCloudError: What the storage raises; `BucketNotFound` if there is no bucket to look into.
+            NotRegistered: The record's storage is not registered.
+            IntegrityError: The stored object has another size.
+            LakeryCloudError: The storage's errors, such as `BucketNotFound`.
         """
         storage, storage_data = self._find(record)
         return await storage.exists(storage_data)
 
     async def delete(self, record: ContentRecord) -> None:
-        """Delete the content of a record, for every other record of the same content too. It may be gone already.
+        """Delete the content of a record, which all records of the same content share. Missing content is no error.
 
         Raises:
-            NotRegistered: The record's storage is not in the registry.
-            ReadOnlyStorage: Its name is retired.
-            LakeryCloudError: What the storage raises; `ConfigError` if it can't delete.
+            NotRegistered: The record's storage is not registered.
+            ReadOnlyStorage: The record's storage name is retired.
+            LakeryCloudError: The storage's errors; `ConfigError` if it can't delete.
         """
         storage, storage_data = self._find(record)
         self._writable(record.storage_name)
@@ -341,17 +319,17 @@ class StorageRegistry:
     async def presign(
         self, record: ContentRecord, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME
     ) -> PresignedURL:
-        """A URL by which anybody may GET the content of a record, or PUT it, until it expires.
+        """Return a URL with which any holder can GET or PUT the content of a record until it expires.
 
         Args:
-            record: The record. That its content is stored is not looked up.
+            record: The record. Its content need not be stored.
             method: As for `ObjectStorage.presign`.
             expires: As for `ObjectStorage.presign`.
 
         Raises:
-            NotRegistered: The record's storage is not in the registry.
-            ReadOnlyStorage: A URL for PUT was asked for, and the record's storage name is retired.
-            ConfigError, InvalidRecord, CredentialsError: As `ObjectStorage.presign`.
+            NotRegistered: The record's storage is not registered.
+            ReadOnlyStorage: `method` is PUT, and the record's storage name is retired.
+            ConfigError, InvalidRecord, CredentialsError: As for `ObjectStorage.presign`.
         """
         storage, storage_data = self._find(record)
         if not isinstance(storage, ObjectStorage):
@@ -362,13 +340,13 @@ class StorageRegistry:
         return await storage.presign(content, method=method, expires=expires)
 
     async def list(self, *, storage: Storage[Any] | str | None = None) -> AsyncGenerator[ObjectInfo]:
-        """All content of a storage, in no particular order; temporary objects are left out.
+        """List the content of a storage in any order, without temporary objects.
 
         Args:
-            storage: Which; by default the default storage.
+            storage: The storage or its name; by default the default storage.
 
         Raises:
-            LakeryCloudError: What the storage raises; `ConfigError` if it can't list.
+            LakeryCloudError: The storage's errors; `ConfigError` if it can't list.
         """
         named = storage if isinstance(storage, str) or storage is None else storage.name
         source = self.default if named is None else self.get(named)
@@ -390,46 +368,43 @@ class StorageRegistry:
     async def _chunks(self, record: ContentRecord) -> AsyncGenerator[bytes]:
         storage, storage_data = self._find(record)
         async with aclosing(storage.read_data_stream(storage_data)) as chunks:
-            if storage.verifies_reads:
-                async for chunk in chunks:
-                    yield chunk
-            else:
-                async for chunk in _verified(chunks, record):
-                    yield chunk
+            what = f"the content from {record.storage_name}"
+            checked = chunks if storage.verifies_reads else verified(chunks, record.digest, what=what)
+            async for chunk in checked:
+                yield chunk
 
     def _find(self, record: ContentRecord) -> tuple[Storage[Any], Any]:
-        """The storage of a record, and its storage data."""
+        """Return the storage of a record, and its storage data."""
         record.check()
         storage = self.get(record.storage_name)
         storage_data = storage.deserialize_storage_data(record.storage_data)
         return storage, storage.complete_storage_data(storage_data, record.digest)
 
-    def _choose(self, storage: Storage[Any] | str | None, content: Content) -> tuple[Storage[Any], str, Sequence[str]]:
-        """The storage to save to, the rule that chose it, and why the routes before that did not."""
+    def _choose(
+        self, storage: Storage[Any] | str | None, content: Content
+    ) -> tuple[Storage[Any], str, tuple[str, ...]]:
+        """Return the storage to save to, the rule that chose it, and why the routes before did not apply."""
         if storage is not None:
             return self._writable(storage), "named by the caller", ()
-        passed_over: list[str] = []
-        for number, route in enumerate(self._routes, start=1):
-            missed = next(route.misses(content), None)
-            if missed is None:
-                return self._writable(route.storage), f"route {number}", passed_over
-            passed_over.append(f"route {number}: {missed}")
-        return self._writable(self.default), "default", passed_over
+        route, passed_over = first_match(self._routes, content)
+        if route is None:
+            return self._writable(self.default), "default", passed_over
+        return self._writable(route.storage), f"route {len(passed_over) + 1}", passed_over
 
     def _writable(self, storage: Storage[Any] | str) -> Storage[Any]:
         name = storage if isinstance(storage, str) else storage.name
         found = self.get(name)
         if name in self._retired or found.name != name:
             raise ReadOnlyStorage(
-                f"the storage name {name!r} is retired: {found.name!r} reads its records, and nothing is saved or deleted "
-                "under it"
+                f"the storage name {name!r} is retired: {found.name!r} only reads its records; nothing can be saved or "
+                "deleted under this name"
             )
         if not isinstance(storage, str) and found is not storage:
             raise NameConflict(f"another storage is registered as {name!r}: {found!r}, not {storage!r}")
         return found
 
     def _by_class_alias(self, name: str) -> Storage[Any] | None:
-        """The storage whose class says that it reads what `name` wrote; the class itself before its subclasses."""
+        """Return the storage whose class has the alias; a class that defines it precedes its subclasses."""
         found = [storage for storage in self._storages.values() if name in storage.aliases]
         own = [storage for storage in found if "aliases" in vars(type(storage))]
         candidates = own or found
@@ -439,19 +414,10 @@ class StorageRegistry:
         return ", ".join(self._storages) or "none"
 
 
-def _known_of(serialized: SerializedData | SerializedDataStream, tags: TagMap, *, size: int | None) -> Content:
+def _content_of(serialized: SerializedData | SerializedDataStream, tags: TagMap, *, size: int | None) -> Content:
     return Content(
         content_type=serialized["content_type"],
         content_encoding=serialized["content_encoding"],
         tags=tags,
         size=size,
     )
-
-
-async def _verified(chunks: AsyncGenerator[bytes], record: ContentRecord) -> AsyncGenerator[bytes]:
-    hasher, size = new_hasher(record.content_hash_algorithm), 0
-    async for chunk in chunks:
-        await update_hash(hasher, chunk)
-        size += len(chunk)
-        yield chunk
-    compare(record.digest, content_hash=hasher.hexdigest(), size=size, what=f"what {record.storage_name} returned")

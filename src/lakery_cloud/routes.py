@@ -1,6 +1,6 @@
-"""Routes: rules that choose the storage for content by what is known of it before it is written. Nothing here does I/O."""
+"""Routes: rules that choose a storage by the content's type, encoding, tags and size. No I/O happens here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -10,21 +10,21 @@ from lakery_cloud.errors import ConfigError
 __all__ = ["IDENTITY", "Content", "Explanation", "Route"]
 
 IDENTITY = "identity"
-"""What a route calls the absence of a content encoding (RFC 9110, section 8.4)."""
+"""The name for no content encoding in a route (RFC 9110, section 8.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What is known of content before it is written.
+    """The properties of content that are known before it is written.
 
     Attributes:
-        content_type: Media type; its parameters (`; charset=utf-8`) don't count.
+        content_type: Media type; routes ignore its parameters (`; charset=utf-8`).
         content_encoding: Content coding, or None.
-        tags: Its tags.
-        size: Size in bytes; None where a stream doesn't say.
+        tags: Tags of the content.
+        size: Size in bytes; None if not known, as for most streams.
 
     Raises:
-        InvalidRecord: Content type or encoding are malformed.
+        InvalidRecord: The content type or encoding is malformed.
     """
 
     content_type: str
@@ -38,18 +38,18 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Content that meets all conditions is saved to a storage. Conditions that are not given are met.
+    """A rule: content that meets all conditions is saved to the storage.
 
     Attributes:
         storage: Permanent name of the storage.
-        content_type: Pattern of the media type, such as `image/*`; upper and lower case are the same.
-        content_encoding: Pattern of the content coding, such as `gzip`; `identity` is none.
-        tag: Tags that must be there, with patterns of their values; `*` is any value.
-        min_size: Bytes that the content must have at least. Content of unknown size never meets a size.
-        max_size: Bytes that it may have at most.
+        content_type: Pattern for the media type, such as `image/*`; case is ignored.
+        content_encoding: Pattern for the content coding, such as `gzip`; `identity` matches content without one.
+        tag: Required tags with patterns for their values; `*` matches any value.
+        min_size: Smallest size in bytes. Content of unknown size never matches a size.
+        max_size: Largest size in bytes.
 
     Raises:
-        ConfigError: There is no condition, or no size can meet both bounds.
+        ConfigError: There is no condition, or no size can meet both limits.
     """
 
     storage: str
@@ -64,14 +64,17 @@ class Route:
         sizes = [size for size in (self.min_size, self.max_size) if size is not None]
         if not (any(patterns) or self.tag or sizes):
             raise ConfigError(
-                f"the route to {self.storage!r} has no condition, so that none after it would ever count; make that "
-                "storage the default instead"
+                f"the route to {self.storage!r} has no condition, so later routes would never apply; make that storage "
+                "the default instead"
             )
         if any(size < 0 for size in sizes) or sizes != sorted(sizes):
-            raise ConfigError(f"no content has at least {self.min_size} and at most {self.max_size} bytes")
+            raise ConfigError(
+                f"the route to {self.storage!r} can't match: no content has at least {self.min_size} and at most "
+                f"{self.max_size} bytes"
+            )
 
     def misses(self, content: Content) -> Iterator[str]:
-        """The conditions that the content does not meet, each as a phrase."""
+        """Yield the conditions that the content does not meet, as phrases."""
         media_type = content.content_type.partition(";")[0].strip()
         if self.content_type and not _matches(self.content_type, media_type):
             yield f"content type {media_type!r} is not {self.content_type!r}"
@@ -85,7 +88,7 @@ class Route:
             elif not fnmatchcase(value, pattern):
                 yield f"tag {key!r} is {value!r}, not {pattern!r}"
         if content.size is None and (self.min_size is not None or self.max_size is not None):
-            yield "the size is not known"
+            yield "the size is unknown"
         elif content.size is not None and self.min_size is not None and content.size < self.min_size:
             yield f"{content.size} bytes are fewer than {self.min_size}"
         elif content.size is not None and self.max_size is not None and content.size > self.max_size:
@@ -94,15 +97,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Where content is saved, and why. It holds no secret.
+    """Where content would be saved, and why. It contains no secret.
 
     Attributes:
-        rule: What decided: `route 2`, `default` or `named by the caller`.
-        passed_over: The routes before it, each with the first condition that the content does not meet.
+        rule: The rule that applies: `route 2`, `default` or `named by the caller`.
+        passed_over: The earlier routes, each with the first condition that the content does not meet.
         storage_name: Permanent name of the storage.
-        bucket: Its bucket, container or folder; None where the storage has none.
-        key: The key of the content; None where its hash is not known.
-        credential_source: Where its credentials come from.
+        bucket: The storage's bucket, container or folder; None if it has none.
+        key: Key of the content; None if its hash is not known.
+        credential_source: Where the storage finds its credentials.
     """
 
     rule: str
@@ -111,6 +114,17 @@ class Explanation:
     bucket: str | None
     key: str | None
     credential_source: str
+
+
+def first_match(routes: Sequence[Route], content: Content) -> tuple[Route | None, tuple[str, ...]]:
+    """Find the first route that the content matches, and say why it does not match the routes before."""
+    passed_over: list[str] = []
+    for number, route in enumerate(routes, start=1):
+        missed = next(route.misses(content), None)
+        if missed is None:
+            return route, tuple(passed_over)
+        passed_over.append(f"route {number}: {missed}")
+    return None, tuple(passed_over)
 
 
 def _matches(pattern: str, text: str) -> bool:

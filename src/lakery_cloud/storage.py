@@ -1,4 +1,4 @@
-"""The contract: what a storage is, and the plain shapes that pass through it. Nothing here does I/O."""
+"""The contract of every storage, and the types of its arguments and results. No I/O happens here."""
 
 import abc
 import json
@@ -9,12 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
-from lakery_cloud.errors import (
-    ConfigError,
-    InvalidRecord,
-    NameConflict,
-    NoStorageData,
-)
+from lakery_cloud.errors import ConfigError, InvalidRecord, NameConflict, NoStorageData
 
 __all__ = [
     "Digest",
@@ -29,18 +24,18 @@ __all__ = [
 D = TypeVar("D")
 
 TagMap: TypeAlias = Mapping[str, str]
-"""Tags of an object: at most 10, see `lakery_cloud.engine.attributes.check_tags` for the rule."""
+"""Tags of an object: at most 10; see `lakery_cloud.engine.attributes.check_tags`."""
 
 
 class Digest(TypedDict):
-    """What is known about serialized data."""
+    """Type, hash and size of serialized data."""
 
     content_type: str
     """Media type, for example `application/json`."""
     content_encoding: str | None
-    """Content coding, for example `gzip`; None when there is none."""
+    """Content coding, for example `gzip`, or None."""
     content_hash_algorithm: str
-    """Name of the hash: one that hashlib knows, or `blake3`."""
+    """Name of the hash algorithm: one of hashlib's, or `blake3`."""
     content_hash: str
     """The hash in lower-case hexadecimal."""
     content_size: int
@@ -48,17 +43,17 @@ class Digest(TypedDict):
 
 
 class StreamDigest(Digest):
-    """The digest of a stream, which grows until the stream was read to its end."""
+    """The digest of the part of a stream that was read so far."""
 
     is_complete: bool
     """Whether the stream was read to its end."""
 
 
 class GetStreamDigest(Protocol):
-    """Gives the digest of a stream."""
+    """Returns the digest of a stream."""
 
     def __call__(self, *, allow_incomplete: bool = False) -> StreamDigest:
-        """The digest of what was read so far.
+        """Return the digest of the bytes read so far.
 
         Raises:
             ValueError: The stream was not read to its end, and `allow_incomplete` is false.
@@ -87,12 +82,12 @@ _classes_by_name: weakref.WeakValueDictionary[str, "type[Storage[Any]]"] = weakr
 
 
 class Storage(abc.ABC, Generic[D]):
-    """Persists serialized data and gives back *storage data*: what it takes to read the data again.
+    """Persists serialized data and returns *storage data*, with which it can read the data again.
 
-    Storage data is JSON-serializable and complete: it must stay readable whatever the configuration says later. A
-    concrete subclass has a `name` of the form `<dotted.name>@v<N>` that identifies it for ever. Once a storage has saved
-    data, its name must never change and it must stay able to read all that it ever wrote; a new behaviour gets a new
-    class under a new name, and the old one stays registered.
+    Storage data is JSON-serializable and complete: it must stay readable when the configuration changes. A concrete
+    subclass has a `name` of the form `<dotted.name>@v<N>` that identifies it permanently. Once a storage has saved data,
+    its name must never change, and it must always be able to read all data it has written. For new behaviour write a new
+    class with a new name, and keep the old one registered.
 
     Subclasses implement the four `write_`/`read_` methods. The others have defaults.
     """
@@ -102,7 +97,7 @@ class Storage(abc.ABC, Generic[D]):
     aliases: ClassVar[tuple[str, ...]] = ()
     """Permanent names of other projects' storages whose storage data this class can read."""
     verifies_reads: ClassVar[bool] = False
-    """Whether reads compare content with its hash. A registry verifies for storages that don't."""
+    """Whether reads compare content with its hash. If not, a registry does."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -111,10 +106,10 @@ class Storage(abc.ABC, Generic[D]):
 
     @classmethod
     def named(cls, name: str) -> type[Self]:
-        """The subclass that behaves like this class under a permanent name of its own, made on first use.
+        """Return a subclass with the same behaviour and another permanent name. The same name gives the same subclass.
 
         Raises:
-            ConfigError: The name is not of the form `<dotted.name>@v<N>`.
+            ConfigError: The name does not have the form `<dotted.name>@v<N>`.
             NameConflict: Another class has the name.
         """
         taken = _classes_by_name.get(name)
@@ -131,34 +126,34 @@ class Storage(abc.ABC, Generic[D]):
 
     @abc.abstractmethod
     async def write_data(self, data: bytes, digest: Digest, tags: TagMap, /) -> D:
-        """Save one blob and return its storage data. Saving the same content again is no error."""
+        """Save one blob and return its storage data. Saving the same content again succeeds."""
 
     @abc.abstractmethod
     async def read_data(self, storage_data: D, /) -> bytes:
-        """Read what `write_data` or `write_data_stream` saved.
+        """Read data that `write_data` or `write_data_stream` saved.
 
         Raises:
-            NoStorageData: The data is not there.
+            NoStorageData: The data does not exist.
         """
 
     @abc.abstractmethod
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
-        """Save a stream, whose digest is known when it was read to its end, and return its storage data."""
+        """Save a stream and return its storage data. The digest is known at the end of the stream."""
 
     @abc.abstractmethod
     def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
-        """Read in chunks what `write_data` or `write_data_stream` saved.
+        """Read data that `write_data` or `write_data_stream` saved, in chunks.
 
         Raises:
-            NoStorageData: The data is not there.
+            NoStorageData: The data does not exist.
         """
 
     async def find(self, digest: Digest, /) -> D | None:
-        """Storage data of content that is stored already, or None where it is not or the storage can't tell."""
+        """Return the storage data of stored content, or None if it is not stored or the storage can't tell."""
         return None
 
     async def exists(self, storage_data: D, /) -> bool:
-        """Whether stored content is there. By default its first bytes are read."""
+        """Whether content is stored. The default implementation reads its first bytes."""
         async with aclosing(self.read_data_stream(storage_data)) as chunks:
             try:
                 await anext(chunks, None)
@@ -167,35 +162,35 @@ class Storage(abc.ABC, Generic[D]):
         return True
 
     async def delete(self, storage_data: D, /) -> None:
-        """Delete stored content. Content that is not there is no error.
+        """Delete stored content. Deleting missing content succeeds.
 
         Raises:
-            ConfigError: The storage can't delete; so by default.
+            ConfigError: The storage can't delete, which is the default.
         """
         raise ConfigError(f"{self.name} can't delete: {type(self).__name__} has no delete")
 
     def list(self) -> AsyncGenerator[Any]:
-        """What the storage says about each of its contents, in no particular order.
+        """List the stored content, in any order.
 
         Raises:
-            ConfigError: The storage can't list; so by default.
+            ConfigError: The storage can't list, which is the default.
         """
         raise ConfigError(f"{self.name} can't list: {type(self).__name__} has no list")
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
-        """Storage data with what a record knows besides: that of older writers may have no hash to verify by.
+        """Add the hash and size of a record to storage data that lacks them, as written by older versions.
 
         Raises:
-            IntegrityError: The two contradict each other.
+            IntegrityError: Storage data and digest contradict each other.
         """
         return storage_data
 
     def credential_source(self) -> str:
-        """Where the storage takes its credentials from, found without a request; never what they are."""
+        """Say where the storage finds its credentials, without a request and without revealing them."""
         return "none needed"
 
     async def aclose(self) -> None:
-        """Give back connections. A storage that is used again opens new ones."""
+        """Close all connections. The storage opens new ones if you use it again."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,11 +199,11 @@ class Storage(abc.ABC, Generic[D]):
         await self.aclose()
 
     def serialize_storage_data(self, storage_data: D, /) -> str:
-        """Storage data as a string: JSON with sorted keys."""
+        """Return storage data as a string: JSON with sorted keys."""
         return json.dumps(storage_data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def deserialize_storage_data(self, text: str, /) -> D:
-        """The inverse of `serialize_storage_data`.
+        """Read storage data from the output of `serialize_storage_data`.
 
         Raises:
             InvalidRecord: The text is not JSON.
@@ -219,7 +214,7 @@ class Storage(abc.ABC, Generic[D]):
             raise InvalidRecord(f"storage data of {self.name} is not JSON: {error}") from error
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # A class that `named` made can't be imported: it is made again where the storage is unpickled.
+        # A class made by `named` can't be imported, so unpickling makes it again.
         base = vars(type(self)).get("_named_from")
         if base is None:
             return super().__reduce_ex__(protocol)
@@ -232,7 +227,7 @@ def _new_named(base: "type[Storage[Any]]", name: str) -> "Storage[Any]":
 
 
 def _is_abstract(cls: type) -> bool:
-    # ABCMeta sets __abstractmethods__ only after __init_subclass__ ran.
+    # ABCMeta sets __abstractmethods__ only after __init_subclass__.
     names = {name for base in cls.__mro__ for name in vars(base)}
     return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in names)
 
@@ -245,7 +240,7 @@ def _claim_name(cls: "type[Storage[Any]]") -> None:
             f'name = "acme.{cls.__name__.lower()}@v1", not {name!r}'
         )
     holder = _classes_by_name.get(name)
-    # The same module and qualified name is the same class made again: a reload, a notebook cell, a decorator.
+    # The same module and qualified name means the same class again, after a reload or in a notebook.
     if holder is not None and (holder.__module__, holder.__qualname__) != (cls.__module__, cls.__qualname__):
         raise NameConflict(
             f"the storage name {name!r} of {cls.__qualname__} is taken by {holder.__module__}.{holder.__qualname__}; "

@@ -404,15 +404,15 @@ def test_wrong_usage_exits_2_with_one_line(shell, arguments):
 @pytest.mark.parametrize(
     ("arguments", "kind", "saying"),
     [
-        (("put",), "ConfigError", "no file was given"),
-        (("put", "missing.txt"), "ConfigError", "there is no file 'missing.txt'"),
+        (("put",), "ConfigError", "no file given"),
+        (("put", "missing.txt"), "ConfigError", "no file matches 'missing.txt'"),
         (("put", "."), "ConfigError", "'.' is a folder"),
         (("put", "-", "-"), "ConfigError", "only once"),
-        (("get",), "ConfigError", "nothing to load was given"),
-        (("stat",), "ConfigError", "nothing to look at was given"),
-        (("rm",), "ConfigError", "nothing to delete was given"),
+        (("get",), "ConfigError", "no content given to load"),
+        (("stat",), "ConfigError", "no content given to look up"),
+        (("rm",), "ConfigError", "no content given to delete"),
         (("ls", "readme"), "InvalidRecord", "'readme'"),
-        (("get", "ab*"), "ConfigError", "give -r"),
+        (("get", "ab*"), "ConfigError", "add -r"),
         (("get", HASH, MISSING, "-o", "file.txt"), "ConfigError", "is a file"),
         (("get", HASH, "--json"), "ConfigError", "--output"),
         (("get", "s3://["), "ConfigError", "malformed"),
@@ -515,7 +515,7 @@ def test_a_record_of_another_storage_exits_2_and_says_what_it_needs(shell):
     record = {**shell.put(), "storage_name": "lakery_cloud.s3@v1"}
     for command in ("get", "stat", "rm"):
         done = shell.run(command, json.dumps(record))
-        assert_fails(done, 2, "NotRegistered", saying="the record needs --storage")
+        assert_fails(done, 2, "NotRegistered", saying="select a storage of this kind with --storage")
     assert shell.stored() == [HASH]
 
 
@@ -580,7 +580,7 @@ def test_ctrl_c_in_the_middle_of_a_stream_leaves_nothing(shell):
     putting.stdin.flush()
     code, errors = interrupted(putting, when=waits_for_more)
     assert code == 130
-    assert errors == "interrupted; what was under way was cleaned up\n"
+    assert errors == "interrupted; unfinished transfers were cleaned up\n"
     assert shell.stored() == []
 
 
@@ -589,7 +589,7 @@ def test_ctrl_c_while_nobody_reads_the_output_ends_the_command(shell):
     getting = shell.start("get", record["content_hash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     code, errors = interrupted(getting, when=lambda: select.select([getting.stdout], [], [], 0)[0])
     assert code == 130
-    assert errors == "interrupted; what was under way was cleaned up\n"
+    assert errors == "interrupted; unfinished transfers were cleaned up\n"
 
 
 def test_a_stream_whose_source_ends_early_is_saved_as_far_as_it_went(shell):

@@ -127,7 +127,9 @@ def test_url_of_a_folder_is_refused(shell: Shell) -> None:
 
 
 def test_url_to_put_needs_a_file_that_is_there(shell: Shell) -> None:
-    assert_command_fails(shell.run("url", "--put", "nowhere.txt"), 2, "ConfigError", saying="there is no file")
+    assert_command_fails(
+        shell.run("url", "--put", "nowhere.txt"), 2, "ConfigError", saying="no file 'nowhere.txt' exists"
+    )
 
 
 async def test_url_that_would_last_too_long_is_refused(seaweedfs_rig: S3Rig, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from lakery_cloud.cli import emulators
 from lakery_cloud.emulators import EMULATORS
-from lakery_cloud.emulators.background import pointing, state
+from lakery_cloud.emulators.background import client_settings, state
 from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.errors import ConfigError
 
@@ -52,7 +52,7 @@ def in_foreground(*arguments: str, wrapper: tuple[str, ...] = ()) -> "subprocess
     command = [*wrapper, *COMMAND, "emulators", "up", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert process.stderr.readline() == "Ctrl-C stops them and forgets their data.\n"
+    assert process.stderr.readline() == "Ctrl-C stops the servers and deletes their data.\n"
     return process
 
 
@@ -98,7 +98,7 @@ def test_up_of_a_running_server_makes_its_buckets_and_says_where_it_is() -> None
     (first,) = in_background("moto", "--bucket", "one")
     (second,) = in_background("moto", "--bucket", "two")
     assert (second["pid"], second["buckets"]) == (first["pid"], ["one", "two"])
-    with pytest.raises(ConfigError, match="moto runs already on http://127.0.0.1:"):
+    with pytest.raises(ConfigError, match="moto is already running on http://127.0.0.1:"):
         emulators.up("moto", detach=True, port=("1",))
 
 
@@ -153,7 +153,7 @@ def test_down_from_elsewhere_ends_the_command_without_a_failure() -> None:
     process = in_foreground("moto")
     emulators.down("moto")
     _, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, "moto was stopped from elsewhere\n")
+    assert (process.returncode, errors) == (0, "moto was stopped by another process\n")
 
 
 def test_port_is_the_one_that_was_asked_for_or_an_error() -> None:
@@ -195,13 +195,15 @@ def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:
 
 
 def test_a_second_keeper_of_one_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "LOCK_PATIENCE", 0.1)
-    with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto runs already"), state.keep("moto"):
+    monkeypatch.setattr(state, "LOCK_TIMEOUT", 0.1)
+    with state.keep("moto"), pytest.raises(state.EmulatorError, match="moto is already running"), state.keep("moto"):
         pass
 
 
 def test_storages_of_the_configuration_have_names_of_their_own() -> None:
-    found = tomllib.loads(pointing.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")]))
+    found = tomllib.loads(
+        client_settings.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")])
+    )
     assert found["default"] == "moto"
     assert {name: table.get("name") for name, table in found["storages"].items()} == {
         "moto": None,
@@ -212,24 +214,24 @@ def test_storages_of_the_configuration_have_names_of_their_own() -> None:
 
 
 def test_exports_point_to_one_server_of_a_cloud() -> None:
-    environment = pointing.merged_environment([running("azurite"), running("moto")])
+    environment = client_settings.merged_environment([running("azurite"), running("moto")])
     assert environment["LAKERY_CLOUD_STORAGE"] == "az://bucket"
     assert {"AZURE_STORAGE_CONNECTION_STRING", "AWS_ENDPOINT_URL_S3"} < environment.keys()
-    with pytest.raises(ConfigError, match="moto and seaweedfs both stand for S3"):
-        pointing.merged_environment([running("moto"), running("seaweedfs")])
+    with pytest.raises(ConfigError, match="moto and seaweedfs both serve S3"):
+        client_settings.merged_environment([running("moto"), running("seaweedfs")])
 
 
 @pytest.mark.parametrize(
     ("names", "options", "saying"),
     [
-        ((), {}, "no server was named"),
-        (("moot",), {}, "there is no server 'moot'; did you mean 'moto'?"),
+        ((), {}, "no server given"),
+        (("moot",), {}, "unknown server 'moot'; did you mean 'moto'?"),
         (("moto",), {"bucket": ("My_Bucket",)}, "3 to 63 lower-case letters"),
         (("moto",), {"port": ("http",)}, "a port is a number from 1 to 65535"),
         (("moto",), {"port": ("65536",)}, "a port is a number from 1 to 65535"),
-        (("moto",), {"port": ("azurite=1",)}, "'azurite' is not started"),
-        (("moto", "azurite"), {"port": ("1",)}, "say whose port 1 is: moto=1"),
-        (("moto", "azurite"), {"port": ("moto=1", "azurite=1")}, "two servers can't have one port"),
+        (("moto",), {"port": ("azurite=1",)}, "this command does not start 'azurite'"),
+        (("moto", "azurite"), {"port": ("1",)}, "--port 1: add the server's name, such as moto=1"),
+        (("moto", "azurite"), {"port": ("moto=1", "azurite=1")}, "two servers have the same port"),
     ],
 )
 def test_what_cannot_be_meant_starts_nothing(names: tuple[str, ...], options: dict[str, Any], saying: str) -> None:
@@ -243,14 +245,14 @@ def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
     launcher = Path(__file__).parents[2] / "localstack" / "launch.py"
     done = subprocess.run([sys.executable, launcher, "--bucket", "My_Bucket"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "a bucket can't be called 'My_Bucket'" in done.stderr
+    assert "the bucket name 'My_Bucket' is invalid" in done.stderr
 
 
 def test_env_and_down_of_nothing_say_what_to_do() -> None:
     done = run("emulators", "env")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "ConfigError: no server runs; lakery-cloud emulators up moto -d starts one" in done.stderr
-    with pytest.raises(ConfigError, match="azurite does not run"):
+    assert "ConfigError: no server is running; start one with `lakery-cloud emulators up moto -d`" in done.stderr
+    with pytest.raises(ConfigError, match="azurite is not running"):
         emulators.env("azurite")
 
 

@@ -32,7 +32,7 @@ def rules_of(rig: CloudRig, **options: int) -> Any:
 def test_rules_are_printed_without_credentials(tmp_path: Any, url: str, first: str) -> None:
     shell = Shell(tmp_path)
     done = shell.run("lifecycle", "--storage", url)
-    assert (done.returncode, lines_of(done.stderr)) == (0, ["nothing was changed; set the rules with --apply"])
+    assert (done.returncode, lines_of(done.stderr)) == (0, ["nothing was changed; add --apply to set these rules"])
     assert list(json.loads(done.stdout)) == [first]
     in_json = shell.run("lifecycle", "--storage", url, "--json")
     assert (in_json.returncode, in_json.stderr, in_json.stdout.count(b"\n")) == (0, b"", 1)
@@ -43,10 +43,10 @@ def test_rules_are_printed_without_credentials(tmp_path: Any, url: str, first: s
 def test_rules_are_set_when_told_to(cloud_rig: CloudRig) -> None:
     url = cloud_rig.url("x")
     done = lakery_cloud("lifecycle", "--apply", "--days", "3", "--storage", url)
-    assert (done.returncode, lines_of(done.stderr)) == (0, ["these rules were set"])
+    assert (done.returncode, lines_of(done.stderr)) == (0, ["set these rules"])
     assert json.loads(done.stdout) == rules_of(cloud_rig, days=3)
     again = lakery_cloud("lifecycle", "--apply", "--days", "3", "--storage", url)
-    said = ["the rules are there already; nothing was changed"]
+    said = ["the bucket already has these rules; nothing was changed"]
     assert (again.returncode, again.stdout, lines_of(again.stderr)) == (0, b"", said)
 
 

@@ -60,13 +60,13 @@ def test_file_whose_name_looks_like_a_pattern_is_itself(desk):
 
 def test_pattern_that_nothing_matches_is_refused(desk):
     done = desk.run("put", "*.nothing")
-    assert (done.code, done.errors) == (2, ["ConfigError: there is no file '*.nothing'"])
+    assert (done.code, done.errors) == (2, ["ConfigError: no file matches '*.nothing'"])
 
 
 def test_folder_without_r_is_refused_before_anything_is_saved(desk):
     desk.files(a="one", docs_b="two")
     done = desk.run("put", "a.txt", "docs")
-    assert (done.code, done.errors) == (2, ["ConfigError: 'docs' is a folder; save the files in it with -r"])
+    assert (done.code, done.errors) == (2, ["ConfigError: 'docs' is a folder; add -r to save its files"])
     assert not desk.objects.exists()
 
 
@@ -218,7 +218,7 @@ def test_name_that_leads_out_of_the_folder_is_refused(desk, name):
     (desk.folder / "hostile.jsonl").write_text(json.dumps({"file": name, "record": record}))
     done = desk.run("get", "--records", "hostile.jsonl", "-o", "deep/out")
     assert done.code == 2
-    assert done.errors[0].startswith("InvalidRecord: the name ")
+    assert done.errors[0].startswith("InvalidRecord: the file name ")
     assert not list((desk.folder / "deep").iterdir())
 
 
@@ -264,7 +264,7 @@ def test_many_are_deleted_only_with_yes(desk, targets):
         done = desk.run("rm", *targets, *flags, "--json")
         assert {line["result"] for line in done.json} == {"would be deleted"}
         assert desk.stored() == hashes
-    assert desk.run("rm", *targets).errors == ["2 objects, 6 bytes: nothing was deleted; delete them with --yes"]
+    assert desk.run("rm", *targets).errors == ["2 objects, 6 bytes: nothing was deleted; add --yes to delete them"]
     done = desk.run("rm", *targets, "--yes", "--json")
     assert {(line["target"], line["result"]) for line in done.json} == {(each, "deleted") for each in hashes}
     assert desk.stored() == set()

@@ -20,7 +20,7 @@ def shell(tmp_path):
 
 def test_sweep_only_looks(shell):
     done = shell.run("sweep")
-    assert (done.returncode, lines_of(done.stderr)) == (0, ["1 left behind, 4 bytes: found; delete them with --yes"])
+    assert (done.returncode, lines_of(done.stderr)) == (0, ["1 leftover, 4 bytes: found; add --yes to delete them"])
     (line,) = lines_of(done.stdout)
     assert line.split() == ["would", "be", "deleted", "object", "2020-01-01T00:00:00+00:00", "4", f".tmp/{OLD}"]
     assert shell.stored() == [f".tmp/{OLD}", HASH]
@@ -38,7 +38,7 @@ def test_sweep_deletes_when_told_to(shell):
         "key": f".tmp/{OLD}",
     }
     assert shell.stored() == [HASH]
-    assert lines_of(shell.run("sweep").stderr) == ["0 left behind, 0 bytes: found"]
+    assert lines_of(shell.run("sweep").stderr) == ["0 leftovers, 0 bytes: found"]
 
 
 def test_sweep_leaves_what_is_younger_than_the_age(shell):
@@ -57,14 +57,15 @@ def test_sweep_refuses_an_age_that_is_none(shell, age):
 def test_verify_says_that_all_is_right(shell):
     done = shell.run("verify")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert lines_of(done.stderr) == [f"1 object, {len(CONTENT)} bytes: each is what its key says"]
+    assert lines_of(done.stderr) == [f"1 object, {len(CONTENT)} bytes: all intact"]
 
 
 def test_verify_names_what_is_damaged_and_exits_5(shell):
     shell.put(b"other")
     shell.damage()
     done = shell.run("verify")
-    assert_fails(done, 5, "IntegrityError", saying="1 of 2 objects are not what their keys say")
+    expected = f"1 of 2 objects in FileStorage({str(shell.objects)!r}, prefix='') failed verification"
+    assert_fails(done, 5, "IntegrityError", saying=expected)
     assert done.stdout.decode().split() == ["damaged", HASH, str(len(CONTENT))]
     in_json = [json.loads(line) for line in lines_of(shell.run("verify", "--json").stdout)]
     assert {entry["content_hash"]: entry["problem"] for entry in in_json}[HASH] == "damaged"

@@ -30,7 +30,7 @@ from lakery_cloud.testing import (
 from lakery_cloud.testing.faults import FaultProxy
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
-from lakery_cloud.testing.faults.forwarding import Meeting
+from lakery_cloud.testing.faults.forwarding import FaultMatch
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import params_of
@@ -391,10 +391,10 @@ class CountingProxy(FaultProxy):
 
     peak = 0
 
-    async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
-        met = await super()._meet(exchange, body)
+    async def match_fault(self, exchange: Exchange, body: RequestBody) -> FaultMatch:
+        found = await super().match_fault(exchange, body)
         self.peak = max(self.peak, sum(each.status is None for each in self.exchanges))
-        return met
+        return found
 
 
 @one_server_a_cloud

@@ -138,7 +138,8 @@ def test_every_command_is_documented() -> None:
 def test_every_case_of_the_suite_is_documented() -> None:
     in_suite = {
         mark.args[0]
-        for test in vars(StorageConformance).values()
+        for kind in StorageConformance.__mro__
+        for test in vars(kind).values()
         for mark in getattr(test, "pytestmark", ())
         if mark.name == "case"
     }
@@ -179,7 +180,7 @@ def test_every_storage_is_in_the_readme_and_none_is_called_planned() -> None:
     readme = (DOCS.parent / "README.md").read_text("utf-8")
     for module, name in STORAGE_CLASSES.values():
         storage_class = getattr(lakery_cloud, name)
-        page = module.rpartition(".")[2]
+        page = module.split(".")[2]
         assert f"| [`{name}`](docs/storages/{page}.md) | `{storage_class.name}` |" in readme
     for path in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         for line in path.read_text("utf-8").splitlines():

@@ -45,10 +45,10 @@ def test_bucket_is_removed_with_its_unfinished_uploads(seaweedfs: SeaweedFS) -> 
 @pytest.mark.parametrize("bucket", ["", "ab", "a" * 64, "Upper", "a--b", "-a-", "a.b", "../x", "a\nb"])
 def test_names_that_no_cloud_takes_are_refused_before_any_request(bucket: str) -> None:
     for kind in (SeaweedFS, FakeGCS):
-        with pytest.raises(ConfigError, match="take 3 to 63 lower-case letters"):
+        with pytest.raises(ConfigError, match="use 3 to 63 lower-case letters"):
             kind.at("http://127.0.0.1:1").make_bucket(bucket)
 
 
 def test_a_server_that_is_not_there_is_an_emulator_error() -> None:
-    with pytest.raises(EmulatorError, match="fake-gcs did not make the bucket 'bucket'"):
+    with pytest.raises(EmulatorError, match="fake-gcs could not create the bucket 'bucket'"):
         FakeGCS.at("http://127.0.0.1:1").make_bucket("bucket")

@@ -10,7 +10,8 @@ from lakery_cloud.testing import (
     stream_of,
 )
 from lakery_cloud.testing.faults.dialect import NEUTRAL_OPERATIONS, Request
-from lakery_cloud.testing.faults.dialects import AZURE, DIALECTS, dialect_of
+from lakery_cloud.testing.faults.dialects import DIALECTS, dialect_of
+from lakery_cloud.testing.faults.dialects_azure import AZURE
 from lakery_cloud.testing.faults.dialects_gcs import GCS, key_in_multipart
 from lakery_cloud.testing.faults.dialects_s3 import S3
 from tests.rigs.base import CloudRig

@@ -166,7 +166,7 @@ class TestResets:
                 await writer.wait_closed()
 
     async def test_body_that_is_too_short_is_not_reset(self, server: Server, client: aiohttp.ClientSession) -> None:
-        with pytest.raises(FaultNotFired, match=r"ResetDuring.* 2 requests matched, 2 met it, it fired 0 of 2"):
+        with pytest.raises(FaultNotFired, match=r"ResetDuring.* 2 requests matched, 2 got the fault, it fired 0 of 2"):
             async with FaultProxy(server.url, [Rule(ResetDuring(5), times=2)]) as proxy:
                 for data in (b"hello", chunks(b"hello")):
                     assert (await ask(client, "PUT", f"{proxy.url}/bucket/key", data=data)).status == 200

@@ -228,7 +228,7 @@ async def test_server_that_breaks_off_looks_the_same_through_the_proxy(
 async def test_server_that_is_not_there_is_a_bad_gateway(client: aiohttp.ClientSession) -> None:
     async with FaultProxy("http://127.0.0.1:1") as proxy, client.put(f"{proxy.url}/bucket/key", data=BODY) as answer:
         assert answer.status == 502
-        assert "no answer from http://127.0.0.1:1" in await answer.text()
+        assert "no response from http://127.0.0.1:1" in await answer.text()
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class TestFaultsThatDoNotFire:
                 await statuses(proxy, client, "GET a", "GET b")
 
     async def test_message_says_how_far_it_came(self, server: Server, client: aiohttp.ClientSession) -> None:
-        with pytest.raises(AssertionError, match="5 requests matched, 2 met it, it fired 0 of 2"):
+        with pytest.raises(AssertionError, match="5 requests matched, 2 got the fault, it fired 0 of 2"):
             async with FaultProxy(server.url, [Rule(FlipAnswerByte(100), "get", nth=2, times=2)]) as proxy:
                 await statuses(proxy, client, *["GET a"] * 5)
 

@@ -440,7 +440,7 @@ async def test_the_registry_verifies_for_a_storage_that_does_not(damaged):
     record = await registry.save(blob())
     assert (await registry.load(record))["data"] == b"content"
     shelf.kept = dict.fromkeys(shelf.kept, damaged)
-    with pytest.raises(IntegrityError, match=r"what tests\.registry\.shelf@v1 returned has"):
+    with pytest.raises(IntegrityError, match=r"the content from tests\.registry\.shelf@v1 has"):
         await registry.load(record)
     with pytest.raises(IntegrityError):
         await loaded(registry, record)

@@ -72,7 +72,7 @@ def test_content_that_meets_all_conditions_matches(conditions: dict[str, Any], k
         ({"tag": {"tier": "cold"}}, content(tags={"tier": "Cold"}), "tag 'tier' is 'Cold', not 'cold'"),
         ({"min_size": 5}, content(size=4), "4 bytes are fewer than 5"),
         ({"max_size": 5}, content(size=6), "6 bytes are more than 5"),
-        ({"min_size": 0}, content(), "the size is not known"),
+        ({"min_size": 0}, content(), "the size is unknown"),
     ],
 )
 def test_content_that_misses_a_condition_says_which(conditions: dict[str, Any], known: Content, why: str) -> None:

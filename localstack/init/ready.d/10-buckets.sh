@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the buckets named in LAKERY_BUCKETS, separated by spaces or commas, once LocalStack is ready.
+# Creates the buckets in LAKERY_BUCKETS, separated by spaces or commas, once LocalStack is ready.
 set -eu
 
 for bucket in $(echo "${LAKERY_BUCKETS:-}" | tr ',' ' '); do

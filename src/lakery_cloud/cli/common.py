@@ -1,4 +1,4 @@
-"""What the commands share: which storage, and the options that several of them have."""
+"""Options and storages that the commands share."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,24 +21,24 @@ StorageUrl = Annotated[
     Parameter(
         name=["--storage", "-s"],
         env_var="LAKERY_CLOUD_STORAGE",
-        help="A configured storage by its key or permanent name, or a URL such as s3://bucket/prefix?region=eu-central-1. "
-        "By default what is configured, else a folder in your data directory.",
+        help="Key or permanent name of a configured storage, or a URL such as s3://bucket/prefix?region=eu-central-1. "
+        "Defaults to the configuration's default, or without a configuration to a folder in your data directory.",
     ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
 Records = Annotated[tuple[str, ...], Parameter(name="--records", negative="", consume_multiple=False)]
 Recursive = Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")]
-AT_A_TIME = 8
+DEFAULT_JOBS = 8
 Jobs = Annotated[int, Parameter(name=["--jobs", "-j"], validator=validators.Number(gte=1))]
 
 
 @asynccontextmanager
 async def open_storage(target: str | None) -> AsyncGenerator[ObjectStorage[Any]]:
-    """The storage of a URL, or the configured one of a key or a permanent name; by default the configuration's default.
+    """Open the storage of a URL, a configured key or a permanent name; without a target, the default storage.
 
     Raises:
-        ConfigError: There is no such storage, or a setting of it is wrong.
+        ConfigError: No storage has this name, or one of its settings is wrong.
         MissingDependency: Its SDK is not installed.
     """
     async with _storage(target) as storage:
@@ -47,10 +47,10 @@ async def open_storage(target: str | None) -> AsyncGenerator[ObjectStorage[Any]]
 
 @asynccontextmanager
 async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
-    """All configured storages, with the configuration's routes and default; or with a target that saves everything.
+    """Open all configured storages with the configuration's routes and default. A target saves everything instead.
 
     Raises:
-        ConfigError: There is no such storage, or a setting is wrong.
+        ConfigError: No storage has this name, or a setting is wrong.
         MissingDependency: The SDK of a storage is not installed.
     """
     configuration = Configuration.load()
@@ -66,7 +66,7 @@ async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
 
 def _storage(target: str | None) -> ObjectStorage[Any]:
     if target and _is_url(target):
-        return storage_from_url(target)  # whatever the configuration says
+        return storage_from_url(target)
     configuration = Configuration.load()
     if not target and not configuration.storages:
         return storage_from_url(default_url())
@@ -78,28 +78,28 @@ def _is_url(target: str) -> bool:
 
 
 def key_of(target: str | None, configuration: Configuration) -> str:
-    """The key of the configured storage that a key or a permanent name means; by default the default's.
+    """Return the key of the configured storage with this key or permanent name; without a target, of the default.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: No configured storage matches.
     """
     keys = configuration.storages
-    target = target or configuration.default_key  # an empty variable is none
+    target = target or configuration.default_key  # an empty environment variable counts as unset
     if target is None:
-        raise ConfigError(f"the configuration has no default; name one of {', '.join(keys)} by --storage")
+        raise ConfigError(f"the configuration has no default storage; select one with --storage: {', '.join(keys)}")
     if target in keys:
         return target
     names = {name_of_storage(configuration, key): key for key in keys}
     if target not in names:
-        raise ConfigError(f"no storage {target!r} is configured, and it is no URL{nearest(target, [*keys, *names])}")
+        raise ConfigError(f"{target!r} is neither a configured storage nor a URL{nearest(target, [*keys, *names])}")
     return names[target]
 
 
 def default_url() -> str:
-    """A folder in the user's data directory."""
+    """Return the URL of a folder in the user's data directory."""
     return Path(platformdirs.user_data_path("lakery-cloud"), "objects").as_uri()
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 object`, `2 objects`."""
+def pluralize(count: int, noun: str) -> str:
+    """Format a count with its noun: `1 object`, `2 objects`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

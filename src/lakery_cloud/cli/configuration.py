@@ -1,4 +1,4 @@
-"""`config`, `explain` and `storages`: what is configured, where each setting comes from, and what it does to content."""
+"""`config`, `explain` and `storages`: show the configuration, the source of each setting, and where content is saved."""
 
 import asyncio
 import hashlib
@@ -15,11 +15,11 @@ from lakery_cloud.cli.common import (
     Json,
     Quiet,
     StorageUrl,
-    counted,
     default_url,
     open_registry,
+    pluralize,
 )
-from lakery_cloud.cli.progress import note
+from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
@@ -33,7 +33,7 @@ from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import DEFAULT_TYPE, guess_content_type
 from lakery_cloud.routes import Content
 
-config = App(name="config", help="Start, show and check the configuration.")
+config = App(name="config", help="Create, show and check the configuration.")
 
 
 @config.command
@@ -44,13 +44,13 @@ def init(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write a configuration to start with.
+    """Write an initial configuration file.
 
     Example: `lakery-cloud config init`
 
     Args:
-        path: The file; by default lakery-cloud.toml in this folder.
-        force: Write over a file that is there.
+        path: The file to write. Defaults to lakery-cloud.toml in the current folder.
+        force: Overwrite an existing file.
         quiet: Print nothing.
         as_json: Print JSON.
     """
@@ -58,7 +58,7 @@ def init(
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(STARTER.format(url=default_url()))
     except FileExistsError:
-        raise ConfigError(f"{str(path)!r} is there already; --force writes over it") from None
+        raise ConfigError(f"{str(path)!r} already exists; add --force to overwrite it") from None
     if as_json:
         print(json.dumps({"written": str(path)}))
     elif not quiet:
@@ -67,34 +67,34 @@ def init(
 
 @config.command
 def show(*, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Show each setting that is not a default, and where it comes from. Secrets are starred; references are shown.
+    """Show each setting that is not a default, and its source. Secrets are masked; references to secrets are shown.
 
     Example: `lakery-cloud config show`
 
     Args:
-        quiet: Say nothing where nothing is configured.
+        quiet: Print no note if the configuration is empty.
         as_json: Print JSON, one object a line.
     """
     configuration = Configuration.load()
-    found = list(_settings(configuration.model_dump(exclude_unset=True)))
+    found = list(_iter_settings(configuration.model_dump(exclude_unset=True)))
     if not found and not quiet:
-        note("nothing is configured: `lakery-cloud config init` writes a file")
+        print_note("the configuration is empty; create a file with `lakery-cloud config init`")
     for path, value in found:
-        place = configuration.place(*path)
+        origin = configuration.place(*path)
         if as_json:
-            print(json.dumps({"setting": name_of(path), "value": value, "origin": place}))
+            print(json.dumps({"setting": name_of(path), "value": value, "origin": origin}))
         else:
-            print(f"{name_of(path)} = {json.dumps(value)}  # {place}")
+            print(f"{name_of(path)} = {json.dumps(value)}  # {origin}")
 
 
 @config.command
 def check(*, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Read the configuration, find its secrets and make its storages. Nothing is sent. Exits with 2 if anything is wrong.
+    """Read the configuration, resolve its secrets and create its storages, without any request. Exits with 2 on errors.
 
     Example: `lakery-cloud config check`
 
     Args:
-        quiet: Print nothing: the exit code tells.
+        quiet: Print nothing; the exit code is the result.
         as_json: Print JSON.
     """
     path = find_file()
@@ -109,8 +109,8 @@ def check(*, quiet: Quiet = False, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(facts))
     elif not quiet:
-        counts = f"{counted(len(registry.names), 'storage')}, {counted(len(configuration.routes), 'route')}"
-        print(f"right  {path or 'the environment'}  {counts}, default {registry.default.name}")
+        counts = f"{pluralize(len(registry.names), 'storage')}, {pluralize(len(configuration.routes), 'route')}"
+        print(f"valid  {path or 'the environment'}  {counts}, default {registry.default.name}")
 
 
 async def explain(
@@ -124,29 +124,29 @@ async def explain(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Say where a file would be saved, by which rule, and where the credentials come from. Nothing is sent.
+    """Show where a file would be saved, by which rule, and the source of the credentials, without any request.
 
     Example: `lakery-cloud explain photo.jpg --tag tier=cold --size 64MiB`
 
     Args:
-        file: A file, a name alone where none is there, or `-` for a stream of unknown size.
-        storage: A configured storage or a URL, as put would be given it.
-        content_type: Media type; by default guessed from the file's name.
-        content_encoding: Content coding of the bytes, such as gzip.
-        tag: A tag as key=value; may be given up to 10 times.
-        size: Size, such as 64MiB; by default the file's.
-        quiet: Print the permanent name of the storage alone.
+        file: A file, which need not exist, or `-` for a stream of unknown size.
+        storage: Name or URL of the storage, as for put.
+        content_type: Media type; guessed from the file's name by default.
+        content_encoding: Content encoding of the bytes, such as gzip.
+        tag: A tag as key=value; repeat it for up to 10 tags.
+        size: Size, such as 64MiB. Defaults to the file's size.
+        quiet: Print only the permanent name of the storage.
         as_json: Print JSON.
     """
     path = Path(file)
-    is_there = file != STANDARD_INPUT and path.is_file()
+    is_file = file != STANDARD_INPUT and path.is_file()
     content = Content(
         content_type=content_type or (DEFAULT_TYPE if file == STANDARD_INPUT else guess_content_type(path)),
         content_encoding=content_encoding,
         tags=check_tags(read_tags(tag)),
-        size=_read_size(size) if size is not None else path.stat().st_size if is_there else None,
+        size=_read_size(size) if size is not None else path.stat().st_size if is_file else None,
     )
-    content_hash = await asyncio.to_thread(_hash_of, path) if is_there else None
+    content_hash = await asyncio.to_thread(_hash_of, path) if is_file else None
     async with open_registry(storage) as registry:
         target = registry.default if storage else None
         facts = asdict(registry.explain(content, content_hash=content_hash, storage=target))
@@ -158,18 +158,18 @@ async def explain(
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        lines = value if isinstance(value, tuple) else [value or "not known before the end of the content"]
+        lines = value if isinstance(value, tuple) else [value or "unknown before the content is read"]
         for line in lines:
             print(f"{name:<{width}}  {line}")
 
 
 def storages(*, quiet: Quiet = False, as_json: Json = False) -> None:
-    """List the configured storages: key, permanent name, class, bucket and prefix, and where credentials come from.
+    """List the configured storages: key, permanent name, bucket and prefix, and source of the credentials.
 
     Example: `lakery-cloud storages`
 
     Args:
-        quiet: Print the keys alone.
+        quiet: Print only the keys.
         as_json: Print JSON, one object a line.
     """
     configuration = Configuration.load()
@@ -189,17 +189,17 @@ def storages(*, quiet: Quiet = False, as_json: Json = False) -> None:
             mark = "  (default)" if facts["is_default"] else ""
             print(f"{key:<12}  {storage.name:<24}  {facts['place']}  {facts['credential_source']}{mark}")
     if not configuration.storages and not quiet:
-        note(f"none is configured; without --storage it is {default_url()}")
+        print_note(f"no storages are configured; the default is {default_url()}")
 
 
-def _settings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Path and value of each setting, lists of texts as they are."""
+def _iter_settings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield path and value of each setting. A list of strings is one setting."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _settings(inner, (*path, key))
+            yield from _iter_settings(inner, (*path, key))
     elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
         for number, inner in enumerate(value):
-            yield from _settings(inner, (*path, number))
+            yield from _iter_settings(inner, (*path, number))
     else:
         yield path, value if isinstance(value, bool | int | float | list | tuple) else str(value)
 
@@ -213,4 +213,4 @@ def _read_size(text: str) -> int:
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:
-        raise ConfigError(f"a size is a number with a unit, such as 64MiB, not {text!r}") from None
+        raise ConfigError(f"--size {text}: a size is a number with a unit, such as 64MiB") from None

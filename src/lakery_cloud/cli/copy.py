@@ -1,4 +1,4 @@
-"""`copy` brings content from one storage into another."""
+"""`copy` copies content from one storage to another."""
 
 import json
 from contextlib import aclosing
@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lakery_cloud.cli.common import (
-    AT_A_TIME,
+    DEFAULT_JOBS,
     Jobs,
     Json,
     Quiet,
@@ -31,34 +31,34 @@ async def copy(
     records: Records = (),
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     tags: bool = True,
-    jobs: Jobs = AT_A_TIME,
+    jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Copy content from one storage to another, also across clouds, and print its new records.
+    """Copy content from one storage to another, also across clouds, and print the new records.
 
-    All content of the source is copied, or that of a records file. It passes through here in parts, and is verified
-    before the destination shows it. What the destination has already is not copied again: a copy that was interrupted is
-    resumed by running it again.
+    Copies the content of a records file, or all content of the source. The bytes pass through this machine in parts, and
+    are verified before they appear at the destination. Content that the destination already has is skipped, so you can
+    resume an interrupted copy by running it again.
 
     Example: `lakery-cloud copy s3://bucket/reports gs://archive/reports`
 
     Example: `lakery-cloud copy s3://bucket az://archive --records photos.jsonl --json > archived.jsonl`
 
     Args:
-        source: URL of the storage that has the content.
-        destination: URL of the storage that gets it.
-        records: File of records, one a line; without one, all content of the source.
-        dry_run: Say what would be copied, and copy nothing.
-        tags: Copy tags too, which takes the right to read them.
-        jobs: Contents that are under way at a time.
+        source: Name or URL of the storage to copy from.
+        destination: Name or URL of the storage to copy to.
+        records: File with one record a line. Without it, all content of the source is copied.
+        dry_run: Print what would be copied, without copying it.
+        tags: Copy tags too, which needs the permission to read them.
+        jobs: Number of objects to transfer at a time.
         quiet: Show no progress and no summary.
-        as_json: Print a line for each content: its file where known, what became of it, its size, its new record.
+        as_json: Print one line of JSON for each object: its file name if known, result, size and new record.
     """
     named = read_records(records) if records else None
     size = None if named is None else sum(each.record.content_size for each in named)
     transfers = Transfers(quiet=quiet, files=len(named) if named is not None else None, size=size, noun="object")
-    failures, summary = Failures(alone=False), Summary("would be copied" if dry_run else "copied", noun="object")
+    failures, summary = Failures(is_single=False), Summary("would be copied" if dry_run else "copied", noun="object")
     async with open_registry(source) as registry, open_storage(destination) as target:
         copying = copy_content(
             registry,
@@ -78,15 +78,15 @@ async def copy(
                     file = next(names).file if named else None
                     _print(copied, file, transfers, as_json=as_json)
                     size = copied.source.content_size
-                    is_there = copied.outcome is CopyOutcome.DEDUPLICATED
-                    transfers.finish(skipped=size if is_there else 0)
+                    is_skipped = copied.outcome is CopyOutcome.DEDUPLICATED
+                    transfers.finish(skipped=size if is_skipped else 0)
                     if copied.error is not None:
-                        failures.note(file or copied.source.content_hash, copied.error)
+                        failures.add(file or copied.source.content_hash, copied.error)
                     else:
-                        summary.add(**{"skipped" if is_there else "moved": size})
-    code = failures.tell()
+                        summary.add(**{"skipped" if is_skipped else "moved": size})
+    code = failures.report()
     if not quiet:
-        summary.tell(failed=len(failures))
+        summary.print(failed=len(failures))
     return code
 
 

@@ -1,26 +1,25 @@
-"""`doctor` says what is wrong with a storage, and what to grant or to fix."""
+"""`doctor` checks storages, and names the rights to grant and the settings to fix."""
 
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lakery_cloud.cli.common import (
     Json,
+    Quiet,
     StorageUrl,
-    counted,
     default_url,
     open_storage,
+    pluralize,
 )
-from lakery_cloud.cli.failures import gravest
+from lakery_cloud.cli.failures import most_severe, public_class
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.maintenance import Finding, Outcome, diagnose
 
 _MARKS = {
@@ -29,26 +28,26 @@ _MARKS = {
     Outcome.FAILED: ("[red]✗[/red]", "failed"),
     Outcome.SKIPPED: ("[dim]-[/dim]", "-"),
 }
-"""On terminals that know more than ASCII, and on others."""
+"""Outcome -> its mark on Unicode terminals, and on ASCII terminals."""
 
 
 async def doctor(
     *targets: str,
     storage: StorageUrl = None,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Try all that a storage needs of its store, and say what to grant or to fix. Nothing is left there.
+    """Check a storage and print what to grant or to fix. All objects of the checks are deleted at the end.
 
-    Reach, clock, credentials and bucket; each right, on temporary keys; whether create-only writes, checksums and tags
-    work; latency and throughput. A warning is no failure.
+    The checks cover connection, clock, credentials and bucket; each permission, on temporary keys; create-only writes,
+    checksums and tags; latency and throughput. Warnings do not change the exit code.
 
     Example: `lakery-cloud doctor "s3://bucket/reports?region=eu-central-1"`
 
     Args:
-        targets: Names or URLs of storages, instead of --storage. By default all that are configured.
+        targets: Names or URLs of storages, instead of --storage. Defaults to all configured storages.
         storage: Name or URL of the storage.
-        quiet: Show only what is not right.
+        quiet: Show only warnings and failures.
         as_json: Print JSON, one finding a line.
     """
     urls = targets or ((storage,) if storage else tuple(Configuration.load().storages) or (default_url(),))
@@ -56,17 +55,19 @@ async def doctor(
     async with AsyncExitStack() as stack:
         opened = [(url, await stack.enter_async_context(open_storage(url))) for url in urls]
         for url, target in opened:
-            findings += await _examine(url, target, quiet=quiet, as_json=as_json)
+            findings += await _check_storage(url, target, quiet=quiet, as_json=as_json)
     errors = [finding.error for finding in findings if finding.error is not None]
     if errors:
         failed = ", ".join(dict.fromkeys(finding.check for finding in findings if finding.error is not None))
-        raise _public_class(gravest(errors))(f"{len(errors)} of {counted(len(findings), 'check')} failed: {failed}")
+        raise public_class(most_severe(errors))(
+            f"{len(errors)} of {pluralize(len(findings), 'check')} failed: {failed}"
+        )
 
 
-async def _examine(url: str, storage: ObjectStorage[Any], *, quiet: bool, as_json: bool) -> list[Finding]:
-    """The findings about one storage: a line of JSON each, as they are made, or a table."""
+async def _check_storage(url: str, storage: ObjectStorage[Any], *, quiet: bool, as_json: bool) -> list[Finding]:
+    """Check one storage, and print its findings: each as a line of JSON at once, or all as a table at the end."""
     progress, found = Console(stderr=True, quiet=quiet or as_json), []
-    with progress.status(f"examining {escape(url)}"):
+    with progress.status(f"checking {escape(url)}"):
         async with aclosing(diagnose(storage)) as findings:
             async for finding in findings:
                 found.append(finding)
@@ -78,7 +79,7 @@ async def _examine(url: str, storage: ObjectStorage[Any], *, quiet: bool, as_jso
 
 
 def _print_table(url: str, findings: Sequence[Finding], *, quiet: bool) -> None:
-    """A table of what was seen, and below it what to do."""
+    """Print a table of the findings, and the advice below it."""
     console = Console(highlight=False)
     shown = [finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.FAILED)]
     if not shown:
@@ -101,11 +102,6 @@ def _facts(url: str, finding: Finding) -> dict[str, Any]:
         "outcome": finding.outcome,
         "seen": finding.seen,
         "advice": finding.advice,
-        "error": _public_class(finding.error).__name__ if finding.error is not None else None,
+        "error": public_class(finding.error).__name__ if finding.error is not None else None,
         "measured": dict(finding.measured),
     }
-
-
-def _public_class(error: LakeryCloudError) -> type[LakeryCloudError]:
-    """What the documentation calls an error; some have a private subclass."""
-    return next(kind for kind in type(error).__mro__ if kind.__module__ == LakeryCloudError.__module__)

@@ -1,4 +1,4 @@
-"""Which error is which exit code, how an error is told, and what is left to say when some of many things failed."""
+"""Exit codes of errors, one-line error messages, and the report of a command in which some targets failed."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from lakery_cloud.cli.progress import printable
 from lakery_cloud.errors import (
-    HOPELESS,
+    PERMANENT_ERRORS,
     AccessDenied,
     BucketNotFound,
     ConfigError,
@@ -36,65 +36,64 @@ EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
     (DAMAGED, (IntegrityError,)),
     (UNAVAILABLE, (StorageUnavailable,)),
 )
-"""Exit code -> errors; what is not here is `FAILED`. docs/command.md tells users."""
+"""Exit code -> errors, as docs/command.md lists them. All other errors are `FAILED`."""
 
-GRAVEST_FIRST = (DAMAGED, DENIED, NOT_FOUND, UNAVAILABLE, FAILED, USAGE)
-"""Which exit code counts where several things failed."""
+MOST_SEVERE_FIRST = (DAMAGED, DENIED, NOT_FOUND, UNAVAILABLE, FAILED, USAGE)
+"""Exit codes by severity: after several failures the command returns the first of these."""
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code that tells of an error."""
+    """Return the exit code of an error."""
     return next((code for code, kinds in EXIT_CODES if isinstance(error, kinds)), FAILED)
 
 
-def error_text(error: Exception, *, what: str = "") -> str:
-    """An error in one line: its public name, what it befell, and what it says."""
-    return f"{public_name(error)}: {f'{printable(what)}: ' if what else ''}{error}"
+def error_text(error: Exception, *, target: str = "") -> str:
+    """Format an error as one line: its public class, the target that failed, and the message."""
+    return f"{public_class(error).__name__}: {f'{printable(target)}: ' if target else ''}{error}"
 
 
-def say(error: Exception, *, what: str = "") -> None:
+def print_error(error: Exception, *, target: str = "") -> None:
     """Print an error to standard error as one line."""
-    name, _, text = error_text(error, what=what).partition(": ")
+    name, _, text = error_text(error, target=target).partition(": ")
     Console(stderr=True, soft_wrap=True).print(f"[red]{name}:[/red] {escape(text)}", highlight=False)
 
 
-def public_name(error: Exception) -> str:
-    """The name by which the documentation calls an error; some have a private subclass."""
-    public = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ in ("lakery_cloud.errors", "builtins"))
-    return next(public)
+def public_class(error: Exception) -> type[Exception]:
+    """Return the documented class of an error, which may be an instance of a private subclass."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ in ("lakery_cloud.errors", "builtins"))
 
 
 class Failures:
-    """What failed while a command worked on several things: kept to the end, and told there.
+    """Failed targets of a command, reported at its end.
 
     Args:
-        alone: The command works on one thing only, whose error is the command's own.
+        is_single: Whether the command has only one target, whose error ends the command.
     """
 
-    def __init__(self, *, alone: bool) -> None:
-        self._alone = alone
-        self._noted: list[tuple[str, Exception]] = []
+    def __init__(self, *, is_single: bool) -> None:
+        self._is_single = is_single
+        self._failed: list[tuple[str, Exception]] = []
 
     def __len__(self) -> int:
-        return len(self._noted)
+        return len(self._failed)
 
-    def note(self, what: str, error: Exception) -> None:
-        """Keep an error for the end, unless everything else would meet it as well."""
-        if self._alone or isinstance(error, HOPELESS):
+    def add(self, target: str, error: Exception) -> None:
+        """Keep an error for the report; raise it if all other targets would fail with it too."""
+        if self._is_single or isinstance(error, PERMANENT_ERRORS):
             raise error
-        self._noted.append((what, error))
+        self._failed.append((target, error))
 
-    def tell(self) -> int:
-        """Name all failures, and give the exit code of the gravest."""
-        for what, error in self._noted:
-            say(error, what=what)
-        return exit_code_of(gravest([error for _, error in self._noted])) if self._noted else 0
+    def report(self) -> int:
+        """Print all failures, and return the exit code of the most severe one."""
+        for target, error in self._failed:
+            print_error(error, target=target)
+        return exit_code_of(most_severe([error for _, error in self._failed])) if self._failed else 0
 
 
-def gravest(errors: Sequence[E]) -> E:
-    """The error whose exit code counts out of several."""
-    return min(errors, key=lambda error: GRAVEST_FIRST.index(exit_code_of(error)))
+def most_severe(errors: Sequence[E]) -> E:
+    """Return the error whose exit code is the most severe."""
+    return min(errors, key=lambda error: MOST_SEVERE_FIRST.index(exit_code_of(error)))
 
 
 FAILURES = (LakeryCloudError, OSError)
-"""What can befall one thing while others go on."""
+"""Errors of one target after which the command continues with the others."""

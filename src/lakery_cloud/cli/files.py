@@ -15,27 +15,27 @@ T = TypeVar("T")
 
 
 async def chunks_of_stdin() -> AsyncGenerator[bytes]:
-    """The bytes of standard input."""
-    while chunk := await _uninterrupted(lambda: os.read(sys.stdin.fileno(), CHUNK_SIZE)):
+    """Read standard input in chunks."""
+    while chunk := await _run_in_daemon_thread(lambda: os.read(sys.stdin.fileno(), CHUNK_SIZE)):
         yield chunk
 
 
 async def read_line_of_stdin() -> bytes:
-    """The first line of standard input."""
-    return await _uninterrupted(sys.stdin.buffer.readline)
+    """Read one line of standard input."""
+    return await _run_in_daemon_thread(sys.stdin.buffer.readline)
 
 
 async def write_stdout(chunks: AsyncIterable[bytes]) -> None:
-    """Write to standard output."""
+    """Write chunks to standard output."""
     async for chunk in chunks:
         rest = memoryview(chunk)
         while rest:
-            written = await _uninterrupted(partial(os.write, sys.stdout.fileno(), rest))
+            written = await _run_in_daemon_thread(partial(os.write, sys.stdout.fileno(), rest))
             rest = rest[written:]
 
 
-async def _uninterrupted(function: Callable[[], T]) -> T:
-    """Run what may block for ever, as a read of a silent terminal, in a thread that nobody has to wait for."""
+async def _run_in_daemon_thread(function: Callable[[], T]) -> T:
+    """Call a function that may block for ever, such as a read from a terminal, without delaying the process's exit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -51,9 +51,9 @@ async def _uninterrupted(function: Callable[[], T]) -> T:
         result, error = None, None
         try:
             result = function()
-        except BaseException as raised:  # noqa: BLE001, it is raised again where the result is awaited
+        except BaseException as raised:  # noqa: BLE001, raised again where the result is awaited
             error = raised
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, daemon=True).start()

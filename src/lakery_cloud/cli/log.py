@@ -1,19 +1,19 @@
-"""The library's log on standard error, for `--verbose`. Log lines hold no secret; that is the library's own rule."""
+"""The library's log on standard error, for `--verbose`. The library itself keeps secrets out of its log lines."""
 
 import logging
 import sys
 
 
 class StandardError(logging.Handler):
-    """Writes to standard error as it is at that moment: progress bars replace it for a while."""
+    """A handler that looks up `sys.stderr` for each line, since progress bars replace it while they are shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
+        """Print one line."""
         print(self.format(record), file=sys.stderr)
 
 
 def show_log(level: int) -> None:
-    """Show the log lines of lakery-cloud, and of no other library, from a level on."""
+    """Show lakery-cloud's log lines of at least this level, and no other library's."""
     logger = logging.getLogger("lakery_cloud")
     handler = StandardError()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""Entry point of `lakery-cloud`: the commands, one-line errors and exit codes."""
+"""Entry point of `lakery-cloud`: registers the commands, and turns errors into one line and an exit code."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ from lakery_cloud.cli.failures import (
     TERMINATED,
     USAGE,
     exit_code_of,
-    say,
+    print_error,
 )
 from lakery_cloud.cli.get import get
 from lakery_cloud.cli.log import show_log
@@ -41,8 +41,8 @@ __all__ = ["EXIT_CODES", "app", "main"]
 
 app = App(
     name="lakery-cloud",
-    help="Persist data by content hash on S3, Google Cloud Storage, Azure Blob Storage, or in files. Storages are names of "
-    "your lakery-cloud.toml, or URLs: s3://bucket/prefix, gs://bucket, az://container, file:///folder.",
+    help="Persist data by content hash on S3, Google Cloud Storage, Azure Blob Storage, or in files. A storage is a name "
+    "from your lakery-cloud.toml or a URL: s3://bucket/prefix, gs://bucket, az://container, file:///folder.",
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
@@ -62,9 +62,9 @@ app.command(configuration.storages)
 app.command(doctor.doctor)
 app.command(url.url)
 app.command(
-    "lakery_cloud.cli.emulators:app",  # imported when it is asked for
+    "lakery_cloud.cli.emulators:app",  # a string, so that other commands start without importing it
     name="emulators",
-    help="Run local servers of S3, Cloud Storage and Blob Storage, without Docker or an account.",
+    help="Run local servers for S3, Cloud Storage and Blob Storage, without Docker or an account.",
 )
 app.register_install_completion_command(help="Set up completion for your shell: bash, zsh or fish.")
 
@@ -74,43 +74,42 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     debug: Annotated[bool, Parameter(negative="", help="Show the traceback of an error.")] = False,
     verbose: Annotated[
-        int, Parameter(name=["--verbose", "-v"], count=True, help="Show the library's log; -vv shows more of it.")
+        int, Parameter(name=["--verbose", "-v"], count=True, help="Show the library's log; -vv shows more.")
     ] = 0,
 ) -> int:
-    """Run one command and turn its errors into a line and an exit code."""
+    """Run one command, and turn its errors into a line and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
     if verbose:
         show_log(logging.INFO if verbose == 1 else logging.DEBUG)
     try:
-        # Cyclopts takes a bare - for an option.
+        # Cyclopts parses a bare - as an option.
         words = [STANDARD_INPUT if word == "-" else word for word in tokens]
         code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
     except KeyboardInterrupt:
-        errors.print("interrupted; what was under way was cleaned up")
+        errors.print("interrupted; unfinished transfers were cleaned up")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to say to it.
-        sys.stdout = None
+        sys.stdout = None  # the reader of the pipe is gone, so the interpreter must not flush to it at exit
         return FAILED
     except (LakeryCloudError, OSError) as error:
         if debug:
             traceback.print_exc()
         else:
-            say(error)
+            print_error(error)
         return exit_code_of(error)
     return code if isinstance(code, int) else 0
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
     is_terminated = False
 
     def clean_up(_: int, __: FrameType | None) -> None:
         nonlocal is_terminated
         is_terminated = True
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell sets it for what a script runs with `&`
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's shell ignores SIGINT for jobs run with `&`
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
@@ -118,7 +117,7 @@ def main() -> None:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    # Like Ctrl-C, so that what is under way is cleaned up; a second signal of either kind doesn't wait for that.
+    # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
     signal.signal(signal.SIGTERM, clean_up)
     try:
         code = app.meta(exit_on_error=False, result_action="return_value")

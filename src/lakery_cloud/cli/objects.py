@@ -1,4 +1,4 @@
-"""`ls`, `stat` and `rm`: looking at what is stored, and deleting it."""
+"""`ls`, `stat` and `rm`: list, look up and delete stored content."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -9,21 +9,21 @@ from cyclopts import Parameter
 from rich.filesize import decimal
 
 from lakery_cloud.cli.common import (
-    AT_A_TIME,
+    DEFAULT_JOBS,
     Jobs,
     Json,
     Quiet,
     Records,
     Recursive,
     StorageUrl,
-    counted,
     open_storage,
+    pluralize,
 )
 from lakery_cloud.cli.failures import Failures
-from lakery_cloud.cli.progress import note, printable
+from lakery_cloud.cli.progress import print_note, printable
 from lakery_cloud.cli.targets import (
     Target,
-    attempts,
+    call_for_each,
     is_storage,
     open_targets,
 )
@@ -37,50 +37,50 @@ async def ls(
     *targets: str,
     records: Records = (),
     storage: StorageUrl = None,
-    jobs: Jobs = AT_A_TIME,
+    jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """List content: hash, size and time, and the name of its file where a records file says that.
+    """List content: hash, size, time, and the file name if a records file has it.
 
-    Without targets it lists all content of the storage.
+    Without targets the command lists all content of the storage.
 
     Example: `lakery-cloud ls s3://bucket/reports`
 
     Example: `lakery-cloud ls 'ab*'`
 
     Args:
-        targets: Names or URLs of storages, which are listed whole; hashes, patterns of hashes, or records' JSON.
-        records: File of records, one a line; `-` is standard input.
-        storage: URL of the storage.
-        jobs: How many are looked up at a time.
-        quiet: Show no sum.
+        targets: Names or URLs of storages to list all of, content hashes, patterns of hashes, or JSON of records.
+        records: File with one record a line; `-` is standard input.
+        storage: Name or URL of the storage.
+        jobs: Number of objects to look up at a time.
+        quiet: Print no total.
         as_json: Print JSON, one object a line.
     """
     whole = [target for target in targets if is_storage(target)]
     named = [target for target in targets if target not in whole]
     is_default = not targets and not records
-    failures = Failures(alone=len(targets) == 1 and not records)
+    failures = Failures(is_single=len(targets) == 1 and not records)
     count = size = 0
     for source in [storage] if is_default else whole:
-        async for content_hash, info in _all_of(source):
+        async for content_hash, info in _list_storage(source):
             count, size = count + 1, size + info.size
             _print_listed(content_hash, info, as_json=as_json)
     if named or records:
         async with (
             open_targets(named, storage=storage, records=records, recursive=True) as found,
-            aclosing(attempts(_stat, found, limit=jobs)) as looked,
+            aclosing(call_for_each(_stat, found, limit=jobs)) as results,
         ):
-            async for target, result in looked:
+            async for target, result in results:
                 if isinstance(result, Exception):
-                    failures.note(target.name, result)
+                    failures.add(target.name, result)
                     continue
                 _, stored = result
                 count, size = count + 1, size + stored.info.size
                 _print_listed(target.content_hash, stored.info, file=target.file, as_json=as_json)
     if not as_json and not quiet:
-        note(f"{counted(count, 'object')}, {decimal(size)}")
-    return failures.tell()
+        print_note(f"{pluralize(count, 'object')}, {decimal(size)}")
+    return failures.report()
 
 
 async def stat(
@@ -88,34 +88,34 @@ async def stat(
     records: Records = (),
     recursive: Recursive = False,
     storage: StorageUrl = None,
-    jobs: Jobs = AT_A_TIME,
+    jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Show what the store says about stored content.
+    """Show the properties of stored content: size, type, key, version, time and tags.
 
     Example: `lakery-cloud stat 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03`
 
     Args:
-        targets: Records' JSON, hashes or patterns of hashes, also after the name or URL of a storage: `hot/<hash>`.
-        records: File of records, one a line; `-` is standard input.
-        recursive: Take all content that matches a pattern, such as 'ab*'.
-        storage: URL of the storage.
-        jobs: How many are looked up at a time.
-        quiet: Print nothing: the exit code tells whether all of them are there.
+        targets: JSON of records, content hashes, or patterns of hashes; `hot/<hash>` is a hash in the storage hot.
+        records: File with one record a line; `-` is standard input.
+        recursive: Select all content that matches a pattern, such as 'ab*'.
+        storage: Name or URL of the storage.
+        jobs: Number of objects to look up at a time.
+        quiet: Print nothing; the exit code is 0 if all content exists.
         as_json: Print JSON, one object a line.
     """
     if not targets and not records:
-        raise ConfigError("nothing to look at was given; name records, content hashes or a records file")
-    failures = Failures(alone=len(targets) == 1 and not records and not recursive)
+        raise ConfigError("no content given to look up; name records, content hashes or a records file")
+    failures = Failures(is_single=len(targets) == 1 and not records and not recursive)
     async with (
         open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
-        aclosing(attempts(_stat, found, limit=jobs)) as looked,
+        aclosing(call_for_each(_stat, found, limit=jobs)) as results,
     ):
         is_first = True
-        async for target, result in looked:
+        async for target, result in results:
             if isinstance(result, Exception):
-                failures.note(target.name, result)
+                failures.add(target.name, result)
                 continue
             if quiet and not as_json:
                 continue
@@ -124,7 +124,7 @@ async def stat(
                 print()
             is_first = False
             _print_facts(_facts(stored.info, stored, record), as_json=as_json)
-    return failures.tell()
+    return failures.report()
 
 
 async def rm(
@@ -134,64 +134,64 @@ async def rm(
     storage: StorageUrl = None,
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
-    jobs: Jobs = AT_A_TIME,
+    jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
-    """Delete content. What is not there is no error.
+    """Delete content. Content that does not exist is not an error.
 
-    Other records of the same content point to the same object: they can't be loaded any more either. What a records file
-    or a pattern names is deleted only with --yes.
+    All records of the same content share one object, so none of them can be loaded afterwards. Content that you select by
+    a records file or a pattern is deleted only with --yes.
 
     Example: `lakery-cloud rm --dry-run 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03`
 
     Example: `lakery-cloud rm --records photos.jsonl --yes`
 
     Args:
-        targets: Records' JSON, hashes or patterns of hashes, also after the name or URL of a storage: `hot/<hash>`.
-        records: File of records, one a line; `-` is standard input.
-        recursive: Take all content that matches a pattern, such as 'ab*'.
-        storage: URL of the storage.
-        dry_run: Say what would be deleted, and delete nothing.
-        yes: Delete what a records file or a pattern names, too.
-        jobs: How many are deleted at a time.
-        quiet: Print nothing but failures.
+        targets: JSON of records, content hashes, or patterns of hashes; `hot/<hash>` is a hash in the storage hot.
+        records: File with one record a line; `-` is standard input.
+        recursive: Select all content that matches a pattern, such as 'ab*'.
+        storage: Name or URL of the storage.
+        dry_run: Print what would be deleted, without deleting it.
+        yes: Delete the content of records files and patterns.
+        jobs: Number of objects to delete at a time.
+        quiet: Print only failures.
         as_json: Print JSON, one object a line.
     """
     if not targets and not records:
-        raise ConfigError("nothing to delete was given; name records, content hashes or a records file")
-    only_looks = dry_run or (not yes and (bool(records) or recursive))
-    failures = Failures(alone=len(targets) == 1 and not records and not recursive)
+        raise ConfigError("no content given to delete; name records, content hashes or a records file")
+    is_dry = dry_run or (not yes and (bool(records) or recursive))
+    failures = Failures(is_single=len(targets) == 1 and not records and not recursive)
     count = size = 0
 
     async def delete(target: Target) -> int:
         record, stored = await _stat(target)
-        if not only_looks:
+        if not is_dry:
             await target.registry.delete(record)
         return stored.info.size
 
-    def tell(target: Target, done: str, *, size: int | None = None) -> None:
+    def print_result(target: Target, result: str, *, size: int | None = None) -> None:
         if as_json or not quiet:
-            _print_deleted(target.content_hash, done, size=size, as_json=as_json)
+            _print_deleted(target.content_hash, result, size=size, as_json=as_json)
 
     async with (
         open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
-        aclosing(attempts(delete, _once(found), limit=jobs)) as done,
+        aclosing(call_for_each(delete, _unique(found), limit=jobs)) as results,
     ):
-        async for target, result in done:
+        async for target, result in results:
             if isinstance(result, NoStorageData):
-                tell(target, "not there")
+                print_result(target, "not there")
             elif isinstance(result, Exception):
-                failures.note(target.name, result)
+                failures.add(target.name, result)
             else:
                 count, size = count + 1, size + result
-                tell(target, "would be deleted" if only_looks else "deleted", size=result)
-    if only_looks and not dry_run and not as_json and not quiet:
-        note(f"{counted(count, 'object')}, {decimal(size)}: nothing was deleted; delete them with --yes")
-    return failures.tell()
+                print_result(target, "would be deleted" if is_dry else "deleted", size=result)
+    if is_dry and not dry_run and not as_json and not quiet:
+        print_note(f"{pluralize(count, 'object')}, {decimal(size)}: nothing was deleted; add --yes to delete them")
+    return failures.report()
 
 
-async def _all_of(target: str | None) -> AsyncGenerator[tuple[str, ObjectInfo]]:
+async def _list_storage(target: str | None) -> AsyncGenerator[tuple[str, ObjectInfo]]:
     async with open_storage(target) as source, aclosing(source.list()) as found:
         async for info in found:
             yield source.keys.hash_of(info.address.key) or "", info
@@ -202,8 +202,8 @@ async def _stat(target: Target) -> tuple[ContentRecord, StoredObject]:
     return record, await target.storage.stat(target.storage.deserialize_storage_data(record.storage_data))
 
 
-def _once(targets: list[Target]) -> list[Target]:
-    """The targets without those that are the same object again."""
+def _unique(targets: list[Target]) -> list[Target]:
+    """Return the last target of each object, in order."""
     return list({(id(each.storage), each.content_hash): each for each in reversed(targets)}.values())[::-1]
 
 
@@ -241,8 +241,8 @@ def _print_facts(facts: dict[str, object], *, as_json: bool) -> None:
         print(f"{name:<{width}}  {'-' if text in (None, '') else text}")
 
 
-def _print_deleted(target: str, done: str, *, size: int | None = None, as_json: bool) -> None:
+def _print_deleted(target: str, result: str, *, size: int | None = None, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"target": target, "result": done, "content_size": size}))
+        print(json.dumps({"target": target, "result": result, "content_size": size}))
     else:
-        print(f"{done}  {target}" + (f"  {size}" if size is not None else ""))
+        print(f"{result}  {target}" + (f"  {size}" if size is not None else ""))

@@ -1,4 +1,4 @@
-"""Progress of transfers on standard error: one bar for each file under way, one for all, with rate and time left."""
+"""Progress on standard error: a bar for each transfer in progress and one for all, with rate and time left."""
 
 import contextlib
 import sys
@@ -18,18 +18,18 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from lakery_cloud.cli.common import counted
+from lakery_cloud.cli.common import pluralize
 from lakery_cloud.streams.chunks import close_stream
 
 
 class Transfers:
-    """Bars of transfers; none where standard error is no terminal.
+    """Progress bars of transfers, shown only if standard error is a terminal.
 
     Args:
         quiet: Show nothing.
-        files: How many there are, None where that is not known; a bar for all is shown unless it is one.
-        size: Bytes of all of them, where that is known.
-        noun: What they are.
+        files: Number of files, or None if unknown. A total bar is shown unless it is 1.
+        size: Total bytes of the files, or None if unknown.
+        noun: Noun for a file in the total bar.
     """
 
     def __init__(self, *, quiet: bool, files: int | None = 1, size: int | None = None, noun: str = "file") -> None:
@@ -42,7 +42,7 @@ class Transfers:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            # Else rich would send to standard error what belongs on standard output.
+            # Otherwise rich would write redirected standard output to standard error.
             redirect_stdout=False,
             disable=quiet or not console.is_terminal,
         )
@@ -61,7 +61,7 @@ class Transfers:
 
     @contextlib.contextmanager
     def bar(self, *, total: int | None) -> Iterator["Bar"]:
-        """A bar for one file, shown until the block ends."""
+        """Add a bar for one file, and remove it when the block ends."""
         task = self._progress.add_task("", total=total, visible=False)
         try:
             yield Bar(self._progress, task, self._all)
@@ -69,37 +69,37 @@ class Transfers:
             self._progress.remove_task(task)
 
     async def follow(
-        self, chunks: AsyncIterable[bytes], *, description: str, total: int | None, counts: bool = True
+        self, chunks: AsyncIterable[bytes], *, description: str, total: int | None, is_transfer: bool = True
     ) -> AsyncGenerator[bytes]:
-        """The chunks, counted on a bar of their own and, if it `counts`, on that of all; closed at the end."""
+        """Pass chunks on and count them on a new bar, transferred ones also on the total bar. Closes `chunks`."""
         with self.bar(total=total) as bar:
-            async with aclosing(bar.follow(chunks, description=description, counts=counts)) as followed:
+            async with aclosing(bar.follow(chunks, description=description, is_transfer=is_transfer)) as followed:
                 async for chunk in followed:
                     yield chunk
 
     def finish(self, *, skipped: int = 0) -> None:
-        """Count a file as done, with the bytes of it that did not have to travel."""
+        """Count a file as done, with the number of its bytes that were not transferred."""
         self._done += 1
         if self._all is not None:
             self._progress.update(self._all, description=self._state(), advance=skipped)
 
     def print(self, line: str) -> None:
-        """Print a line of results to standard output; where that is the terminal of the bars, above them."""
+        """Print a result to standard output, above the bars if that is their terminal."""
         print_above(self._progress, line)
 
     def _state(self) -> str:
         if self._files is None:
-            return counted(self._done, self._noun)
-        return f"{self._done} of {counted(self._files, self._noun)}"
+            return pluralize(self._done, self._noun)
+        return f"{self._done} of {pluralize(self._files, self._noun)}"
 
 
 class Bar:
     """The bar of one file, which may be read several times.
 
     Args:
-        progress: What shows it.
-        task: The bar.
-        all_files: The bar of all files, if there is one.
+        progress: The display.
+        task: The task of the bar.
+        all_files: The task of the total bar, if there is one.
     """
 
     def __init__(self, progress: Progress, task: TaskID, all_files: TaskID | None) -> None:
@@ -108,22 +108,22 @@ class Bar:
         self._all = all_files
 
     async def follow(
-        self, chunks: AsyncIterable[bytes], *, description: str, counts: bool = True
+        self, chunks: AsyncIterable[bytes], *, description: str, is_transfer: bool = True
     ) -> AsyncGenerator[bytes]:
-        """The chunks, counted from the bar's beginning and, if it `counts`, on that of all; closed at the end."""
+        """Reset the bar, pass chunks on and count them, transferred ones also on the total bar. Closes `chunks`."""
         self._progress.reset(self._task, description=printable(description), visible=True)
         try:
             async for chunk in chunks:
                 yield chunk
                 self._progress.advance(self._task, len(chunk))
-                if counts and self._all is not None:
+                if is_transfer and self._all is not None:
                     self._progress.advance(self._all, len(chunk))
         finally:
             await close_stream(chunks)
 
 
 def print_above(progress: Progress, line: str) -> None:
-    """Print a line of results to standard output; where that is the terminal of the bars, above them and not wrapped."""
+    """Print a result to standard output, without wrapping, and above the bars if that is their terminal."""
     if not progress.disable and sys.stdout.isatty():
         progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
     else:
@@ -131,12 +131,12 @@ def print_above(progress: Progress, line: str) -> None:
 
 
 class Summary:
-    """What a command has done with many files, told in one line on standard error.
+    """Counts of a command that works on many files, printed as one line to standard error.
 
     Args:
-        done: What became of a file that travelled, such as `sent`.
-        skipped: What is said of bytes that need not travel.
-        noun: What the files are.
+        done: Participle for transferred bytes, such as `sent`.
+        skipped: Participle for bytes that needed no transfer.
+        noun: Noun for a file.
     """
 
     def __init__(self, done: str, *, skipped: str = "deduplicated", noun: str = "file") -> None:
@@ -151,31 +151,31 @@ class Summary:
         self._moved += moved
         self._skipped += skipped
 
-    def tell(self, *, failed: int = 0) -> None:
-        """Print the line."""
+    def print(self, *, failed: int = 0) -> None:
+        """Print the counts, the duration and the rate."""
         seconds = perf_counter() - self._started
         done, skipped = self._words
         parts = [
-            counted(self._files, self._noun),
+            pluralize(self._files, self._noun),
             f"{decimal(self._moved)} {done}",
             f"{decimal(self._skipped)} {skipped}",
             *([f"{failed} failed"] if failed else []),
             f"{seconds:.1f} seconds",
             f"{decimal(int(self._moved / seconds) if seconds else 0)}/s",
         ]
-        note(", ".join(parts))
+        print_note(", ".join(parts))
 
 
-def note(text: str) -> None:
-    """Say something on standard error, beside the output."""
+def print_note(text: str) -> None:
+    """Print a line that is not a result to standard error."""
     error_console().print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def error_console() -> Console:
-    """Standard error as it is now."""
+    """Return a console on the current standard error."""
     return Console(stderr=True)
 
 
 def printable(text: str) -> str:
-    """A name as a terminal may show it: what could steer the terminal, or has no character, is escaped."""
+    """Escape a name that holds control characters, which could otherwise control the terminal."""
     return text if text.isprintable() else repr(text)

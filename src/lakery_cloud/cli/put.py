@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lakery_cloud.cli.common import (
-    AT_A_TIME,
+    DEFAULT_JOBS,
     Jobs,
     Json,
     Quiet,
@@ -25,7 +25,7 @@ from lakery_cloud.cli.records import (
     STANDARD_INPUT,
     NamedRecord,
     RecordsWriter,
-    appended,
+    open_records_writer,
 )
 from lakery_cloud.cli.sources import expand
 from lakery_cloud.cli.tags import read_tags
@@ -47,15 +47,15 @@ async def put(
     content_type: Annotated[str | None, Parameter(name=["--content-type", "-t"])] = None,
     content_encoding: str | None = None,
     tag: Annotated[tuple[str, ...], Parameter(name="--tag", negative="", consume_multiple=False)] = (),
-    jobs: Jobs = AT_A_TIME,
+    jobs: Jobs = DEFAULT_JOBS,
     fail_fast: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
     """Save files, and print one record (a line of JSON) for each, in their order.
 
-    A record is what `get` needs. Content that is stored already is not sent again: a put that was interrupted is resumed by
-    running it again. A file that fails doesn't stop the others; all that failed are named at the end.
+    `get` loads a file by its record. Content that is stored already is not sent again, so you can resume an interrupted
+    put by running it again. A file that fails doesn't stop the others; the command lists all failures at the end.
 
     Example: `lakery-cloud put report.pdf --tag project=apollo --storage s3://bucket/reports`
 
@@ -63,54 +63,54 @@ async def put(
 
     Args:
         files: Files to save, or patterns of files; `-` is standard input.
-        recursive: Save all files of folders, too.
-        storage: URL of the storage.
-        records: File to which lines of a file's name and record are appended, instead of printing records.
-        content_type: Media type; by default guessed from the file's name.
-        content_encoding: Content coding of the bytes, such as gzip.
-        tag: A tag as key=value; may be given up to 10 times.
-        jobs: Files that are under way at a time.
-        fail_fast: Begin no further file when one has failed.
+        recursive: Save all files in folders, too.
+        storage: Name or URL of the storage.
+        records: Append each file's name and record to this file, instead of printing records.
+        content_type: Media type; guessed from the file's name by default.
+        content_encoding: Content encoding of the bytes, such as gzip.
+        tag: A tag as key=value; repeat it for up to 10 tags.
+        jobs: Number of files to save at a time.
+        fail_fast: Start no more files after a failure.
         quiet: Show no progress and no summary.
-        as_json: Print a line for each file: its name, what became of it, its size and its record.
+        as_json: Print one line of JSON for each file: its name, result, size and record.
     """
     tags = check_tags(read_tags(tag))
     if records is not None and str(records) == STANDARD_INPUT:
-        raise ConfigError("records go to standard output without --records; name a file")
+        raise ConfigError("--records needs a file; leave it out to print records to standard output")
     names = expand(files, recursive=recursive, leave_out=records)
     sizes = [_size(name) for name in names]
     transfers = Transfers(quiet=quiet, files=len(names), size=None if None in sizes else sum(filter(None, sizes)))
-    failures, summary = Failures(alone=len(names) == 1 and not recursive), Summary("sent")
-    with appended(records) if records else nullcontext() as writer:
+    failures, summary = Failures(is_single=len(names) == 1 and not recursive), Summary("sent")
+    with open_records_writer(records) if records else nullcontext() as writer:
         async with open_registry(storage) as registry:
             target = None if storage is None else registry.default
             saver = _Saver(registry, target, transfers, tags, content_type, content_encoding)
 
-            def wanted() -> Iterator[str]:
+            def remaining() -> Iterator[str]:
                 for name in names:
                     if fail_fast and saver.has_failed:
                         return
                     yield name
 
             with transfers.show():
-                async with aclosing(side_by_side(saver.save, wanted(), limit=jobs)) as results:
+                async with aclosing(side_by_side(saver.save, remaining(), limit=jobs)) as results:
                     async for saved in results:
-                        _tell(saved, transfers, writer, as_json=as_json)
+                        _print_result(saved, transfers, writer, as_json=as_json)
                         if saved.error is not None:
-                            failures.note(saved.file, saved.error)
+                            failures.add(saved.file, saved.error)
                         elif saved.is_new:
                             summary.add(moved=saved.size)
                         else:
                             summary.add(skipped=saved.size)
-    code = failures.tell()
+    code = failures.report()
     if not quiet and (len(names) != 1 or recursive):
-        summary.tell(failed=len(failures))
+        summary.print(failed=len(failures))
     return code
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one file: its record, or the error."""
+    """The result of one file: its record or its error."""
 
     file: str
     record: ContentRecord | None = None
@@ -119,12 +119,12 @@ class Saved:
 
     @property
     def size(self) -> int:
-        """Bytes that were saved."""
+        """Number of bytes saved."""
         return self.record.content_size if self.record else 0
 
 
 class _Saver:
-    """Saves one file after another, with the same options."""
+    """Saves files with the same options."""
 
     def __init__(
         self,
@@ -144,12 +144,12 @@ class _Saver:
         self.has_failed = False
 
     async def save(self, file: str) -> Saved:
-        """Save a file. That it fails is told, not raised."""
+        """Save a file, and return its result, also if it fails."""
         try:
             saved = await self._save(file)
         except FAILURES as error:
             self.has_failed = True
-            saved = Saved(_shown(file), error=error)
+            saved = Saved(_display_name(file), error=error)
         self._transfers.finish(skipped=0 if saved.is_new else saved.size)
         return saved
 
@@ -164,33 +164,34 @@ class _Saver:
                 async for chunk in source:
                     yield chunk
 
-        def opened(bar: Bar, what: str, *, counts: bool) -> SerializedDataStream:
+        def stream_with(bar: Bar, action: str, *, is_transfer: bool) -> SerializedDataStream:
             guessed = DEFAULT_TYPE if is_stdin else guess_content_type(path)
-            description = f"{what} {path.name if not is_stdin else _shown(file)}"
+            description = f"{action} {path.name if not is_stdin else _display_name(file)}"
             return SerializedDataStream(
-                data_stream=bar.follow(chunks(), description=description, counts=counts),
+                data_stream=bar.follow(chunks(), description=description, is_transfer=is_transfer),
                 content_type=self._content_type or guessed,
                 content_encoding=self._content_encoding,
             )
 
         with self._transfers.bar(total=size) as bar:
-            # What can be read twice is hashed first: one request then tells whether any of it must be sent.
-            digest = await _digest(opened(bar, "hashing", counts=False)) if size is not None else None
+            # A file can be read twice: with its hash, one request finds out whether it must be sent at all.
+            digest = await digest_of(stream_with(bar, "hashing", is_transfer=False)) if size is not None else None
             is_read = False
-            stream = opened(bar, "sending", counts=True)
+            stream = stream_with(bar, "sending", is_transfer=True)
             record = await self._registry.save_stream(stream, tags=self._tags, storage=self._target, digest=digest)
-        return Saved(_shown(file), record, is_new=is_read)
+        return Saved(_display_name(file), record, is_new=is_read)
 
 
-async def _digest(stream: SerializedDataStream) -> Digest:
+async def digest_of(stream: SerializedDataStream) -> Digest:
+    """Read a stream to its end and return its digest."""
     digesting = DigestingStream(stream)
     async for _ in digesting:
         pass
     return digesting.get_digest()
 
 
-def _tell(saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, as_json: bool) -> None:
-    """Append and print what there is to say of a file."""
+def _print_result(saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, as_json: bool) -> None:
+    """Append the record of a file to the records file, and print its result."""
     if writer is not None and saved.record is not None:
         writer.add(NamedRecord(saved.record, saved.file))
     if as_json:
@@ -207,7 +208,7 @@ def _tell(saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, a
         transfers.print(saved.record.to_json())
 
 
-def _shown(file: str) -> str:
+def _display_name(file: str) -> str:
     return "-" if file == STANDARD_INPUT else file
 
 

@@ -1,6 +1,6 @@
-"""Records files: a line of JSON for each content, either a bare record or an object with a record and the name of a file.
+"""Records files: one line of JSON for each content, either a bare record or an object with a file name and a record.
 
-`{"file": "docs/a.txt", "record": {...}}` is what `--records` of `put` appends; with more fields it is what `--json` prints.
+`put --records` appends lines such as `{"file": "docs/a.txt", "record": {...}}`; `--json` prints them with more fields.
 """
 
 import errno
@@ -13,35 +13,35 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from lakery_cloud.errors import ConfigError, InvalidRecord
+from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.records import ContentRecord
 
 STANDARD_INPUT = "\0"
-"""Stands for a bare `-` once the command line was read: no argument that a shell passes is the same."""
+"""Replaces a bare `-` when the command line is read: no argument can contain a null byte, so it is unambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedRecord:
-    """A line of a records file.
+    """One line of a records file.
 
     Attributes:
         record: The record.
-        file: Name of the file that was saved; None where the line has none. It is untrusted input.
+        file: Name of the saved file, or None if the line has none. It is untrusted input.
     """
 
     record: ContentRecord
     file: str | None = None
 
     def to_json(self) -> str:
-        """The line that `put --records` appends."""
+        """Format the line that `put --records` appends."""
         return json.dumps({"file": self.file, "record": asdict(self.record)})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Self | None:
-        """The inverse, also of a bare record; None for a line of `--json` that has no record, since its file failed.
+        """Parse such a line or a bare record. Returns None for a failed file in the output of `--json`.
 
         Raises:
-            InvalidRecord: It is none of these.
+            InvalidRecord: The line is neither.
         """
         try:
             values = json.loads(line)
@@ -53,41 +53,38 @@ class NamedRecord:
             return None
         file = values.get("file")
         if not isinstance(file, str | None):
-            raise InvalidRecord("the name of a file in a line with a record must be text")
+            raise InvalidRecord(f"the field 'file' must be a string or null, not {brief(file)}")
         return cls(ContentRecord.from_json(json.dumps(values["record"])), file)
 
 
 def read_records(files: tuple[str, ...]) -> list[NamedRecord]:
-    """All records of files, in their order; one may be `STANDARD_INPUT`.
+    """Read all records of files, in their order. A file may be `STANDARD_INPUT`.
 
     Raises:
-        InvalidRecord: A line is no record; the message names it.
-        ConfigError: A file is not there.
+        InvalidRecord: A line is not a record; the message has its number.
+        ConfigError: A file does not exist.
     """
     found: list[NamedRecord] = []
     for name in files:
         try:
             is_stdin = name == STANDARD_INPUT
             with sys.stdin.buffer if is_stdin else open(name, "rb") as lines:
-                parsed = _parsed(lines, "standard input" if is_stdin else name)
+                parsed = _parse_lines(lines, "standard input" if is_stdin else name)
                 found += (named for named in parsed if named is not None)
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise ConfigError(f"there is no records file {name!r}: {error.strerror}") from None
+            raise ConfigError(f"the records file {name!r} can't be read: {error.strerror}") from None
     return found
 
 
 class RecordsWriter:
-    """Appends to a records file, a line at a time, each of which is there in full or not at all.
-
-    A line that the file has already is not appended again, so that a `put` that is run again adds only what is new.
-    """
+    """Appends lines to a records file, each in one write. Skips lines that the file has, so that `put` can run again."""
 
     def __init__(self, file: BinaryIO, known: set[bytes]) -> None:
         self._file = file
         self._known = known
 
     def add(self, named: NamedRecord) -> None:
-        """Append a line, unless the file has it."""
+        """Append a line unless the file has it."""
         line = named.to_json().encode() + b"\n"
         if line not in self._known:
             self._known.add(line)
@@ -96,35 +93,35 @@ class RecordsWriter:
 
 
 @contextmanager
-def appended(path: Path) -> Iterator[RecordsWriter]:
-    """A records file to append to, made if it is not there; flushed to the disk at the end, whatever ends it.
+def open_records_writer(path: Path) -> Iterator[RecordsWriter]:
+    """Open or create a records file to append to, and flush it to the disk at the end, after errors too.
 
-    A last line that a crash has cut off is removed.
+    Removes an incomplete last line, which a crash can leave.
 
     Raises:
-        InvalidRecord: The file holds something else.
-        ConfigError: It can't be made there.
+        InvalidRecord: The file has other content than records.
+        ConfigError: The file can't be opened or created.
     """
     try:
-        # Unbuffered: each line is one write, which an append does as a whole.
+        # Unbuffered, so that each line is one atomic append.
         file = open(path, "a+b", buffering=0)  # noqa: SIM115, closed below
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"the records file {str(path)!r} can't be written: {error.strerror}") from None
     with file:
-        known = _mended(file, path)
+        known = _repair(file, path)
         try:
             yield RecordsWriter(file, known)
         finally:
             os.fsync(file.fileno())
 
 
-def _mended(file: BinaryIO, path: Path) -> set[bytes]:
-    """The lines of a records file, whose last one is made whole or removed."""
+def _repair(file: BinaryIO, path: Path) -> set[bytes]:
+    """Complete or remove a last line without a line end, and return all lines of the file."""
     file.seek(0)
     lines = file.read().splitlines(keepends=True)
     torn = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-    for _ in _parsed(lines, str(path)):
-        pass  # only looking
+    for _ in _parse_lines(lines, str(path)):
+        pass  # parsed only to find invalid lines
     try:
         if torn:
             NamedRecord.from_json(torn)
@@ -137,7 +134,7 @@ def _mended(file: BinaryIO, path: Path) -> set[bytes]:
     return set(lines)
 
 
-def _parsed(lines: list[bytes] | BinaryIO, name: str) -> Iterator[NamedRecord | None]:
+def _parse_lines(lines: list[bytes] | BinaryIO, name: str) -> Iterator[NamedRecord | None]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:

@@ -1,4 +1,4 @@
-"""Which files `put` saves: files by name, what matches a pattern, and all files of folders."""
+"""The files that `put` saves: expansion of names, patterns and folders."""
 
 import glob
 import os
@@ -10,18 +10,18 @@ from lakery_cloud.errors import ConfigError
 
 
 def expand(words: tuple[str, ...], *, recursive: bool, leave_out: Path | None = None) -> list[str]:
-    """Names of the files that the words stand for, in their order, those of a folder sorted.
+    """List the files that the arguments mean, in the order of the arguments, the files of a folder sorted.
 
     Args:
-        words: Files, folders, patterns that the shell left alone, or `-` for standard input.
+        words: Files, folders, patterns that the shell did not expand, or `-` for standard input.
         recursive: Whether folders are allowed.
-        leave_out: A file that is not saved when a folder or pattern holds it.
+        leave_out: A file to skip inside of folders and patterns.
 
     Raises:
-        ConfigError: Nothing is there, or a folder is not allowed.
+        ConfigError: A file does not exist, or an argument is a folder and `recursive` is false.
     """
     if not words:
-        raise ConfigError("no file was given; name one or more, or - for standard input")
+        raise ConfigError("no file given; name at least one, or - for standard input")
     if words.count(STANDARD_INPUT) > 1:
         raise ConfigError("standard input can be read only once")
     names: list[str] = []
@@ -31,19 +31,19 @@ def expand(words: tuple[str, ...], *, recursive: bool, leave_out: Path | None = 
             continue
         matches = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
         if not matches:
-            raise ConfigError(f"there is no file {word!r}")
+            raise ConfigError(f"no file matches {word!r}")
         found = [name for match in matches for name in _files(match, recursive=recursive)]
         names += (name for name in found if leave_out is None or not _is_same(name, leave_out))
     return names
 
 
 def _files(name: str, *, recursive: bool) -> Iterator[str]:
-    """The file of a name, or all regular files below the folder of a name. Links to folders are not followed."""
+    """List a file itself, or all regular files below a folder. Links to folders are not followed."""
     if not os.path.isdir(name):
         yield name
         return
     if not recursive:
-        raise ConfigError(f"{name!r} is a folder; save the files in it with -r")
+        raise ConfigError(f"{name!r} is a folder; add -r to save its files")
 
     def refuse(error: OSError) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""What the targets of a command mean: records, hashes and patterns of hashes, also after the name or URL of a storage."""
+"""Targets of commands: records, content hashes and patterns of hashes, each with an optional storage in front."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -23,42 +23,43 @@ from lakery_cloud.errors import (
 )
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.registry import StorageRegistry
+from lakery_cloud.storage import Storage
 from lakery_cloud.streams.tasks import side_by_side
 
 R = TypeVar("R")
 
 PATTERN = frozenset("*?[")
-"""Characters that make a hash a pattern."""
+"""Characters by which a pattern differs from a hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One content that a command works on.
+    """One object that a command works on.
 
     Attributes:
-        name: What the user called it: the name of a file, else the hash.
-        registry: What loads it.
-        storage: Where it is.
+        name: Its name in messages: its file name, else the hash.
+        registry: The registry that loads it.
+        storage: The storage that has it.
         content_hash: Its hash.
-        known: Its record, where the user gave that.
-        file: Name of the file that it was saved from, where a records file says so. It is untrusted input.
+        known_record: Its record, if the user gave one.
+        file: The file name in a records file, or None. It is untrusted input.
     """
 
     name: str
     registry: StorageRegistry
     storage: ObjectStorage[Any]
     content_hash: str
-    known: ContentRecord | None = None
+    known_record: ContentRecord | None = None
     file: str | None = None
 
     async def record(self) -> ContentRecord:
-        """Its record, which a bare hash is looked up for.
+        """Return the given record, or look up the hash and make one.
 
         Raises:
-            NoStorageData: No such content is stored.
+            NoStorageData: The storage has no content with this hash.
         """
-        if self.known is not None:
-            return self.known
+        if self.known_record is not None:
+            return self.known_record
         digest = await self.storage.digest_of(self.content_hash)
         return ContentRecord.of(self.storage, digest, self.storage.storage_data_of(digest))
 
@@ -67,29 +68,29 @@ class Target:
 async def open_targets(
     texts: Sequence[str], *, storage: str | None, records: tuple[str, ...] = (), recursive: bool = False
 ) -> AsyncGenerator[list[Target]]:
-    """The targets that were given, in their order, on open storages. All of it is looked at before anything is done.
+    """Open the storages of all targets, and yield the targets in order. Nothing is yielded if one of them is invalid.
 
     Args:
-        texts: Records' JSON, hashes and patterns of hashes, alone or after the name or URL of a storage and a slash, or
-            `-` for a record on standard input.
-        storage: Name or URL of the storage that bare hashes and patterns are looked up in.
+        texts: JSON of records, hashes and patterns of hashes, the latter two with an optional storage and slash in
+            front, or `STANDARD_INPUT` to read a record from there.
+        storage: Name or URL of the storage for hashes and patterns without one.
         records: Records files.
         recursive: Whether patterns are allowed.
 
     Raises:
-        InvalidRecord, NotRegistered, ConfigError: What was given can't be meant.
+        InvalidRecord, NotRegistered, ConfigError: A target is invalid.
     """
     named = [NamedRecord(ContentRecord.from_json(text)) if _is_record(text) else text for text in texts]
     named += read_records(records)
     async with AsyncExitStack() as stack:
-        finder = _Finder(stack, storage, recursive=recursive)
-        yield [target for given in named for target in await finder.find(given)]
+        resolver = _TargetResolver(stack, storage, recursive=recursive)
+        yield [target for given in named for target in await resolver.resolve(given)]
 
 
-async def attempts(
+async def call_for_each(
     function: Callable[[Target], Awaitable[R]], targets: Iterable[Target], *, limit: int
 ) -> AsyncGenerator[tuple[Target, R | Exception]]:
-    """Call a function for several targets at a time: each target, in order, with its result or what befell it."""
+    """Call a function for several targets at a time, and yield each target with its result or error, in order."""
 
     async def attempt(target: Target) -> tuple[Target, R | Exception]:
         try:
@@ -102,8 +103,8 @@ async def attempts(
             yield result
 
 
-class _Finder:
-    """Finds out what one target means."""
+class _TargetResolver:
+    """Turns arguments into targets, and opens the storages that they name."""
 
     def __init__(self, stack: AsyncExitStack, storage: str | None, *, recursive: bool) -> None:
         self._stack = stack
@@ -111,49 +112,49 @@ class _Finder:
         self._recursive = recursive
         self._opened: dict[str, StorageRegistry] = {}
 
-    async def find(self, given: str | NamedRecord) -> list[Target]:
-        """The targets that one word, or one line of a records file, stands for."""
+    async def resolve(self, given: str | NamedRecord) -> list[Target]:
+        """Return the targets of one argument, or of one line of a records file."""
         if given == STANDARD_INPUT:
             given = NamedRecord(ContentRecord.from_json(await read_line_of_stdin()))
         if isinstance(given, NamedRecord):
-            return [_of_record(await self._registry(""), given)]
-        place, name = split_target(given)
+            return [_target_of_record(await self._registry(""), given)]
+        storage, name = split_target(given)
         if not (is_hash(name) or PATTERN & {*name}):
             raise InvalidRecord(
                 f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(name)}; give a record, a hash, "
-                "or both the name or URL of a storage and a hash, with a slash between them"
+                "or the name or URL of a storage, a slash and a hash"
             )
-        registry = await self._registry(place)
+        registry = await self._registry(storage)
         if PATTERN & {*name}:
             return await self._matching(registry, name)
-        return [replace(_of_hash(registry, name), name=given)]
+        return [replace(_target_of_hash(registry, name), name=given)]
 
-    async def _registry(self, place: str) -> StorageRegistry:
-        """The storage that a target names before its last slash; without one, what is configured or --storage says."""
-        if place not in self._opened:
-            if place:
-                registry = StorageRegistry([await self._stack.enter_async_context(open_storage(place))])
+    async def _registry(self, storage: str) -> StorageRegistry:
+        """Return a registry of the storage that a target names; without a name, the registry of --storage."""
+        if storage not in self._opened:
+            if storage:
+                registry = StorageRegistry([await self._stack.enter_async_context(open_storage(storage))])
             else:
                 registry = await self._stack.enter_async_context(open_registry(self._storage))
-            self._opened[place] = registry
-        return self._opened[place]
+            self._opened[storage] = registry
+        return self._opened[storage]
 
     async def _matching(self, registry: StorageRegistry, pattern: str) -> list[Target]:
         if not self._recursive:
-            raise ConfigError(f"{pattern!r} is a pattern of hashes; give -r to take all that match")
-        storage = as_object_storage(registry)
+            raise ConfigError(f"{pattern!r} is a pattern of hashes; add -r to select all matching content")
+        storage = _as_object_storage(registry.default)
         hashes = [storage.keys.hash_of(info.address.key) or "" async for info in storage.list()]
-        found = [_of_hash(registry, each) for each in hashes if fnmatchcase(each, pattern)]
+        found = [_target_of_hash(registry, each) for each in hashes if fnmatchcase(each, pattern)]
         if not found:
-            raise NoStorageData(f"no content in {storage!r} has a hash like {pattern!r}")
+            raise NoStorageData(f"no content hash in {storage!r} matches {pattern!r}")
         return found
 
 
 def split_target(given: str) -> tuple[str, str]:
-    """Key or URL of a storage, or nothing, and the hash or pattern: of `hot/<hash>` and `s3://bucket/prefix/<hash>?...`.
+    """Split `hot/<hash>` or `s3://bucket/prefix/<hash>?...` into key or URL of the storage, and hash or pattern.
 
     Raises:
-        ConfigError: It is a malformed URL.
+        ConfigError: The argument is a malformed URL.
     """
     if "://" not in given:
         place, _, name = given.rpartition("/")
@@ -161,59 +162,43 @@ def split_target(given: str) -> tuple[str, str]:
     try:
         parts = urlsplit(given)
     except ValueError as error:
-        raise ConfigError(f"the URL of stored content is malformed: {error}") from None
+        raise ConfigError(f"the URL of a target is malformed: {error}") from None
     path, _, name = parts.path.rpartition("/")
     return urlunsplit(parts._replace(path=path)), name
 
 
 def is_storage(given: str) -> bool:
-    """Whether a word is the URL of a storage or the name of a configured one, and no content in it."""
+    """Return whether an argument means a storage as a whole, by its URL or its configured name."""
     if _is_record(given):
         return False
     if "://" in given:
         _, name = split_target(given)
         return not (is_hash(name) or PATTERN & {*name})
-    return "@" in given or given in Configuration.load().storages  # no hash and no pattern has an @, each name has one
+    return "@" in given or given in Configuration.load().storages  # permanent names have an @, hashes never
 
 
-def as_object_storage(registry: StorageRegistry) -> ObjectStorage[Any]:
-    """The default storage of a registry, which every command can look into.
+def _as_object_storage(storage: Storage[Any]) -> ObjectStorage[Any]:
+    """Return the storage if it is an `ObjectStorage`, which all commands need.
 
     Raises:
-        ConfigError: It is a storage of another kind.
+        ConfigError: It is of another class.
     """
-    storage = registry.default
     if not isinstance(storage, ObjectStorage):
-        raise ConfigError(f"{storage.name} holds no objects that this command could look at")
+        raise ConfigError(f"{storage.name} is not an ObjectStorage, which this command needs")
     return storage
 
 
-def storage_of(record: ContentRecord, registry: StorageRegistry) -> ObjectStorage[Any]:
-    """The storage that a record is in.
-
-    Raises:
-        NotRegistered: None of its name is configured.
-        ConfigError: It is a storage of another kind.
-    """
-    try:
-        storage = registry.get(record.storage_name)
-    except NotRegistered as error:
-        raise NotRegistered(f"{error}; the record needs --storage with the URL of such a storage") from None
-    if not isinstance(storage, ObjectStorage):
-        raise ConfigError(f"{storage.name} holds no objects that this command could look at")
-    return storage
+def _target_of_hash(registry: StorageRegistry, content_hash: str) -> Target:
+    return Target(content_hash, registry, _as_object_storage(registry.default), content_hash)
 
 
-def _of_hash(registry: StorageRegistry, content_hash: str) -> Target:
-    storage = as_object_storage(registry)
-    return Target(content_hash, registry, storage, content_hash)
-
-
-def _of_record(registry: StorageRegistry, named: NamedRecord) -> Target:
+def _target_of_record(registry: StorageRegistry, named: NamedRecord) -> Target:
     record = named.record
-    storage = storage_of(record, registry)
-    name = named.file or record.content_hash
-    return Target(name, registry, storage, record.content_hash, record, named.file)
+    try:
+        storage = _as_object_storage(registry.get(record.storage_name))
+    except NotRegistered as error:
+        raise NotRegistered(f"{error}; select a storage of this kind with --storage") from None
+    return Target(named.file or record.content_hash, registry, storage, record.content_hash, record, named.file)
 
 
 def _is_record(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""`sweep` and `lifecycle` remove what killed writers left behind; `verify` finds what is not what its key says."""
+"""`sweep` and `lifecycle` remove the leftovers of killed writers; `verify` finds damaged content."""
 
 import json
 from datetime import timedelta
@@ -12,10 +12,10 @@ from lakery_cloud.cli.common import (
     Json,
     Quiet,
     StorageUrl,
-    counted,
     open_storage,
+    pluralize,
 )
-from lakery_cloud.cli.progress import error_console, note, print_above
+from lakery_cloud.cli.progress import error_console, print_above, print_note
 from lakery_cloud.errors import IntegrityError
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,
@@ -39,18 +39,17 @@ async def sweep(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Find temporary objects and unfinished uploads that killed writers left behind; with --yes delete them.
+    """List temporary objects and unfinished uploads that killed writers left behind; with --yes delete them.
 
-    Content is never touched. On Google Cloud Storage unfinished uploads can't be listed: they don't show, and end after a
-    week.
+    The command never deletes content. Google Cloud Storage can't list unfinished uploads; it discards them after a week.
 
     Example: `lakery-cloud sweep --older-than 2d --storage s3://bucket/reports`
 
     Args:
-        storage: URL of the storage.
-        older_than: How long ago it was begun at least, such as 12h or 7d: longer than your longest write takes.
-        yes: Delete. Without it nothing is deleted.
-        quiet: Show no sum.
+        storage: Name or URL of the storage.
+        older_than: Minimum age, such as 12h or 7d. It must exceed the duration of your longest write.
+        yes: Delete the leftovers. Without it they are only listed.
+        quiet: Print no total.
         as_json: Print JSON, one object a line.
     """
     count = size = 0
@@ -60,8 +59,8 @@ async def sweep(
             count, size = count + 1, size + (leftover.size or 0)
             _print(leftover, "deleted" if yes else "would be deleted", as_json=as_json)
     if not as_json and not quiet:
-        done = "deleted" if yes else "found; delete them with --yes" if count else "found"
-        note(f"{count} left behind, {decimal(size)}: {done}")
+        result = "deleted" if yes else "found; add --yes to delete them" if count else "found"
+        print_note(f"{pluralize(count, 'leftover')}, {decimal(size)}: {result}")
 
 
 async def lifecycle(
@@ -72,19 +71,19 @@ async def lifecycle(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Print the provider's own rules that remove temporary objects and unfinished uploads; with --apply set them.
+    """Print lifecycle rules that remove temporary objects and unfinished uploads; with --apply set them in the bucket.
 
-    They are printed as the tool of the provider takes them. Content is in none of them. --apply leaves all other rules of
-    the bucket as they are. Azure's rules can't be set from here; folders have none.
+    The rules have the format of the provider's own tool, and never match content. --apply keeps all other rules of the
+    bucket. On Azure, --apply prints the command to run instead; folders have no rules.
 
     Example: `lakery-cloud lifecycle --days 3 --storage s3://bucket/reports`
 
     Args:
-        storage: URL of the storage.
-        days: Age at which temporary objects go: more than your longest write takes.
+        storage: Name or URL of the storage.
+        days: Age at which temporary objects are removed. It must exceed the duration of your longest write.
         apply: Set the rules in the bucket. Without it they are only printed.
-        quiet: Print nothing but the rules.
-        as_json: Print JSON, one object a line.
+        quiet: Print only the rules.
+        as_json: Print one JSON object: result and rules.
     """
     async with open_storage(storage) as target:
         rules = lifecycle_rules(target, days=days)
@@ -96,8 +95,8 @@ async def lifecycle(
     if is_changed or not apply:
         print(json.dumps(rules, indent=2, ensure_ascii=False))
     if not quiet:
-        done = {"set": "these rules were set", "there already": "the rules are there already; nothing was changed"}
-        note(done.get(result, "nothing was changed; set the rules with --apply"))
+        notes = {"set": "set these rules", "there already": "the bucket already has these rules; nothing was changed"}
+        print_note(notes.get(result, "nothing was changed; add --apply to set these rules"))
 
 
 async def verify(
@@ -108,16 +107,16 @@ async def verify(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Read all content of a storage, and name what is damaged, truncated or at the wrong key. Exits with 5 if anything is.
+    """Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.
 
     Example: `lakery-cloud verify --storage s3://bucket/reports`
 
     Args:
-        storage: URL of the storage.
-        after: Leave out content up to this hash, to go on where an earlier run ended.
-        at_a_time: Objects that are read at a time.
-        quiet: Show no progress and no sum.
-        as_json: Print JSON, one object a line, also for content that is right.
+        storage: Name or URL of the storage.
+        after: Skip content up to this hash, to resume an earlier run.
+        at_a_time: Number of objects to read at a time.
+        quiet: Show no progress and no total.
+        as_json: Print JSON, one object a line, also for intact content.
     """
     count = size = wrong = 0
     console = error_console()
@@ -130,16 +129,16 @@ async def verify(
                 count, size = count + 1, size + verified.info.size
                 wrong += verified.problem is not None
                 progress.update(
-                    task, completed=size, description=f"{counted(count, 'object')}, last {verified.content_hash[:16]}"
+                    task, completed=size, description=f"{pluralize(count, 'object')}, last {verified.content_hash[:16]}"
                 )
                 _print_verified(verified, progress, as_json=as_json)
     if wrong:
         raise IntegrityError(
-            f"{wrong} of {count} objects are not what their keys say; write their content again from elsewhere, after "
-            "deleting them"
+            f"{wrong} of {pluralize(count, 'object')} in {source!r} failed verification; delete them, and save their "
+            "content again from another copy"
         )
     if not as_json and not quiet:
-        note(f"{counted(count, 'object')}, {decimal(size)}: each is what its key says")
+        print_note(f"{pluralize(count, 'object')}, {decimal(size)}: all intact")
 
 
 def _print_verified(verified: Verified, progress: Progress, *, as_json: bool) -> None:

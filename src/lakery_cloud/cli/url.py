@@ -1,4 +1,4 @@
-"""`url` signs a URL by which somebody without credentials may get content, or put it."""
+"""`url` signs a URL that gets or puts content without credentials."""
 
 import json
 import shlex
@@ -14,10 +14,10 @@ from lakery_cloud.cli.common import (
     StorageUrl,
     open_storage,
 )
-from lakery_cloud.cli.progress import note
+from lakery_cloud.cli.progress import print_note
+from lakery_cloud.cli.put import digest_of
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import open_targets
-from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type
@@ -34,21 +34,21 @@ async def url(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Print a URL by which anybody may get content until it expires; with --put, one to put a file's content.
+    """Print a URL that gets content until it expires, or with --put one that puts a file's content.
 
-    Whoever has the URL needs no credentials: it is one. With --put the headers that the request must carry are printed to
-    standard error, as curl takes them. The store then makes nothing but this content where it can check that.
+    The URL is itself a credential: its holder needs no other. With --put the command prints the headers that the request
+    must have to standard error, as options of curl. A store that can check the content then accepts no other.
 
     Example: `lakery-cloud url --expires 1d "$(cat report.record)" --storage s3://bucket/reports`
 
     Args:
-        target: A record's JSON, a content hash, also after the name or URL of a storage, or `-` for a record on standard
-            input; with --put a file or a record.
-        put: To put content, which is not sent now.
-        expires: How long the URL lasts, such as 15m or 7d, which is the longest.
-        storage: URL of the storage.
-        quiet: Print the URL alone, without the headers of a request to put.
-        as_json: Print one JSON object: method, url, headers, expires_at, pins_content, and the record.
+        target: JSON of a record, or a content hash; `hot/<hash>` is a hash in the storage hot; `-` reads a record from
+            standard input. With --put a file or a record.
+        put: Sign a URL that puts content. The command itself sends nothing.
+        expires: Lifetime of the URL, such as 15m; at most 7d.
+        storage: Name or URL of the storage.
+        quiet: Print only the URL, without the headers of --put.
+        as_json: Print one JSON object: method, url, headers, expires_at, pins_content and record.
     """
     if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
         async with open_storage(storage) as source:
@@ -72,18 +72,15 @@ async def url(
         return
     if not quiet:
         for name, value in signed.headers.items():
-            note(f"-H {shlex.quote(f'{name}: {value}')}")
+            print_note(f"-H {shlex.quote(f'{name}: {value}')}")
     print(signed.url)
 
 
 async def _record_of_file(path: Path, storage: ObjectStorage[Any]) -> ContentRecord:
-    """The record that a file will have."""
+    """Return the record that a file will have."""
     if not path.is_file():
-        raise ConfigError(f"there is no file {str(path)!r}; with --put give a file, or a record's JSON")
-    digesting = DigestingStream(
+        raise ConfigError(f"no file {str(path)!r} exists; --put needs a file or the JSON of a record")
+    digest = await digest_of(
         SerializedDataStream(data_stream=chunks_of(path), content_type=guess_content_type(path), content_encoding=None)
     )
-    async for _ in digesting:
-        pass
-    digest = digesting.get_digest()
     return ContentRecord.of(storage, digest, storage.storage_data_of(digest))

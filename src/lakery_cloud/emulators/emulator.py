@@ -1,4 +1,4 @@
-"""What every local server has in common: install, start, address, buckets, stop."""
+"""The interface of every local server: install, start, address, buckets, stop."""
 
 import abc
 import re
@@ -12,17 +12,18 @@ from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
 
 BUCKET_NAME = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
-"""What all three clouds take: S3 User Guide, "General purpose bucket naming rules"; Cloud Storage, "Bucket names";
+"""Names that all three clouds accept: S3 User Guide, "General purpose bucket naming rules"; Cloud Storage, "Bucket names";
 Microsoft Learn, "Naming and referencing containers"."""
 
 
 class Emulator(abc.ABC):
-    """A local server, started with `start` or a `with` block.
+    """A local server. Start it with `start` or a `with` block.
 
     Attributes:
-        name: How the server is called in `EMULATORS`, and on the command line.
-        api: What it stands for.
-        url_scheme: What URLs of storages on it begin with.
+        name: Name in `EMULATORS` and on the command line.
+        api: The cloud API that it serves.
+        url_scheme: Scheme of the URLs of its storages.
+        url_settings: Settings that a URL includes; the others are secret or come from the environment.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -31,6 +32,7 @@ class Emulator(abc.ABC):
     name: ClassVar[str]
     api: ClassVar[str]
     url_scheme: ClassVar[str]
+    url_settings: ClassVar[frozenset[str]] = frozenset({"endpoint_url", "region"})
 
     def __init__(self, *, port: int | None = None) -> None:
         self._fixed_port = port
@@ -38,14 +40,14 @@ class Emulator(abc.ABC):
 
     @classmethod
     def at(cls, endpoint_url: str) -> Self:
-        """A server that runs already and that somebody else stops, to make buckets on it or to point to it."""
+        """Return an emulator for a running server that another process stops, to make buckets or get settings."""
         emulator = cls()
         emulator._endpoint_url = endpoint_url
         return emulator
 
     @property
     def endpoint_url(self) -> str:
-        """Where the server listens.
+        """The URL that the server listens on.
 
         Raises:
             EmulatorError: The server is not started.
@@ -67,36 +69,36 @@ class Emulator(abc.ABC):
     @property
     @abc.abstractmethod
     def is_running(self) -> bool:
-        """Whether it was started here, and has not ended."""
+        """Whether this object started the server and the server has not ended."""
 
     @abc.abstractmethod
     def install(self, report: Callable[[str], None] | None = None) -> None:
-        """Do what is needed once on this machine; nothing when it is done already.
+        """Install the server on this machine unless it is installed.
 
         Args:
-            report: Is told in one sentence what takes its time.
+            report: Gets a sentence before and after a slow step.
 
         Raises:
-            EmulatorError: The installation failed; the message ends with its output.
-            MissingDependency: A package is missing from our own environment.
+            EmulatorError: The installation failed; the message has the end of its output.
+            MissingDependency: A package is missing from the running Python's environment.
         """
 
     @abc.abstractmethod
     def start(self) -> Self:
-        """Install if needed, start the server and wait until it answers; nothing when it is started.
+        """Install the server if needed, start it and wait until it is ready. Does nothing if it is started.
 
         Raises:
-            EmulatorError: The server ended or did not answer in time; the message ends with its log.
-            MissingDependency: A package is missing from our own environment.
+            EmulatorError: The server ended, or was not ready in time; the message has the end of its log.
+            MissingDependency: A package is missing from the running Python's environment.
         """
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """End the server and forget its data; nothing when it is stopped."""
+        """End the server and delete its data. Does nothing if it is stopped."""
 
     @abc.abstractmethod
     def environment(self) -> dict[str, str]:
-        """The environment variables that point the cloud's own SDK to this server.
+        """Return the environment variables that point the cloud's own SDK to this server.
 
         Raises:
             EmulatorError: The server is not started.
@@ -104,26 +106,26 @@ class Emulator(abc.ABC):
 
     @abc.abstractmethod
     def make_bucket(self, bucket: str) -> None:
-        """Make a bucket (on Azure a container); nothing when it is there already.
+        """Create a bucket (on Azure a container) unless it exists.
 
         Raises:
-            ConfigError: The clouds take no such name.
-            EmulatorError: The server is not started, or refused.
+            ConfigError: Some cloud does not accept the name.
+            EmulatorError: The server is not started, or refused the request.
             MissingDependency: The cloud's SDK is not installed.
         """
 
     @abc.abstractmethod
     def remove_bucket(self, bucket: str) -> None:
-        """Remove a bucket with all that is in it; nothing when it is not there.
+        """Delete a bucket and its content, if the bucket exists.
 
         Raises:
-            EmulatorError: The server is not started, or refused.
+            EmulatorError: The server is not started, or refused the request.
             MissingDependency: The cloud's SDK is not installed.
         """
 
     @abc.abstractmethod
     def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
-        """A storage on one of the server's buckets, which has all credentials that it needs.
+        """Return a storage on one of the server's buckets, with the server's credentials.
 
         Raises:
             EmulatorError: The server is not started.
@@ -132,23 +134,20 @@ class Emulator(abc.ABC):
 
     @abc.abstractmethod
     def settings(self, bucket: str) -> Mapping[str, str]:
-        """The table of `lakery-cloud.toml` for a storage on one of the server's buckets, credentials included.
+        """Return the settings of a storage on one of the server's buckets, as in `lakery-cloud.toml`, with credentials.
 
         Raises:
             EmulatorError: The server is not started.
         """
 
     def url(self, bucket: str) -> str:
-        """The URL of a storage on one of the server's buckets. It needs the `environment` for its credentials.
+        """Return the URL of a storage on one of the server's buckets, without the credentials, which `environment` has.
 
         Raises:
             EmulatorError: The server is not started.
         """
         settings = {name: value for name, value in self.settings(bucket).items() if name in self.url_settings}
         return f"{self.url_scheme}://{bucket}{'?' if settings else ''}{urlencode(settings, safe=':/')}"
-
-    url_settings: ClassVar[frozenset[str]] = frozenset({"endpoint_url", "region"})
-    """Those of the settings that a URL holds; the others are secret, or stand in the environment."""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -160,13 +159,13 @@ class Emulator(abc.ABC):
 
 
 def check_bucket_name(bucket: str) -> str:
-    """The name of a bucket, if all clouds take it.
+    """Return a bucket name that all clouds accept.
 
     Raises:
-        ConfigError: They don't.
+        ConfigError: Some cloud does not accept the name.
     """
     if not BUCKET_NAME.fullmatch(bucket):
         raise ConfigError(
-            f"a bucket can't be called {bucket!r}: take 3 to 63 lower-case letters, digits, single dashes"
+            f"the bucket name {bucket!r} is invalid: use 3 to 63 lower-case letters, digits and single dashes"
         )
     return bucket

@@ -1,6 +1,6 @@
-"""How a local server that is a process of its own is started, watched over and stopped.
+"""Starts and stops local servers that run in a process of their own.
 
-Nothing here knows a particular server. Nothing is left behind by a server that was stopped, or whose starter was killed.
+A stopped server leaves no process and no file behind, even if the process that started it is killed.
 """
 
 import abc
@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
 from lakery_cloud.emulators import watcher
 from lakery_cloud.emulators.emulator import Emulator
+from lakery_cloud.emulators.install import Environment, Installation
 from lakery_cloud.emulators.system import (
     HOST,
     EmulatorError,
@@ -31,31 +33,31 @@ from lakery_cloud.emulators.system import (
 
 START_TRIES = 3
 POLL_INTERVAL = 0.05
-PORT_TAKEN = re.compile(r"address already in use|only one usage of each socket address", re.IGNORECASE)
+PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
 
 
 class PortTakenError(EmulatorError):
-    """Someone else took a port between our choice and the server's start."""
+    """A port was taken between its choice and the start of the server."""
 
 
 class ProcessEmulator(Emulator):
-    """A server that is a process of its own, with a temporary folder for its data and its log.
+    """A server in a process of its own, with a temporary folder for its data and log.
 
-    A subclass says how the process is started (`_command`, `_process_environment`) and when it is ready
-    (`READY_LOG`, `_is_ready`).
+    A subclass defines how to start the process (`_command`, `_process_environment`) and when it is ready (`READY_LOG`,
+    `_is_ready`).
 
     Args:
         port: The port to listen on; a free one if not given.
     """
 
     READY_LOG: ClassVar[str]
-    """What the server logs once it listens; without it an answer may be someone else's on that port."""
+    """Text in the log of a server that listens. Without it, a response may come from another server on that port."""
     PORT_COUNT: ClassVar[int] = 1
     GRPC_OFFSET: ClassVar[int] = 0
-    """Distance of a second port that the server takes beside each of its ports; 0 if it takes none."""
+    """Distance of a second port that the server uses for each of its ports; 0 if there is none."""
     START_TIMEOUT: ClassVar[float] = 60.0
     STOP_GRACE: ClassVar[float] = 5.0
-    """Seconds between SIGTERM and SIGKILL; with 0 the server is killed at once."""
+    """Seconds between SIGTERM and SIGKILL; with 0 there is no SIGTERM."""
 
     def __init__(self, *, port: int | None = None) -> None:
         super().__init__(port=port)
@@ -97,16 +99,16 @@ class ProcessEmulator(Emulator):
         self._endpoint_url = None
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait until the server ends by itself, which it should not do before `stop`.
+        """Wait until the server ends by itself, which is a failure before `stop`.
 
         Returns:
-            Its exit code, or None if it still runs after `timeout` seconds.
+            Its exit code, or None if it is still running after `timeout` seconds.
 
         Raises:
             EmulatorError: The server is not started.
         """
         if self._process is None:
-            raise EmulatorError(f"{self.name} is not started: there is nothing to wait for")
+            raise EmulatorError(f"{self.name} is not started: call start() before wait()")
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -120,23 +122,23 @@ class ProcessEmulator(Emulator):
             EmulatorError: The server is not started.
         """
         if self._folder is None:
-            raise EmulatorError(f"{self.name} is not started: it has no folder yet")
+            raise EmulatorError(f"{self.name} is not started: it has no folder before start()")
         return self._folder
 
     @abc.abstractmethod
     def _command(self) -> list[str]:
-        """The command line; `folder` and `_ports` are set, and the process runs in `folder`."""
+        """Return the command line. `folder` and `_ports` are set; the process runs in `folder`."""
 
     def _process_environment(self) -> dict[str, str]:
-        """The environment variables of the process."""
+        """Return the environment variables of the process."""
         return clean_environment()
 
     @abc.abstractmethod
     def _is_ready(self) -> bool:
-        """Whether the server does its work, asked again and again once `READY_LOG` is in its log."""
+        """Whether the server can serve requests; polled once `READY_LOG` is in its log."""
 
     def _leftovers(self) -> list[str]:
-        """Patterns of files that the ended process leaves outside its folder; `_ports` are still set."""
+        """Return glob patterns of the files that the process leaves outside its folder. `_ports` are still set."""
         return []
 
     def _start_once(self) -> None:
@@ -147,7 +149,7 @@ class ProcessEmulator(Emulator):
             self._ports = self._choose_ports()
             self._watcher = _start_watcher()
             self._process = self._spawn()
-            self._watch_over(self._process.pid)
+            self._instruct_watcher(self._process.pid)
             self._wait_until_ready()
         except BaseException:
             self.stop()
@@ -165,20 +167,20 @@ class ProcessEmulator(Emulator):
         command = self._command()
         with self.log_path.open("wb") as log:
             try:
-                return subprocess.Popen(  # noqa: S603, the command is the subclass' own
+                return subprocess.Popen(  # noqa: S603, the subclass' own command
                     command,
                     cwd=self.folder,
                     env=self._process_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # stop() ends its children too, and Ctrl-C none of them
+                    start_new_session=True,  # so that stop() ends its children, and Ctrl-C does not reach it
                 )
             except OSError as error:
                 raise EmulatorError(f"{self.name} cannot start: {error}") from error
 
-    def _watch_over(self, pid: int) -> None:
-        """Tell the watcher what to end should this process be killed."""
+    def _instruct_watcher(self, pid: int) -> None:
+        """Send the watcher what to clean up if this process is killed."""
         assert self._watcher is not None
         assert self._watcher.stdin is not None
         order = {"pid": pid, "folder": str(self.folder), "leftovers": self._leftovers()}
@@ -188,7 +190,7 @@ class ProcessEmulator(Emulator):
     def _dismiss_watcher(self) -> None:
         process, self._watcher = self._watcher, None
         if process is not None:
-            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            with contextlib.suppress(BrokenPipeError):  # the watcher was killed
                 process.communicate(watcher.DONE)
 
     def _wait_until_ready(self) -> None:
@@ -198,7 +200,7 @@ class ProcessEmulator(Emulator):
             code = self._process.poll()
             log = self._read_log()
             if PORT_TAKEN.search(log):
-                raise PortTakenError(self._failure("found a port taken", log))
+                raise PortTakenError(self._failure("cannot listen: a port is taken", log))
             if code is not None:
                 raise EmulatorError(self._failure(f"ended with exit code {code} before it was ready", log))
             if self.READY_LOG in log and self._is_ready():
@@ -231,13 +233,42 @@ class ProcessEmulator(Emulator):
         return tail(self._read_log())
 
     def _stop_at_exit(self) -> None:
-        # A forked child inherits our exit handlers, but the server is not its own to stop.
+        # A forked child inherits our exit handlers, but must not stop the server.
         if os.getpid() == self._owner:
             self.stop()
 
 
+class InstalledEmulator(ProcessEmulator):
+    """A server that is installed on first use, by default into a virtual environment.
+
+    Args:
+        port: The port to listen on; a free one if not given.
+    """
+
+    version: ClassVar[str]
+
+    @property
+    def _environment(self) -> Environment:
+        return Environment(f"{self.name}-{self.version}")
+
+    @property
+    def _installation(self) -> Installation:
+        return self._environment
+
+    @property
+    def release(self) -> str:
+        return self.version
+
+    @property
+    def is_installed(self) -> bool:
+        return self._installation.is_installed
+
+    def install(self, report: Callable[[str], None] | None = None) -> None:
+        self._installation.install(report)
+
+
 def _start_watcher() -> "subprocess.Popen[bytes]":
-    # A session of its own: what ends our process group, as a CI's time limit does, must leave it to do its work.
+    # A new session, so that a signal to our process group, such as a CI time limit, does not end the watcher.
     return subprocess.Popen(  # noqa: S603, our own program
         [sys.executable, "-I", "-S", watcher.__file__],
         stdin=subprocess.PIPE,

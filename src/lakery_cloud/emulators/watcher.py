@@ -1,7 +1,7 @@
-"""A process of its own that ends a server and removes its folder when whoever started the server is gone.
+"""The watcher: a process that ends a server and removes its folder when the process that started the server ends.
 
-However that process ended, also by SIGKILL, the pipe to us closes then. It runs without our package, so it starts in
-milliseconds: `python -I -S watcher.py`.
+When that process ends, even by SIGKILL, its pipe to the watcher closes. The watcher imports nothing of this package, so it
+starts in milliseconds: `python -I -S watcher.py`.
 """
 
 import contextlib
@@ -15,33 +15,33 @@ import sys
 from pathlib import Path
 
 DONE = b"done\n"
-"""What a process sends that has stopped the server itself."""
+"""Sent to the watcher when the server is already stopped."""
 
 
 def main() -> None:
-    """Read what to watch over, then wait for the end of the pipe."""
+    """Read from standard input which server to watch, then wait for the end of input."""
     order = json.loads(sys.stdin.buffer.readline() or b"null")
-    if order is None:  # whoever started us was gone before it had started a server
+    if order is None:  # the starting process ended before it started the server
         return
-    born = birth(order["pid"])
+    started = start_time(order["pid"])
     if sys.stdin.buffer.readline() == DONE:
         return
-    # A number that another process has got meanwhile is not ours to kill.
-    if born is not None and birth(order["pid"]) == born:
+    # The start time tells the server from a later process with the same id.
+    if started is not None and start_time(order["pid"]) == started:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(order["pid"], signal.SIGKILL)
     shutil.rmtree(order["folder"], ignore_errors=True)
     remove_all(order["leftovers"])
 
 
-def birth(pid: int) -> str | None:
-    """When a process was started, in whatever way the system tells it; None if there is no such process."""
+def start_time(pid: int) -> str | None:
+    """Return when a process was started, in the system's format; None if there is no such process."""
     with contextlib.suppress(OSError):
-        # The command's name may hold spaces and brackets; the start is the 20th field after it (proc_pid_stat(5)).
+        # The command name may contain spaces and brackets; the start time is the 20th field after it (proc_pid_stat(5)).
         return Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[19]
     with contextlib.suppress(OSError):
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603, our own
+        done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603, our own command
         return done.stdout.strip() or None
     return None
 

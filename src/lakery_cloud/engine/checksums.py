@@ -6,7 +6,7 @@ from functools import reduce
 
 import google_crc32c
 
-from lakery_cloud.streams.hashing import computed, update_hash
+from lakery_cloud.streams.hashing import compute, update_hash
 
 CASTAGNOLI = 0x82F63B78
 """The polynomial of CRC-32C, its lowest power in the highest bit."""
@@ -14,7 +14,7 @@ CASTAGNOLI = 0x82F63B78
 
 async def crc32c(*pieces: bytes, before: int = 0) -> int:
     """The CRC-32C (RFC 3720, appendix B.4) of bytes behind others with the CRC-32C `before`."""
-    return await computed(lambda: int(reduce(google_crc32c.extend, pieces, before)), pieces)
+    return await compute(lambda: int(reduce(google_crc32c.extend, pieces, before)), pieces)
 
 
 def crc32c_of_both(first: int, second: int, size: int) -> int:

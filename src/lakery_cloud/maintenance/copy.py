@@ -10,7 +10,7 @@ from typing import Any
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import (
-    HOPELESS,
+    PERMANENT_ERRORS,
     ConfigError,
     LakeryCloudError,
     NoStorageData,
@@ -144,7 +144,7 @@ class _Transfer:
                 return Copied(record, CopyOutcome.PLANNED)
             storage_data = await self._write(record, await self._tags(record))
             return Copied(record, CopyOutcome.COPIED, ContentRecord.of(self._destination, record.digest, storage_data))
-        except HOPELESS:
+        except PERMANENT_ERRORS:
             raise
         except LakeryCloudError as error:
             return Copied(record, CopyOutcome.FAILED, error=error)

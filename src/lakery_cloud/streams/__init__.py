@@ -1,1 +1,1 @@
-"""Tasks, parts, byte budgets and hashes of streams. It knows no storage."""
+"""Tasks, parts, byte budgets and hashes of byte streams."""

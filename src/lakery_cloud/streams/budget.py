@@ -1,4 +1,4 @@
-"""Bounds the bytes that all streams of one storage hold."""
+"""A limit on the bytes that all streams of a storage buffer together."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from typing import Self
 
 
 class ByteBudget:
-    """So many bytes may be held at once; who wants more waits, first come, first served.
+    """Limits the bytes in use. Requests past the limit wait, first come, first served.
 
-    A request larger than the whole budget waits until nobody else holds anything.
+    A request larger than the whole budget waits until all of it is free.
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,7 +27,7 @@ class ByteBudget:
             await future
         except asyncio.CancelledError:
             if future.cancelled():
-                with suppress(ValueError):  # a release may have dropped it already
+                with suppress(ValueError):  # _wake may have removed it
                     self._waiting.remove((size, future))
                 self._wake()
             else:
@@ -35,19 +35,19 @@ class ByteBudget:
             raise
 
     def try_acquire(self, size: int) -> bool:
-        """Take `size` bytes if they are free and nobody waits."""
+        """Take `size` bytes if they are free and no request waits."""
         if self._waiting or not self._fits(size):
             return False
         self._free -= size
         return True
 
     def release(self, size: int) -> None:
-        """Give bytes back."""
+        """Return bytes to the budget."""
         self._free += size
         self._wake()
 
     def lease(self) -> "Lease":
-        """A holder that gives back at its end what it still holds."""
+        """Return a lease, which returns its bytes to the budget at its end."""
         return Lease(self)
 
     def _fits(self, size: int) -> bool:
@@ -62,30 +62,30 @@ class ByteBudget:
 
 
 class Lease:
-    """Bytes that one holder has of a budget. At the end of its `with` block it gives back what it still holds."""
+    """A holder's bytes of a budget. At the end of its `with` block it returns them to the budget."""
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
-        self._held = 0
+        self._size = 0
 
     async def acquire(self, size: int) -> None:
         """Wait until `size` bytes are free and take them."""
         await self._budget.acquire(size)
-        self._held += size
+        self._size += size
 
     def try_acquire(self, size: int) -> bool:
-        """Take `size` bytes if they are free and nobody waits."""
+        """Take `size` bytes if they are free and no request waits."""
         is_taken = self._budget.try_acquire(size)
-        self._held += size * is_taken
+        self._size += size * is_taken
         return is_taken
 
     def release(self, size: int) -> None:
-        """Give bytes back."""
-        self._held -= size
+        """Return bytes to the budget."""
+        self._size -= size
         self._budget.release(size)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release(self._held)
+        self.release(self._size)

@@ -1,8 +1,8 @@
-"""Chunks of a stream: bytes that nobody changes any more."""
+"""Chunks of a stream: conversion to bytes, and closing a stream."""
 
 
 def as_bytes(chunk: object) -> bytes:
-    """A chunk of a stream as bytes that nobody changes any more.
+    """Convert a chunk of a stream to immutable bytes.
 
     Raises:
         TypeError: The chunk is not bytes-like.
@@ -15,7 +15,7 @@ def as_bytes(chunk: object) -> bytes:
 
 
 async def close_stream(stream: object) -> None:
-    """Close a stream that can be closed: a generator that was left in the middle holds files and connections."""
+    """Close a stream if it can be closed: an unfinished generator keeps files and connections open."""
     aclose = getattr(stream, "aclose", None)
     if aclose is not None:
         await aclose()

@@ -1,4 +1,4 @@
-"""Cuts a stream into parts, grows the part size, and bounds the memory of parts that wait or travel."""
+"""Cuts a stream into parts of growing size, within a byte budget."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from lakery_cloud.streams.chunks import as_bytes
 Pieces = tuple[bytes, ...]
 
 SMALL_PIECE = 256 * 1024
-"""Bytes below which the pieces of a part are joined: a few copies cost less than many pieces."""
+"""Smaller pieces of a part are joined up to this many bytes: copying them costs less than sending many pieces."""
 GROWTH_PARTS = 10
-"""A part is at least this many times the average of an upload with the most parts; see `PartSizes`."""
+"""How fast parts grow; see `PartSizes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A contiguous piece of a stream.
+    """A part of a stream.
 
     Attributes:
-        number: From 1.
+        number: Number of the part, from 1.
         offset: Position of its first byte in the stream.
-        pieces: Its bytes, much as the stream gave them: to join them would cost as much as to send them.
-        is_last: Whether the stream ends with it.
+        pieces: Its bytes, mostly in the chunks of the stream, since joining them would cost as much as sending them.
+        is_last: Whether it is the last part.
     """
 
     number: int
@@ -33,16 +33,16 @@ class Part:
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """Size in bytes."""
         return sum(map(len, self.pieces))
 
     @property
     def data(self) -> bytes:
-        """Its bytes in one piece, for who can't do with less."""
+        """The joined bytes, for callers that can't send pieces."""
         return b"".join(self.pieces)
 
     def rest(self, start: int) -> Pieces:
-        """Its bytes from a position on."""
+        """Return the bytes from a position on."""
         pieces = []
         for piece in self.pieces:
             if start < len(piece):
@@ -53,13 +53,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
-    """How large the next part is: `first` bytes, until the number of parts would run out.
+    """The sizes of parts: `first` bytes, later more, so that a long stream does not run out of parts.
 
-    From then on each part is `GROWTH_PARTS / max_parts` of what was sent before. So small streams travel in small parts,
-    and a stream of unknown length meets the store's largest part before it meets the number of parts: on S3 with parts
-    of 8 MiB parts begin to grow at 8 GiB, and 10,000 of them hold more than 16 TiB.
+    A part has at least `GROWTH_PARTS / max_parts` of the bytes before it. So small streams have small parts, and in a long
+    stream parts reach the store's largest part size before their number reaches its limit. On S3, parts of 8 MiB begin to
+    grow at 8 GiB, and 10,000 parts have more than 16 TiB.
 
-    A part that grows is a multiple of `multiple` bytes; `first` and `max_part_size` must be.
+    Sizes of growing parts are multiples of `multiple` bytes; `first` and `max_part_size` must be too.
     """
 
     first: int
@@ -69,16 +69,16 @@ class PartSizes:
     multiple: int = 1
 
     def at(self, number: int, offset: int) -> int:
-        """Size in bytes of part `number`, which starts at `offset`.
+        """Return the size of part `number`, which starts at `offset`.
 
         Raises:
-            ConfigError: The stream is longer than the store can take.
+            ConfigError: The stream is longer than the store's largest object.
         """
         if number > self.max_parts or offset >= self.max_object_size:
             raise ConfigError(
-                f"the stream is longer than {offset} bytes in {number - 1} parts, which is all that one object can have "
-                f"here (at most {self.max_parts} parts and {self.max_object_size} bytes); a larger part_size helps, "
-                "or cut the stream into several objects"
+                f"the stream is longer than {offset} bytes in {number - 1} parts, and an object has at most "
+                f"{self.max_parts} parts and {self.max_object_size} bytes; set a larger part_size, or save the stream as "
+                "several objects"
             )
         grown = -(-offset * GROWTH_PARTS // self.max_parts)
         grown = -(-grown // self.multiple) * self.multiple
@@ -86,10 +86,10 @@ class PartSizes:
 
 
 async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> AsyncGenerator[Part]:
-    """Cut chunks of any size into parts; an empty stream is one empty part.
+    """Cut chunks of any size into parts; an empty stream has one empty part.
 
-    A part is given out when it is known whether it is the last one. Its bytes are leased before they are collected;
-    whoever takes the part gives `part.size` back.
+    A part is yielded once it is known whether it is the last one. Its bytes are acquired from the lease before they are
+    collected; the consumer must release `part.size`.
     """
     number, offset = 1, 0
     size = sizes.at(number, offset)
@@ -101,7 +101,7 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
         rest = memoryview(data)
         while rest:
             if filled == size:
-                # Now it is known that more follows.
+                # More data follows, so this part is not the last.
                 yield Part(number, offset, pieces.take(), is_last=False)
                 number, offset = number + 1, offset + size
                 size = sizes.at(number, offset)
@@ -116,7 +116,7 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
 
 
 class _Pieces:
-    """The pieces of the part that is collected, of which small ones are joined."""
+    """The pieces of one part; small pieces are joined."""
 
     def __init__(self) -> None:
         self._joined: list[bytes] = []
@@ -131,7 +131,7 @@ class _Pieces:
             self._join()
 
     def take(self) -> Pieces:
-        """All of them. Whoever gets them is the only one to hold them."""
+        """Return all pieces and keep no reference to them."""
         self._join()
         pieces = tuple(self._joined)
         self._joined.clear()

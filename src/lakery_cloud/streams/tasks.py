@@ -1,4 +1,4 @@
-"""Bounded concurrency and shielded clean-up. Nothing here knows what a storage is."""
+"""Concurrent tasks with a limit, ordered results, and shielded clean-up."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class BoundedTasks:
-    """Starts tasks in a group, so many at a time."""
+    """Starts tasks in a group, at most `limit` at a time."""
 
     def __init__(self, group: asyncio.TaskGroup, limit: int) -> None:
         self._group = group
@@ -24,13 +24,13 @@ class BoundedTasks:
         self.failures: list[BaseException] = []
 
     def start_at_once(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task whatever the limit says."""
+        """Start a task regardless of the limit."""
         task = self._group.create_task(coroutine)
         task.add_done_callback(self._note_failure)
         return task
 
     async def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task when fewer than the limit are running."""
+        """Start a task when fewer tasks than the limit are running."""
         try:
             await self._slots.acquire()
         except BaseException:
@@ -47,7 +47,7 @@ class BoundedTasks:
 
 @asynccontextmanager
 async def bounded_tasks(limit: int) -> AsyncIterator[BoundedTasks]:
-    """Tasks that all end before the block does. The first failure ends the others and comes out as it is."""
+    """Run tasks that end before the block does. The first failure cancels the others and is raised unchanged."""
     failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -59,7 +59,7 @@ async def bounded_tasks(limit: int) -> AsyncIterator[BoundedTasks]:
                 failures.append(failure)
                 raise
     except BaseExceptionGroup:
-        # The group knows them too, but not which of them was the first.
+        # The group has the failures too, but not their order.
         context = failures[0].__context__
         try:
             raise failures[0]
@@ -75,10 +75,10 @@ async def ordered_map(
     budget: ByteBudget,
     limit: int,
 ) -> AsyncGenerator[R]:
-    """Results in the order of their items, with up to `limit` calls ahead.
+    """Yield results in the order of their items, with up to `limit` concurrent calls.
 
-    One call is always under way; a further one starts only while the budget has room for its item. So a consumer that
-    stops in the middle, to wait for another generator of the same budget, can't block it.
+    The first call needs no budget, so that a consumer can pause to wait for another generator on the same budget without a
+    deadlock. Further calls start only while the budget has room for their items.
     """
     running: deque[tuple[asyncio.Task[R], int]] = deque()
     pending = deque(items)
@@ -87,12 +87,12 @@ async def ordered_map(
             while pending and len(running) < limit:
                 size = size_of(pending[0])
                 if budget.try_acquire(size):
-                    held = size
+                    acquired = size
                 elif not running:
-                    held = 0
+                    acquired = 0
                 else:
                     break
-                running.append((asyncio.create_task(function(pending.popleft())), held))
+                running.append((asyncio.create_task(function(pending.popleft())), acquired))
             yield await running[0][0]
             budget.release(running.popleft()[1])
     finally:
@@ -100,7 +100,7 @@ async def ordered_map(
             task.cancel()
         if running:
             await finish(asyncio.wait([task for task, _ in running]))
-        budget.release(sum(held for _, held in running))
+        budget.release(sum(acquired for _, acquired in running))
 
 
 async def side_by_side(
@@ -110,15 +110,15 @@ async def side_by_side(
     limit: int,
     ahead: int = 1000,
 ) -> AsyncGenerator[R]:
-    """Results in the order of their items, up to `limit` calls under way. A slow call holds up no others.
+    """Yield results in the order of their items, with up to `limit` concurrent calls. A slow call does not block others.
 
-    An item is taken only when its call can start. The first failure of a call or of the items comes out in its turn, and
-    ends the calls under way; so does leaving the generator.
+    An item is taken only when its call can start. A failure of a call or of the items is raised in its place in the order
+    and cancels the running calls; so does closing the generator.
 
     Args:
-        function: What to call.
-        items: What to call it with.
-        limit: Calls at a time.
+        function: The coroutine function to call.
+        items: Its arguments.
+        limit: Concurrent calls.
         ahead: Results that may wait for an earlier one.
     """
     started: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue(ahead)
@@ -136,7 +136,7 @@ async def side_by_side(
         finally:
             await close_stream(items)
 
-    async def start_all_and_say_so() -> None:
+    async def start_all_and_mark_end() -> None:
         try:
             await start_all()
         except Exception:
@@ -144,7 +144,7 @@ async def side_by_side(
             raise
         await started.put(None)
 
-    starting = asyncio.create_task(start_all_and_say_so())
+    starting = asyncio.create_task(start_all_and_mark_end())
     try:
         while (task := await started.get()) is not None:
             result = await task
@@ -157,7 +157,7 @@ async def side_by_side(
         await finish(asyncio.wait([starting, *tasks]))
         for left in (starting, *tasks):
             if not left.cancelled():
-                left.exception()  # seen here, so that asyncio does not report it as lost
+                left.exception()  # retrieved, so that asyncio does not log it as lost
 
 
 async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
@@ -170,14 +170,14 @@ async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
 
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:
-    """Run to the end whatever cancels the caller in the meantime; then let the cancellation through.
+    """Run a coroutine to its end even if the caller is cancelled, and then raise the cancellation.
 
     Raises:
-        TimeoutError: It took longer than `seconds`; None is no limit.
+        TimeoutError: The coroutine took longer than `seconds`; None is no limit.
     """
     task = asyncio.create_task(_within(seconds, coroutine))
     cancelled: asyncio.CancelledError | None = None
-    # The scope holds off anyio's cancellation, which is repeated; the loop holds off asyncio's, which comes once each.
+    # The scope shields from anyio, which cancels repeatedly; the loop catches each single cancellation of asyncio.
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
@@ -186,7 +186,7 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = N
                 cancelled = error
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # seen here, so that asyncio does not report it as lost
+            task.exception()  # retrieved, so that asyncio does not log it as lost
         raise cancelled
     return task.result()
 

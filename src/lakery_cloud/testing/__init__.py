@@ -1,19 +1,14 @@
-"""What tests of storages need, shipped for third parties too: the conformance suite, a wire tap, proxies that make faults.
+"""Tools to test storages, also your own: the conformance suite, a tap for requests, proxies that inject faults.
 
-It needs pytest and pytest-asyncio: `pip install "lakery-cloud[test]"`. Names are imported on first use, since pytest loads
-the plugin in this room wherever lakery-cloud is installed.
+They need pytest and pytest-asyncio: `pip install "lakery-cloud[test]"`. Names are imported on first use, since pytest loads
+the plugin of this package in every environment with lakery-cloud.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# At once: later the function would hide behind the module of its name.
-from lakery_cloud.testing.content import (
-    chunked,
-    content,
-    digest_of,
-    stream_of,
-)
+# Imported now: after a lazy import of the module `content`, the name would be the module instead of the function.
+from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance
@@ -41,7 +36,7 @@ __all__ = [
     "tap",
 ]
 
-_ROOMS = {
+_MODULES = {
     "conformance": ("StorageConformance",),
     "faults": ("Exchange", "FaultNotFired", "FaultProxy", "Rule"),
     "faults.scripted": ("ScriptedProxy",),
@@ -49,7 +44,7 @@ _ROOMS = {
     "rig": ("RawObject", "Rig"),
     "wire": ("Wire", "tap"),
 }
-_LAZY = {name: room for room, names in _ROOMS.items() for name in names}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

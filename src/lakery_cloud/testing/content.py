@@ -1,4 +1,4 @@
-"""Content for tests: bytes that can be made again, cut in any way, with their digests."""
+"""Content for tests: reproducible bytes, chunks and streams of them, and their digests."""
 
 import hashlib
 import random
@@ -8,15 +8,16 @@ from lakery_cloud.digest import DigestingStream
 from lakery_cloud.storage import Digest, SerializedDataStream
 
 CONTENT_TYPE = "application/x-test"
+TAGS = {"project": "lakery cloud", "path": "a/b:c=d+e-f_g.h"}
 
 
 def content(size: int, *, seed: int = 0) -> bytes:
-    """So many bytes that look random and are the same each time."""
+    """Return `size` pseudo-random bytes; the same size and seed give the same bytes."""
     return random.Random(f"{seed}-{size}").randbytes(size)
 
 
 def chunked(data: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """The data in chunks of these sizes, the last of which is repeated as often as it takes."""
+    """Cut the data into chunks of these sizes; the last size repeats until the data ends."""
     chunks, start, size = [], 0, len(data)
     for size in sizes:
         chunks.append(data[start : start + size])
@@ -34,7 +35,7 @@ def digest_of(
     content_type: str = CONTENT_TYPE,
     content_encoding: str | None = None,
 ) -> Digest:
-    """The digest of the data."""
+    """Return the digest of the data."""
     return Digest(
         content_type=content_type,
         content_encoding=content_encoding,
@@ -52,7 +53,7 @@ def stream_of(
     algorithm: str = "sha256",
     failure: BaseException | None = None,
 ) -> DigestingStream:
-    """A stream of these chunks, at whose end the failure is raised if there is one."""
+    """Return a stream of these chunks that raises `failure` at its end if given."""
 
     async def source() -> AsyncGenerator[bytes]:
         for chunk in chunks:

@@ -1,6 +1,6 @@
-"""A double of Cloud Storage that is as strict as its documentation, for what fake-gcs-server lets pass.
+"""A test double of Cloud Storage that enforces what its documentation requires and fake-gcs-server does not check.
 
-It speaks the part of the JSON API that storages need, in memory, and checks no credentials.
+It implements the part of the JSON API that storages use, in memory, and does not check credentials.
 """
 
 import base64
@@ -24,20 +24,20 @@ KiB = 1024
 GiB = 1024**3
 
 CHUNK_MULTIPLE = 256 * KiB
-"""Cloud Storage, "Resumable uploads": chunks are multiples of 256 KiB unless they are the last."""
+"""Cloud Storage, "Resumable uploads": every chunk but the last is a multiple of 256 KiB."""
 MAX_METADATA = 8 * KiB
-"""Cloud Storage, "Quotas & limits": names and values of an object's own metadata."""
+"""Bytes of the names and values of custom metadata: Cloud Storage, "Quotas & limits"."""
 
 
 @dataclass(slots=True)
 class DoubleObject:
-    """One object.
+    """A stored object.
 
     Attributes:
-        data: Its bytes, as they were sent.
-        generation: Changes whenever the object is made anew.
-        resource: What was said about it: `contentType`, `contentEncoding`, `metadata`, `storageClass`.
-        updated: When it was made.
+        data: Its bytes, as sent.
+        generation: Version of the object; a new one each time the object is replaced.
+        resource: Its fields `contentType`, `contentEncoding`, `metadata` and `storageClass`.
+        updated: Time of the write.
     """
 
     data: bytes
@@ -48,11 +48,11 @@ class DoubleObject:
 
 @dataclass(slots=True)
 class DoubleBucket:
-    """What is said about one bucket, apart from its objects.
+    """The fields of a bucket.
 
     Attributes:
-        metageneration: Changes whenever the rest does.
-        lifecycle: Its rules for the age of objects.
+        metageneration: Version of the fields.
+        lifecycle: The bucket's lifecycle configuration.
     """
 
     metageneration: int = 1
@@ -61,16 +61,16 @@ class DoubleBucket:
 
 @dataclass(slots=True)
 class DoubleSession:
-    """One resumable upload.
+    """A resumable upload.
 
     Attributes:
-        bucket: Where to.
-        name: Name of the object to be.
-        query: Preconditions that were given when it began.
-        resource: What the object will be.
-        data: The bytes that have arrived.
-        made: The object, when it is finished.
-        is_cancelled: Whether it was cancelled.
+        bucket: Bucket of the new object.
+        name: Name of the new object.
+        query: Query parameters of the first request, with its preconditions.
+        resource: Fields of the new object.
+        data: The bytes received so far.
+        made: The object, once the upload is complete.
+        is_cancelled: Whether the client cancelled the upload.
     """
 
     bucket: str
@@ -83,12 +83,12 @@ class DoubleSession:
 
     @property
     def is_open(self) -> bool:
-        """Whether it waits for more."""
+        """Whether the upload is neither complete nor cancelled."""
         return self.made is None and not self.is_cancelled
 
 
 class Refusal(Exception):
-    """An error answer."""
+    """An error response."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -97,20 +97,20 @@ class Refusal(Exception):
 
 
 class StrictGCS:
-    """The server, on a free port of 127.0.0.1, for the length of an `async with` block.
+    """A server on a free port of 127.0.0.1, for the duration of an `async with` block.
 
     Args:
-        bytes_per_rewrite: Bytes that one call of rewriteTo copies, before it answers with a token.
-        page_size: Most entries of one page of a listing.
+        bytes_per_rewrite: Bytes that one call of rewriteTo copies before it returns a token.
+        page_size: Most entries on one page of a listing.
 
     Attributes:
         url: URL of the server.
         buckets: Bucket -> name -> object.
-        described: Bucket -> what else is said about it.
-        sessions: Resumable uploads by their id, finished ones included.
-        received: Each request, as `<method> <path and query>`.
-        shortfalls: How many bytes of each of the next chunks are lost on the way; consumed one by one.
-        damage: What happens to the next body or chunk on its way; consumed once.
+        described: Bucket -> its fields.
+        sessions: Resumable uploads by id, including complete and cancelled ones.
+        received: The requests, as `<method> <path and query>`.
+        shortfalls: Bytes to drop from the end of each of the next chunks; each entry is used once.
+        damage: Changes the next body or chunk; used once.
     """
 
     def __init__(self, *, bytes_per_rewrite: int = GiB, page_size: int = 1000) -> None:
@@ -142,13 +142,13 @@ class StrictGCS:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.received.append(f"{request.method} {request.raw_path}")
         try:
-            return await self._answer(request)
+            return await self._dispatch(request)
         except Refusal as refusal:
             error = {"message": str(refusal), "domain": "global", "reason": refusal.reason}
             body = {"error": {"code": refusal.status, "message": str(refusal), "errors": [error]}}
             return web.json_response(body, status=refusal.status)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = [unquote(segment) for segment in request.rel_url.raw_path.strip("/").split("/")]
         match request.method, path:
             case "GET", ["storage", "v1", "b", bucket]:
@@ -216,9 +216,9 @@ class StrictGCS:
     def _patch_bucket(self, bucket: str, changes: Mapping[str, Any], query: Mapping[str, str]) -> web.Response:
         self._bucket(bucket, query)
         if changes.keys() != {"lifecycle"}:
-            raise Refusal(400, "invalid", "nothing but the lifecycle of a bucket can be changed here")
+            raise Refusal(400, "invalid", "this server changes only the lifecycle of a bucket")
         for rule in (changes["lifecycle"] or {}).get("rule", ()):
-            # Cloud Storage, "Object Lifecycle Management": one action, and at least one condition.
+            # Cloud Storage, "Object Lifecycle Management": one action and at least one condition.
             if rule.keys() != {"action", "condition"} or not rule["action"].get("type") or not rule["condition"]:
                 raise Refusal(400, "invalid", "A lifecycle rule must have an action and a condition.")
         found = self.described[bucket]
@@ -250,7 +250,7 @@ class StrictGCS:
     # Objects
 
     def _existing(self, bucket: str, name: str, query: Mapping[str, str], *, prefix: str = "if") -> DoubleObject:
-        """The object, if it is the one that the request is about."""
+        """Return the object if it has the requested generation and meets the preconditions."""
         found = self._objects(bucket).get(name)
         wanted = query.get("generation" if prefix == "if" else "sourceGeneration")
         if found is None or wanted not in (None, str(found.generation)):
@@ -258,10 +258,10 @@ class StrictGCS:
         _check_conditions(found, query, prefix=prefix)
         return found
 
-    def _make(
+    def _store(
         self, bucket: str, name: str, data: bytes, resource: Mapping[str, Any], query: Mapping[str, str]
     ) -> DoubleObject:
-        """Make an object, if its conditions hold and it is what its checksums say."""
+        """Store an object if the preconditions hold and the checksums match."""
         objects = self._objects(bucket)
         _check_conditions(objects.get(name), query)
         given = {"crc32c": resource.get("crc32c"), "md5Hash": resource.get("md5Hash")}
@@ -301,7 +301,7 @@ class StrictGCS:
             "X-Goog-Stored-Content-Encoding": encoding or "identity",
         }
         if encoding == "gzip" and "gzip" not in request.headers.get("Accept-Encoding", ""):
-            # Decompressive transcoding; ranges don't count then.
+            # Decompressive transcoding ignores ranges.
             return web.Response(body=gzip.decompress(found.data), headers=headers)
         headers |= {"Content-Encoding": encoding} if encoding else {}
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
@@ -326,14 +326,14 @@ class StrictGCS:
             raise Refusal(400, "invalid", "The rewrite token is invalid for this request.")
         size = len(found.data)
         done = min(done + self.bytes_per_rewrite, size)
-        answer = {"kind": "storage#rewriteResponse", "totalBytesRewritten": str(done), "objectSize": str(size)}
+        progress = {"kind": "storage#rewriteResponse", "totalBytesRewritten": str(done), "objectSize": str(size)}
         if done < size:
             token = secrets.token_urlsafe()
             self._rewrites[token] = (task, done)
-            return web.json_response({**answer, "done": False, "rewriteToken": token})
-        # Without a body the copy is like its source; a body replaces all but the storage class.
-        made = self._make(*copy, found.data, json.loads(body) if body else found.resource, query)
-        return web.json_response({**answer, "done": True, "resource": _resource(*copy, made)})
+            return web.json_response({**progress, "done": False, "rewriteToken": token})
+        # Without a body the copy has the fields of its source.
+        made = self._store(*copy, found.data, json.loads(body) if body else found.resource, query)
+        return web.json_response({**progress, "done": True, "resource": _resource(*copy, made)})
 
     # Uploads
 
@@ -345,10 +345,10 @@ class StrictGCS:
         match query.get("uploadType"):
             case "media":
                 resource = {"name": query["name"], "contentType": request.headers.get("Content-Type")}
-                return self._made_at_once(bucket, resource, body, query)
+                return self._insert_object(bucket, resource, body, query)
             case "multipart":
                 resource, data = _split(body, request.headers.get("Content-Type", ""))
-                return self._made_at_once(bucket, resource, data, query)
+                return self._insert_object(bucket, resource, data, query)
             case "resumable":
                 resource = {"contentType": request.headers.get("X-Upload-Content-Type")}
                 resource |= json.loads(body) if body else {}
@@ -356,17 +356,17 @@ class StrictGCS:
                 _check_conditions(self._objects(bucket).get(name), query)
                 upload_id = secrets.token_urlsafe()
                 self.sessions[upload_id] = DoubleSession(bucket, name, dict(query), resource)
-                # The address that the client knows, which may be that of a proxy.
-                place = f"http://{request.host}/upload/storage/v1/b/{bucket}/o"
-                return web.Response(headers={"Location": f"{place}?uploadType=resumable&upload_id={upload_id}"})
+                # Host is the address that the client used, which may be a proxy's.
+                endpoint = f"http://{request.host}/upload/storage/v1/b/{bucket}/o"
+                return web.Response(headers={"Location": f"{endpoint}?uploadType=resumable&upload_id={upload_id}"})
         raise Refusal(400, "invalid", "uploadType must be media, multipart or resumable")
 
-    def _made_at_once(
+    def _insert_object(
         self, bucket: str, resource: Mapping[str, Any], data: bytes, query: Mapping[str, str]
     ) -> web.Response:
         name = query.get("name") or str(resource["name"])
         return web.json_response(
-            _resource(bucket, name, self._make(bucket, name, self._damaged(data), resource, query))
+            _resource(bucket, name, self._store(bucket, name, self._damaged(data), resource, query))
         )
 
     def _session(self, request: web.Request) -> DoubleSession:
@@ -378,7 +378,7 @@ class StrictGCS:
         return session
 
     async def _receive(self, request: web.Request) -> web.Response:
-        """A chunk of a resumable upload, or the question how much of it has arrived."""
+        """Receive a chunk of a resumable upload, or a status query."""
         session = self._session(request)
         chunk = self._damaged(await request.read())
         span = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", request.headers.get("Content-Range", ""))
@@ -390,7 +390,7 @@ class StrictGCS:
             if total is None or len(session.data) < total:
                 arrived = {"Range": f"bytes=0-{len(session.data) - 1}"} if session.data else {}
                 return web.Response(status=308, headers=arrived)
-            session.made = self._make(
+            session.made = self._store(
                 session.bucket, session.name, bytes(session.data), session.resource, session.query
             )
         return web.json_response(_resource(session.bucket, session.name, session.made))
@@ -410,7 +410,7 @@ class StrictGCS:
         if total is not None and stop > total:
             raise Refusal(400, "invalid", "the chunk goes past the total")
         lost = self.shortfalls.pop(0) if self.shortfalls else 0
-        # What has arrived before is ignored.
+        # Bytes that the session already has are ignored.
         session.data += chunk[len(session.data) - start : max(0, len(chunk) - lost)]
 
     def _damaged(self, data: bytes) -> bytes:
@@ -419,10 +419,10 @@ class StrictGCS:
 
 
 def _check_conditions(found: DoubleObject | None, query: Mapping[str, str], *, prefix: str = "if") -> None:
-    """Refuse a request whose preconditions don't hold; an object that is not there has the generation 0."""
+    """Refuse a request whose preconditions don't hold; a missing object has generation 0."""
     generation = str(found.generation) if found else "0"
     wanted, unwanted = query.get(f"{prefix}GenerationMatch"), query.get(f"{prefix}GenerationNotMatch")
-    metageneration = query.get(f"{prefix}MetagenerationMatch")  # ours never change: it is 1
+    metageneration = query.get(f"{prefix}MetagenerationMatch")  # the metadata of objects never changes here: it is 1
     if wanted not in (None, generation) or unwanted == generation or (found and metageneration not in (None, "1")):
         raise Refusal(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
 
@@ -450,7 +450,7 @@ def _resource(bucket: str, name: str, found: DoubleObject) -> dict[str, Any]:
 
 
 def _split(body: bytes, content_type: str) -> tuple[dict[str, Any], bytes]:
-    """Resource and data of a multipart body, by the rules of RFC 2046: lines end with CRLF, and so do delimiters."""
+    """Split a multipart body into resource and data by RFC 2046: lines and delimiters end with CRLF."""
     boundary = re.search(r'boundary="?([^";]+)"?', content_type)
     if not content_type.startswith("multipart/related") or boundary is None:
         raise Refusal(400, "invalid", "Content-Type must be multipart/related with a boundary")

@@ -1,7 +1,7 @@
-"""The pytest plugin: storages on local servers for your own tests, as the fixtures `lakery_s3`, `lakery_gcs` and so on.
+"""The pytest plugin: the fixtures `lakery_s3`, `lakery_gcs` and so on, which are storages on local servers.
 
-pytest loads it wherever lakery-cloud is installed, so it imports nothing until a fixture is used, and starts no server
-that no test asked for. Servers live as long as the session (under xdist: as the worker's); each test has a new bucket.
+pytest loads it in every environment with lakery-cloud, so it imports nothing and starts no server before a test uses a
+fixture. A server runs until the end of the session (of the worker, with xdist); each test gets a new bucket.
 """
 
 import functools
@@ -26,20 +26,20 @@ _opened: pytest.StashKey[list[Any]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--lakery-s3` and `lakery_s3`: which server stands for S3."""
-    what = "server that stands for S3 in lakery-cloud's fixtures"
+    """Add the option `--lakery-s3` and the setting `lakery_s3`, which choose the server for S3."""
+    what = "local server for S3 in lakery-cloud's fixtures"
     parser.getgroup("lakery-cloud").addoption("--lakery-s3", choices=S3_SERVERS, help=f"{what} (moto)")
     parser.addini("lakery_s3", f"{what}: {', '.join(S3_SERVERS)}", default=S3_SERVERS[0])
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a server that there isn't before any test runs."""
+    """Refuse an unknown server before any test runs."""
     _s3_server(config)
 
 
 @pytest.fixture(scope="session")
 def lakery_s3_server(pytestconfig: pytest.Config) -> Iterator["Emulator"]:
-    """The running server that stands for S3: an `Emulator` with `endpoint_url` and `environment()`."""
+    """The running local server for S3: an `Emulator` with `endpoint_url` and `environment()`."""
     from lakery_cloud.emulators import LocalStack, MotoProcess, SeaweedFS
 
     kinds: dict[str, type[Emulator]] = {"moto": MotoProcess, "seaweedfs": SeaweedFS, "localstack": LocalStack}
@@ -88,22 +88,22 @@ def lakery_azure(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]
 
 @pytest.fixture(params=STORAGES)
 def lakery_storage(request: pytest.FixtureRequest) -> Any:
-    """Each storage in turn: in memory, in a new folder, and on new buckets of the three clouds' local servers."""
+    """Each storage in turn: in memory, in a new folder, and on new buckets of the local servers for the three clouds."""
     if request.param == "memory":
         from lakery_cloud import MemoryStorage
 
-        return _noted(request, MemoryStorage())
+        return _close_after_test(request, MemoryStorage())
     if request.param == "file":
         from lakery_cloud import FileStorage
 
         folder: Path = request.getfixturevalue("tmp_path")
-        return _noted(request, FileStorage(folder / "lakery-storage"))
+        return _close_after_test(request, FileStorage(folder / "lakery-storage"))
     return request.getfixturevalue(f"lakery_{request.param}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Close the test's storages on its own event loop, whichever plugin runs that: elsewhere it can't be done."""
+    """Close the test's storages at the end of the test, on its event loop: a storage can't be closed on another loop."""
     opened = item.stash.get(_opened, [])
     owner: Any = getattr(getattr(item, "obj", None), "hypothesis", None) or item
     name = "obj" if owner is item else "inner_test"
@@ -138,11 +138,11 @@ def _on_new_bucket(request: pytest.FixtureRequest, fixture: str) -> Iterator["Ob
     server: Emulator = request.getfixturevalue(fixture)
     bucket = f"test-{uuid.uuid4()}"
     server.make_bucket(bucket)
-    yield _noted(request, server.storage(bucket))
+    yield _close_after_test(request, server.storage(bucket))
     server.remove_bucket(bucket)
 
 
-def _noted(request: pytest.FixtureRequest, storage: Any) -> Any:
-    """The storage, which will be closed at the end of the test."""
+def _close_after_test(request: pytest.FixtureRequest, storage: Any) -> Any:
+    """Register the storage to be closed at the end of the test."""
     request.node.stash.setdefault(_opened, []).append(storage)
     return storage

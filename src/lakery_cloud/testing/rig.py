@@ -1,4 +1,4 @@
-"""A rig: a storage under test, and a way around it to what its store really holds."""
+"""The rig of the conformance suite: it makes storages under test, and accesses their store directly."""
 
 import abc
 import asyncio
@@ -12,7 +12,7 @@ from lakery_cloud.engine.object_storage import ObjectStorage
 
 @dataclass(frozen=True, slots=True)
 class RawObject:
-    """One object as the store itself gives it out, undecoded."""
+    """An object as the store holds it, without decoding."""
 
     data: bytes
     content_type: str | None
@@ -22,12 +22,12 @@ class RawObject:
 
 
 class Rig(abc.ABC):
-    """What the conformance suite needs to know about a storage and its server. A new rig holds nothing.
+    """A storage class on a server, as the conformance suite uses it. A new rig is empty.
 
     Attributes:
         name: Storage and server, for the conformance table: `S3Storage on SeaweedFS`.
-        part_size: The smallest part that the server takes; tests send a few of these.
-        cannot: Name of a test -> why this storage or server can't show it.
+        part_size: The smallest part that the server accepts; tests send a few parts of this size.
+        cannot: Name of a test -> why this storage or server can't pass it.
     """
 
     name: ClassVar[str]
@@ -36,44 +36,44 @@ class Rig(abc.ABC):
 
     @abc.abstractmethod
     def storage(self, *, prefix: str = "", **options: Any) -> ObjectStorage[Any]:
-        """A new storage on the rig's own bucket, with `part_size` unless the options say otherwise."""
+        """Make a storage on the rig's own bucket. `part_size` is the rig's, unless an option overrides it."""
 
     @abc.abstractmethod
     def elsewhere(self) -> ObjectStorage[Any]:
-        """A new storage whose bucket is not there."""
+        """Make a storage whose bucket does not exist."""
 
     @abc.abstractmethod
     async def put(self, key: str, data: bytes) -> None:
-        """Write an object behind the storage's back. Keys are the storage's, with its prefix."""
+        """Write an object directly to the store. Keys include the storage's prefix."""
 
     @abc.abstractmethod
     async def get(self, key: str) -> RawObject | None:
-        """Read an object behind the storage's back."""
+        """Read an object directly from the store; None if it does not exist."""
 
     @abc.abstractmethod
     async def delete(self, key: str) -> None:
-        """Delete an object behind the storage's back."""
+        """Delete an object directly from the store."""
 
     @abc.abstractmethod
     async def keys(self) -> list[str]:
-        """All keys, temporary ones included."""
+        """Return all keys in the store, including temporary ones."""
 
     @abc.abstractmethod
     async def uploads(self) -> list[str]:
-        """Keys of all incomplete multipart uploads."""
+        """Return the keys of all incomplete multipart uploads."""
 
     def own_key(self, key: str) -> str:
-        """A key of the bucket as the rig's methods have it; they differ where a rig has only a part of the bucket."""
+        """Convert a key in the bucket to the rig's key, for a rig that has only a part of its bucket."""
         return key
 
     async def check_nothing_temporary(self) -> None:
-        """Nothing but content keys is left."""
+        """Check that no temporary key and no incomplete upload is left."""
         temporary = [key for key in await self.keys() if f"{TEMPORARY_FOLDER}/" in key]
         assert not temporary, f"temporary keys are left: {temporary}"
         assert not await self.uploads(), f"incomplete uploads are left: {await self.uploads()}"
 
     async def check_nothing_left(self) -> None:
-        """Nothing is left at all, and nothing still runs."""
+        """Check that the store is empty and no task is running."""
         await self.check_nothing_temporary()
         assert not await self.keys(), f"keys are left: {await self.keys()}"
         tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and _is_ours(task)]

@@ -1,4 +1,4 @@
-"""A tap between the engine and a transport: it notes each request, and lets a test hold, fail or watch any of them."""
+"""A tap between the engine and a transport: it logs each request and lets a test hold, fail or observe requests."""
 
 import asyncio
 from collections import Counter
@@ -24,10 +24,10 @@ class _Rule:
 
 
 class Wire:
-    """What passed between a storage and its store, in transport operations such as `put` and `upload_part`.
+    """The requests of a storage, as transport operations such as `put` and `upload_part`.
 
     Attributes:
-        log: Operations in the order in which they began.
+        log: Operations, in the order in which they started.
     """
 
     def __init__(self) -> None:
@@ -36,55 +36,55 @@ class Wire:
         self._counts: Counter[str] = Counter()
 
     def before(self, operation: str, action: Action, *, nth: int = 1) -> None:
-        """Run an action before the nth request of an operation; what it raises fails the request, unsent."""
+        """Run an action before the nth request of an operation. An exception in it fails the request, which is not sent."""
         self._rules.append(_Rule("before", operation, nth, action))
 
     def after(self, operation: str, action: Action, *, nth: int = 1) -> None:
-        """Run an action when the nth request of an operation has succeeded in the store, unseen by the storage."""
+        """Run an action when the nth request of an operation has succeeded, before the storage gets the result."""
         self._rules.append(_Rule("after", operation, nth, action))
 
     def hold(self, operation: str, *, nth: int = 1, moment: str = "before") -> "Hold":
-        """Stop the nth request of an operation, before it is sent or after it was answered, until it is released."""
+        """Hold the nth request of an operation, before it is sent or after its response, until you release it."""
         hold = Hold()
         self._rules.append(_Rule(moment, operation, nth, hold.wait))
         return hold
 
     def count(self, operation: str) -> int:
-        """How many requests of an operation began."""
+        """Return how many requests of an operation started."""
         return self._counts[operation]
 
-    def began(self, operation: str) -> int:
-        """Note a request; its number, from 1."""
+    def start(self, operation: str) -> int:
+        """Log a request and return its number among those of the operation, from 1."""
         self.log.append(operation)
         self._counts[operation] += 1
         return self._counts[operation]
 
-    async def at(self, moment: str, operation: str, number: int) -> None:
-        """Run the actions for this moment of this request."""
+    async def run_actions(self, moment: str, operation: str, number: int) -> None:
+        """Run the actions for this moment of a request."""
         for rule in self._rules:
             if (rule.moment, rule.operation, rule.nth) == (moment, operation, number):
                 await rule.action()
 
 
 class Hold:
-    """A request that waits for a test."""
+    """A hold on a request. `reached` is set when the request waits."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
         self._released = asyncio.Event()
 
     async def wait(self) -> None:
-        """Wait for the release."""
+        """Wait until the hold is released."""
         self.reached.set()
         await self._released.wait()
 
     def release(self) -> None:
-        """Let the request go on."""
+        """Let the request continue."""
         self._released.set()
 
 
 def tap(storage: ObjectStorage[Any]) -> Wire:
-    """Tap a storage that was not used yet."""
+    """Tap a storage before its first use."""
     wire = Wire()
     open_transport = storage._open_transport
 
@@ -98,7 +98,7 @@ def tap(storage: ObjectStorage[Any]) -> Wire:
 
 
 class _Tapped:
-    """Passes everything on to a transport; requests pass by the wire."""
+    """A transport that reports its requests to a `Wire`."""
 
     def __init__(self, transport: Transport, wire: Wire) -> None:
         self._transport = transport
@@ -110,18 +110,18 @@ class _Tapped:
 
     @asynccontextmanager
     async def get(self, *args: Any, **options: Any) -> AsyncGenerator[Any]:
-        number = self._wire.began("get")
-        await self._wire.at("before", "get", number)
+        number = self._wire.start("get")
+        await self._wire.run_actions("before", "get", number)
         async with self._transport.get(*args, **options) as body:
-            await self._wire.at("after", "get", number)
+            await self._wire.run_actions("after", "get", number)
             yield body
 
     def _tapped(self, operation: str, request: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def run(*args: Any, **options: Any) -> Any:
-            number = self._wire.began(operation)
-            await self._wire.at("before", operation, number)
-            answer = await request(*args, **options)
-            await self._wire.at("after", operation, number)
-            return answer
+            number = self._wire.start(operation)
+            await self._wire.run_actions("before", operation, number)
+            result = await request(*args, **options)
+            await self._wire.run_actions("after", operation, number)
+            return result
 
         return run

@@ -1,1 +1,1 @@
-"""Emulators that run in the background of a shell."""
+"""Servers of `lakery-cloud emulators up`, which run in keeper processes and can outlive the command."""

@@ -1,7 +1,8 @@
-"""The process that keeps one server for `lakery-cloud emulators up`: `python -m lakery_cloud.emulators.background.keeper`.
+"""The keeper: a process that runs one server for `lakery-cloud emulators up`.
 
-Its orders are a line of JSON on standard input, its answer is one on standard output. It stops the server when standard
-input ends, unless it was told to go on alone, and on SIGTERM. Nothing of it is for other programs.
+`python -m lakery_cloud.emulators.background.keeper` reads one line of JSON from standard input, starts the server, and
+writes one line of JSON to standard output. It stops the server on SIGTERM, and when standard input ends without `DETACH`.
+It is internal to the command.
 """
 
 import io
@@ -14,25 +15,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakery_cloud.emulators import EMULATORS, Emulator
-from lakery_cloud.emulators.background.state import (
-    Running,
-    keep,
-    state_folder,
-    write,
-)
+from lakery_cloud.emulators.background.state import Running, keep, state_folder, write
 from lakery_cloud.emulators.server import ProcessEmulator
 from lakery_cloud.emulators.system import EmulatorError
 from lakery_cloud.errors import LakeryCloudError
 
-DETACH = b"go on alone\n"
-LOOK_INTERVAL = 1.0
-"""Seconds between two looks whether the server still runs."""
+DETACH = b"detach\n"
+"""Tells the keeper to run until SIGTERM, whatever happens to its parent."""
+POLL_INTERVAL = 1.0
+"""Seconds between two checks whether the server is running."""
 
 
 def main() -> int:
-    """Keep a server until it is no longer wanted."""
-    signal.signal(signal.SIGTERM, _leave)
-    # Unbuffered: what comes after the line stays in the pipe.
+    """Run a server until it is stopped."""
+    signal.signal(signal.SIGTERM, _exit)
+    # Unbuffered, so that input after this line stays in the pipe.
     order = json.loads(io.FileIO(sys.stdin.fileno(), closefd=False).readline())
     try:
         with keep(order["name"]), EMULATORS[order["name"]](port=order["port"]) as server:
@@ -40,11 +37,11 @@ def main() -> int:
                 server.make_bucket(bucket)
             running = _described(server, order)
             write(running)
-            _say({"running": running.to_dict()})
-            os.chdir(state_folder())  # the folder that we were started in may be removed
+            _send({"running": running.to_dict()})
+            os.chdir(state_folder())  # do not keep the current folder in use
             _wait(server)
     except LakeryCloudError as error:
-        _say({"error": type(error).__name__, "message": str(error)})
+        _send({"error": type(error).__name__, "message": str(error)})
         return 1
     return 0
 
@@ -62,37 +59,38 @@ def _described(server: Emulator, order: dict[str, Any]) -> Running:
 
 
 def _wait(server: Emulator) -> None:
-    """Return when whoever started us is gone.
+    """Wait until the parent process ends.
 
     Raises:
         EmulatorError: The server has ended by itself.
     """
-    lifeline = [sys.stdin.fileno()]
+    parent = [sys.stdin.fileno()]
     while server.is_running:
-        readable, _, _ = select.select(lifeline, [], [], LOOK_INTERVAL)
+        readable, _, _ = select.select(parent, [], [], POLL_INTERVAL)
         if readable:
             if os.read(sys.stdin.fileno(), len(DETACH)) != DETACH:
                 return
-            lifeline = []
-            _let_go_of_output()
+            parent = []
+            _release_output()
     log = f". The end of its log:\n{server.log_tail()}" if isinstance(server, ProcessEmulator) else ""
     raise EmulatorError(f"{server.name} has ended by itself{log}")
 
 
-def _let_go_of_output() -> None:
+def _release_output() -> None:
+    """Close the parent's output, for which another program may be waiting."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
-def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
-def _leave(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one is enough: stopping must not be interrupted
+def _exit(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the clean-up
     sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Starts servers that a process of their own keeps: as long as we run, or until `down`."""
+"""Starts servers in keeper processes. A server runs as long as this process, or until `emulators down`."""
 
 import contextlib
 import json
@@ -14,20 +14,20 @@ from lakery_cloud.emulators.system import EmulatorError
 
 
 class Launch:
-    """A server that is being started by a keeper, which stops it should we end in whatever way.
+    """A server that starts in a keeper process, which stops the server when this process ends in any way.
 
     Args:
-        name: Its name in `EMULATORS`. It is installed already, or the start takes its time without a word.
+        name: Its name in `EMULATORS`. Install it first; otherwise the start is slow and shows no progress.
         port: The port to listen on; a free one if None.
-        buckets: Buckets to make.
-        background: Whether `detach` will be called.
+        buckets: Buckets to create.
+        background: Whether you will call `detach`.
     """
 
     def __init__(
         self, name: str, *, port: int | None = None, buckets: Sequence[str] = (), background: bool = False
     ) -> None:
         self.name = name
-        # A session of its own: Ctrl-C in the terminal is for us, who then stop it in order.
+        # In a new session, Ctrl-C reaches only this process, which then stops the keeper in order.
         self._keeper = subprocess.Popen(
             [sys.executable, "-P", "-m", "lakery_cloud.emulators.background.keeper"],
             stdin=subprocess.PIPE,
@@ -37,41 +37,41 @@ class Launch:
         self._send(json.dumps({"name": name, "port": port, "buckets": buckets, "background": background}) + "\n")
 
     def ready(self) -> Running:
-        """Wait until it is ready.
+        """Wait until the server is ready.
 
         Raises:
             EmulatorError, MissingDependency: See `Emulator.start` and `Emulator.make_bucket`.
         """
-        return Running.of(self._answer()["running"])
+        return Running.of(self._receive()["running"])
 
-    def ended(self) -> None:
-        """Return when somebody else has ended it; wait until then.
+    def wait(self) -> None:
+        """Wait until `emulators down` stops the server.
 
         Raises:
-            EmulatorError: It ended by itself; the message has the end of its log.
+            EmulatorError: The server ended by itself; the message has the end of its log.
         """
-        with contextlib.suppress(EndedSilently):
-            self._answer()
+        with contextlib.suppress(StoppedElsewhere):
+            self._receive()
 
     def fileno(self) -> int:
-        """What becomes readable when it has ended, once it was ready."""
+        """Return a file descriptor that becomes readable when the server, once ready, has ended."""
         assert self._keeper.stdout is not None
         return self._keeper.stdout.fileno()
 
     def detach(self) -> None:
-        """Leave it running when we end."""
+        """Leave the server running when this process ends."""
         self._send(DETACH.decode())
         self._close()
-        self._keeper.returncode = 0  # it is no longer ours to wait for
+        self._keeper.returncode = 0  # so that stop() and Popen leave it running
 
     def stop(self) -> None:
-        """Stop it, and wait until it is gone; nothing if it is."""
+        """Stop the server unless it has ended, and wait for its end."""
         if self._keeper.returncode is None:
             self._keeper.terminate()
             try:
                 self._keeper.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
-                self._keeper.kill()  # its watcher ends the server
+                self._keeper.kill()  # the watcher then ends the server
                 self._keeper.wait()
         self._close()
 
@@ -81,23 +81,23 @@ class Launch:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _answer(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self._keeper.stdout is not None
         line = self._keeper.stdout.readline()
         if not line:
             code = self._keeper.wait()
             if code:
                 raise EmulatorError(f"the keeper of {self.name} failed with exit code {code}")
-            raise EndedSilently(f"{self.name} was ended from elsewhere")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            kind = getattr(errors, answer["error"], EmulatorError)
-            raise kind(answer["message"])
-        return answer
+            raise StoppedElsewhere(f"{self.name} was stopped by another process")
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            kind = getattr(errors, message["error"], EmulatorError)
+            raise kind(message["message"])
+        return message
 
     def _send(self, line: str) -> None:
         assert self._keeper.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # what it says, or its exit code, tells why
+        with contextlib.suppress(BrokenPipeError):  # the keeper's message or exit code has the reason
             self._keeper.stdin.write(line.encode())
             self._keeper.stdin.flush()
 
@@ -108,5 +108,5 @@ class Launch:
                     pipe.close()
 
 
-class EndedSilently(EmulatorError):
-    """A keeper ended without a word, as it does when it is told to."""
+class StoppedElsewhere(EmulatorError):
+    """A keeper ended without a message, which means that another process stopped it."""

@@ -1,10 +1,11 @@
-"""Which servers `lakery-cloud emulators up` keeps running: one of each kind, known by a lock that its keeper holds.
+"""The servers that `lakery-cloud emulators up` has started: at most one of each kind, each with a lock and a state file.
 
-A lock is let go of by the system however its holder ends, so what is noted here is never taken for alive when it isn't,
-and a process number that was given to somebody else is never signalled.
+A server's keeper holds the lock. The system releases it when the keeper ends in any way. So a stale state file is never
+taken for a running server, and a reused process id is never signalled.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -18,28 +19,27 @@ from typing import Any
 
 import platformdirs
 
-from lakery_cloud.emulators.install import file_lock
-from lakery_cloud.emulators.system import EmulatorError
+from lakery_cloud.emulators.system import EmulatorError, file_lock
 
 STOP_TIMEOUT = 15.0
-"""Seconds that a server's keeper gets to stop it before it is killed."""
-LOCK_PATIENCE = 1.0
-"""Seconds to try for a lock, since whoever looks whether it is held holds it for a moment."""
+"""Seconds that a keeper has to stop its server before it is killed."""
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for a lock, since a check whether it is locked takes it for a moment."""
 POLL_INTERVAL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         name: Its name in `EMULATORS`.
-        pid: Number of the process that keeps it.
-        endpoint_url: Where it listens.
-        buckets: The buckets that were asked for.
-        log: Its log; None if it has none.
-        background: Whether it was started to outlive the command.
-        since: When it was started, in ISO 8601.
+        pid: Process id of its keeper.
+        endpoint_url: The URL that it listens on.
+        buckets: The buckets that were requested.
+        log: Path of its log; None if it has none.
+        background: Whether it is to outlive the command that started it.
+        since: Start time in ISO 8601.
     """
 
     name: str
@@ -52,46 +52,46 @@ class Running:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "Running":
-        """From its JSON."""
+        """Read from JSON data."""
         running = cls(**found)
         return replace(running, buckets=tuple(running.buckets))
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return JSON data."""
         return {**asdict(self), "buckets": list(self.buckets)}
 
 
 def state_folder() -> Path:
-    """`$LAKERY_CLOUD_STATE`, or a folder for this machine in the user's state folder."""
+    """Return `$LAKERY_CLOUD_STATE`, or a folder for this machine in the user's state folder."""
     chosen = os.environ.get("LAKERY_CLOUD_STATE")
     return Path(chosen).absolute() if chosen else platformdirs.user_state_path("lakery-cloud") / socket.gethostname()
 
 
 @contextlib.contextmanager
 def keep(name: str) -> Iterator[None]:
-    """Be the one who keeps the server of this name, as long as the block lasts.
+    """Hold the lock of a server for the duration of the block.
 
     Raises:
-        EmulatorError: Somebody else is.
+        EmulatorError: Another keeper holds it.
     """
     folder = state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    deadline = time.monotonic() + LOCK_PATIENCE
+    deadline = time.monotonic() + LOCK_TIMEOUT
     with (folder / f"{name}.lock").open("a+b") as file:
         while not _lock(file.fileno()):
             if time.monotonic() > deadline:
-                raise EmulatorError(f"{name} runs already: lakery-cloud emulators down {name} ends it")
+                raise EmulatorError(f"{name} is already running: stop it with lakery-cloud emulators down {name}")
             time.sleep(POLL_INTERVAL)
-        note = folder / f"{name}.json"
-        note.unlink(missing_ok=True)  # of a keeper that was killed
+        state = folder / f"{name}.json"
+        state.unlink(missing_ok=True)  # left by a keeper that was killed
         try:
             yield
         finally:
-            note.unlink(missing_ok=True)
+            state.unlink(missing_ok=True)
 
 
 def write(running: Running) -> None:
-    """Note a server; the note appears whole."""
+    """Write a server's state file atomically."""
     folder = state_folder()
     handle, part = tempfile.mkstemp(dir=folder, prefix=".new-")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -100,7 +100,7 @@ def write(running: Running) -> None:
 
 
 def add_buckets(name: str, buckets: Iterable[str]) -> Running | None:
-    """Note buckets that were made on a server; None if it has ended meanwhile."""
+    """Add buckets to a server's state file; returns None if the server has ended."""
     with file_lock(state_folder() / "changes.lock"):
         running = find(name)
         if running is not None:
@@ -110,9 +110,9 @@ def add_buckets(name: str, buckets: Iterable[str]) -> Running | None:
 
 
 def find(name: str) -> Running | None:
-    """The server of this name, if it runs and is ready."""
+    """Return the server of this name if it is running and ready."""
     folder = state_folder()
-    if not _is_held(folder / f"{name}.lock"):
+    if not _is_locked(folder / f"{name}.lock"):
         return None
     with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
         return Running.of(json.loads((folder / f"{name}.json").read_text("utf-8")))
@@ -120,16 +120,16 @@ def find(name: str) -> Running | None:
 
 
 def end(running: Running) -> bool:
-    """End a server, and wait until it is gone.
+    """Stop a server and wait until it has ended.
 
     Returns:
-        Whether it was there to be ended.
+        Whether it was running.
 
     Raises:
         EmulatorError: It does not end.
     """
     lock = state_folder() / f"{running.name}.lock"
-    # Whoever holds the lock wrote the note, so the number is that of the holder as long as both are there.
+    # The holder of the lock writes the state file, so while both exist the process id is the holder's.
     found = find(running.name)
     if found is None or found.pid != running.pid:
         return False
@@ -138,13 +138,13 @@ def end(running: Running) -> bool:
             os.kill(running.pid, number)
         deadline = time.monotonic() + STOP_TIMEOUT
         while time.monotonic() < deadline:
-            if not _is_held(lock):
+            if not _is_locked(lock):
                 return True
             time.sleep(POLL_INTERVAL)
-    raise EmulatorError(f"{running.name} does not end: process {running.pid} is still there")
+    raise EmulatorError(f"{running.name} does not stop: its process {running.pid} is still running")
 
 
-def _is_held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     """Whether a process holds the lock."""
     try:
         with path.open("r+b") as file:
@@ -154,9 +154,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file until it is closed; whether nobody else had."""
-    import fcntl  # not on Windows, where no command runs servers
-
+    """Try to lock a file until it is closed, and return whether that succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

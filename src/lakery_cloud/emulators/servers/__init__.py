@@ -1,1 +1,1 @@
-"""One module for each local server."""
+"""The local servers, one per module."""

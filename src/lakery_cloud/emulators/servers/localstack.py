@@ -1,6 +1,6 @@
-"""LocalStack from PyPI, S3 only, as a process of its own: close to S3 in all but signatures.
+"""LocalStack from PyPI, S3 only, in a process of its own: close to S3 except that it checks no signatures.
 
-It never reaches out to LocalStack's own services, and listens on 127.0.0.1 only.
+It never connects to LocalStack's own services, and listens on 127.0.0.1 only.
 """
 
 import contextlib
@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import ClassVar
 
-from lakery_cloud.emulators.install import InstalledEmulator
+from lakery_cloud.emulators.server import InstalledEmulator
 from lakery_cloud.emulators.servers.s3 import S3Emulator
 from lakery_cloud.emulators.system import HOST, clean_environment, http_status
 
-# LocalStack 4.12 drops the host of GATEWAY_LISTEN and binds every interface, and keeps the objects of all its
-# instances in one folder: both are set from outside.
+# LocalStack 4.12 ignores the host in GATEWAY_LISTEN and binds every interface, and all its instances keep their objects in
+# one folder. This program overrides both.
 PROGRAM = f"""
 import functools, tempfile
 from twisted.internet import endpoints
@@ -26,14 +26,14 @@ from localstack.runtime.main import main
 main()
 """
 CATALOG = "service-catalog-*.dill"
-"""The index of all AWS operations, which a first start builds in about four seconds."""
+"""The index of all AWS operations, which the first start builds in about four seconds."""
 
 
 class LocalStack(S3Emulator, InstalledEmulator):
     """LocalStack's S3.
 
-    It accepts any credentials, drops non-ASCII keys on later pages of a listing, and answers a second
-    completion of an upload with 404.
+    It accepts any credentials, omits non-ASCII keys from later pages of a listing, and responds 404 to a second completion
+    of an upload.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -46,8 +46,8 @@ class LocalStack(S3Emulator, InstalledEmulator):
     def _command(self) -> list[str]:
         for folder in (self._cache, self._temporary):
             folder.mkdir(parents=True)
-        copy_files(self._kept_cache, self._cache, CATALOG)
-        return [str(self._installed.executable("python")), "-c", PROGRAM]
+        copy_files(self._shared_cache, self._cache, CATALOG)
+        return [str(self._environment.executable("python")), "-c", PROGRAM]
 
     def _process_environment(self) -> dict[str, str]:
         return clean_environment("LOCALSTACK_", "S3_") | {
@@ -60,19 +60,19 @@ class LocalStack(S3Emulator, InstalledEmulator):
             "DISABLE_EVENTS": "1",
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DNS_ADDRESS": "0",
-            # Inside any container it would take itself for its own image, and write to /etc and /var/lib.
+            # Otherwise, in any container, it assumes that it runs in its own image, and writes to /etc and /var/lib.
             "OVERRIDE_IN_DOCKER": "0",
             "FILESYSTEM_ROOT": str(self._root),
-            "CONFIG_DIR": str(self.folder),  # or it reads the user's own LocalStack profile
+            "CONFIG_DIR": str(self.folder),  # otherwise it reads the user's LocalStack profile
             "TMPDIR": str(self._temporary),
-            "XDG_CACHE_HOME": str(self._kept_cache),
+            "XDG_CACHE_HOME": str(self._shared_cache),
             "PYTHONUNBUFFERED": "1",
         }
 
     def _is_ready(self) -> bool:
         if http_status(f"http://{HOST}:{self._ports[0]}/_localstack/health") != 200:
             return False
-        copy_files(self._cache, self._kept_cache, CATALOG)
+        copy_files(self._cache, self._shared_cache, CATALOG)
         return True
 
     @property
@@ -88,13 +88,13 @@ class LocalStack(S3Emulator, InstalledEmulator):
         return self._root / "var" / "lib" / "localstack" / "cache"
 
     @property
-    def _kept_cache(self) -> Path:
-        return self._installed.folder / "cache"
+    def _shared_cache(self) -> Path:
+        return self._installation.folder / "cache"
 
 
 def copy_files(source: Path, target: Path, pattern: str) -> None:
-    """Copy files that the target lacks; each appears whole, whoever else copies at the same time."""
-    # Only a later start gets slower without the copy.
+    """Copy the files that the target lacks. Each copy is atomic, since several processes may copy at once."""
+    # A failure only makes later starts slower.
     with contextlib.suppress(OSError):
         target.mkdir(parents=True, exist_ok=True)
         for path in source.glob(pattern):

@@ -1,7 +1,7 @@
-"""moto's S3 as a server in a thread of our own process, which starts at once, or in a process of its own.
+"""moto's S3 as a server in a thread of this process, which starts at once, or in a process of its own.
 
-It verifies neither signatures nor checksums; what it gets wrong is for the other servers to show. It is served by cheroot,
-since werkzeug closes every connection after one answer, which no S3 does.
+It verifies neither signatures nor checksums. cheroot serves it, since werkzeug closes each connection after one response,
+unlike S3.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ _running_lock = threading.Lock()
 
 
 class Moto(S3Emulator):
-    """What moto's two forms have in common: it comes with our own environment."""
+    """The common base of moto's two servers. moto must be installed in the running Python's environment."""
 
     name: ClassVar[str] = "moto"
 
@@ -55,20 +55,20 @@ class Moto(S3Emulator):
         return all(importlib.util.find_spec(name) for name in ("moto", "cheroot", "flask"))
 
     def install(self, report: Callable[[str], None] | None = None) -> None:
-        """moto comes with our own environment, so this only checks that it is there.
+        """Check that moto is installed; this never installs it.
 
         Raises:
-            MissingDependency: It is not.
+            MissingDependency: moto is not installed.
         """
         if not self.is_installed:
             raise MissingDependency('moto is not installed: pip install "lakery-cloud[testing]"')
 
 
 class MotoServer(Moto):
-    """moto's server in a thread of our own process.
+    """moto's server in a thread of this process.
 
-    moto keeps its state per process: two servers in one process serve the same buckets, and the state is reset when the
-    last of them stops.
+    moto's state belongs to the process: two servers in one process serve the same buckets. When the last one stops, the
+    state is reset.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -91,7 +91,7 @@ class MotoServer(Moto):
 
         class QuietServer(Server):
             def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:
-                # cheroot would print it: moto fails on a part that arrives after its upload was aborted.
+                # By default cheroot prints errors, and moto fails on each part that arrives after its upload is aborted.
                 logger.debug("%s", msg, exc_info=traceback)
 
         if self._fixed_port is not None and is_answering(self._fixed_port):
@@ -120,14 +120,14 @@ class MotoServer(Moto):
 
 
 class MotoProcess(Moto, ProcessEmulator):
-    """moto's server in a process of its own, which shares no state with whatever else uses moto.
+    """moto's server in a process of its own, which shares no state with other uses of moto.
 
     Args:
         port: The port to listen on; a free one if not given.
     """
 
     READY_LOG: ClassVar[str] = "moto is ready"
-    STOP_GRACE: ClassVar[float] = 0  # there is nothing that it could save
+    STOP_GRACE: ClassVar[float] = 0  # its data is not kept
 
     def _command(self) -> list[str]:
         return [sys.executable, "-P", "-c", PROGRAM, str(self._ports[0]), self.READY_LOG]
@@ -148,16 +148,16 @@ def _application() -> "WSGIApplication":
 
 
 def _adapted(application: "WSGIApplication") -> "WSGIApplication":
-    """The application as cheroot must run it.
+    """Adapt the application to cheroot.
 
-    It gets the path as it was sent under werkzeug's name for it, else moto decodes keys with a `%` twice. It gets one
-    request at a time: two copies to one key at once read each other's closed files, and answer 500.
+    It sets RAW_URI, as werkzeug does; otherwise moto decodes keys with a `%` twice. It runs one request at a time: two
+    concurrent copies to one key read each other's closed files and fail with 500.
     """
     lock = threading.Lock()
 
     def run(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         environ["RAW_URI"] = environ["REQUEST_URI"]
-        # The body is read before the lock is taken, so that a slow client holds up nobody else.
+        # Read the body before taking the lock, so that a slow client does not block others.
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         with lock:
             return application(environ, start_response)
@@ -166,7 +166,7 @@ def _adapted(application: "WSGIApplication") -> "WSGIApplication":
 
 
 def _reset() -> None:
-    """Forget all that moto holds in this process."""
+    """Delete all of moto's state in this process."""
     from werkzeug.test import Client
 
     Client(_application()).post("/moto-api/reset")

@@ -1,4 +1,4 @@
-"""What the local servers of S3 have in common: credentials, buckets, and what points to them."""
+"""The common base of local S3 servers: credentials, buckets and settings."""
 
 import functools
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ class S3Emulator(Emulator):
     """A server that speaks S3's API.
 
     Attributes:
-        access_key_id: The key that the server accepts.
+        access_key_id: An access key that the server accepts.
         secret_access_key: Its secret.
-        region: The region to give to a client.
+        region: The region for clients.
     """
 
     api: ClassVar[str] = "S3"
     url_scheme: ClassVar[str] = "s3"
     access_key_id: str = "test"
-    secret_access_key: str = "testtest"  # noqa: S105, the servers' own
+    secret_access_key: str = "testtest"  # noqa: S105, accepted by local servers only
     region: str = "us-east-1"
 
     def environment(self) -> dict[str, str]:
@@ -31,7 +31,7 @@ class S3Emulator(Emulator):
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
             "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,  # what botocore reads
+            "AWS_DEFAULT_REGION": self.region,  # the name that botocore reads
         }
 
     def settings(self, bucket: str) -> Mapping[str, str]:
@@ -44,7 +44,7 @@ class S3Emulator(Emulator):
         }
 
     def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
-        from lakery_cloud.providers.s3.storage import S3Storage  # first, since it says what to install
+        from lakery_cloud.providers.s3.storage import S3Storage  # first: its error says what to install
 
         import aioboto3  # isort: skip
 
@@ -58,14 +58,14 @@ class S3Emulator(Emulator):
         except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
             return
         except client.exceptions.ClientError as error:
-            raise EmulatorError(f"{self.name} did not make the bucket {bucket!r}: {error}") from error
+            raise EmulatorError(f"{self.name} could not create the bucket {bucket!r}: {error}") from error
 
     def remove_bucket(self, bucket: str) -> None:
         client = self._client()
         try:
             for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
                 client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-            # The first page again and again: LocalStack drops keys on later ones.
+            # Always list the first page, since LocalStack omits keys from later ones.
             while found := client.list_objects_v2(Bucket=bucket).get("Contents"):
                 objects = [{"Key": each["Key"]} for each in found]
                 client.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
@@ -73,7 +73,7 @@ class S3Emulator(Emulator):
         except client.exceptions.NoSuchBucket:
             return
         except client.exceptions.ClientError as error:
-            raise EmulatorError(f"{self.name} did not remove the bucket {bucket!r}: {error}") from error
+            raise EmulatorError(f"{self.name} could not delete the bucket {bucket!r}: {error}") from error
 
     def _client(self) -> Any:
         return _client(self.endpoint_url, self.access_key_id, self.secret_access_key, self.region)
@@ -81,12 +81,14 @@ class S3Emulator(Emulator):
 
 @functools.lru_cache(maxsize=8)
 def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
-    """A client, kept since it takes long to make."""
+    """Return a cached client, since creating one is slow."""
     try:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise MissingDependency('buckets of S3 are made with boto3: pip install "lakery-cloud[s3]"') from error
+        raise MissingDependency(
+            'boto3, which creates buckets, is not installed: pip install "lakery-cloud[s3]"'
+        ) from error
     session = boto3.session.Session(
         aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key, region_name=region
     )

@@ -1,28 +1,28 @@
-"""SeaweedFS as a process of its own: a real distributed store that checks signatures and checksums.
+"""SeaweedFS in a process of its own: a real distributed store that checks signatures and checksums.
 
-It never reports telemetry, and listens on 127.0.0.1 only.
+It runs without telemetry, and listens on 127.0.0.1 only.
 """
 
 import json
 from pathlib import Path
 from typing import ClassVar
 
-from lakery_cloud.emulators.install import InstalledEmulator
+from lakery_cloud.emulators.server import InstalledEmulator
 from lakery_cloud.emulators.servers.s3 import S3Emulator
 from lakery_cloud.emulators.system import HOST, clean_environment, http_status
 
-GRPC_OFFSET = 10_000  # its gRPC ports are its HTTP ports + 10,000, as its log tells
-GRPC_SOCKETS = Path("/tmp")  # noqa: S108, fixed in SeaweedFS, whatever TMPDIR says
+GRPC_OFFSET = 10_000  # its gRPC ports are its HTTP ports + 10,000, according to its log
+GRPC_SOCKETS = Path("/tmp")  # noqa: S108, hard-coded in SeaweedFS, which ignores TMPDIR
 WARM_UP_SIZE = 4096
 READER = ("reader", "readersecret")
-"""Access key and secret of an identity that may read and list, and nothing else."""
+"""Access key and secret of an identity that may only read and list."""
 
 
 class SeaweedFS(S3Emulator, InstalledEmulator):
-    """SeaweedFS' S3 gateway, with its master, volume server and filer in one process.
+    """SeaweedFS' S3 gateway, with master, volume server and filer in one process.
 
-    It refuses wrong signatures, key segments over 255 characters and `..`; concurrent completions with
-    If-None-Match have many winners.
+    It refuses wrong signatures, key segments over 255 characters and `..`. Several concurrent completions with
+    If-None-Match may succeed.
 
     Args:
         port: The port of the S3 gateway, below 50,000; a free one if not given.
@@ -33,15 +33,15 @@ class SeaweedFS(S3Emulator, InstalledEmulator):
     READY_LOG: ClassVar[str] = "Start Seaweed S3 API Server"
     PORT_COUNT: ClassVar[int] = 4
     GRPC_OFFSET: ClassVar[int] = GRPC_OFFSET
-    STOP_GRACE: ClassVar[float] = 0  # SIGTERM takes 15 seconds, and the data is thrown away anyhow
+    STOP_GRACE: ClassVar[float] = 0  # SIGTERM takes 15 seconds, and its data is not kept
 
     def _command(self) -> list[str]:
         (self.folder / "data").mkdir()
         (self.folder / "s3.json").write_text(json.dumps(self._identities()), "utf-8")
         s3, master, volume, filer = self._ports
-        # Paths are relative to the folder: a socket's path has room for about a hundred characters only.
+        # Relative paths: the path of a socket is limited to about a hundred characters.
         return [
-            str(self._installed.executable("weed")),
+            str(self._environment.executable("weed")),
             "-logdir=.",
             "server",
             "-dir=data",
@@ -74,8 +74,8 @@ class SeaweedFS(S3Emulator, InstalledEmulator):
 
     def _process_environment(self) -> dict[str, str]:
         return clean_environment("WEED_") | {
-            "WEED_S3_SSE_KEY": "test",  # without a key it refuses server-side encryption
-            "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",  # or it makes seven volumes for a bucket's first object
+            "WEED_S3_SSE_KEY": "test",  # needed for server-side encryption
+            "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",  # otherwise a bucket's first object creates seven volumes
         }
 
     def _is_ready(self) -> bool:
@@ -83,7 +83,7 @@ class SeaweedFS(S3Emulator, InstalledEmulator):
         return http_status(f"http://{HOST}:{s3}/status") == 200 and self._warm_up(filer)
 
     def _warm_up(self, filer: int) -> bool:
-        """Write one file through the filer, which shows that volumes can grow, and delete it again."""
+        """Write and delete a file through the filer, to check that volumes can grow."""
         url = f"http://{HOST}:{filer}/warm-up"
         if http_status(f"{url}/file", method="PUT", data=bytes(WARM_UP_SIZE)) != 201:
             return False

@@ -1,4 +1,7 @@
-"""What a fault proxy must know of one cloud's API."""
+"""What a fault proxy knows about one cloud's API.
+
+The proxy recognises an operation by method, target and headers alone, without reading the body.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,18 +26,18 @@ NEUTRAL_OPERATIONS = frozenset(
         "has_bucket",
     }
 )
-"""The names that all clouds share: the methods of `lakery_cloud.engine.transport.Transport`."""
+"""Operation names that are the same for every cloud: the methods of `lakery_cloud.engine.transport.Transport`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an operation is recognised by.
+    """The parts of an HTTP request that show its operation.
 
     Attributes:
         method: HTTP method.
-        path: Path as it was sent, percent-encoded.
-        query: Parameters, decoded; those without a value have an empty one.
-        headers: Headers, names in lower case.
+        path: Path as sent, percent-encoded.
+        query: Decoded parameters; a parameter without a value has an empty one.
+        headers: Headers with lower-case names.
     """
 
     method: str
@@ -44,7 +47,7 @@ class Request:
 
     @classmethod
     def of(cls, method: str, target: str, headers: Mapping[str, str]) -> "Request":
-        """The request with this target, which is path and query as they were sent."""
+        """Make a request from its target: path and query as sent."""
         path, _, query = target.partition("?")
         return cls(method, path, dict(parse_qsl(query, keep_blank_values=True)), headers)
 
@@ -54,13 +57,13 @@ class Dialect:
     """An API: its operations and its errors.
 
     Attributes:
-        name: What it is called here.
-        operations: Each operation, with its name of `NEUTRAL_OPERATIONS`; empty if it has none.
-        recognise: A request -> operation and key of the object that it makes, reads or deletes. Both are empty where
-            the request does not tell.
-        error: Status, code and message -> headers and body of the API's error answer.
-        codes: Status -> the code that the API most often gives with it.
-        expired: Status, code and message for credentials that have expired.
+        name: Short name of the API.
+        operations: The provider's operation name -> the shared name from `NEUTRAL_OPERATIONS`, or an empty string.
+        recognise: Request -> operation, and key of the object that it creates, reads or deletes. Either is empty if the
+            request does not show it.
+        error: Status, code and message -> headers and body of an error response.
+        codes: Status -> the error code that the API sends most often with it.
+        expired: Status, code and message for expired credentials.
     """
 
     name: str
@@ -71,7 +74,7 @@ class Dialect:
     expired: tuple[int, str, str]
 
     def code(self, status: int) -> str:
-        """The code for a status, in the API's words where it has some."""
+        """The error code for a status: the API's own, or the HTTP reason phrase."""
         try:
             return self.codes.get(status) or HTTPStatus(status).phrase.replace(" ", "")
         except ValueError:

@@ -1,4 +1,8 @@
-"""Cloud Storage's JSON API, as a fault proxy sees it."""
+"""Cloud Storage's JSON API, as a fault proxy sees it.
+
+Operations are named as in the reference of the JSON API; the requests of resumable uploads, which have no names there, are
+`upload.begin`, `upload`, `upload.status` and `upload.cancel`.
+"""
 
 import json
 import re
@@ -6,10 +10,8 @@ from urllib.parse import unquote
 
 from lakery_cloud.testing.faults.dialect import Dialect, Request
 
-_GCS_PATH = re.compile(r"/(resumable/)?(upload/|download/)?storage/v1/|/upload/resumable/|/batch/storage/v1$")
-
-
-_GCS_NEUTRAL = {
+_PATH = re.compile(r"/(resumable/)?(upload/|download/)?storage/v1/|/upload/resumable/|/batch/storage/v1$")
+_NEUTRAL_NAMES = {
     "objects.insert": "put",
     "upload.begin": "begin_upload",
     "upload": "upload_part",
@@ -31,7 +33,12 @@ _GCS_NEUTRAL = {
 }
 
 
-def _recognise_gcs(request: Request) -> tuple[str, str]:
+def is_gcs_request(request: Request) -> bool:
+    """Whether a request has a path of the JSON API."""
+    return _PATH.match(request.path) is not None
+
+
+def _recognise(request: Request) -> tuple[str, str]:
     above, _, below = request.path.partition("/storage/v1/")
     if "upload" in above.split("/") or request.path.startswith("/upload/resumable/"):
         return _recognise_upload(request), request.query.get("name", "")
@@ -63,7 +70,10 @@ def _recognise_gcs(request: Request) -> tuple[str, str]:
 
 
 def _recognise_upload(request: Request) -> str:
-    """Cloud Storage, "Perform resumable uploads". An upload's address is the store's own; only its methods are known."""
+    """Name a request of an upload by its method, since the server chooses the URL of a resumable upload.
+
+    Cloud Storage, "Perform resumable uploads".
+    """
     if request.method == "POST":
         return "upload.begin" if request.query.get("uploadType") == "resumable" else "objects.insert"
     if request.method == "DELETE":
@@ -74,7 +84,7 @@ def _recognise_upload(request: Request) -> str:
 
 
 def key_in_multipart(head: bytes) -> str | None:
-    """The name in the beginning of a `uploadType=multipart` body; None as long as its first part is not whole."""
+    """Read the object's name from the first part of a `uploadType=multipart` body; None if that part is incomplete."""
     _, blank, rest = head.replace(b"\r\n", b"\n").partition(b"\n\n")
     resource, end, _ = rest.partition(b"\n--")
     if not (blank and end):
@@ -85,8 +95,8 @@ def key_in_multipart(head: bytes) -> str | None:
         return ""
 
 
-def _gcs_error(status: int, code: str, message: str) -> tuple[dict[str, str], bytes]:
-    """Cloud Storage, "HTTP status and error codes for JSON"."""
+def _error(status: int, code: str, message: str) -> tuple[dict[str, str], bytes]:
+    """Build an error response: Cloud Storage, "HTTP status and error codes for JSON"."""
     error = {"message": message, "domain": "global", "reason": code}
     body = {"error": {"code": status, "message": message, "errors": [error]}}
     return {"Content-Type": "application/json; charset=UTF-8"}, json.dumps(body).encode()
@@ -94,9 +104,9 @@ def _gcs_error(status: int, code: str, message: str) -> tuple[dict[str, str], by
 
 GCS = Dialect(
     "gcs",
-    _GCS_NEUTRAL,
-    _recognise_gcs,
-    _gcs_error,
+    _NEUTRAL_NAMES,
+    _recognise,
+    _error,
     # Cloud Storage, "HTTP status and error codes for JSON".
     {
         200: "backendError",

@@ -1,4 +1,7 @@
-"""S3's API, as a fault proxy sees it."""
+"""S3's REST API, as a fault proxy sees it. Operations are named as in botocore.
+
+Only path-style requests are recognised: the bucket is in the path, not in the host name.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from lakery_cloud.testing.faults.dialect import Dialect, Request
 
-_S3_MARKERS = frozenset(
+_MARKERS = frozenset(
     re.findall(
         r"\S+",
         "accelerate acl analytics attributes cors delete encryption inventory legal-hold lifecycle list-type location "
@@ -15,14 +18,10 @@ _S3_MARKERS = frozenset(
         "replication requestPayment restore retention select tagging torrent uploadId uploads versioning versions website",
     )
 )
-"""Parameters that make another operation out of a request."""
-
-
+"""Query parameters that choose the operation."""
 _COPY = "copy"
-
-
-# (method, level, markers) -> operation. `copy` stands for the header x-amz-copy-source.
-_S3_REQUESTS: Mapping[tuple[str, str, frozenset[str]], str] = {
+"""Marks a request with the header x-amz-copy-source."""
+_OPERATIONS: Mapping[tuple[str, str, frozenset[str]], str] = {
     (method, level, frozenset(markers.split())): operation
     for method, level, markers, operation in (
         ("PUT", "key", "", "put_object"),
@@ -55,9 +54,8 @@ _S3_REQUESTS: Mapping[tuple[str, str, frozenset[str]], str] = {
         ("GET", "service", "", "list_buckets"),
     )
 }
-
-
-_S3_NEUTRAL = {
+"""(method, level, markers) -> operation."""
+_NEUTRAL_NAMES = {
     "put_object": "put",
     "get_object": "get",
     "head_object": "head",
@@ -76,17 +74,17 @@ _S3_NEUTRAL = {
 }
 
 
-def _recognise_s3(request: Request) -> tuple[str, str]:
+def _recognise(request: Request) -> tuple[str, str]:
     bucket, _, key = unquote(request.path).removeprefix("/").partition("/")
     level = "key" if key else "bucket" if bucket else "service"
-    markers = request.query.keys() & _S3_MARKERS
+    markers = request.query.keys() & _MARKERS
     if "x-amz-copy-source" in request.headers:
         markers |= {_COPY}
-    return _S3_REQUESTS.get((request.method, level, frozenset(markers)), ""), key
+    return _OPERATIONS.get((request.method, level, frozenset(markers)), ""), key
 
 
-def _s3_error(_: int, code: str, message: str) -> tuple[dict[str, str], bytes]:
-    """S3 API Reference, "Error responses", "REST error responses"."""
+def _error(_: int, code: str, message: str) -> tuple[dict[str, str], bytes]:
+    """Build an error response: S3 API Reference, "Error responses", "REST error responses"."""
     headers = {"Content-Type": "application/xml", "x-amz-request-id": "FAULT00000000000"}
     return headers, (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -97,10 +95,10 @@ def _s3_error(_: int, code: str, message: str) -> tuple[dict[str, str], bytes]:
 
 S3 = Dialect(
     "s3",
-    {operation: _S3_NEUTRAL.get(operation, "") for operation in _S3_REQUESTS.values()},
-    _recognise_s3,
-    _s3_error,
-    # S3 API Reference, "Error responses", "List of error codes". There is none for 401 and 429.
+    {operation: _NEUTRAL_NAMES.get(operation, "") for operation in _OPERATIONS.values()},
+    _recognise,
+    _error,
+    # S3 API Reference, "Error responses", "List of error codes". It has no codes for 401 and 429.
     {
         200: "InternalError",
         400: "InvalidRequest",

@@ -1,4 +1,4 @@
-"""What a proxy notes of a request. Credentials are kept, and never shown."""
+"""The record that a proxy keeps of each request. It keeps credentials, but its repr masks them."""
 
 import re
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ _SECRET_PARAMETERS = re.compile(
     r"(?<=[?&])(sig|signature|[\w-]+-signature|[\w-]+-credential|[\w-]+-security-token|access_token|key|upload_id)=[^&]*",
     re.IGNORECASE,
 )
-"""Signatures, tokens, and the addresses of Cloud Storage's uploads, which are credentials of their own."""
+"""Signatures, tokens, and the upload ids of Cloud Storage, which work without further credentials."""
 
 
 @dataclass(slots=True, repr=False)
 class Exchange:
-    """One request that reached the proxy. Its repr shows no credentials.
+    """A request that reached the proxy. Its repr masks credentials.
 
     Attributes:
         method: HTTP method.
-        target: Path and query as they were sent.
-        headers: Headers, names in lower case.
-        sent_bytes: Bytes of the request's body that have arrived.
-        received_bytes: Bytes of the answer's body that were passed on.
-        status: Status that the client got; None if it got none.
-        operation: What the provider calls the request, such as `put_object`; empty if it is none that is known.
-        neutral: The name that all clouds share, such as `put`; empty if there is none.
-        key: Key of the object, decoded; empty if the request does not tell.
-        fault: The fault that took effect, if any did.
+        target: Path and query as sent.
+        headers: Headers with lower-case names.
+        sent_bytes: Bytes of the request body that the proxy received.
+        received_bytes: Bytes of the response body that the proxy sent to the client.
+        status: Status sent to the client; None if the client got no response.
+        operation: The provider's name of the operation, such as `put_object`; empty if unknown.
+        neutral: The name shared by all clouds, such as `put`; empty if there is none.
+        key: Decoded key of the object; empty if the request does not show it.
+        fault: The fault that took effect, or None.
     """
 
     method: str

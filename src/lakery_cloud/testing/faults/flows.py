@@ -1,4 +1,4 @@
-"""Bodies on their way through a proxy, chunk by chunk: never more of one in memory than a fault asks for."""
+"""Request and response bodies, streamed through a proxy. A body is buffered only as far as a fault needs it."""
 
 import asyncio
 from collections import deque
@@ -11,75 +11,75 @@ from aiohttp import web
 from lakery_cloud.testing.faults.exchange import Exchange
 
 MAX_PEEK = 64 * 1024
-"""Where to stop looking for a key in a body."""
+"""Most bytes of a body to search for a key."""
 SLICES_PER_SECOND = 20
-"""How often a throttled body moves."""
+"""How often in a second a throttled body sends some bytes."""
 
 
 class RequestBody:
-    """The body of a request as the client sends it, chunk by chunk. It is asked for when the first chunk is wanted.
+    """The body of a request, chunk by chunk. A client that expects "100 Continue" gets it at the first read.
 
     Attributes:
-        exchange: The request, whose `sent_bytes` grow with the body.
-        length: Size in bytes; None if it is not known yet.
-        waits_to_be_asked: Whether the client sends nothing before it is asked to.
+        exchange: The record of the request; its `sent_bytes` grow as the body arrives.
+        length: Size in bytes; None if not known yet.
+        expects_continue: Whether the client waits for "100 Continue" before it sends the body.
     """
 
     def __init__(self, request: web.Request, exchange: Exchange) -> None:
         self.exchange = exchange
         self.length = request.content_length if request.can_read_body else 0
-        self.waits_to_be_asked = exchange.headers.get("expect", "").lower() == "100-continue"
+        self.expects_continue = exchange.headers.get("expect", "").lower() == "100-continue"
         self._request = request
-        self._held: deque[bytes] = deque()
+        self._buffered: deque[bytes] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._held:
-            return self._held.popleft()
+        if self._buffered:
+            return self._buffered.popleft()
         return await self._receive()
 
     async def _receive(self) -> bytes:
-        if self.waits_to_be_asked:
-            self.waits_to_be_asked = False
+        if self.expects_continue:
+            self.expects_continue = False
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._request.writer.output_size = 0  # what counts is whether the answer itself has begun
+            self._request.writer.output_size = 0  # aiohttp takes any output for the start of the response
         try:
             chunk = await self._request.content.readany()
-        except Exception as error:  # of many kinds, as far as the client has come
-            raise ConnectionResetError("the client broke off") from error
+        except Exception as error:  # aiohttp raises many types, depending on how much has arrived
+            raise ConnectionResetError("the client closed the connection in the middle of the request body") from error
         if not chunk:
             raise StopAsyncIteration
         self.exchange.sent_bytes += len(chunk)
         return chunk
 
     async def peek(self, find: Callable[[bytes], str | None]) -> str | None:
-        """Look for something at the beginning, as far as `MAX_PEEK`."""
+        """Search the first `MAX_PEEK` bytes, which stay in the body."""
         seen = b""
         with suppress(StopAsyncIteration):
             while len(seen) < MAX_PEEK and find(seen) is None:
                 chunk = await self._receive()
-                self._held.append(chunk)
+                self._buffered.append(chunk)
                 seen += chunk
         return find(seen)
 
     async def whole_length(self) -> int:
-        """Size in bytes. A body that does not say it is taken into memory."""
+        """Return the size in bytes; buffers a body that has no Content-Length."""
         if self.length is None:
-            await self.hold()
+            await self.buffer()
         assert self.length is not None
         return self.length
 
-    async def hold(self) -> None:
-        """Take all of the body into memory."""
+    async def buffer(self) -> None:
+        """Read the whole body into memory."""
         with suppress(StopAsyncIteration):
             while True:
-                self._held.append(await self._receive())
-        self.length = sum(map(len, self._held))
+                self._buffered.append(await self._receive())
+        self.length = sum(map(len, self._buffered))
 
     async def skip(self, stop: int | None) -> None:
-        """Read at least so many bytes, and forget them; None is to the end."""
+        """Read and discard at least `stop` bytes; None discards the rest of the body."""
         read = 0
         with suppress(StopAsyncIteration):
             while stop is None or read < stop:
@@ -87,18 +87,18 @@ class RequestBody:
 
 
 Act = Callable[[bytes], Awaitable[bytes]]
-"""What happens at a position of a body: the bytes from there on that have arrived -> what goes on in their place."""
+"""An effect at a position of a body: the bytes that arrived from there on -> the bytes to send instead."""
 
 
 class Flow:
-    """A body on its way, chunk by chunk.
+    """A body with an effect at one position, or a limited rate.
 
     Args:
-        chunks: Where it comes from.
-        position: Before which of its bytes something happens; None is nowhere.
-        act: What happens there.
-        rate: Bytes in a second.
-        wait: Waits so many seconds.
+        chunks: The body as it arrives.
+        position: Offset of the byte at which `act` runs; None runs it nowhere.
+        act: The effect.
+        rate: Most bytes per second; None is no limit.
+        wait: Waits the given number of seconds.
     """
 
     def __init__(
@@ -135,13 +135,13 @@ class Flow:
         return chunk
 
     def _first(self, chunk: bytes, size: int) -> bytes:
-        """The first bytes of a chunk; the others wait."""
+        """Return the first bytes of a chunk and keep the rest for the next chunk."""
         self._rest = chunk[size:]
         return chunk[:size]
 
 
 class Chunks:
-    """Chunks that have arrived."""
+    """A body that is already in memory."""
 
     def __init__(self, chunks: list[bytes]) -> None:
         self._chunks = iter([chunk for chunk in chunks if chunk])

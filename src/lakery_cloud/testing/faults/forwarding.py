@@ -1,7 +1,4 @@
-"""An HTTP proxy that streams, notes each request, and carries out the fault that a request meets.
-
-It never decides which request meets one: a subclass does.
-"""
+"""A streaming HTTP proxy that records each request and applies a fault to it. Subclasses choose the fault."""
 
 import abc
 import asyncio
@@ -20,12 +17,7 @@ from lakery_cloud.testing.faults.dialect import Dialect, Request
 from lakery_cloud.testing.faults.dialects import dialect_of
 from lakery_cloud.testing.faults.dialects_gcs import GCS, key_in_multipart
 from lakery_cloud.testing.faults.exchange import Exchange
-from lakery_cloud.testing.faults.flows import (
-    Act,
-    Chunks,
-    Flow,
-    RequestBody,
-)
+from lakery_cloud.testing.faults.flows import Act, Chunks, Flow, RequestBody
 from lakery_cloud.testing.faults.rules import (
     Answer,
     Armed,
@@ -33,9 +25,9 @@ from lakery_cloud.testing.faults.rules import (
     Delay,
     ExpiredCredentials,
     Fault,
+    FaultMatch,
     FlipAnswerByte,
     FlipRequestByte,
-    Meeting,
     ResetAfter,
     ResetBefore,
     ResetDuring,
@@ -47,41 +39,41 @@ from lakery_cloud.testing.faults.rules import (
 )
 
 BACKLOG = 1024
-"""ConnectionPool that may wait to be accepted."""
+"""Connections that may wait to be accepted."""
 MAX_HEADER = 64 * 1024
-"""Longest line of a head, both ways: more than any of the three stores takes."""
+"""Longest header line of a request or response, in bytes: more than any of the three stores accepts."""
 GRACE = 1.0
-"""Seconds for requests under way to end when the proxy closes."""
+"""Seconds that requests in progress have to end when the proxy closes."""
 LINGER = 5.0
-"""Seconds for a client to stop sending a request that is answered already."""
-LOOK_EVERY = 0.02
-"""Seconds between two looks whether a client that is kept waiting has gone."""
+"""Seconds that a client has to stop sending after an early response."""
+POLL_INTERVAL = 0.02
+"""Seconds between two checks whether a waiting client has disconnected."""
 _LINUX = hasattr(socket, "TCP_INFO")
 _ESTABLISHED = 1
-"""State of a connection that both sides have open: tcp(7), TCP_INFO."""
-# RFC 9110, section 7.6.1: these concern one connection. Lengths are set anew with each body.
-_NOT_PASSED_ON = frozenset(
+"""TCP state of a connection that is open on both sides: tcp(7), TCP_INFO."""
+# RFC 9110, section 7.6.1: these headers concern one connection. The proxy sets the length itself.
+_NOT_FORWARDED = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "te", "upgrade"}
 )
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""Headers that aiohttp would add to a request."""
+"""Headers that aiohttp adds to a request by default."""
 
-NO_FAULT = Meeting(Armed(Fault(), None))
-"""What most requests meet."""
+NO_FAULT = FaultMatch(Armed(Fault(), None))
+"""The request is forwarded without a fault."""
 
 
 class ForwardingProxy(abc.ABC):
-    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the length of an `async with` block.
+    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the duration of an `async with` block.
 
-    Each request goes upstream on a connection of its own, so that none is ever sent twice.
+    It opens a new upstream connection for each request, so that a request is never sent twice.
 
     Args:
         upstream: URL of the server, such as `http://127.0.0.1:8333`.
-        dialect: The API that it speaks. By default each request tells.
+        dialect: The API of the server. By default the proxy recognises it from each request.
 
     Attributes:
         url: URL of the proxy.
-        exchanges: What passed, in order of arrival.
+        exchanges: The requests, in order of arrival.
     """
 
     def __init__(self, upstream: str, *, dialect: Dialect | None = None) -> None:
@@ -89,7 +81,7 @@ class ForwardingProxy(abc.ABC):
         self.exchanges: list[Exchange] = []
         self._upstream = upstream.rstrip("/")
         self._dialect = dialect
-        self._keys: dict[str, str] = {}  # target that an answer has sent its client to -> key
+        self._keys: dict[str, str] = {}  # target of a Location header in a response -> key
         self._handlers: set[asyncio.Task[object]] = set()
         self._runner: web.AppRunner | None = None
         self._client: aiohttp.ClientSession | None = None
@@ -107,14 +99,14 @@ class ForwardingProxy(abc.ABC):
             max_field_size=MAX_HEADER,
         )
         application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._handle, expect_handler=_let_wait)
-        application.on_response_prepare.append(_take_automatic_headers_away)
+        application.router.add_route("*", "/{path:.*}", self._handle, expect_handler=_delay_continue)
+        application.on_response_prepare.append(_remove_added_headers)
         self._runner = web.AppRunner(
             application,
             auto_decompress=False,
             shutdown_timeout=GRACE,
             access_log=None,
-            lingering_time=0,  # ours notices when the client goes
+            lingering_time=0,  # _finish_early lingers instead and notices when the client disconnects
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
         )
@@ -128,7 +120,7 @@ class ForwardingProxy(abc.ABC):
         self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
-        if self._handlers:  # of clients that have gone
+        if self._handlers:  # their clients have disconnected
             await asyncio.wait(self._handlers, timeout=GRACE)
             for task in self._handlers:
                 task.cancel()
@@ -137,13 +129,13 @@ class ForwardingProxy(abc.ABC):
             await self._client.close()
 
     async def wait_until_idle(self) -> None:
-        """Wait until no request is under way, also of clients that have gone."""
+        """Wait until no request is in progress, including those of disconnected clients."""
         while self._handlers:
             await asyncio.wait(self._handlers)
 
     @abc.abstractmethod
-    async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
-        """Note an exchange in `exchanges`, and say which fault it meets, or `NO_FAULT`."""
+    async def match_fault(self, exchange: Exchange, body: RequestBody) -> FaultMatch:
+        """Append the exchange to `exchanges` and choose its fault, or `NO_FAULT`."""
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -151,18 +143,18 @@ class ForwardingProxy(abc.ABC):
         self._handlers.add(task)
         task.add_done_callback(self._handlers.discard)
         try:
-            response = await self._answer(request)
-            if not request.content.is_eof() and not _has_gone(request):
+            response = await self._respond(request)
+            if not request.content.is_eof() and not _is_disconnected(request):
                 await _finish_early(request, response)
-        except ConnectionError:  # the client has gone, as a cancelled one does, or is to think that the server has
-            return _hang_up(request)
+        except ConnectionError:  # the client has disconnected, or a fault closes the connection
+            return _close(request)
         return response
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
-        asked = Request.of(request.method, request.raw_path, headers)
-        dialect = self._dialect or dialect_of(asked)
-        operation, key = dialect.recognise(asked)
+        parsed = Request.of(request.method, request.raw_path, headers)
+        dialect = self._dialect or dialect_of(parsed)
+        operation, key = dialect.recognise(parsed)
         key = key or self._keys.get(request.raw_path, "")
         exchange = Exchange(
             request.method,
@@ -173,46 +165,46 @@ class ForwardingProxy(abc.ABC):
             key=key,
         )
         body = RequestBody(request, exchange)
-        if asked.query.get("uploadType") == "multipart" and dialect is GCS:
+        if parsed.query.get("uploadType") == "multipart" and dialect is GCS:
             exchange.key = await body.peek(key_in_multipart) or ""
-        met = await self._meet(exchange, body)
-        match met.armed.fault:
+        found = await self.match_fault(exchange, body)
+        match found.armed.fault:
             case Answer() | ExpiredCredentials() as fault:
-                if not body.waits_to_be_asked:
+                if not body.expects_continue:
                     await body.skip(None)
-                _fire(met, exchange)
-                return _own_answer(exchange, fault, dialect)
+                _fire(found, exchange)
+                return _fault_response(exchange, fault, dialect)
             case ResetBefore():
-                _fire(met, exchange)
+                _fire(found, exchange)
                 return _reset(request)
             case ResetAfter():
                 await body.skip(None)
-                _fire(met, exchange)
+                _fire(found, exchange)
                 return _reset(request)
             case Delay(seconds):
-                _fire(met, exchange)
+                _fire(found, exchange)
                 await self._wait(request, seconds)
             case ResetDuring(after) | StallRequest(after, None) as fault:
-                position = position_in(await body.whole_length(), after, met.fraction)
+                position = position_in(await body.whole_length(), after, found.fraction)
                 if position is not None:
                     await body.skip(position)
-                    _fire(met, exchange)
+                    _fire(found, exchange)
                     if isinstance(fault, StallRequest):
                         await self._wait(request, None)
                     return _reset(request)
-        return await self._pass_on(request, body, met)
+        return await self._forward(request, body, found)
 
-    async def _pass_on(self, request: web.Request, body: RequestBody, met: Meeting) -> web.StreamResponse:
-        """Send the request to the server, and its answer to the client."""
+    async def _forward(self, request: web.Request, body: RequestBody, found: FaultMatch) -> web.StreamResponse:
+        """Forward the request to the server, and the response to the client."""
         assert self._client is not None
         exchange = body.exchange
-        # Host goes along as it is: it is part of the signature.
-        headers = _passed(request.headers)
+        # The Host header is kept, since the signature covers it.
+        headers = _forwarded(request.headers)
         if body.length is not None and (body.length or "content-length" in exchange.headers):
             headers["Content-Length"] = str(body.length)
-        flow = await self._request_flow(request, body, met)
+        flow = await self._request_flow(request, body, found)
         try:
-            answer = await self._client.request(
+            upstream = await self._client.request(
                 request.method,
                 URL(self._upstream + request.raw_path, encoded=True),
                 headers=headers,
@@ -221,64 +213,64 @@ class ForwardingProxy(abc.ABC):
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, OSError) as error:
-            if _has_gone(request) or self._closing.is_set():
-                raise ConnectionResetError("the client has gone") from error
+            if _is_disconnected(request) or self._closing.is_set():
+                raise ConnectionResetError("the client has disconnected") from error
             exchange.status = 502
-            return web.Response(status=502, text=f"the proxy got no answer from {self._upstream}: {error}")
+            return web.Response(status=502, text=f"the proxy got no response from {self._upstream}: {error}")
         try:
-            async with answer:
-                if not isinstance(met.armed.fault, SwallowAnswer):
-                    return await self._relay(request, answer, exchange, met)
-                async for _ in answer.content.iter_any():
+            async with upstream:
+                if not isinstance(found.armed.fault, SwallowAnswer):
+                    return await self._relay(request, upstream, exchange, found)
+                async for _ in upstream.content.iter_any():
                     pass
-        except aiohttp.ClientError as error:  # the server broke off, so the proxy does
-            raise ConnectionResetError("the answer broke off") from error
-        _fire(met, exchange)
-        return _hang_up(request)
+        except aiohttp.ClientError as error:  # the server closed the connection, so the proxy does the same
+            raise ConnectionResetError("the server closed the connection in the middle of the response") from error
+        _fire(found, exchange)
+        return _close(request)
 
     async def _relay(
-        self, request: web.Request, answer: aiohttp.ClientResponse, exchange: Exchange, met: Meeting
+        self, request: web.Request, upstream: aiohttp.ClientResponse, exchange: Exchange, found: FaultMatch
     ) -> web.StreamResponse:
-        """Send the server's answer to the client."""
-        exchange.status = answer.status
-        passed = _passed(answer.headers)
-        if "Location" in passed:
-            passed["Location"] = self._located(passed["Location"], exchange.key)
-        response = _Relayed(answer, passed)
-        if "Content-Length" in answer.headers:
-            response.content_length = answer.content_length
-        flow = await self._answer_flow(request, answer, exchange, met)
+        """Send the server's response to the client."""
+        exchange.status = upstream.status
+        headers = _forwarded(upstream.headers)
+        if "Location" in headers:
+            headers["Location"] = self._location_on_proxy(headers["Location"], exchange.key)
+        response = _Relayed(upstream, headers)
+        if "Content-Length" in upstream.headers:
+            response.content_length = upstream.content_length
+        flow = await self._response_flow(request, upstream, exchange, found)
         await response.prepare(request)
-        request.writer.send_headers()  # a stall or a cut before the first byte comes after the head
+        request.writer.send_headers()  # before a stall or a cut at the first byte of the body
         async for chunk in flow:
             await response.write(chunk)
             exchange.received_bytes += len(chunk)
         await response.write_eof()
         return response
 
-    async def _request_flow(self, request: web.Request, body: RequestBody, met: Meeting) -> Flow:
-        """The request's body as the server gets it."""
+    async def _request_flow(self, request: web.Request, body: RequestBody, found: FaultMatch) -> Flow:
+        """Return the request body as the server gets it."""
         act: Act
-        match met.armed.fault:
+        match found.armed.fault:
             case FlipRequestByte(offset):
                 act = _flip
             case StallRequest(offset, seconds):
                 act = self._waiting(request, seconds)
             case Throttle(rate):
-                _fire(met, body.exchange)
+                _fire(found, body.exchange)
                 return Flow(body, rate=rate, wait=self._waiting_for(request))
             case _:
                 return Flow(body)
-        position = position_in(await body.whole_length(), offset, met.fraction)
-        return Flow(body, position, _firing(met, body.exchange, act))
+        position = position_in(await body.whole_length(), offset, found.fraction)
+        return Flow(body, position, _firing(found, body.exchange, act))
 
-    async def _answer_flow(
-        self, request: web.Request, answer: aiohttp.ClientResponse, exchange: Exchange, met: Meeting
+    async def _response_flow(
+        self, request: web.Request, upstream: aiohttp.ClientResponse, exchange: Exchange, found: FaultMatch
     ) -> Flow:
-        """The answer's body as the client gets it."""
-        chunks: AsyncIterator[bytes] = answer.content.iter_any()
+        """Return the response body as the client gets it."""
+        chunks: AsyncIterator[bytes] = upstream.content.iter_any()
         act: Act
-        match met.armed.fault:
+        match found.armed.fault:
             case FlipAnswerByte(offset):
                 act = _flip
             case CutAnswer(offset):
@@ -289,16 +281,16 @@ class ForwardingProxy(abc.ABC):
                 return Flow(chunks, rate=rate, wait=self._waiting_for(request))
             case _:
                 return Flow(chunks)
-        length = answer.content_length
-        if request.method == "HEAD" or answer.status in (204, 304):
+        length = upstream.content_length
+        if request.method == "HEAD" or upstream.status in (204, 304):
             length = 0
         if length is None:
-            whole = await answer.read()
+            whole = await upstream.read()
             chunks, length = Chunks([whole]), len(whole)
-        return Flow(chunks, position_in(length, offset, met.fraction), _firing(met, exchange, act))
+        return Flow(chunks, position_in(length, offset, found.fraction), _firing(found, exchange, act))
 
-    def _located(self, location: str, key: str) -> str:
-        """An address that the server has given, by way of the proxy."""
+    def _location_on_proxy(self, location: str, key: str) -> str:
+        """Rewrite a Location header to point to the proxy, and remember the key of its target."""
         url, upstream = URL(location, encoded=True), URL(self._upstream)
         target = url.raw_path_qs
         if url.is_absolute() and url.origin() == upstream.origin():
@@ -309,19 +301,19 @@ class ForwardingProxy(abc.ABC):
         return location
 
     async def _wait(self, request: web.Request, seconds: float | None) -> None:
-        """Wait so long, or until the client goes.
+        """Wait, at most until the client disconnects.
 
         Raises:
-            ConnectionResetError: The client has gone, or the proxy closes.
+            ConnectionResetError: The client has disconnected, or the proxy closes.
         """
-        _ask_whether_there(request)
+        _enable_keepalive(request)
         loop = asyncio.get_running_loop()
         end = None if seconds is None else loop.time() + seconds
         while end is None or loop.time() < end:
-            if _has_gone(request):
-                raise ConnectionResetError("the client has gone")
+            if _is_disconnected(request):
+                raise ConnectionResetError("the client has disconnected")
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY if end is None else min(LOOK_EVERY, end - loop.time())):
+                async with asyncio.timeout(POLL_INTERVAL if end is None else min(POLL_INTERVAL, end - loop.time())):
                     await self._closing.wait()
                 raise ConnectionResetError("the proxy closes")
 
@@ -340,14 +332,14 @@ class ForwardingProxy(abc.ABC):
 
 
 class _Relayed(web.StreamResponse):
-    """An answer of the server, with no headers but those that the server gave it."""
+    """A response of the server, with only the headers that the server sent."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
-        super().__init__(status=answer.status, reason=answer.reason, headers=headers)
+    def __init__(self, upstream: aiohttp.ClientResponse, headers: CIMultiDict[str]) -> None:
+        super().__init__(status=upstream.status, reason=upstream.reason, headers=headers)
         self.given = frozenset(name.lower() for name in headers)
 
 
-async def _take_automatic_headers_away(_: web.Request, response: web.StreamResponse) -> None:
+async def _remove_added_headers(_: web.Request, response: web.StreamResponse) -> None:
     if isinstance(response, _Relayed):
         for name in ("Content-Type", "Server"):
             if name.lower() not in response.given:
@@ -355,15 +347,15 @@ async def _take_automatic_headers_away(_: web.Request, response: web.StreamRespo
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again by itself, which it does after these errors."""
+    """Keep aiohttp from repeating a request, as it does after these two errors."""
     try:
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise aiohttp.ClientConnectionError(f"{error!r}") from error
 
 
-async def _let_wait(_: web.Request) -> None:
-    """Don't ask for a body before it is known whether it is wanted."""
+async def _delay_continue(_: web.Request) -> None:
+    """Send no "100 Continue" yet: the fault may not need the body."""
 
 
 async def _flip(rest: bytes) -> bytes:
@@ -371,24 +363,24 @@ async def _flip(rest: bytes) -> bytes:
 
 
 async def _cut(_: bytes) -> bytes:
-    raise ConnectionResetError("the answer is cut here")
+    raise ConnectionResetError("a fault cuts the response here")
 
 
-def _firing(met: Meeting, exchange: Exchange, act: Act) -> Act:
+def _firing(found: FaultMatch, exchange: Exchange, act: Act) -> Act:
     async def fire(rest: bytes) -> bytes:
-        _fire(met, exchange)
+        _fire(found, exchange)
         return await act(rest)
 
     return fire
 
 
-def _fire(met: Meeting, exchange: Exchange) -> None:
-    exchange.fault = met.armed.fault
-    met.armed.fire()
+def _fire(found: FaultMatch, exchange: Exchange) -> None:
+    exchange.fault = found.armed.fault
+    found.armed.fire()
 
 
 async def _finish_early(request: web.Request, response: web.StreamResponse) -> None:
-    """End an answer that came before the end of the request, and let the client stop sending before hanging up."""
+    """End a response that precedes the end of the request; close only when the client has stopped sending."""
     if not response.prepared:
         response.force_close()
     await response.prepare(request)
@@ -399,7 +391,7 @@ async def _finish_early(request: web.Request, response: web.StreamResponse) -> N
                 await request.content.readany()
 
 
-def _own_answer(exchange: Exchange, fault: Answer | ExpiredCredentials, dialect: Dialect) -> web.Response:
+def _fault_response(exchange: Exchange, fault: Answer | ExpiredCredentials, dialect: Dialect) -> web.Response:
     if isinstance(fault, ExpiredCredentials):
         status, code, message = dialect.expired
         fault = Answer(status, code, message)
@@ -410,20 +402,20 @@ def _own_answer(exchange: Exchange, fault: Answer | ExpiredCredentials, dialect:
     return web.Response(status=fault.status, headers=CIMultiDict({**headers, **fault.headers}), body=body)
 
 
-def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _NOT_PASSED_ON)
+def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _NOT_FORWARDED)
 
 
-def _has_gone(request: web.Request) -> bool:
+def _is_disconnected(request: web.Request) -> bool:
     if request.transport is None or request.transport.is_closing():
         return True
-    # asyncio never looks at a connection of which it reads no more, as here when much of a body has arrived.
+    # While reading is paused, as in the middle of a large body, asyncio does not notice that the client closes.
     connection = request.transport.get_extra_info("socket")
     return _LINUX and connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
 
 
-def _ask_whether_there(request: web.Request) -> None:
-    """Let the kernel ask the client each second: one whose own kernel gave up, with bytes unsent, never says so."""
+def _enable_keepalive(request: web.Request) -> None:
+    """Have the kernel probe the client each second: a client that gave up with unsent bytes may close without a packet."""
     if _LINUX and request.transport is not None:
         connection = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -431,8 +423,8 @@ def _ask_whether_there(request: web.Request) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
 
 
-def _hang_up(request: web.Request) -> web.Response:
-    """Close the connection when all that was written has arrived."""
+def _close(request: web.Request) -> web.Response:
+    """Close the connection after all written bytes are sent."""
     if request.transport is not None:
         request.transport.close()
     return web.Response()
@@ -442,7 +434,7 @@ def _reset(request: web.Request) -> web.Response:
     """Reset the connection at once."""
     if request.transport is not None:
         connection = request.transport.get_extra_info("socket")
-        # Lingering for no time makes the kernel send RST in place of FIN: socket(7), SO_LINGER.
+        # With a linger time of zero the kernel sends RST instead of FIN: socket(7), SO_LINGER.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     return web.Response()

@@ -1,6 +1,6 @@
-"""A proxy that makes faults happen on the wire between a storage and its server, by rules that are data.
+"""A proxy that injects faults between a storage and its server by rules.
 
-It notes every request, draws from one seed, and fails the test if a fault that was asked for never happened.
+It records every request, takes all random numbers from one seed, and raises an error if a required fault never happened.
 """
 
 from collections.abc import Iterable
@@ -10,40 +10,35 @@ from lakery_cloud.testing.faults.dialects import DIALECTS
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import NO_FAULT, ForwardingProxy
-from lakery_cloud.testing.faults.rules import (
-    ArmedRule,
-    FaultNotFired,
-    Meeting,
-    Rule,
-)
+from lakery_cloud.testing.faults.rules import ArmedRule, FaultMatch, FaultNotFired, Rule
 
 
 class FaultProxy(ForwardingProxy):
-    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the length of an `async with` block.
+    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the duration of an `async with` block.
 
-    Bodies are streamed both ways. Rules decide by the order in which requests arrive: the same requests in the same order
-    meet the same faults.
+    It streams bodies both ways. The same requests in the same order get the same faults.
 
     Args:
         upstream: URL of the server, such as `http://127.0.0.1:8333`.
-        rules: What goes wrong. More can be armed later.
-        seed: What is drawn where a rule leaves something open: its probability, and positions of None.
-        dialect: The API that the server speaks: `s3`, `gcs`, `azure`, or one of your own. By default each request tells.
+        rules: The faults. You can arm more later.
+        seed: Seed of the random numbers for probabilities and for positions of None.
+        dialect: The API of the server: `s3`, `gcs`, `azure`, or a `Dialect`. By default the proxy recognises it from each
+            request.
 
     Attributes:
         url: URL of the proxy.
-        exchanges: What passed, in order of arrival.
+        exchanges: The requests, in order of arrival.
 
     Raises:
-        ValueError: An operation, or the dialect, is not known.
-        FaultNotFired: At the end of the block, if no other exception ends it: a rule did not fire as often as it had to.
+        ValueError: An operation or the dialect is unknown.
+        FaultNotFired: At the end of the block, unless another exception ends it: a required fault did not happen.
     """
 
     def __init__(
         self, upstream: str, rules: Iterable[Rule] = (), *, seed: int = 0, dialect: str | Dialect | None = None
     ) -> None:
         if isinstance(dialect, str) and dialect not in DIALECTS:
-            raise ValueError(f"no dialect: {dialect!r}; known are {', '.join(DIALECTS)}")
+            raise ValueError(f"unknown dialect {dialect!r}: use {', '.join(DIALECTS)} or a Dialect")
         super().__init__(upstream, dialect=DIALECTS[dialect] if isinstance(dialect, str) else dialect)
         self._seed = seed
         self._armed: list[ArmedRule] = []
@@ -51,40 +46,40 @@ class FaultProxy(ForwardingProxy):
             self.arm(rule)
 
     def arm(self, rule: Rule) -> ArmedRule:
-        """Put one more rule in force, after the others. It counts requests from now on.
+        """Add a rule after the others. It counts requests from now on.
 
         Raises:
-            ValueError: Its operation is not known.
+            ValueError: The rule's operation is unknown.
         """
         dialects = [self._dialect] if self._dialect else DIALECTS.values()
         known = NEUTRAL_OPERATIONS.union(*(dialect.operations for dialect in dialects))
         if rule.operation is not None and rule.operation not in known:
-            raise ValueError(f"no operation: {rule.operation!r}; known are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown operation {rule.operation!r}: use one of {', '.join(sorted(known))}")
         armed = ArmedRule(rule, seed=f"{self._seed}/{len(self._armed)}")
         self._armed.append(armed)
         return armed
 
     def disarm(self, armed: ArmedRule) -> None:
-        """Let a fault stop: no further request meets it. It must have fired as often as it had to all the same."""
+        """Apply a rule to no further request. The rule must still fire as often as required."""
         armed.is_stopped = True
 
     def unfired(self) -> list[ArmedRule]:
-        """Rules that have not yet fired as often as they must."""
+        """Return the rules whose fault must still happen."""
         return [armed for armed in self._armed if armed.is_due]
 
     def exchanges_of(self, operation: str) -> list[Exchange]:
-        """What passed of one operation, by the provider's name or the one that all clouds share."""
+        """Return the requests of one operation, by the provider's name or the name shared by all clouds."""
         return [exchange for exchange in self.exchanges if operation in (exchange.operation, exchange.neutral)]
 
     async def __aexit__(self, *raised: object) -> None:
         await super().__aexit__(*raised)
         unfired = self.unfired()
         if unfired and raised[0] is None:
-            raise FaultNotFired("faults that did not happen:\n" + "\n".join(map(str, unfired)))
+            raise FaultNotFired("required faults did not happen:\n" + "\n".join(map(str, unfired)))
 
-    async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
+    async def match_fault(self, exchange: Exchange, body: RequestBody) -> FaultMatch:
         self.exchanges.append(exchange)
-        met = NO_FAULT
+        found = NO_FAULT
         for armed in self._armed:
-            met = armed.meet(exchange, is_free=met is NO_FAULT) or met
-        return met
+            found = armed.match(exchange, has_fault=found is not NO_FAULT) or found
+        return found

@@ -1,4 +1,4 @@
-"""Faults and the rules for when they happen: plain data, that can be kept as JSON. Nothing is sent here."""
+"""Faults, and rules that say which requests get them. Both are data and can be stored as JSON; no I/O happens here."""
 
 import asyncio
 import json
@@ -11,59 +11,59 @@ from typing import Any, Protocol, Self
 
 
 class FaultNotFired(AssertionError):
-    """A rule that had to fire did not, or not as often as it had to: the test did not test what it says."""
+    """A required fault did not happen, or not often enough, so the test did not test what it claims."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request. Positions are bytes of a body, from 0; a negative one counts from its end.
+    """Something that goes wrong with one request.
 
-    A position of None is any one in the body, drawn from the seed. A body that has no such byte passes as it is, and the
-    fault has not fired.
+    Positions are offsets in a body; a negative offset counts from the end. None is a random offset, drawn from the seed. If
+    the body has no byte at the offset, it passes unchanged and the fault does not fire.
     """
 
 
 @dataclass(frozen=True)
 class Answer(Fault):
-    """An answer in place of the server's, which never sees the request.
+    """The proxy responds itself; the server never gets the request.
 
-    The request's body is read first, unless the client waits to be asked for it (`Expect: 100-continue`).
+    The proxy reads the request body first, unless the client expects "100 Continue".
 
     Attributes:
-        status: Status code. 200 with an error in its body is what S3 may say to a copy or a completion.
-        code: The provider's error code, such as `SlowDown`. None is the one that the provider most often gives with the
+        status: Status code. S3 may respond 200 with an error in the body to a copy or a completion.
+        code: The provider's error code, such as `SlowDown`. None is the code that the provider sends most often with this
             status.
-        message: What it says.
-        headers: Headers besides those of the provider's errors, such as `Retry-After`.
-        body: The body, if not an error in the provider's own shape.
+        message: The error message.
+        headers: Further headers, such as `Retry-After`.
+        body: The body; None is an error in the provider's format.
     """
 
     status: int
     code: str | None = None
-    message: str = "This answer was made by a test."
+    message: str = "This response was made by a test."
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     body: str | None = None
 
     def __post_init__(self) -> None:
-        _check(200 <= self.status <= 599, f"no status of an answer: {self.status}")
+        _check(200 <= self.status <= 599, f"status must be from 200 to 599, not {self.status}")
 
 
 @dataclass(frozen=True)
 class ExpiredCredentials(Fault):
-    """What the provider says of credentials that have expired: 400 ExpiredToken on S3, 401 on the other two."""
+    """The provider's response to expired credentials: 400 ExpiredToken on S3, 401 on Cloud Storage and Azure."""
 
 
 @dataclass(frozen=True)
 class ResetBefore(Fault):
-    """The connection is reset when the head of the request has arrived, and before its body is read."""
+    """The proxy resets the connection after the request's headers, before it reads the body."""
 
 
 @dataclass(frozen=True)
 class ResetDuring(Fault):
-    """The connection is reset when a part of the request's body has been read; the server never sees the request.
+    """The proxy resets the connection in the middle of the request body; the server never gets the request.
 
     Attributes:
-        after_bytes: How many bytes of the body; there must be more of it.
+        after_bytes: Bytes of the body that the proxy reads; the body must be longer.
     """
 
     after_bytes: int | None = None
@@ -71,20 +71,20 @@ class ResetDuring(Fault):
 
 @dataclass(frozen=True)
 class ResetAfter(Fault):
-    """The connection is reset when all of the request's body has been read; the server never sees the request."""
+    """The proxy resets the connection after the whole request body; the server never gets the request."""
 
 
 @dataclass(frozen=True)
 class SwallowAnswer(Fault):
-    """The server acts on the request, and the connection is closed before its answer."""
+    """The server processes the request, and the proxy closes the connection before the response."""
 
 
 @dataclass(frozen=True)
 class CutAnswer(Fault):
-    """The connection is closed inside of the answer's body.
+    """The proxy closes the connection in the middle of the response body.
 
     Attributes:
-        after_bytes: How many bytes of the body arrive; there must be more of it.
+        after_bytes: Bytes of the body that arrive; the body must be longer.
     """
 
     after_bytes: int | None = None
@@ -92,10 +92,10 @@ class CutAnswer(Fault):
 
 @dataclass(frozen=True)
 class FlipRequestByte(Fault):
-    """One byte of the request's body is inverted on its way to the server. The length stays.
+    """The proxy inverts one byte of the request body; the length stays the same.
 
     Attributes:
-        offset: Which.
+        offset: Position of the byte.
     """
 
     offset: int | None = None
@@ -103,10 +103,10 @@ class FlipRequestByte(Fault):
 
 @dataclass(frozen=True)
 class FlipAnswerByte(Fault):
-    """One byte of the answer's body is inverted on its way to the client. The length stays.
+    """The proxy inverts one byte of the response body; the length stays the same.
 
     Attributes:
-        offset: Which.
+        offset: Position of the byte.
     """
 
     offset: int | None = None
@@ -114,10 +114,10 @@ class FlipAnswerByte(Fault):
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """Nothing happens for a while before the request is read further and passed on.
+    """The proxy waits before it reads the request body and forwards the request.
 
     Attributes:
-        seconds: How long. None is until the client goes; then the server never sees the request.
+        seconds: How long. None is until the client disconnects; the server never gets the request then.
     """
 
     seconds: float | None
@@ -128,11 +128,11 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """The answer's body stops for a while.
+    """The response body pauses.
 
     Attributes:
-        after_bytes: How many bytes of the body arrive before that; there must be more of it.
-        seconds: How long. None is until the client goes.
+        after_bytes: Bytes of the body that arrive before the pause; the body must be longer.
+        seconds: How long. None is until the client disconnects.
     """
 
     after_bytes: int | None = None
@@ -144,11 +144,11 @@ class Stall(Fault):
 
 @dataclass(frozen=True)
 class StallRequest(Fault):
-    """The request's body is not read further for a while. Small bodies fit into buffers on the way all the same.
+    """The proxy stops reading the request body for a while. A client notices only if the rest does not fit into buffers.
 
     Attributes:
-        after_bytes: How many bytes of the body are read before that; there must be more of it.
-        seconds: How long. None is until the client goes; then the server never sees the request.
+        after_bytes: Bytes of the body that the proxy reads before the pause; the body must be longer.
+        seconds: How long. None is until the client disconnects; the server never gets the request then.
     """
 
     after_bytes: int | None = None
@@ -160,16 +160,16 @@ class StallRequest(Fault):
 
 @dataclass(frozen=True)
 class Throttle(Fault):
-    """Both bodies pass slowly.
+    """The proxy forwards both bodies slowly.
 
     Attributes:
-        bytes_per_second: How slowly, each.
+        bytes_per_second: Rate of each body.
     """
 
     bytes_per_second: float
 
     def __post_init__(self) -> None:
-        _check(self.bytes_per_second > 0, f"no rate: {self.bytes_per_second}")
+        _check(self.bytes_per_second > 0, f"bytes_per_second must be greater than 0, not {self.bytes_per_second}")
 
 
 FAULTS: Mapping[str, type[Fault]] = {
@@ -190,27 +190,27 @@ FAULTS: Mapping[str, type[Fault]] = {
         Throttle,
     )
 }
-"""Every fault by its name in JSON."""
+"""Every fault by its name, which is its `kind` in JSON."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Which requests meet a fault. A request meets one fault at most, that of the first rule which is for it.
+    """A fault, and the requests that get it. A request gets at most one fault: that of the first rule that applies.
 
     Attributes:
         fault: The fault.
-        operation: Only requests of this operation, by the provider's name (`put_object`) or by the one that all clouds
-            share (`put`). None is every request.
-        nth: Only the nth of the requests that match, from 1, and the `times - 1` after it. An attempt that repeats another
-            is a request too. None is any of them.
-        times: How many requests meet it. None is no limit.
-        probability: How likely each of these is to meet it, from 0 to 1. With 1 it must fire as often as `times` says,
-            or once if that is None.
-        key: Only requests for a key in which this regular expression is found. Keys are decoded and without the bucket;
-            that of a copy is where it goes.
+        operation: Match only requests of this operation, by the provider's name (`put_object`) or the name shared by all
+            clouds (`put`). None matches every request.
+        nth: Apply only to the nth matching request, counted from 1, and the `times - 1` after it. A retry counts as a
+            request. None applies to any matching request.
+        times: How many requests get the fault. None is no limit.
+        probability: Probability, from 0 to 1, that a request gets the fault. With 1 the fault must fire `times` times, or
+            at least once if `times` is None.
+        key: Match only keys in which this regular expression is found. Keys are decoded and don't include the bucket; the
+            key of a copy is its target.
 
     Raises:
-        ValueError: A value is out of its range.
+        ValueError: A value is out of range.
     """
 
     fault: Fault
@@ -221,37 +221,37 @@ class Rule:
     key: str | None = None
 
     def __post_init__(self) -> None:
-        _check(isinstance(self.fault, Fault), f"no fault: {self.fault!r}")
-        _check(self.nth is None or self.nth >= 1, f"nth counts from 1, not {self.nth}")
-        _check(self.times is None or self.times >= 1, f"times is at least 1, not {self.times}")
-        _check(0 <= self.probability <= 1, f"no probability: {self.probability}")
+        _check(isinstance(self.fault, Fault), f"fault must be a Fault, not {self.fault!r}")
+        _check(self.nth is None or self.nth >= 1, f"nth must be at least 1, not {self.nth}")
+        _check(self.times is None or self.times >= 1, f"times must be at least 1, not {self.times}")
+        _check(0 <= self.probability <= 1, f"probability must be from 0 to 1, not {self.probability}")
         try:
             re.compile(self.key or "")
         except re.error as error:
-            raise ValueError(f"key is no regular expression: {error}") from error
+            raise ValueError(f"key must be a regular expression: {error}") from error
 
     def to_json(self) -> str:
-        """The rule as one line of JSON."""
+        """Return the rule as one line of JSON."""
         data = {**asdict(self), "fault": {"kind": type(self.fault).__name__, **asdict(self.fault)}}
         return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The rule that `to_json` wrote. What is left out has its default.
+        """Read a rule from JSON. Missing fields have their defaults.
 
         Raises:
-            ValueError: It is no rule.
+            ValueError: The text is not a rule.
         """
         try:
             data: dict[str, Any] = json.loads(text)
             fault = dict(data.pop("fault"))
             return cls(FAULTS[fault.pop("kind")](**fault), **data)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no rule: {error!r}") from error
+            raise ValueError(f"the text is not a rule: {error!r}") from error
 
 
-class _Recognised(Protocol):
-    """What rules know of a request."""
+class _Request(Protocol):
+    """The properties of a request that rules look at."""
 
     operation: str
     neutral: str
@@ -259,14 +259,14 @@ class _Recognised(Protocol):
 
 
 class Armed:
-    """A fault that waits for requests.
+    """A fault that a proxy applies to requests.
 
     Attributes:
         fault: The fault.
-        times: How many requests meet it; None is no limit.
-        met: How many requests have met it.
+        times: How many requests get the fault; None is no limit.
+        met: How many requests got it so far.
         fired: How often it took effect.
-        is_stopped: Whether no further request is to meet it.
+        is_stopped: Whether it is disarmed.
     """
 
     def __init__(self, fault: Fault, times: int | None) -> None:
@@ -279,25 +279,25 @@ class Armed:
 
     @property
     def is_spent(self) -> bool:
-        """Whether no further request meets it."""
+        """Whether no further request gets the fault."""
         return self.is_stopped or (self.times is not None and self.met >= self.times)
 
     def fire(self) -> None:
-        """Note that it took effect."""
+        """Count that the fault took effect."""
         self.fired += 1
         self._has_fired.set()
 
     async def wait(self) -> None:
-        """Wait until it has fired for the first time."""
+        """Wait until the fault has taken effect for the first time."""
         await self._has_fired.wait()
 
 
 class ArmedRule(Armed):
-    """A rule that is in force at a proxy.
+    """A rule in force at a proxy.
 
     Attributes:
         rule: The rule.
-        matched: How many requests were of its operation and key.
+        matched: How many requests had its operation and key.
     """
 
     def __init__(self, rule: Rule, seed: str) -> None:
@@ -306,12 +306,14 @@ class ArmedRule(Armed):
         self.matched = 0
         self._random = random.Random(seed)
 
-    def meet(self, request: _Recognised, *, is_free: bool) -> "Meeting | None":
-        """Whether a request meets the fault. Every matching request draws, so the kth one always draws the same.
+    def match(self, request: _Request, *, has_fault: bool) -> "FaultMatch | None":
+        """Decide whether a request gets the fault.
+
+        Every matching request draws a random number, so the nth draw does not depend on other rules.
 
         Args:
             request: The request.
-            is_free: Whether it has not met another fault.
+            has_fault: Whether the request already has another rule's fault.
         """
         rule = self.rule
         if rule.operation not in (None, request.operation, request.neutral):
@@ -320,31 +322,32 @@ class ArmedRule(Armed):
             return None
         self.matched += 1
         chance, fraction = self._random.random(), self._random.random()
-        if not is_free or self.is_spent or chance >= rule.probability:
+        if has_fault or self.is_spent or chance >= rule.probability:
             return None
         end = math.inf if rule.nth is None or rule.times is None else rule.nth + rule.times
         if not (rule.nth or 1) <= self.matched < end:
             return None
         self.met += 1
-        return Meeting(self, fraction)
+        return FaultMatch(self, fraction)
 
     @property
     def is_due(self) -> bool:
-        """Whether it had to fire more often than it did."""
+        """Whether the fault must still fire."""
         return self.rule.probability == 1 and self.fired < (1 if self.times is None else self.times)
 
     def __str__(self) -> str:
-        due = "at least once" if self.times is None else f"of {self.times}"
-        return f"{self.rule}: {self.matched} requests matched, {self.met} met it, it fired {self.fired} {due}"
+        due = "at least 1" if self.times is None else str(self.times)
+        counts = f"{self.matched} requests matched, {self.met} got the fault, it fired {self.fired} of {due} times"
+        return f"{self.rule}: {counts}"
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """A request that has met a fault.
+class FaultMatch:
+    """The fault of one request.
 
     Attributes:
         armed: The fault.
-        fraction: From 0 to below 1: where in a body, if the fault leaves that open.
+        fraction: From 0 to below 1: the relative position in a body, for a fault whose position is None.
     """
 
     armed: Armed
@@ -352,7 +355,7 @@ class Meeting:
 
 
 def position_in(length: int, offset: int | None, fraction: float) -> int | None:
-    """Which byte of a body with so many bytes an offset means; None if there is no such byte."""
+    """Return the offset from the beginning of a body of `length` bytes; None if the body has no such byte."""
     found = int(fraction * length) if offset is None else offset + (length if offset < 0 else 0)
     return found if 0 <= found < length else None
 
@@ -363,4 +366,4 @@ def _check(is_right: bool, message: str) -> None:
 
 
 def _check_seconds(seconds: float | None) -> None:
-    _check(seconds is None or seconds >= 0, f"no time to wait: {seconds}")
+    _check(seconds is None or seconds >= 0, f"seconds must be at least 0, not {seconds}")

@@ -1,30 +1,23 @@
-"""A proxy whose faults a test scripts with functions: for what rules can't say, such as a header or the size of a body."""
+"""A proxy whose faults are scripted with functions, for conditions that rules can't express, such as a header's value."""
 
 from collections.abc import Callable
 
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import NO_FAULT, ForwardingProxy
-from lakery_cloud.testing.faults.rules import (
-    Answer,
-    Armed,
-    CutAnswer,
-    Fault,
-    Meeting,
-    SwallowAnswer,
-)
+from lakery_cloud.testing.faults.rules import Answer, Armed, CutAnswer, Fault, FaultMatch, SwallowAnswer
 
 __all__ = ["Exchange", "Script", "ScriptedProxy"]
 
 
 class Script(Armed):
-    """What happens to the requests that match, for so many of them.
+    """A fault for the next requests that a function accepts.
 
     Attributes:
-        matches: Which requests.
-        fault: What happens to them.
-        times: How many of them.
-        met: How many requests have met it.
+        matches: Tells whether a request gets the fault.
+        fault: The fault.
+        times: How many requests get it.
+        met: How many requests got it so far.
         fired: How often it took effect.
     """
 
@@ -34,16 +27,16 @@ class Script(Armed):
 
 
 class ScriptedProxy(ForwardingProxy):
-    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the length of an `async with` block.
+    """A proxy in front of `upstream`, on a free port of 127.0.0.1, for the duration of an `async with` block.
 
-    It takes each request's body into memory before it asks the scripts, and does not mind scripts that never fire.
+    It buffers each request body before it consults the scripts, and raises no error if a script never fires.
 
     Args:
         upstream: URL of the server, such as `http://127.0.0.1:8333`.
 
     Attributes:
         url: URL of the proxy.
-        exchanges: What passed, in the order in which the requests were complete.
+        exchanges: The requests, in the order in which they were completely received.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -51,30 +44,30 @@ class ScriptedProxy(ForwardingProxy):
         self._scripts: list[Script] = []
 
     def answer(self, matches: Callable[[Exchange], bool], *, status: int, body: bytes = b"", times: int = 1) -> Script:
-        """Answer the next matching requests without passing them on."""
+        """Respond to the next matching requests without forwarding them."""
         headers = {"Content-Type": "application/xml"}
         answer = Answer(status, headers=headers, body=body.decode(errors="surrogateescape"))
         return self.script(matches, answer, times=times)
 
     def swallow(self, matches: Callable[[Exchange], bool], *, times: int = 1) -> Script:
-        """Let the server act on the next matching requests, and cut the connection before its answer."""
+        """Forward the next matching requests, and close the connection before the response."""
         return self.script(matches, SwallowAnswer(), times=times)
 
     def cut(self, matches: Callable[[Exchange], bool], *, after: int, times: int = 1) -> Script:
-        """Cut the connection after so many bytes of the answers' bodies to the next matching requests."""
+        """Close the connection after `after` bytes of the response body, for the next matching requests."""
         return self.script(matches, CutAnswer(after), times=times)
 
     def script(self, matches: Callable[[Exchange], bool], fault: Fault, *, times: int = 1) -> Script:
-        """Let any fault happen to the next matching requests."""
+        """Apply a fault to the next matching requests."""
         script = Script(matches, fault, times)
         self._scripts.append(script)
         return script
 
-    async def _meet(self, exchange: Exchange, body: RequestBody) -> Meeting:
-        await body.hold()
+    async def match_fault(self, exchange: Exchange, body: RequestBody) -> FaultMatch:
+        await body.buffer()
         self.exchanges.append(exchange)
         for script in self._scripts:
             if not script.is_spent and script.matches(exchange):
                 script.met += 1
-                return Meeting(script)
+                return FaultMatch(script)
         return NO_FAULT
