@@ -10,9 +10,9 @@ import pytest
 from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.emulators import FakeGCS
 from lakery_cloud.engine import requests
-from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.http import session
 from lakery_cloud.http.exchange import Request
+from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import (
     Exchange,
     ScriptedProxy,

@@ -103,7 +103,9 @@ async def test_blob_is_signed_with_its_hash(s3_rig: S3Rig, proxy: FaultProxy) ->
 async def test_blob_with_another_hash_has_a_checksum_that_the_store_verifies(
     s3_rig: S3Rig, proxy: FaultProxy, algorithm: str, fast_lane: bool
 ) -> None:
-    digest = await digest_data(SerializedData(data=b"data", content_type="text/plain", content_encoding=None), algorithm=algorithm)
+    digest = await digest_data(
+        SerializedData(data=b"data", content_type="text/plain", content_encoding=None), algorithm=algorithm
+    )
     async with s3_rig.storage(fast_lane=fast_lane) as storage:
         await storage.write_data(b"data", digest, {})
     (put,) = (exchange for exchange in proxy.exchanges if exchange.method == "PUT")

@@ -1,6 +1,6 @@
 """The rig of the conformance suite for `ToyStorage`."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lakery_cloud.testing import RawObject, Rig
 from tests.toy.server import TOKEN, ToyObject, ToyServer
@@ -12,7 +12,7 @@ class ToyRig(Rig):
 
     name = "ToyStorage"
     part_size = 1000
-    cannot = {"test_copy_past_the_limit_is_made_in_parts": "copies have no limit"}
+    cannot: ClassVar = {"test_copy_past_the_limit_is_made_in_parts": "copies have no limit"}
 
     def __init__(self, server: ToyServer) -> None:
         self._server = server

@@ -52,9 +52,7 @@ class ToyTransport(CloudTransport):
         return tags
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        begun = await self._send(
-            "begin", address, "POST", query={"begin": ""}, json=json.loads(described(attributes))
-        )
+        begun = await self._send("begin", address, "POST", query={"begin": ""}, json=json.loads(described(attributes)))
         return Upload(address, begun["id"], attributes, is_temporary)
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
@@ -94,4 +92,3 @@ class ToyTransport(CloudTransport):
     async def _send(self, operation: str, address: Address, method: str, **options: Any) -> Any:
         async with self.requests:
             return await self._requests.call(operation, address, method, **options)
-

@@ -7,15 +7,15 @@ import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
+from lakery_cloud.engine.retries import LONGEST_PAUSE, backoff
+
 from lakery_cloud.engine.checksums import (
     crc32c,
     crc32c_header,
     crc32c_of_both,
     md5_header,
 )
-from lakery_cloud.engine.retries import LONGEST_PAUSE, backoff
 from lakery_cloud.http.headers import byte_range, read_content_range
 from lakery_cloud.testing import content
 

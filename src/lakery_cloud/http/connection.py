@@ -32,7 +32,7 @@ READ_AHEAD = 1024 * 1024
 
 # Text has no control characters but tabs (RFC 9110, section 5.5).
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\0-\x08\x0a-\x1f\x7f]*)?")
-# RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, thus twice as fast.
+# RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, for speed.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\0-\x08\x0a-\x1f\x7f]*+)*+")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\0-\x08\x0a-\x1f\x7f]*)?")
@@ -249,7 +249,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._head
 
     def set_deadline(self) -> None:
-        """Wait for the rest of the body no longer than the read time-out in all. A chunked body has this deadline anyway."""
+        """Limit the time for the rest of the body to the read time-out. A chunked body has this deadline anyway."""
         if self._body_deadline is None:
             self._body_deadline = self._loop.time() + self._read_timeout
 

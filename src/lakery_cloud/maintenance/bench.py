@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, storage: ObjectStorage[Any], transport: Transport) -> None:
         self.transport = transport
         self.keys = storage.keys
-        self.has_switch = "conditional_writes" in storage.url_options
+        self.has_switch = hasattr(storage.settings, "conditional_writes")
         limits = storage.settings.limits
         self.part_size = max(limits.min_part_size, limits.part_multiple)
         self.cleanup_timeout = storage.settings.cleanup_timeout

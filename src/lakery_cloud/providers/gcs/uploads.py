@@ -22,8 +22,6 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_SOURCES = 32
 """Cloud Storage, "Objects: compose": objects that one request composes."""
-MAX_COMPONENTS = 10_000
-"""Our own limit: beyond it, larger parts cost less than more parts."""
 MAX_DELETES = 16
 """Concurrent requests that delete parts."""
 

@@ -112,9 +112,10 @@ class S3Transport(CloudTransport):
 
         async def head_bucket() -> Mapping[str, Any]:
             try:
-                return await self._client.head_bucket(Bucket=bucket)
+                answer: Mapping[str, Any] = await self._client.head_bucket(Bucket=bucket)
             except botocore_errors.ClientError as error:
                 return error.response
+            return answer
 
         answer = await self._call("head_bucket", Address(bucket, ""), head_bucket)
         metadata = answer["ResponseMetadata"]
