@@ -41,7 +41,7 @@ check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dep
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
 settings: $(VENV)/.test ## Write docs/settings.md, the reference of all settings, from the code
-	$(BIN)/python -m lakery_cloud.config.reference > docs/settings.md
+	$(BIN)/python -m tools.settings_page > docs/settings.md
 
 audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network
 	@$(PYTHON) -m venv $(VENV)/audit

@@ -33,19 +33,19 @@ Class = type[ObjectStorage[Any]]
             "s3://bucket/a%20b/c",
             "endpoint_url=https://s3.example.com&region=eu-central-1&storage_class=STANDARD_IA&requester_pays=true",
             "S3Storage('bucket', prefix='a b/c', endpoint_url='https://s3.example.com')",
-            {"_region": "eu-central-1", "_storage_class": "STANDARD_IA", "_requester_pays": True},
+            {"region": "eu-central-1", "storage_class": "STANDARD_IA", "requester_pays": True},
         ),
         (
             "gs://bucket/a%20b/c",
             "endpoint_url=http://127.0.0.1:1&storage_class=NEARLINE",
             "GCSStorage('bucket', prefix='a b/c', endpoint_url='http://127.0.0.1:1')",
-            {"_storage_class": "NEARLINE"},
+            {"storage_class": "NEARLINE"},
         ),
         (
             "az://container/a%20b/c",
             "account_name=me&blob_tags=false&access_tier=Cool",
             "AzureBlobStorage('container', prefix='a b/c', account_name='me')",
-            {"_blob_tags": False, "_access_tier": "Cool"},
+            {"blob_tags": False, "access_tier": "Cool"},
         ),
     ],
     ids=["s3", "gs", "az"],
@@ -54,7 +54,7 @@ def test_url_sets_everything_that_is_no_secret(place: str, query: str, shown: st
     storage = storage_from_url(f"{place}?{query}&part_size=16777216&verify=false")
     assert repr(storage) == shown
     assert (storage.settings.part_size, storage.settings.verify) == (16 * 1024**2, False)
-    assert {name: getattr(storage, name) for name in settings} == settings
+    assert {name: getattr(storage.settings, name) for name in settings} == settings
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,17 @@ TWO = {"hot": HOT, "cold": COLD}
 def test_class_bucket_prefix_and_settings_reach_the_storage() -> None:
     built = storage("s3://bucket/a/b", region="eu-central-1", part_size="16MiB", allowed_buckets=["other"])
     assert type(built) is S3Storage
-    assert (built.keys.bucket, built.keys.prefix, built._region) == ("bucket", "a/b", "eu-central-1")
+    assert (built.keys.bucket, built.keys.prefix, built.settings.region) == ("bucket", "a/b", "eu-central-1")
     assert (built.settings.part_size, built.settings.allowed_buckets) == (16 * MiB, {"other"})
 
 
 def test_settings_may_stand_in_the_url_or_the_table() -> None:
     built = storage("s3://bucket?region=eu-central-1&max_attempts=5", storage_class="STANDARD_IA", max_attempts=5)
-    assert (built._region, built._storage_class, built.max_attempts) == ("eu-central-1", "STANDARD_IA", 5)
+    assert (built.settings.region, built.settings.storage_class, built.settings.max_attempts) == (
+        "eu-central-1",
+        "STANDARD_IA",
+        5,
+    )
 
 
 @pytest.mark.parametrize("url", ["s3://bucket?part_size=8388608", "file:///srv?part_size=8388608"])
@@ -117,7 +121,7 @@ async def test_references_are_followed_when_storages_are_built(folder: Path, mon
     configuration = Configuration.load(configured)
     monkeypatch.setenv("LAB_KEY", "from the environment")
     built: Any = build_storage(configuration, "lab")
-    found = await built._own_session.get_credentials()
+    found = await built.settings.session.get_credentials()
     assert (found.access_key, found.secret_key) == ("from the environment", "from the file")
 
 
@@ -140,14 +144,14 @@ def test_reference_to_nothing_is_refused_by_its_name(folder: Path, reference: st
 def test_credentials_of_each_cloud_reach_its_class(folder: Path) -> None:
     (folder / "key.json").write_text("{}", "utf-8")
     azure: AzureBlobStorage = storage("az://container", account_name="me", sas_token="sig=x")
-    assert azure._secrets.value == {"sas_token": "sig=x"}
+    assert azure.settings.secrets() == {"sas_token": "sig=x"}
     for given, token in (
         ({"token": "anon"}, "anon"),
         ({"credentials_file": "key.json"}, "key.json"),
         ({"credentials_json": '{"type": "x"}'}, {"type": "x"}),
     ):
         gcs: GCSStorage = storage("gs://bucket", **given)
-        assert gcs._token.value == token
+        assert gcs.settings.token == token
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from lakery_cloud import ConfigError, Configuration
 from lakery_cloud.config import layers
 from lakery_cloud.config.sections import SECTIONS, StorageSection
 from lakery_cloud.config.urls import STORAGE_CLASSES
-from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS
 
 MiB = 1024**2
 
@@ -228,7 +227,7 @@ def test_variable_of_a_list_that_is_no_json_is_refused(write: Write, monkeypatch
 
 # Every setting.
 
-NOT_IN_FILES = {"bucket", "container", "root", "prefix", "session", "client", "fs", "credential", "options"}
+NOT_IN_FILES = {"bucket", "container", "root", "prefix", "session", "client", "fs", "credential", "limits"}
 """What the URL says, and objects that only a program can give."""
 
 
@@ -236,9 +235,7 @@ NOT_IN_FILES = {"bucket", "container", "root", "prefix", "session", "client", "f
 def test_every_setting_of_the_class_can_be_configured(section: type[StorageSection]) -> None:
     storage_class = getattr(lakery_cloud, STORAGE_CLASSES[section.scheme][1])
     of_the_class = {*inspect.signature(storage_class).parameters} - NOT_IN_FILES
-    of_urls = {*storage_class.url_options, *ENGINE_URL_OPTIONS}
-    if "endpoint_url" not in of_urls:
-        of_urls.discard("allowed_buckets")  # its records name no bucket
+    of_urls = {*storage_class.settings_class.url_readers()}
     fields = {*section.model_fields} - {"url", "name"}
     assert fields - {*section.credential_names} == of_urls
     assert of_the_class <= fields

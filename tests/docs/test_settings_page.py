@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lakery_cloud.config.reference import reference
+from tools.settings_page import settings_page
 
 pytestmark = pytest.mark.docs
 
@@ -12,4 +12,4 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def test_settings_reference_is_current() -> None:
-    assert PAGE.read_text("utf-8") == reference(), "docs/settings.md is not current: run `make settings`"
+    assert PAGE.read_text("utf-8") == settings_page(), "docs/settings.md is not current: run `make settings`"

@@ -73,7 +73,7 @@ async def test_two_buckets_under_names_of_their_own(s3_rig: S3Rig) -> None:
         ({"kms_key_id": "key"}, "kms_key_id needs"),
         ({"addressing_style": "odd"}, "addressing_style"),
         ({"endpoint_url": "127.0.0.1:1"}, "endpoint_url must be"),
-        ({"endpoint_url": "http://user:hunter2@host"}, "must not hold credentials"),
+        ({"endpoint_url": "http://user:hunter2@host"}, "must not contain credentials"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"no_such_setting": 1}, "no_such_setting"),
     ],

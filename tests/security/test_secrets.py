@@ -13,7 +13,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 from urllib.parse import quote
 
 import aioboto3
@@ -41,11 +41,9 @@ from lakery_cloud import (
 )
 from lakery_cloud.config.urls import STORAGE_CLASSES
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.error_messages import redact_error, redacted
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
-from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS, CloudOptions, EngineOptions
 from lakery_cloud.testing import content, digest_of, stream_of
 from lakery_cloud.testing.faults import (
     Answer,
@@ -91,16 +89,14 @@ def test_every_setting_is_classified() -> None:
     classes = [getattr(lakery_cloud, name) for _, name in STORAGE_CLASSES.values()]
     assert set(classes) == set(SECRET) == set(PUBLIC)
     for storage_class in classes:
-        options = CloudOptions if issubclass(storage_class, CloudStorage) else EngineOptions
-        parameters = inspect.signature(storage_class).parameters
-        found = {*parameters, *get_type_hints(options)} - {"options"}
+        found = {*inspect.signature(storage_class).parameters}
         assert found == SECRET[storage_class] | PUBLIC[storage_class], storage_class
         assert not SECRET[storage_class] & PUBLIC[storage_class]
 
 
 def test_no_secret_is_a_setting_of_a_url() -> None:
     for storage_class, secret in SECRET.items():
-        assert {*storage_class.url_options, *ENGINE_URL_OPTIONS} <= PUBLIC[storage_class]
+        assert {*storage_class.settings_class.url_readers()} <= PUBLIC[storage_class]
         for name in secret:
             with pytest.raises(ConfigError, match="unknown setting"):
                 storage_from_url(f"{storage_class.url_scheme}://bucket?{name}=x")

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, Unpack, cast
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
@@ -24,13 +24,12 @@ from lakery_cloud.engine.keys import (
 )
 from lakery_cloud.engine.model import (
     KeyMissing,
-    Limits,
     ObjectInfo,
     PresignedURL,
 )
 from lakery_cloud.engine.reader import Location, check_size, read
 from lakery_cloud.engine.sessions import Session, Sessions
-from lakery_cloud.engine.settings import EngineOptions, EngineSettings
+from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.telemetry.operations import operation, stream_operation
 from lakery_cloud.engine.telemetry.transport import observed
 from lakery_cloud.engine.transport import Transport, missing
@@ -85,27 +84,25 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     Args:
         bucket: Name of the bucket.
-        prefix: What stands before each key.
-        options: See `EngineSettings`.
+        settings: The settings. Each provider's class takes them as keyword arguments, by `keywords_of`.
 
     Raises:
         ConfigError: A setting is wrong.
     """
 
+    settings_class: ClassVar[type[EngineSettings]]
+    """The class whose fields are the arguments of the constructor."""
+    settings: EngineSettings
     verifies_reads = True
     max_url_lifetime: ClassVar[timedelta | None] = None
     """How long a presigned URL can last; None where there are none."""
-    default_limits: ClassVar[Limits]
-    """What the provider's documentation says its store can take."""
     bucket_attribute: ClassVar[str] = "lakery_cloud.bucket"
     """What OpenTelemetry's conventions call the bucket, where they know the store."""
     url_scheme: ClassVar[str]
-    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
-    """Settings that a URL's query may hold, with the function that reads the text."""
 
-    def __init__(self, bucket: str, *, prefix: str = "", **options: Unpack[EngineOptions]) -> None:
-        self.keys = KeySpace(bucket, prefix)
-        self.settings = EngineSettings.of(options, self.default_limits)
+    def __init__(self, bucket: str, settings: EngineSettings) -> None:
+        self.keys = KeySpace(bucket, settings.prefix)
+        self.settings = settings
         if self.settings.allowed_buckets is not None and len(self.place_names) == 1:
             raise ConfigError(f"storage data of {self.name} names no bucket; leave allowed_buckets out")
         self._sessions = Sessions(self._open_transport)
@@ -122,8 +119,9 @@ class ObjectStorage(Storage[D], Generic[D]):
             ConfigError: The URL has another scheme, an unknown setting, or credentials; or a setting has one value in
                 it and another one beside it.
         """
-        bucket, prefix, in_url = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
-        return cls(bucket, prefix=prefix, **merged(in_url, settings))
+        bucket, prefix, in_url = parse_url(url, scheme=cls.url_scheme, readers=cls.settings_class.url_readers())
+        construct: Callable[..., Self] = cls  # each class has its own keywords
+        return construct(bucket, prefix=prefix, **merged(in_url, settings))
 
     @classmethod
     def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:

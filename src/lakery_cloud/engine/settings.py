@@ -1,93 +1,211 @@
-"""The settings that every storage of the engine has, whatever its provider."""
+"""Settings of storages. Each is one field; constructors, URLs, configuration files and docs/settings.md follow from it."""
 
+import functools
+import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self, TypedDict
+import types
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from lakery_cloud.engine.keys import is_bucket_name
 from lakery_cloud.engine.model import Limits
+from lakery_cloud.engine.urls import check_endpoint_url, nearest
 from lakery_cloud.errors import ConfigError, brief
+
+P = ParamSpec("P")
+S = TypeVar("S")
 
 MiB = 1024 * 1024
 
 _ARN = re.compile(r"arn:[\x21-\x2b\x2d-\x7e]+")  # no comma, which separates names in a URL
 
 
-class EngineOptions(TypedDict, total=False):
-    """Keyword arguments of every storage class; see `EngineSettings` for meanings, units and defaults."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting, as everything that accepts or documents settings needs it.
 
-    part_size: int
-    max_concurrent_parts: int
-    max_concurrent_requests: int
-    max_concurrent_reads: int
-    max_buffered_bytes: int
-    concurrent_ranges: int
-    range_size: int
-    verify: bool
-    cleanup_timeout: float
-    allowed_buckets: Collection[str] | None
-    limits: Limits
+    Attributes:
+        name: Keyword of the constructor, parameter in a URL's query, key of the configuration file and, in capitals, end of
+            the environment variable.
+        type: `int`, `float`, `bool`, `str`, a `Literal` or a collection of texts. Anything else is for programs alone.
+        default: The default; `MISSING` if the setting is required.
+        meaning: What the setting does, in sentences.
+        unit: `bytes`, `seconds` or nothing. Configuration files also accept texts such as `64MiB` for bytes.
+        least: The smallest whole number.
+        in_files: Whether configuration files and the environment may hold it.
+        is_secret: Whether it is a credential, or an object that has some. URLs and representations never hold it.
+    """
+
+    name: str
+    meaning: str
+    type: Any = str
+    default: Any = None
+    unit: Literal["", "bytes", "seconds"] = ""
+    least: int = 1
+    in_files: bool = True
+    is_secret: bool = False
+
+    @property
+    def in_urls(self) -> bool:
+        """Whether the query of a URL may hold it."""
+        return self.in_files and not self.is_secret
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The only valid values; none if any may be given."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a list of texts."""
+        return get_origin(self.type) is Collection
+
+    def read(self, text: str) -> Any:
+        """The value in the query of a URL.
+
+        Raises:
+            ValueError: The text is of another type.
+        """
+        if self.is_list:
+            return text.split(",") if text else []
+        if self.type is bool:
+            return read_flag(text)
+        return self.type(text) if self.type in (int, float) else text
+
+    def check(self, value: Any) -> None:
+        """Refuse a value that is out of range.
+
+        Raises:
+            ConfigError: The message names the setting.
+        """
+        if value is None and self.default is None:
+            return
+        if self.choices and value not in self.choices:
+            *others, last = (repr(choice) for choice in self.choices)
+            raise ConfigError(f"{self.name} must be {', '.join(others)} or {last}, not {value!r}")
+        if self.type is int and (not isinstance(value, int) or isinstance(value, bool) or value < self.least):
+            raise ConfigError(f"{self.name} must be a whole number of at least {self.least}, not {value!r}")
+        if self.type is float and not (isinstance(value, int | float) and value > 0):
+            raise ConfigError(f"{self.name} must be a number of {self.unit} over 0, not {value!r}")
+
+
+def setting(default: Any, meaning: str, **facts: Any) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: The default.
+        meaning: What the setting does, in sentences.
+        facts: Other attributes of `Setting`.
+    """
+    return field(default=default, repr=not facts.get("is_secret"), metadata={"meaning": meaning, **facts})
+
+
+def redefine(base: "type[EngineSettings]", name: str, default: Any) -> Any:
+    """A field of a base class with another default."""
+    return field(default=default, metadata=base.__dataclass_fields__[name].metadata)
+
+
+def settings_of(settings_class: type) -> Mapping[str, Setting]:
+    """The settings that a settings class defines, by name."""
+    return _settings_of(cast("Hashable", settings_class))
+
+
+@functools.cache
+def _settings_of(settings_class: Any) -> Mapping[str, Setting]:
+    return {
+        field.name: Setting(name=field.name, type=_without_none(field.type), default=field.default, **field.metadata)
+        for field in fields(settings_class)
+    }
+
+
+def keywords_of(
+    settings_class: Callable[P, S],
+) -> Callable[[Callable[[Any, S], None]], Callable[Concatenate[Any, P], None]]:
+    """Give a constructor that receives settings the fields of their class as its arguments."""
+
+    def decorate(construct: Callable[[Any, S], None]) -> Callable[Concatenate[Any, P], None]:
+        assert isinstance(settings_class, type)
+        known = settings_of(settings_class)
+
+        def constructor(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            unknown = sorted(kwargs.keys() - known.keys())
+            if unknown:
+                raise ConfigError(f"unknown setting {unknown[0]!r}{nearest(unknown[0], known)}")
+            construct(self, settings_class(*args, **kwargs))
+
+        signature = inspect.signature(settings_class)
+        this, _ = inspect.signature(construct).parameters.values()
+        parameters = [this, *signature.parameters.values()]
+        shown: Any = functools.update_wrapper(constructor, construct)
+        shown.__signature__ = signature.replace(parameters=parameters, return_annotation=None)
+        shown.__doc__ = "\n".join(["Args:", *(f"    {setting.name}: {setting.meaning}" for setting in known.values())])
+        return constructor
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How the engine works for one storage.
+    """Settings of every storage."""
 
-    Attributes:
-        part_size: Bytes of a stream's first parts; a stream that fits into one part is sent in one request.
-        max_concurrent_parts: Parts of one stream, or of one copy, that travel at a time.
-        max_concurrent_requests: Requests of the storage under way at a time, reads apart.
-        max_concurrent_reads: Bodies of the storage that are open at a time. A stream that is being read keeps one open
-            until it ends or is closed.
-        max_buffered_bytes: Bytes that all streams being written may hold at a time, and again for reads ahead.
-        concurrent_ranges: Ranges of one object that are read at a time; 1 is one plain GET, which is fastest wherever
-            one connection is not what limits the rate. With 0 a large object is read by a plain GET until that shows to be
-            slow, and in ranges from there on.
-        range_size: Bytes of such a range.
-        verify: Whether reads compare content with its hash.
-        cleanup_timeout: Seconds that the clean-up after a failure or a cancellation may take.
-        allowed_buckets: Buckets (containers) besides the storage's own that storage data may point to. Storage data with
-            any other one is refused before any request. Empty is the storage's own alone; None is any that the
-            credentials may use, since storage data outlives a change of the bucket.
-        limits: What the store can take, for stores that differ from their provider's documentation.
-    """
+    prefix: str = setting("", "Start of each key. A slash separates it from the content hash.", in_files=False)
+    part_size: int = setting(
+        8 * MiB,
+        "Size of a stream's first parts. A stream that fits into one part is sent in one request.",
+        unit="bytes",
+    )
+    max_concurrent_parts: int = setting(4, "Parts of one stream, or of one copy, that are sent at the same time.")
+    max_concurrent_requests: int = setting(64, "Requests that the storage sends at the same time, not counting reads.")
+    max_concurrent_reads: int = setting(
+        64,
+        "Response bodies that the storage has open at the same time. Each stream that you read has one open until it ends "
+        "or you close it.",
+    )
+    max_buffered_bytes: int = setting(
+        256 * MiB, "Memory for all streams being written, and the same amount again for reading ahead.", unit="bytes"
+    )
+    concurrent_ranges: int = setting(
+        0,
+        "Ranges of one object that are read at the same time. 1 reads each object in one GET, which is fastest unless one "
+        "connection limits the rate. 0 starts with one GET and changes to ranges if that is slow.",
+        least=0,
+    )
+    range_size: int = setting(8 * MiB, "Size of such a range.", unit="bytes")
+    verify: bool = setting(True, "Whether reads compare content with its hash.")
+    cleanup_timeout: float = setting(
+        30.0, "Time limit of the clean-up after a failed or cancelled write.", unit="seconds"
+    )
+    allowed_buckets: Collection[str] | None = setting(
+        None,
+        "Buckets (containers) besides its own that records may point to. Records with any other bucket are refused before "
+        "any request. An empty list allows only its own; by default, records may point to any bucket. In a URL or an "
+        "environment variable: `a,b`.",
+    )
+    limits: Limits = field(
+        metadata={
+            "meaning": "Limits of the store, for stores that differ from their provider's documentation.",
+            "in_files": False,
+        }
+    )
 
-    limits: Limits
-    part_size: int = 8 * MiB
-    max_concurrent_parts: int = 4
-    max_concurrent_requests: int = 64
-    max_concurrent_reads: int = 64
-    max_buffered_bytes: int = 256 * MiB
-    concurrent_ranges: int = 0
-    range_size: int = 8 * MiB
-    verify: bool = True
-    cleanup_timeout: float = 30.0
-    allowed_buckets: Collection[str] | None = None
+    file_credentials: ClassVar[tuple[Setting, ...]] = ()
+    """Credentials that only configuration files may hold. `ObjectStorage.credentials_from` makes arguments of them."""
 
     @classmethod
-    def of(cls, options: EngineOptions, limits: Limits) -> Self:
-        """Settings from a storage's keyword arguments.
-
-        Raises:
-            ConfigError: An option is unknown or out of range.
-        """
-        known = {field.name for field in fields(cls)}
-        unknown = set(options) - known
-        if unknown:
-            raise ConfigError(f"unknown setting {min(unknown)!r}")
-        merged: dict[str, Any] = {"limits": limits, **options}
-        return cls(**merged)
+    def url_readers(cls) -> Mapping[str, Callable[[str], Any]]:
+        """Names of the settings that the query of a URL may hold, with the function that reads the text."""
+        return {name: setting.read for name, setting in settings_of(cls).items() if setting.in_urls}
 
     @property
     def connections(self) -> int:
-        """Connections that requests and open reads need at most."""
+        """The most connections that requests and open reads need."""
         return self.max_concurrent_requests + self.max_concurrent_reads
 
     def share(self, connections: int) -> dict[str, int]:
-        """How many requests and how many open reads fit a client that has so many connections.
+        """How many requests and how many open reads fit a client with this many connections.
 
-        Neither may take all: open reads would keep writes from ever ending, whose end a reader may wait for.
+        Neither may use all of them: open reads would block writes whose end a reader may wait for.
         """
         requests = self.max_concurrent_requests
         reads = min(self.max_concurrent_reads, max(1, connections // 2, connections - requests))
@@ -95,23 +213,10 @@ class EngineSettings:
         return {"max_concurrent_requests": requests, "max_concurrent_reads": reads}
 
     def __post_init__(self) -> None:
-        for name in (
-            "part_size",
-            "max_concurrent_parts",
-            "max_concurrent_requests",
-            "max_concurrent_reads",
-            "max_buffered_bytes",
-            "concurrent_ranges",
-            "range_size",
-        ):
-            value = getattr(self, name)
-            least = 0 if name == "concurrent_ranges" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
-        if not self.cleanup_timeout > 0:
-            raise ConfigError(f"cleanup_timeout must be a number of seconds over 0, not {self.cleanup_timeout!r}")
+        for name, setting in settings_of(type(self)).items():
+            setting.check(getattr(self, name))
         if self.allowed_buckets is not None:
-            object.__setattr__(self, "allowed_buckets", _names(self.allowed_buckets))
+            self._replace(allowed_buckets=_bucket_names(self.allowed_buckets))
         if self.part_size % self.limits.part_multiple:
             raise ConfigError(
                 f"part_size must be a multiple of {self.limits.part_multiple} bytes, not {self.part_size}"
@@ -120,8 +225,49 @@ class EngineSettings:
         if not smallest <= self.part_size <= largest:
             raise ConfigError(f"part_size must be {smallest} to {largest} bytes, not {self.part_size}")
 
+    def _replace(self, **values: Any) -> None:
+        """Normalize settings while they are made; they are frozen afterwards."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
-def _names(buckets: Collection[str]) -> frozenset[str]:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings(EngineSettings):
+    """Settings of every storage behind a network."""
+
+    endpoint_url: str | None = setting(None, "URL of the API, if it is not the provider's own.")
+    max_attempts: int = setting(3, "Attempts for one request.")
+    connect_timeout: float = setting(2.0, "Time to wait for a connection.", unit="seconds")
+    read_timeout: float = setting(60.0, "Time to wait for the next bytes of a response.", unit="seconds")
+    fast_lane: bool = setting(
+        True,
+        "Whether the most frequent requests are sent without the SDK. Their effect is the same; switch it off if other "
+        "code needs to see each request in the SDK.",
+    )
+
+    def secrets(self) -> dict[str, Any]:
+        """The credentials, and the objects with credentials, that the program gave."""
+        return {
+            name: getattr(self, name)
+            for name, setting in settings_of(type(self)).items()
+            if setting.is_secret and getattr(self, name) is not None
+        }
+
+    def __post_init__(self) -> None:
+        EngineSettings.__post_init__(self)  # a class with slots is made twice, and super() finds the other one
+        if self.endpoint_url:
+            self._replace(endpoint_url=check_endpoint_url(self.endpoint_url))
+
+
+def _without_none(annotation: Any) -> Any:
+    """The type of a setting that may be None."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    given: Iterator[Any] = (part for part in get_args(annotation) if part is not types.NoneType)
+    return next(given)
+
+
+def _bucket_names(buckets: Collection[str]) -> frozenset[str]:
     if isinstance(buckets, str | bytes) or not isinstance(buckets, Collection):
         raise ConfigError(f"allowed_buckets must be a list of names, not {brief(buckets)}")
     for name in buckets:
@@ -139,40 +285,3 @@ def read_flag(text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
         raise ValueError("expected true or false")
     return text.lower() in ("true", "1")
-
-
-def read_names(text: str) -> list[str]:
-    """`a,b`; none if the text is empty."""
-    return text.split(",") if text else []
-
-
-ENGINE_URL_OPTIONS: Mapping[str, Callable[[str], Any]] = {
-    "part_size": int,
-    "max_concurrent_parts": int,
-    "max_concurrent_requests": int,
-    "max_concurrent_reads": int,
-    "max_buffered_bytes": int,
-    "concurrent_ranges": int,
-    "range_size": int,
-    "verify": read_flag,
-    "cleanup_timeout": float,
-    "allowed_buckets": read_names,
-}
-
-
-MAX_ATTEMPTS = 3
-
-
-CONNECT_TIMEOUT = 2.0
-
-
-READ_TIMEOUT = 60.0
-
-
-class CloudOptions(EngineOptions, total=False):
-    """Keyword arguments of every cloud's storage class; see `CloudStorage`."""
-
-    max_attempts: int
-    connect_timeout: float
-    read_timeout: float
-    fast_lane: bool

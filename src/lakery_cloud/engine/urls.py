@@ -1,41 +1,44 @@
-"""Storages from URLs: `<scheme>://<bucket>/<prefix>?<setting>=<value>`. Credentials never stand in a URL."""
+"""Storages from URLs: `<scheme>://<bucket>/<prefix>?<setting>=<value>`. A URL never holds credentials."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from lakery_cloud.engine.settings import ENGINE_URL_OPTIONS
 from lakery_cloud.errors import ConfigError
 
 
-def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:
+def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:
     """Bucket, prefix and settings of a URL. The prefix is percent-decoded, as in any URL.
+
+    Args:
+        url: The URL.
+        scheme: The scheme that it must have.
+        readers: Name of a setting that the query may hold -> function that reads its value.
 
     Raises:
         ConfigError: The scheme is another, the bucket is missing, a setting is unknown or unreadable, or there are
             credentials in the URL. The message never repeats the URL's user or password.
     """
     parts = _split(url, f"the URL of the {scheme}:// storage")
-    # A secret may hold "/", "?" or "#", so that a URL with credentials is not always parsed as one.
+    # A secret may contain "/", "?" or "#", so that the parser doesn't always see credentials as such.
     if any(mark in unquote(parts.netloc) for mark in "@:"):
         raise ConfigError(
-            f"a {scheme}:// URL must not hold credentials or a port; set credentials in the environment or a profile, "
+            f"a {scheme}:// URL must not contain credentials or a port; set credentials in the environment or a profile, "
             "and the address of the API as endpoint_url"
         )
     if parts.scheme != scheme:
         raise ConfigError(f"expected a URL that starts with {scheme}://, not with {parts.scheme!r}")
     if parts.fragment:
         raise ConfigError("the URL has a fragment; write a # of the prefix as %23")
-    known = {**ENGINE_URL_OPTIONS, **options}
     settings: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in known:
-            raise ConfigError(f"unknown setting {name!r} in the URL{nearest(name, known)}")
+        if name not in readers:
+            raise ConfigError(f"unknown setting {name!r} in the URL{nearest(name, readers)}")
         if name in settings:
-            raise ConfigError(f"the setting {name!r} stands twice in the URL")
+            raise ConfigError(f"the URL has the setting {name!r} twice")
         try:
-            settings[name] = known[name](text)
+            settings[name] = readers[name](text)
         except ValueError as error:
             raise ConfigError(f"the setting {name!r} in the URL can't be {text!r}: {error}") from None
     try:
@@ -46,31 +49,33 @@ def parse_url(url: str, *, scheme: str, options: Mapping[str, Callable[[str], An
 
 
 def merged(in_url: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a URL and those given beside it.
+    """The settings of a URL, and those given as arguments or in a configuration.
 
     Raises:
-        ConfigError: A setting has one value here and another there.
+        ConfigError: A setting has two different values.
     """
     for name in in_url:
         if name in beside and beside[name] != in_url[name]:
-            raise ConfigError(f"{name} is {in_url[name]!r} in the URL and {beside[name]!r} beside it; leave one out")
+            raise ConfigError(
+                f"{name} is {in_url[name]!r} in the URL and {beside[name]!r} beside it; remove one of them"
+            )
     return {**in_url, **beside}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that names what was probably meant."""
+    """The end of an error message: the most similar of the known names, or all of them."""
     matches = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(sorted(known))}"
 
 
 def check_endpoint_url(url: str) -> str:
-    """The URL of an endpoint without a slash at its end, if it is one and holds no credentials.
+    """The URL of an endpoint, without a slash at its end.
 
     Raises:
-        ConfigError: It isn't, or does; the message does not repeat it, since it may hold a secret in any place.
+        ConfigError: It is no such URL, or contains credentials. The message does not repeat it: any part may be a secret.
     """
     if "@" in unquote(url):
-        raise ConfigError("endpoint_url must not hold credentials; set them in the environment or a profile")
+        raise ConfigError("endpoint_url must not contain credentials; set them in the environment or a profile")
     parts = _split(url, "endpoint_url")
     try:
         is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -79,7 +84,7 @@ def check_endpoint_url(url: str) -> str:
     if not is_valid:
         raise ConfigError("endpoint_url must be a URL such as https://s3.example.com")
     if parts.query or parts.fragment:
-        raise ConfigError("endpoint_url must hold no query; a signature in one is a credential, set it apart")
+        raise ConfigError("endpoint_url must have no query; if it holds a signature, set that as a credential instead")
     return url.rstrip("/")
 
 
@@ -88,4 +93,4 @@ def _split(url: str, what: str) -> SplitResult:
         return urlsplit(url)
     except ValueError:
         failure = ConfigError(f"{what} can't be read; it may have a bracket or a character that no host has")
-    raise failure  # here, so that it isn't chained to what repeats the URL
+    raise failure  # outside the handler, so that it isn't chained to an error that repeats the URL

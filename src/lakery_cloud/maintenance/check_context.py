@@ -48,7 +48,7 @@ class CheckContext:
     def __init__(self, storage: ObjectStorage[Any], transport: Transport) -> None:
         self.transport = transport
         self.keys = storage.keys
-        self.has_conditional_writes_setting = "conditional_writes" in storage.url_options
+        self.has_conditional_writes_setting = hasattr(storage.settings, "conditional_writes")
         limits = storage.settings.limits
         self.part_size = max(limits.min_part_size, limits.part_multiple)
         self.cleanup_timeout = storage.settings.cleanup_timeout

@@ -8,13 +8,14 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NotRequired, Self, TypedDict, TypeVar, Unpack
+from typing import Any, NotRequired, Self, TypedDict, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.model import (
     Body,
     KeyExists,
@@ -27,7 +28,7 @@ from lakery_cloud.engine.model import (
     VersionChanged,
 )
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.settings import EngineOptions, read_flag
+from lakery_cloud.engine.settings import EngineSettings, keywords_of, redefine, setting
 from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.engine.urls import merged, parse_url
 from lakery_cloud.errors import (
@@ -75,45 +76,46 @@ class FileStorageData(TypedDict):
     size: NotRequired[int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSettings(EngineSettings):
+    """Settings of `FileStorage`."""
+
+    root: str | os.PathLike[str] = field(kw_only=False, metadata={"meaning": "The folder.", "in_files": False})
+    create: bool = setting(True, "Whether the first write makes the folder.")
+    # A slow disk gets slower if several places of it are read at the same time.
+    concurrent_ranges: int = redefine(EngineSettings, "concurrent_ranges", 1)
+    limits: Limits = redefine(EngineSettings, "limits", FILE_LIMITS)
+
+    def __post_init__(self) -> None:
+        EngineSettings.__post_init__(self)
+        folder = os.fspath(self.root)
+        if not folder or "\0" in folder or not _is_utf8(folder):
+            raise ConfigError(f"the root must be the path of a folder, not {folder!r}")
+
+
 class FileStorage(ObjectStorage[FileStorageData]):
     """Content-addressed files below a folder, readable by their owner alone.
 
     A file is written under a temporary name, flushed to the disk and then linked to its own name, so that it is there
     in full or not at all, also after a crash.
 
-    Args:
-        root: The folder.
-        prefix: What stands before each key: a folder below the root.
-        create: Whether the folder is made on the first write.
-        options: See `EngineSettings`.
+    The arguments are the fields of `FileSettings`.
 
     Raises:
-        ConfigError: A setting is wrong, or the prefix is no path that file systems can hold.
+        ConfigError: A setting is wrong, or the prefix is no valid path of a folder.
     """
 
+    settings_class = FileSettings
+    settings: FileSettings
+
     name = "lakery_cloud.file@v1"
-    default_limits = FILE_LIMITS
     url_scheme = "file"
     place_names = ("key",)
-    url_options: ClassVar = {"create": read_flag}
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        prefix: str = "",
-        create: bool = True,
-        **options: Unpack[EngineOptions],
-    ) -> None:
-        folder = os.fspath(root)
-        if not folder or "\0" in folder or not _is_utf8(folder):
-            raise ConfigError(f"the root must be the path of a folder, not {folder!r}")
-        options.setdefault(
-            "concurrent_ranges", 1
-        )  # a disk that is slow is slower where several places are read at a time
-        super().__init__(os.path.abspath(folder), prefix=prefix, **options)
+    @keywords_of(FileSettings)
+    def __init__(self, settings: FileSettings) -> None:
+        super().__init__(os.path.abspath(settings.root), settings)
         _check_path(self.keys.prefix, ConfigError)
-        self._create = create
 
     @classmethod
     def from_url(cls, url: str, **settings: Any) -> Self:
@@ -127,7 +129,7 @@ class FileStorage(ObjectStorage[FileStorageData]):
             ConfigError: The URL has another scheme, a host, or an unknown setting; or a setting has one value in
                 it and another one beside it.
         """
-        host, path, in_url = parse_url(url, scheme=cls.url_scheme, options=cls.url_options)
+        host, path, in_url = parse_url(url, scheme=cls.url_scheme, readers=FileSettings.url_readers())
         if host not in ("", "localhost"):
             raise ConfigError(f"a file URL starts with file:/// and has no host, not {host!r}")
         if not path:
@@ -142,7 +144,7 @@ class FileStorage(ObjectStorage[FileStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        yield FileTransport(self)
+        yield FileTransport(self.keys, self.settings)
 
     def _address(self, storage_data: FileStorageData) -> Address:
         address = super()._address(storage_data)
@@ -157,13 +159,13 @@ class FileTransport(Transport):
     behind the clean-up.
     """
 
-    def __init__(self, storage: FileStorage) -> None:
+    def __init__(self, keys: KeySpace, settings: FileSettings) -> None:
         super().__init__(
-            max_concurrent_requests=storage.settings.max_concurrent_requests,
-            max_concurrent_reads=storage.settings.max_concurrent_reads,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_concurrent_reads=settings.max_concurrent_reads,
         )
-        self._keys = storage.keys
-        self._create_root = storage._create
+        self._keys = keys
+        self._create_root = settings.create
 
     def checks_hash(self, algorithm: str) -> bool:
         return False

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NotRequired, TypedDict, Unpack
+from typing import NotRequired, TypedDict
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -22,7 +22,7 @@ from lakery_cloud.engine.model import (
     VersionChanged,
 )
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.settings import EngineOptions
+from lakery_cloud.engine.settings import EngineSettings, keywords_of, redefine
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.streams.parts import Part
 
@@ -68,25 +68,34 @@ class MemoryBucket:
     uploads: dict[str, tuple[Upload, dict[int, bytes]]] = field(default_factory=dict)
 
 
-class MemoryStorage(ObjectStorage[MemoryStorageData]):
-    """Content-addressed objects in memory. A pickled storage takes its content along.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings(EngineSettings):
+    """Settings of `MemoryStorage`."""
 
-    Args:
-        bucket: A name, for messages only.
-        prefix: What stands before each key.
-        options: See `EngineSettings`.
+    bucket: str = field(
+        default="memory", kw_only=False, metadata={"meaning": "A name, for messages only.", "in_files": False}
+    )
+    limits: Limits = redefine(EngineSettings, "limits", MEMORY_LIMITS)
+
+
+class MemoryStorage(ObjectStorage[MemoryStorageData]):
+    """Content-addressed objects in memory. A pickled storage includes its content.
+
+    The arguments are the fields of `MemorySettings`.
 
     Raises:
         ConfigError: A setting is wrong.
     """
 
+    settings_class = MemorySettings
+
     name = "lakery_cloud.memory@v1"
-    default_limits = MEMORY_LIMITS
     url_scheme = "memory"
     place_names = ("key",)
 
-    def __init__(self, bucket: str = "memory", *, prefix: str = "", **options: Unpack[EngineOptions]) -> None:
-        super().__init__(bucket, prefix=prefix, **options)
+    @keywords_of(MemorySettings)
+    def __init__(self, settings: MemorySettings) -> None:
+        super().__init__(settings.bucket, settings)
         self.contents = MemoryBucket()
 
     def __repr__(self) -> str:
@@ -94,7 +103,7 @@ class MemoryStorage(ObjectStorage[MemoryStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        yield MemoryTransport(self.contents, self)
+        yield MemoryTransport(self.contents, self.settings)
 
 
 class MemoryTransport(Transport):
@@ -102,10 +111,10 @@ class MemoryTransport(Transport):
 
     _numbers = itertools.count(1)
 
-    def __init__(self, contents: MemoryBucket, storage: MemoryStorage) -> None:
+    def __init__(self, contents: MemoryBucket, settings: EngineSettings) -> None:
         super().__init__(
-            max_concurrent_requests=storage.settings.max_concurrent_requests,
-            max_concurrent_reads=storage.settings.max_concurrent_reads,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_concurrent_reads=settings.max_concurrent_reads,
         )
         self._contents = contents
 

@@ -1,20 +1,19 @@
-"""What Azure Blob Storage is told, what it can take, and the shape of its storage data. No SDK is imported here."""
+"""Settings of `AzureBlobStorage`, the limits of Azure, and the shape of the storage data. No SDK is imported here."""
 
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
-from lakery_cloud.engine.model import (
-    Limits,
-)
-from lakery_cloud.errors import (
-    ConfigError,
-)
+from lakery_cloud.engine.model import Limits, without_none
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, redefine, setting
+from lakery_cloud.errors import ConfigError
+
+if TYPE_CHECKING:
+    from adlfs import AzureBlobFileSystem
+    from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+    from azure.core.credentials_async import AsyncTokenCredential
 
 MiB = 1024**2
-
-
-GiB = 1024**3
-
 
 # Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Copy Blob From URL" and "Put Block
 # From URL" (whose older versions take blocks of 100 MiB).
@@ -28,21 +27,18 @@ AZURE_LIMITS = Limits(
     copy_part_size=100 * MiB,
 )
 
-
 MAX_SEGMENTS = 254
 """Microsoft Learn, "Naming and referencing containers, blobs, and metadata"."""
-
 
 SDK_SINGLE_PUT_SIZE = 64 * MiB
 """azure-storage-blob's default: a client that was not opened here sends larger blobs in blocks."""
 
-
 MAX_URL_LIFETIME = timedelta(days=7)
-"""Microsoft Learn, "Get User Delegation Key". The account's key could sign for longer, which nobody could take back."""
+"""Microsoft Learn, "Get User Delegation Key". The account's key could sign for longer, but such a URL can't be revoked."""
 
 
 class AzureStorageData(TypedDict):
-    """Storage data of `AzureBlobStorage`. What labox wrote has neither hash nor size."""
+    """Storage data of `AzureBlobStorage`. Storage data that labox wrote has neither hash nor size."""
 
     container: str
     blob: str
@@ -50,19 +46,79 @@ class AzureStorageData(TypedDict):
     size: NotRequired[int]
 
 
-def _check_segments(prefix: str) -> None:
-    """Refuse what a blob name can't hold, beyond what no key can."""
-    segments = prefix.split("/")
-    if any(segment.endswith(".") for segment in segments):
-        raise ConfigError(f"the prefix {prefix!r} has a segment that ends with a dot, which Azure does not keep")
-    if len(segments) > MAX_SEGMENTS - 2:  # a temporary key has two more
-        raise ConfigError(f"the prefix has {len(segments)} segments; Azure takes at most {MAX_SEGMENTS} in a blob name")
-
-
-# In the order in which adlfs takes them.
+# In the order in which adlfs looks for them.
 CREDENTIAL_VARIABLES = (
     "AZURE_STORAGE_CONNECTION_STRING",
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
     "AZURE_STORAGE_CLIENT_ID",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureSettings(CloudSettings):
+    """Settings of `AzureBlobStorage`."""
+
+    container: str = field(
+        kw_only=False, metadata={"meaning": "Name of the container. It must exist.", "in_files": False}
+    )
+    fs: "AzureBlobFileSystem | None" = setting(
+        None,
+        "An `adlfs.AzureBlobFileSystem`, used as it is, with its own retries and time-outs. Its client belongs to one "
+        "event loop, and the storage does not close it.",
+        in_files=False,
+        is_secret=True,
+    )
+    account_name: str | None = setting(None, "Name of the storage account.")
+    account_key: str | None = setting(None, "Key of the account.", is_secret=True)
+    connection_string: str | None = setting(None, "Account, key and endpoint in one text.", is_secret=True)
+    sas_token: str | None = setting(
+        None,
+        "Shared access signature with the permissions read, create, write, delete, list and tags.",
+        is_secret=True,
+    )
+    credential: "AsyncTokenCredential | AzureNamedKeyCredential | AzureSasCredential | None" = setting(
+        None,
+        "Asynchronous token credential, such as those of `azure.identity.aio`. The storage does not close it.",
+        in_files=False,
+        is_secret=True,
+    )
+    access_tier: Literal["Hot", "Cool", "Cold"] | None = setting(
+        None,
+        "Access tier of the content. By default the account decides. Temporary blobs are always in the account's own tier.",
+    )
+    blob_tags: bool = setting(
+        True,
+        "Whether tags become blob index tags. Accounts with a hierarchical namespace refuse these: set it to false there, "
+        "and the storage keeps tags in the metadata.",
+    )
+    limits: Limits = redefine(EngineSettings, "limits", AZURE_LIMITS)
+
+    def __post_init__(self) -> None:
+        CloudSettings.__post_init__(self)
+        keys = without_none(account_key=self.account_key, sas_token=self.sas_token, credential=self.credential)
+        if self.fs is not None and (self.account_name or self.connection_string or keys or self.endpoint_url):
+            raise ConfigError("an fs has its own account, credentials and endpoint_url; give either these or the fs")
+        if self.connection_string is not None and (self.account_name or keys or self.endpoint_url):
+            raise ConfigError(
+                "a connection_string has its own account, credentials and endpoint_url; give either these or the "
+                "connection_string"
+            )
+        if len(keys) > 1:
+            raise ConfigError(f"{' and '.join(keys)} exclude each other; give one of them")
+        if self.fs is not None:
+            largest = min(self.limits.max_put_size, SDK_SINGLE_PUT_SIZE)
+            self._replace(limits=replace(self.limits, max_put_size=largest))
+
+
+def check_segments(prefix: str) -> None:
+    """Refuse a prefix that is valid for keys, but not for the names of blobs.
+
+    Raises:
+        ConfigError: It has a segment that ends with a dot, or too many segments.
+    """
+    segments = prefix.split("/")
+    if any(segment.endswith(".") for segment in segments):
+        raise ConfigError(f"the prefix {prefix!r} has a segment that ends with a dot, which Azure would remove")
+    if len(segments) > MAX_SEGMENTS - 2:  # a temporary key has two more
+        raise ConfigError(f"the prefix has {len(segments)} segments; the name of a blob has at most {MAX_SEGMENTS}")

@@ -49,14 +49,12 @@ from lakery_cloud.errors import (
 from lakery_cloud.http.connection import HTTPError, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range, time_of
 from lakery_cloud.providers.azure.errors import raise_if_throttled
-from lakery_cloud.providers.azure.settings import CREDENTIAL_VARIABLES
+from lakery_cloud.providers.azure.settings import CREDENTIAL_VARIABLES, AzureSettings
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobClient
-
-    from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from azure.core import MatchConditions
 from azure.core import exceptions as azure_errors
 from azure.storage.blob import (
@@ -104,20 +102,20 @@ _NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGO
 class AzureTransport(Transport):
     """The requests of Azure's Blob service. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, client: BlobServiceClient, storage: "AzureBlobStorage", lane: AzureLane | None = None) -> None:
+    def __init__(self, client: BlobServiceClient, settings: AzureSettings, lane: AzureLane | None = None) -> None:
         super().__init__(
-            max_concurrent_requests=storage.settings.max_concurrent_requests,
-            max_concurrent_reads=storage.settings.max_concurrent_reads,
+            max_concurrent_requests=settings.max_concurrent_requests,
+            max_concurrent_reads=settings.max_concurrent_reads,
         )
         self._client = client
         self._lane = lane
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._cut_off: set[str] = set()  # ids of uploads of which a block was on its way when it was cancelled
         self._endpoint = client.url.partition("?")[0]
-        self._credentials_in_use = _credentials_in_use(client, storage)
-        self._blob_tags = storage._blob_tags
+        self._credentials_in_use = _credentials_in_use(client, settings)
+        self._blob_tags = settings.blob_tags
         self._access_tier = without_none(
-            standard_blob_tier=StandardBlobTier(storage._access_tier) if storage._access_tier else None
+            standard_blob_tier=StandardBlobTier(settings.access_tier) if settings.access_tier else None
         )
 
     def checks_hash(self, algorithm: str) -> bool:
@@ -504,13 +502,13 @@ class AzureTransport(Transport):
         return translate(error, operation, address, endpoint=self._endpoint)
 
 
-def _credentials_in_use(client: BlobServiceClient, storage: "AzureBlobStorage") -> str | None:
+def _credentials_in_use(client: BlobServiceClient, settings: AzureSettings) -> str | None:
     """Where the credentials are from; what is given to a storage goes before the environment."""
     kind = _kind_of_credential(client)
-    if storage._own_fs is not None:
+    if settings.fs is not None:
         return kind and f"{kind}, of an fs of your own"
-    if storage._secrets.value:
-        return kind and f"{kind}, given as {' and '.join(storage._secrets.value)}"
+    if settings.secrets():
+        return kind and f"{kind}, given as {' and '.join(settings.secrets())}"
     variable = next((name for name in CREDENTIAL_VARIABLES if os.environ.get(name)), None)
     return kind and (f"{kind}, of {variable}" if variable else f"{kind}, which looks around by itself")
 

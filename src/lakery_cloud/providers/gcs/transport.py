@@ -5,8 +5,9 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import aiohttp
 from gcsfs.core import GCSFileSystem
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
@@ -45,31 +46,33 @@ from lakery_cloud.providers.gcs.requests import (
     resource_of,
     tags_of,
 )
+from lakery_cloud.providers.gcs.settings import GCSSettings
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
-if TYPE_CHECKING:
-    from lakery_cloud.providers.gcs.storage import GCSStorage
+
+def timeout_of(settings: GCSSettings) -> aiohttp.ClientTimeout:
+    """The time-outs of one request."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout, sock_read=settings.read_timeout)
 
 
 class GCSTransport(Transport):
     """The requests of Cloud Storage's JSON API. Each docstring of the base class says what a method promises."""
 
-    def __init__(self, fs: GCSFileSystem, storage: "GCSStorage", lane: ConnectionPool | None = None) -> None:
-        settings = storage.settings
+    def __init__(self, fs: GCSFileSystem, settings: GCSSettings, lane: ConnectionPool | None = None) -> None:
         super().__init__(**settings.share(fs.session.connector.limit or settings.connections))
         self._api = JSONAPI(
             fs,
-            timeout=fs.requests_timeout or storage._timeout(),
-            max_attempts=storage.max_attempts,
+            timeout=fs.requests_timeout or timeout_of(settings),
+            max_attempts=settings.max_attempts,
             requests=self.requests,
             lane=lane,
         )
-        self._kms_key_name = storage._kms_key_name
-        self._storage_class = without_none(storageClass=storage._storage_class)
-        self._composite_uploads = storage._composite_uploads
-        self._user_project = storage._user_project
+        self._kms_key_name = settings.kms_key_name
+        self._storage_class = without_none(storageClass=settings.storage_class)
+        self._composite_uploads = settings.composite_uploads
+        self._user_project = settings.user_project
         self._uploading: dict[str, ResumableUpload | CompositeUpload] = {}
 
     def checks_hash(self, algorithm: str) -> bool:

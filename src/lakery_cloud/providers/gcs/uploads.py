@@ -30,8 +30,6 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_SOURCES = 32
 """Cloud Storage, "Objects: compose": objects that one request composes."""
-MAX_COMPONENTS = 10_000
-"""Ours: from then on larger parts cost less than more of them."""
 MAX_DELETES = 16
 """Requests at a time that delete parts."""
 

@@ -1,17 +1,19 @@
-"""What Amazon S3 is told, what it can take, and the shape of its storage data. No SDK is imported here."""
+"""Settings of `S3Storage`, the limits of Amazon S3, and the shape of the storage data. No SDK is imported here."""
 
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
-from lakery_cloud.engine.model import (
-    Limits,
-)
+from lakery_cloud.engine.model import Limits
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting
+from lakery_cloud.errors import ConfigError
+
+if TYPE_CHECKING:
+    import aioboto3
+    from types_aiobotocore_s3 import S3Client
 
 MiB = 1024**2
-
-
 GiB = 1024**3
-
 
 # S3 User Guide, "Amazon S3 multipart upload limits", and API Reference, "PutObject" and "CopyObject".
 S3_LIMITS = Limits(
@@ -24,15 +26,75 @@ S3_LIMITS = Limits(
     copy_part_size=512 * MiB,
 )
 
-
 MAX_URL_LIFETIME = timedelta(days=7)
 """S3 User Guide, "Download and upload objects with presigned URLs"."""
 
 
 class S3StorageData(TypedDict):
-    """Storage data of `S3Storage`. What labox wrote has neither hash nor size."""
+    """Storage data of `S3Storage`. Storage data that labox wrote has neither hash nor size."""
 
     bucket: str
     key: str
     hash: NotRequired[str]
     size: NotRequired[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings(CloudSettings):
+    """Settings of `S3Storage`."""
+
+    bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
+    session: "aioboto3.Session | None" = setting(
+        None, "Session to take credentials and region from.", in_files=False, is_secret=True
+    )
+    client: "S3Client | None" = setting(
+        None,
+        "An open aioboto3 client, used as it is, with its own retries, time-outs and connections. It belongs to one event "
+        "loop, and the storage does not close it.",
+        in_files=False,
+        is_secret=True,
+    )
+    region: str | None = setting(None, "Region of the bucket.")
+    profile: str | None = setting(None, "Profile of the AWS configuration files.")
+    addressing_style: Literal["path", "virtual", "auto"] | None = setting(
+        None,
+        "Whether the bucket is part of the path or of the host name. By default part of the path if `endpoint_url` or "
+        "`AWS_ENDPOINT_URL_S3` is set; otherwise the SDK decides.",
+    )
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = setting(
+        None, "Server-side encryption. By default the bucket decides."
+    )
+    kms_key_id: str | None = setting(None, "Key of the server-side encryption by KMS.")
+    storage_class: str | None = setting(
+        None, "Storage class of the content, such as `STANDARD_IA`. Temporary objects are always `STANDARD`."
+    )
+    requester_pays: bool = setting(False, "Whether the requester pays for requests and transfer.")
+    conditional_writes: bool = setting(
+        True,
+        "Whether the endpoint supports `If-None-Match`. The storage notices an endpoint that refuses the header; for one "
+        "that ignores it, set this to false, and the storage looks for the object before it writes.",
+    )
+    limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
+
+    file_credentials: ClassVar[tuple[Setting, ...]] = (
+        Setting(
+            name="access_key_id",
+            meaning="Access key, used instead of the credentials that the AWS SDK finds. Needs `secret_access_key`.",
+            is_secret=True,
+        ),
+        Setting(name="secret_access_key", meaning="Secret of the access key.", is_secret=True),
+        Setting(
+            name="session_token", meaning="Session token of the access key, if it is a temporary one.", is_secret=True
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        CloudSettings.__post_init__(self)
+        if self.client is not None and (self.session or self.endpoint_url or self.region or self.profile):
+            raise ConfigError(
+                "a client has its own session, endpoint_url, region and profile; give either these or the client"
+            )
+        if self.session is not None and self.profile is not None:
+            raise ConfigError("a session has its own profile; remove profile")
+        if self.kms_key_id is not None and not (self.sse or "").startswith("aws:kms"):
+            raise ConfigError("kms_key_id needs sse='aws:kms' or sse='aws:kms:dsse'")

@@ -1,24 +1,19 @@
-"""`S3Storage`: Amazon S3 and stores that speak its API, on aioboto3. The algorithm is the engine's."""
+"""`S3Storage`: Amazon S3 and stores with its API, on aioboto3. The engine has the algorithm."""
 
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
+from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.error_messages import redact_error
-from lakery_cloud.engine.settings import CloudOptions, read_flag
+from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
-from lakery_cloud.errors import (
-    ConfigError,
-    CredentialsError,
-    MissingDependency,
-)
+from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.http.pool import Sockets
 from lakery_cloud.providers.s3.lifecycle import _rule_id
-from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3_LIMITS, S3StorageData
-from lakery_cloud.providers.s3.transport import S3Transport
+from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
     import aioboto3
@@ -28,118 +23,50 @@ try:
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
 
-    from lakery_cloud.providers.s3.errors import (
-        NO_CREDENTIALS,
-        SET_CREDENTIALS,
-    )
+    from lakery_cloud.providers.s3.errors import NO_CREDENTIALS, SET_CREDENTIALS
     from lakery_cloud.providers.s3.requests import LaneSession, S3Lane
+    from lakery_cloud.providers.s3.transport import S3Transport
 except ImportError as error:
     raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
 
-if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
 
-
-# Status -> the code that S3 gives with it, or with 503 where others give 429 (API Reference, "List of error codes").
+# Status -> the code that S3 sends with it, or with 503 where other stores send 429 (API Reference, "List of error codes").
 _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 
 
 class S3Storage(CloudStorage[S3StorageData]):
-    """Content-addressed objects in a bucket of Amazon S3, or of a store that speaks its API.
+    """Content-addressed objects in a bucket of Amazon S3, or of another store with its API.
 
     Credentials come from where aioboto3 finds them (environment, profile, instance role), or from a `session` or `client`
     of your own; they are never settings of the storage.
 
-    Args:
-        bucket: Name of the bucket. It must exist.
-        prefix: What stands before each key.
-        session: An `aioboto3.Session` to take credentials and region from.
-        client: An open aioboto3 client to use as it is, with its own retries, time-outs and connections. It belongs to
-            one event loop, and is not closed here.
-        endpoint_url: Where the API is, for stores other than Amazon's.
-        region: Region of the bucket.
-        profile: Profile of the AWS configuration files.
-        addressing_style: Whether the bucket stands in the path or in the host name. By default in the path where
-            `endpoint_url` (or `AWS_ENDPOINT_URL_S3`) is set, else as the SDK decides.
-        sse: Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`. By default the bucket decides.
-        kms_key_id: Key of the server-side encryption by KMS.
-        storage_class: Storage class of the content, such as `STANDARD_IA`. Temporary objects are always `STANDARD`.
-        requester_pays: Whether the requester pays for requests and transfer.
-        conditional_writes: Whether the endpoint honours `If-None-Match`. One that refuses the header is noticed; for one
-            that silently ignores it set this to false, and the storage looks before it writes.
-        options: See `CloudStorage` and `EngineSettings`.
+    The arguments are the fields of `S3Settings`.
 
     Raises:
         ConfigError: A setting is wrong, or two settings exclude each other.
     """
 
+    settings_class = S3Settings
+    settings: S3Settings
     name = "lakery_cloud.s3@v1"
     aliases = ("labox.aws.s3@v1", "lakery.aws.s3@v1")
-    default_limits = S3_LIMITS
     bucket_attribute = "aws.s3.bucket"
     max_url_lifetime = MAX_URL_LIFETIME
     url_scheme = "s3"
-    url_options: ClassVar = {
-        **CloudStorage.cloud_url_options,
-        "region": str,
-        "profile": str,
-        "addressing_style": str,
-        "sse": str,
-        "kms_key_id": str,
-        "storage_class": str,
-        "requester_pays": read_flag,
-        "conditional_writes": read_flag,
-    }
     pickles_with = "region, profile and endpoint_url"
 
-    def __init__(
-        self,
-        bucket: str,
-        *,
-        prefix: str = "",
-        session: "aioboto3.Session | None" = None,
-        client: "S3Client | None" = None,
-        endpoint_url: str | None = None,
-        region: str | None = None,
-        profile: str | None = None,
-        addressing_style: Literal["path", "virtual", "auto"] | None = None,
-        sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None,
-        kms_key_id: str | None = None,
-        storage_class: str | None = None,
-        requester_pays: bool = False,
-        conditional_writes: bool = True,
-        **options: Unpack[CloudOptions],
-    ) -> None:
-        super().__init__(bucket, prefix=prefix, endpoint_url=endpoint_url, **options)
-        if client is not None and (session or endpoint_url or region or profile):
-            raise ConfigError("a client has its own session, endpoint_url, region and profile; leave these out")
-        if session is not None and profile is not None:
-            raise ConfigError("a session has its own profile; leave profile out")
-        if addressing_style not in (None, "path", "virtual", "auto"):
-            raise ConfigError(f"addressing_style must be 'path', 'virtual' or 'auto', not {addressing_style!r}")
-        if sse not in (None, "AES256", "aws:kms", "aws:kms:dsse"):
-            raise ConfigError(f"sse must be 'AES256', 'aws:kms' or 'aws:kms:dsse', not {sse!r}")
-        if kms_key_id is not None and not (sse or "").startswith("aws:kms"):
-            raise ConfigError("kms_key_id needs sse='aws:kms' or sse='aws:kms:dsse'")
-        self._own_session = session
-        self._own_client = client
-        self._region = region
-        self._profile = profile
-        self._addressing_style = addressing_style
-        self._sse = sse
-        self._kms_key_id = kms_key_id
-        self._storage_class = storage_class
-        self._requester_pays = requester_pays
-        self._conditional_writes = conditional_writes
+    @keywords_of(S3Settings)
+    def __init__(self, settings: S3Settings) -> None:
+        super().__init__(settings.bucket, settings)
 
     def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
-        """What `aws s3api put-bucket-lifecycle-configuration` takes: temporary objects expire, unfinished uploads end.
+        """Rules for `aws s3api put-bucket-lifecycle-configuration`: temporary objects expire, unfinished uploads end.
 
-        Uploads end below the whole prefix, since a copy past the largest of one request is an upload to a content key.
-        Objects expire below the temporary root alone.
+        Uploads end below the whole prefix, since a copy too large for one request is an upload to a content key. Objects
+        expire below the temporary root alone.
 
         Args:
-            days: How many after they were begun. S3 counts to the midnight (UTC) after.
+            days: Days from the start of an upload. S3 rounds up to the next midnight (UTC).
         """
         return {
             "Rules": [
@@ -160,7 +87,7 @@ class S3Storage(CloudStorage[S3StorageData]):
 
     @classmethod
     def credentials_from(cls, secrets: Mapping[str, str]) -> dict[str, Any]:
-        """`access_key_id` and `secret_access_key`, with `session_token` where they are temporary, as a session."""
+        """A session from `access_key_id` and `secret_access_key`, and from `session_token` if they are temporary."""
         if not secrets:
             return {}
         if not {"access_key_id", "secret_access_key"} <= set(secrets):
@@ -169,9 +96,9 @@ class S3Storage(CloudStorage[S3StorageData]):
         return {"session": _session(None, **keys)}
 
     def _credential_source(self) -> str:
-        if self._profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+        if self.settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             return "AWS_ACCESS_KEY_ID in the environment"
-        session = aiobotocore.session.AioSession(profile=self._profile)
+        session = aiobotocore.session.AioSession(profile=self.settings.profile)
         name = session.get_config_variable("profile") or "default"
         settings = session.full_config["profiles"].get(name, {})
         if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
@@ -181,28 +108,29 @@ class S3Storage(CloudStorage[S3StorageData]):
                 return f"{variable} in the environment"
         return "the instance's role, if it has one"
 
-    def _has_secrets(self) -> bool:
-        return self._own_session is not None or self._own_client is not None
-
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        if self._own_client is not None:
-            yield S3Transport(self._own_client, self)
+        settings = self.settings
+        if settings.client is not None:
+            yield S3Transport(settings.client, settings)
             return
         try:
-            session = self._own_session or _session(self._profile)
+            session = settings.session or _session(settings.profile)
             sockets = self._sockets()
             opening = session.client(
-                "s3", region_name=self._region, endpoint_url=self.endpoint_url, config=self._client_config(sockets)
+                "s3",
+                region_name=settings.region,
+                endpoint_url=settings.endpoint_url,
+                config=self._client_config(sockets),
             )
             async with opening as client:
                 client.meta.events.register("response-received.s3", _name_by_status)
                 client.meta.events.register("request-created.s3", _note_retry)
-                # Who asks whether to send a body waits for ever where the answer never comes.
+                # A client that asks before it sends a body waits for ever if no response comes.
                 client.meta.events.unregister("before-call.s3", add_expect_header)
                 lane = await self._open_lane(session, sockets)
                 try:
-                    yield S3Transport(client, self, lane)
+                    yield S3Transport(client, settings, lane)
                 finally:
                     if lane is not None:
                         lane.close()
@@ -214,40 +142,43 @@ class S3Storage(CloudStorage[S3StorageData]):
             ) from error
 
     async def _open_lane(self, session: aioboto3.Session, sockets: Sockets) -> S3Lane | None:
-        credentials = await session.get_credentials() if self.fast_lane else None
+        credentials = await session.get_credentials() if self.settings.fast_lane else None
         if credentials is None:
             return None
         return S3Lane(
             credentials=credentials,
             sockets=sockets,
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
+            connect_timeout=self.settings.connect_timeout,
+            read_timeout=self.settings.read_timeout,
         )
 
     def _client_config(self, sockets: Sockets) -> AioConfig:
-        has_endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        settings = self.settings
+        has_endpoint = (
+            settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        )
         return AioConfig(
             signature_version="s3v4",
             s3={
-                "addressing_style": self._addressing_style or ("path" if has_endpoint else "auto"),
-                # The signature covers the checksum that each body travels with; hashing it again tells nothing more.
+                "addressing_style": settings.addressing_style or ("path" if has_endpoint else "auto"),
+                # The signature covers the checksum that is sent with each body; hashing the body again adds nothing.
                 "payload_signing_enabled": False,
             },
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": self.max_attempts},
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
-            max_pool_connections=self.settings.connections,
+            retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            max_pool_connections=settings.connections,
             http_session_cls=type("Session", (LaneSession,), {"sockets": sockets}),
         )
 
 
-# The description of S3's API takes longest to load when a client is made; it is the same for all of ours.
+# Loading the description of S3's API is the slowest step of making a client; all clients share it.
 _api_descriptions = botocore.loaders.create_loader()
 
 
-# What a profile has that leads to credentials, and what leads to them elsewhere (AWS SDKs and Tools Reference Guide,
+# Settings of a profile, and environment variables, that lead to credentials (AWS SDKs and Tools Reference Guide,
 # "Standardized credential providers").
 _CREDENTIAL_SETTINGS = (
     *("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "login_session", "credential_process"),
@@ -265,7 +196,7 @@ def _session(profile: str | None, **keys: str) -> aioboto3.Session:
 
 
 def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
-    """Name errors by their status where the SDK tries again by name alone: answers to HEAD have none."""
+    """Give errors a code by their status: responses to HEAD have none, and the SDK decides on retries by it."""
     if parsed_response is not None:
         code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         if code is not None:
@@ -273,6 +204,6 @@ def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> 
 
 
 def _note_retry(request: Any, **_: Any) -> None:
-    """Tell of attempts after the first, of which only the SDK knows."""
+    """Count attempts after the first, which only the SDK sees."""
     if request.context.get("retries", {}).get("attempt", 1) > 1:
         note_retries()

@@ -39,14 +39,13 @@ from lakery_cloud.errors import (
 from lakery_cloud.http.connection import HTTPError, UnsupportedResponse
 from lakery_cloud.http.headers import byte_range, read_content_range, time_of
 from lakery_cloud.providers.s3.lifecycle import _has_other_filters, _has_rules
+from lakery_cloud.providers.s3.settings import S3Settings
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-
-    from lakery_cloud.providers.s3.storage import S3Storage
 import aiohttp
 from botocore import exceptions as botocore_errors
 
@@ -65,15 +64,15 @@ class S3Transport(Transport):
 
     max_deletes = 1000  # API Reference, "DeleteObjects"
 
-    def __init__(self, client: "S3Client", storage: "S3Storage", lane: S3Lane | None = None) -> None:
-        super().__init__(**storage.settings.share(client.meta.config.max_pool_connections))
+    def __init__(self, client: "S3Client", settings: S3Settings, lane: S3Lane | None = None) -> None:
+        super().__init__(**settings.share(client.meta.config.max_pool_connections))
         self._lane = lane
-        self.conditional_writes = storage._conditional_writes
+        self.conditional_writes = settings.conditional_writes
         self._client = client
         self._endpoint = client.meta.endpoint_url
-        self._payer = {"RequestPayer": "requester"} if storage._requester_pays else {}
-        self._encryption = without_none(ServerSideEncryption=storage._sse, SSEKMSKeyId=storage._kms_key_id)
-        self._storage_class = without_none(StorageClass=storage._storage_class)
+        self._payer = {"RequestPayer": "requester"} if settings.requester_pays else {}
+        self._encryption = without_none(ServerSideEncryption=settings.sse, SSEKMSKeyId=settings.kms_key_id)
+        self._storage_class = without_none(StorageClass=settings.storage_class)
 
     def checks_hash(self, algorithm: str) -> bool:
         return algorithm == "sha256"

@@ -1,9 +1,7 @@
-"""The settings reference: docs/settings.md, generated from the models and classes by `make settings`. Needs every SDK."""
+"""docs/settings.md, which `make settings` generates from the models and settings classes. Needs every SDK."""
 
-import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -12,10 +10,9 @@ from pydantic.fields import FieldInfo
 from lakery_cloud.config.configuration import Configuration, RouteSection
 from lakery_cloud.config.layers import DELIMITER, PREFIX
 from lakery_cloud.config.secrets import Secret
-from lakery_cloud.config.sections import SECTIONS, CloudSection, StorageSection
+from lakery_cloud.config.sections import SECTIONS, StorageSection
 from lakery_cloud.config.urls import class_of_url
-from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.settings import EngineSettings
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, settings_of
 
 HEAD = """\
 # Settings
@@ -23,8 +20,8 @@ HEAD = """\
 Every key of `lakery-cloud.toml`. [Configuration](configuration.md) says how the file is found and used. This page is
 generated from the code by `make settings`.
 
-A default `-` is none: the provider, its SDK or the bucket decides. A size is a number of bytes or a text such as
-`64MiB`. The variable of a setting of `[storages.hot]` has `HOT` in the place of `<KEY>`.
+If a default is `-`, the provider, its SDK or the bucket decides. A size is a number of bytes or a text such as `64MiB`.
+Settings of `[storages.hot]` have variables with `HOT` instead of `<KEY>`.
 """
 UNITS = (("TiB", 1024**4), ("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024), ("B", 1))
 HUGE = 10_000
@@ -40,7 +37,7 @@ LIMITS = {
 STORAGES = f"{PREFIX}STORAGES{DELIMITER}<KEY>{DELIMITER}"
 
 
-def reference() -> str:
+def settings_page() -> str:
     """The page."""
     return "\n".join(_page())
 
@@ -48,32 +45,33 @@ def reference() -> str:
 def _page() -> Iterator[str]:
     yield HEAD
     yield "## The file\n"
-    # What is a table of its own has a section of its own.
+    # Each table has its own section.
     top = {name: field for name, field in Configuration.model_fields.items() if name in ("default", "routes")}
     yield from _table(top, prefix=PREFIX, defaults={})
     yield "## `[storages.<key>]`: every storage\n"
-    engine = {field.name: field.default for field in fields(EngineSettings)}
-    yield from _table(StorageSection.model_fields, prefix=STORAGES, defaults=engine)
+    engine, cloud = settings_of(EngineSettings).keys(), settings_of(CloudSettings).keys()
+    some_cloud = next(section for section in SECTIONS if _is_cloud(section))
+    of_all = StorageSection.model_fields.keys() | engine
+    yield from _table(_fields(some_cloud, of_all), prefix=STORAGES, defaults=_defaults(EngineSettings))
     yield "## `[storages.<key>]`: every cloud\n"
-    cloud = engine | _defaults_of(CloudStorage.__init__)
-    yield from _table(_own(CloudSection, StorageSection), prefix=STORAGES, defaults=cloud)
+    yield from _table(_fields(some_cloud, cloud - of_all), prefix=STORAGES, defaults=_defaults(CloudSettings))
     for section in SECTIONS:
-        base = CloudSection if issubclass(section, CloudSection) else StorageSection
         storage_class = class_of_url(f"{section.scheme}://")
+        own = section.model_fields.keys() - of_all - (cloud if _is_cloud(section) else set())
         yield f"## `[storages.<key>]`: {section.title}\n"
         yield f"Class `{storage_class.__name__}`, permanent name `{storage_class.name}`, URLs `{section.scheme}://`.\n"
-        if own := _own(section, base):
-            yield from _table(own, prefix=STORAGES, defaults=_defaults_of(storage_class.__init__))
+        if own:
+            yield from _table(_fields(section, own), prefix=STORAGES, defaults=_defaults(section.settings_class))
     yield "## `[[routes]]`\n"
-    yield f"In the environment all of them are one variable, `{PREFIX}ROUTES`, as JSON.\n"
+    yield f"In the environment, all routes are one variable, `{PREFIX}ROUTES`, as JSON.\n"
     yield from _table(RouteSection.model_fields, prefix=None, defaults={})
     yield "## `[retired]`\n"
     retired = Configuration.model_fields["retired"].annotation
     assert isinstance(retired, type)
     assert issubclass(retired, BaseModel)
     yield from _table(retired.model_fields, prefix=f"{PREFIX}RETIRED{DELIMITER}", defaults={})
-    yield "## What the providers take\n"
-    yield "Settings that would break these limits are refused. The sources stand beside them in the code.\n"
+    yield "## Limits of the providers\n"
+    yield "Settings that would exceed these limits are refused. The code names the source of each limit.\n"
     yield from _limits()
 
 
@@ -88,17 +86,21 @@ def _table(found: Mapping[str, FieldInfo], *, prefix: str | None, defaults: Mapp
     yield ""
 
 
-def _own(section: type[StorageSection], base: type[StorageSection]) -> dict[str, FieldInfo]:
-    return {name: field for name, field in section.model_fields.items() if name not in base.model_fields}
+def _is_cloud(section: type[StorageSection]) -> bool:
+    return issubclass(section.settings_class, CloudSettings)
 
 
-def _defaults_of(init: Callable[..., None]) -> dict[str, Any]:
-    return {name: parameter.default for name, parameter in inspect.signature(init).parameters.items()}
+def _fields(section: type[StorageSection], names: Collection[str]) -> dict[str, FieldInfo]:
+    return {name: field for name, field in section.model_fields.items() if name in names}
+
+
+def _defaults(settings_class: type[EngineSettings]) -> dict[str, Any]:
+    return {name: setting.default for name, setting in settings_of(settings_class).items()}
 
 
 def _default(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> str:
     value = defaults.get(name)
-    if value is None or value is inspect.Parameter.empty:
+    if value is None:
         return "-"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
@@ -111,7 +113,7 @@ def _type(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
     origin = get_origin(kind) or kind
-    names = {Secret: "secret", str: "text", bool: "true or false", int: "whole number", float: "number"}
+    names = {Secret: "secret", str: "text", bool: "true or false", int: "whole number", float: "seconds"}
     if origin in names:
         return names[origin]
     if origin in (list, tuple):
@@ -120,7 +122,7 @@ def _type(field: FieldInfo) -> str:
 
 
 def _parts(annotation: Any) -> Iterable[Any]:
-    """The types of a union, without what pydantic is told beside them."""
+    """The types of a union, without pydantic's metadata."""
     if hasattr(annotation, "__metadata__"):
         annotation = annotation.__origin__
     if get_origin(annotation) is types.UnionType or str(get_origin(annotation)) == "typing.Union":
@@ -129,8 +131,8 @@ def _parts(annotation: Any) -> Iterable[Any]:
 
 
 def _limits() -> Iterator[str]:
-    clouds = [section for section in SECTIONS if issubclass(section, CloudSection)]
-    limits = [class_of_url(f"{section.scheme}://").default_limits for section in clouds]
+    clouds = [section for section in SECTIONS if _is_cloud(section)]
+    limits = [settings_of(section.settings_class)["limits"].default for section in clouds]
     yield f"| limit | {' | '.join(section.title for section in clouds)} |"
     yield "|---" * (len(clouds) + 1) + "|"
     for name, meaning in LIMITS.items():
@@ -146,7 +148,7 @@ def _limit(name: str, value: int | None) -> str:
 
 
 def _size(value: int) -> str:
-    """A size in the largest unit that it is a whole number of; what is huge then, in TiB."""
+    """A size as a whole number of the largest possible unit; a huge number as a decimal of TiB."""
     for unit, factor in UNITS:
         if value % factor == 0 and value // factor < HUGE:
             return f"{value // factor} {unit}"
@@ -155,4 +157,4 @@ def _size(value: int) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")  # noqa: T201, what `make settings` writes to a file
+    print(settings_page(), end="")  # noqa: T201, what `make settings` writes to a file

@@ -1,0 +1,1 @@
+"""Scripts for the developers of lakery-cloud; none of them is in the wheel."""
