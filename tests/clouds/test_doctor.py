@@ -183,7 +183,7 @@ async def test_wrong_credentials_are_the_last_finding(checking_rig: CloudRig, mo
     found = await diagnosis_of(storage)
     assert (failed(found), last(found).check) == (["credentials"], "credentials")
     assert isinstance(last(found).error, CredentialsError)
-    source = "account_key" if isinstance(checking_rig, AzureRig) else "environment variables AWS_ACCESS_KEY_ID"
+    source = "account_key" if isinstance(checking_rig, AzureRig) else "AWS_ACCESS_KEY_ID in the environment"
     assert source in last(found).seen
     assert wrong not in str(found)
 

@@ -135,12 +135,13 @@ async def _check_access(storage: ObjectStorage[Any], transport: Transport) -> As
             return
         yield _clock(times[0], started_at, datetime.now(UTC))
     listing = _attribute_to_cause(await _run_check("list", partial(_list, storage, transport)))
-    if listing.check == "credentials" and (source := transport.credentials_in_use()):
-        listing = replace(listing, seen=f"from {source}: refused")
+    kind = transport.credential_kind()
+    source = f"from {storage.credential_source()} ({kind})" if kind else "none"
+    if listing.check == "credentials" and kind:
+        listing = replace(listing, seen=f"{source}: refused")
     if listing.error is None or isinstance(listing.error, AccessDenied):  # the store accepted the credentials
         if isinstance(storage, CloudStorage):
-            source = transport.credentials_in_use()
-            yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and the store needs none")
+            yield Finding("credentials", Outcome.OK, source if kind else "none, and the store needs none")
         yield await _run_check("bucket", partial(_bucket, storage, transport))
     yield listing
 

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import secrets
 from asyncio import Semaphore
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -224,16 +223,10 @@ class JSONAPI:
                 f"no URL could be signed for {address}: {redact_error(error)}. {_SIGN_IN}"
             ) from error
 
-    def credentials_in_use(self) -> str | None:
-        """Where gcsfs has found the credentials."""
-        found = self._fs.credentials
-        if found.credentials is None:
-            return None
-        kind = f"{type(found.credentials).__module__.rpartition('.')[2]}.{type(found.credentials).__name__}"
-        method = f"gcsfs' method {found.method!r}" if found.method in _METHODS else "the token given"
-        if found.method == "google_default" and os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-            method = "the file of GOOGLE_APPLICATION_CREDENTIALS"
-        return f"{method} ({kind})"
+    def credential_kind(self) -> str | None:
+        """The kind of credentials that gcsfs has found."""
+        found = self._fs.credentials.credentials
+        return f"{type(found).__module__.rpartition('.')[2]}.{type(found).__name__}" if found else None
 
     async def delete(self, address: Address) -> None:
         """Delete an object, if it is there."""
@@ -421,7 +414,6 @@ _SIGNALS: Mapping[tuple[str, int], type[Signal]] = {
 _SLOW_DOWN = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
 _DAMAGED = ("crc32c", "md5")
 
-_METHODS = ("google_default", "cache", "cloud")
 _SIGN_IN = (
     "Set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or impersonate one: "
     "`gcloud auth application-default login --impersonate-service-account=<account>`"

@@ -177,8 +177,8 @@ class GCSTransport(Transport):
     async def server_time(self, bucket: str) -> datetime | None:
         return time_of(await self._api.date(bucket))
 
-    def credentials_in_use(self) -> str | None:
-        return self._api.credentials_in_use()
+    def credential_kind(self) -> str | None:
+        return self._api.credential_kind()
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")
