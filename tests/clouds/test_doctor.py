@@ -85,7 +85,7 @@ def last(found: Mapping[str, Finding]) -> Finding:
 
 async def test_doctor_says_of_each_server_what_is_documented(server_rig: PairRig) -> None:
     found = await diagnosis_of(server_rig.storage(prefix="a b/ü"))
-    head, *table = rows("doctor.md", "What it says of local servers", with_head=True)
+    head, *table = rows("doctor.md", "Findings on local servers", with_head=True)
     column = [cell.strip() for cell in head].index(TITLES[server_rig.name])
     documented = {row[0].strip("` "): row[column].strip("* ") for row in table}
     assert {check: str(finding.outcome) for check, finding in found.items()} == {

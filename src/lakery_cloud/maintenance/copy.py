@@ -49,7 +49,7 @@ class Copied:
     Attributes:
         source: Its record at the source.
         outcome: The outcome.
-        record: Its record at the destination, or None if it is not there.
+        record: Its record at the destination, or None if it has none.
         error: The error of a failed copy.
     """
 
