@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +21,8 @@ from lakery_cloud.emulators import (
 )
 from lakery_cloud.emulators.servers.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
+
+T = TypeVar("T")
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
 BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
@@ -77,20 +80,29 @@ def fake_gcs() -> Iterator[FakeGCS]:
 @pytest.fixture(scope="session")
 def strict_gcs() -> Iterator[StrictGCS]:
     """The strict double, in a thread of its own, since some tests bring their own event loops."""
-    started: Future[tuple[StrictGCS, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    with in_a_thread(StrictGCS) as server:
+        yield server
+
+
+@contextmanager
+def in_a_thread(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
+    """A server on an event loop of its own."""
+    started: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with StrictGCS() as server:
+        async with make() as server:
             started.set_result((server, asyncio.get_running_loop(), stop))
             await stop.wait()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    server, loop, stop = started.result(10)
-    yield server
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
+    server, loop, stop = started.result(60)
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
 
 
 @pytest.fixture(scope="session")

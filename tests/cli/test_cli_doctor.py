@@ -60,7 +60,7 @@ def test_doctor_prints_findings_as_json(shell: Shell) -> None:
         "storage": shell.url(),
         "check": "bucket",
         "outcome": "ok",
-        "seen": f"{str(shell.objects)!r} is made by the first write",
+        "seen": f"{str(shell.objects)!r} will be created by the first write",
         "advice": None,
         "error": None,
         "measured": {},

@@ -85,7 +85,7 @@ def last(found: Mapping[str, Finding]) -> Finding:
 
 async def test_doctor_says_of_each_server_what_is_documented(server_rig: PairRig) -> None:
     found = await diagnosis_of(server_rig.storage(prefix="a b/ü"))
-    head, *table = rows("doctor.md", "What it says of local servers", with_head=True)
+    head, *table = rows("doctor.md", "Findings on local servers", with_head=True)
     column = [cell.strip() for cell in head].index(TITLES[server_rig.name])
     documented = {row[0].strip("` "): row[column].strip("* ") for row in table}
     assert {check: str(finding.outcome) for check, finding in found.items()} == {
@@ -132,8 +132,8 @@ async def test_read_only_key_may_read_and_is_told_what_to_grant(
         assert grant in str(found[check].advice)
     assert {check: found[check].seen for check in ("list", "get", "nothing left")} == {
         "list": "objects and unfinished uploads can be listed",
-        "get": "reading is allowed; nothing is there to be read",
-        "nothing left": "nothing was made",
+        "get": "reading is allowed; there is no object to read",
+        "nothing left": "the checks created no objects",
     }
 
 
@@ -162,7 +162,7 @@ async def test_right_that_is_missing_stops_no_other_check(
     assert "Grant" in str(found[expected[0]].advice)
     assert last(found).check == "nothing left"
     if denied == "delete":
-        assert "left behind: " in str(last(found).advice)
+        assert "could not delete these objects in bucket " in str(last(found).advice)
         left = await provider_rig.keys()
         assert left and all("/.tmp/" in f"/{key}" for key in left)
         for key in left:
@@ -183,7 +183,7 @@ async def test_wrong_credentials_are_the_last_finding(checking_rig: CloudRig, mo
     found = await diagnosis_of(storage)
     assert (failed(found), last(found).check) == (["credentials"], "credentials")
     assert isinstance(last(found).error, CredentialsError)
-    source = "account_key" if isinstance(checking_rig, AzureRig) else "environment variables AWS_ACCESS_KEY_ID"
+    source = "account_key" if isinstance(checking_rig, AzureRig) else "AWS_ACCESS_KEY_ID in the environment"
     assert source in last(found).seen
     assert wrong not in str(found)
 

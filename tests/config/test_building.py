@@ -217,7 +217,7 @@ def test_source_of_credentials_is_told_without_a_request(
 
 
 def test_credentials_of_the_program_are_told_as_such() -> None:
-    assert GCSStorage("bucket", token="s3cr3t").credential_source() == "given by the program"
+    assert GCSStorage("bucket", token="s3cr3t").credential_source() == "token, given by the program"
 
 
 # The registry.

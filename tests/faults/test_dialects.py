@@ -128,7 +128,7 @@ def test_tables_are_whole(dialect) -> None:
 
 def test_shared_names_are_what_a_transport_can_do() -> None:
     methods = {name for name in vars(Transport) if not name.startswith("_")}
-    of_one_cloud = {"apply_lifecycle", "credentials_in_use", "free_space", "presign", "put_damaged", "server_time"}
+    of_one_cloud = {"apply_lifecycle", "credential_kind", "free_space", "presign", "put_damaged", "server_time"}
     assert methods - NEUTRAL_OPERATIONS == {
         "checks_hash",
         "conditional_writes",

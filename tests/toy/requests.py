@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,7 +27,7 @@ class ToyRequests(Requests):
         super().__init__(endpoint=settings.endpoint_url, max_attempts=settings.max_attempts)
         self._http = http
         self._origin = Origin.of(settings.endpoint_url)
-        self._token = settings.token
+        self._token = settings.token or os.environ.get("TOY_TOKEN", "")
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         headers = {"if-none-match": "*", "x-attributes": described(attributes), "x-sha256": _sha256(data)}

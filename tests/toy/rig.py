@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from lakery_cloud.testing import RawObject, Rig
-from tests.toy.server import TOKEN, ToyObject, ToyServer
+from tests.toy.server import ToyObject, ToyServer
 from tests.toy.storage import ToyStorage
 
 
@@ -12,7 +12,10 @@ class ToyRig(Rig):
 
     name = "ToyStorage"
     part_size = 1000
-    cannot: ClassVar = {"test_copy_past_the_limit_is_made_in_parts": "copies have no limit"}
+    cannot: ClassVar = dict.fromkeys(
+        ("test_copy_past_the_limit_of_one_request_goes_in_parts", "test_cancelled_copy_in_parts_leaves_nothing"),
+        "copies have no limit",
+    )
 
     def __init__(self, server: ToyServer) -> None:
         self._server = server
@@ -24,7 +27,7 @@ class ToyRig(Rig):
         return self._on("elsewhere")
 
     def _on(self, bucket: str, **options: Any) -> ToyStorage:
-        given = {"endpoint_url": self._server.url, "token": TOKEN, "part_size": self.part_size, **options}
+        given = {"endpoint_url": self._server.url, "part_size": self.part_size, **options}
         return ToyStorage(bucket, **given)
 
     async def put(self, key: str, data: bytes) -> None:

@@ -33,5 +33,5 @@ class ToySettings(CloudSettings):
     """Settings of `ToyStorage`."""
 
     bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
-    token: str = setting("", "Token of the store's user.", is_secret=True)
+    token: str | None = setting(None, "Token of the store's user. By default that of `TOY_TOKEN`.", is_secret=True)
     limits: Limits = redefine(EngineSettings, "limits", TOY_LIMITS)

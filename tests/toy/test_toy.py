@@ -1,20 +1,22 @@
 """The conformance suite on a provider that CONTRIBUTING's steps make."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
 
 from lakery_cloud import CredentialsError
 from lakery_cloud.testing import Rig, StorageConformance, digest_of
+from tests.servers import in_a_thread
 from tests.toy.rig import ToyRig
-from tests.toy.server import ToyServer
+from tests.toy.server import TOKEN, ToyServer
 from tests.toy.storage import ToyStorage
 
 
 class TestToyStorage(StorageConformance):
     @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
-        async with ToyServer("toys") as server:
+    def rig(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+        monkeypatch.setenv("TOY_TOKEN", TOKEN)
+        with in_a_thread(lambda: ToyServer("toys")) as server:  # some tests bring their own event loops
             yield ToyRig(server)
 
 

@@ -29,7 +29,7 @@ class ToyTransport(CloudTransport):
         return await send(self._requests)
 
     def checks_hash(self, algorithm: str) -> bool:
-        return algorithm == "sha256"
+        return False
 
     async def has_bucket(self, bucket: str) -> bool:
         try:
@@ -43,7 +43,7 @@ class ToyTransport(CloudTransport):
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         found = await self._send("list", Address(bucket, ""), "GET", query={"prefix": root})
-        for entry in found["objects"]:
+        for entry in sorted(found["objects"], key=lambda entry: str(entry["key"])):
             yield ObjectInfo(Address(bucket, entry["key"]), entry["size"], entry["version"])
 
     async def tags(self, address: Address) -> Mapping[str, str]:

@@ -163,9 +163,9 @@ async def test_days_that_are_none_are_refused_before_any_request(storage_class: 
 
 @pytest.mark.parametrize("storage", [MemoryStorage(), FileStorage("nowhere")], ids=["memory", "file"])
 async def test_storage_without_such_rules_names_sweep(storage: ObjectStorage[Any]) -> None:
-    with pytest.raises(ConfigError, match=r"has no lifecycle rules; run `lakery-cloud sweep`"):
+    with pytest.raises(ConfigError, match=r"does not support lifecycle rules; run `lakery-cloud sweep`"):
         lifecycle_rules(storage)
-    with pytest.raises(ConfigError, match=r"has no lifecycle rules; run `lakery-cloud sweep`"):
+    with pytest.raises(ConfigError, match=r"does not support lifecycle rules; run `lakery-cloud sweep`"):
         await apply_lifecycle(storage)
 
 

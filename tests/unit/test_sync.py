@@ -310,7 +310,7 @@ def test_a_blocking_call_out_of_its_own_loop_is_refused():
     def get_digest(**_):
         storage.find(digest_of(DATA))
 
-    with sync.open(memory()) as storage, pytest.raises(ConfigError, match="would wait for itself"):
+    with sync.open(memory()) as storage, pytest.raises(ConfigError, match="would never end"):
         storage.write_data_stream(pieces(), get_digest, {})
 
 
@@ -346,7 +346,7 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on():
         print(registry.load(record)["data"])
     """)
     assert printed.splitlines() == [
-        "this was opened before a fork, and its thread is in the parent; open it again here",
+        "the storage or registry was opened before a fork; open it again in this process",
         "b'content'",
         "b'content'",
     ]

@@ -253,7 +253,7 @@ def test_every_request_of_a_transport_is_told_of():
     assert awaited == observed_transport.REQUESTS
     others = {name for name in vars(Transport) if not name.startswith("_")} - awaited
     told_apart = {name for name in vars(observed_transport._ObservedTransport) if not name.startswith("_")}
-    assert others - told_apart == {"conditional_writes", "max_deletes", "checks_hash", "credentials_in_use"}
+    assert others - told_apart == {"conditional_writes", "max_deletes", "checks_hash", "credential_kind"}
 
 
 # Off and on.

@@ -27,8 +27,8 @@ class CloudStorage(ObjectStorage[D]):
         This is the first place where the SDK will find something. It never says what the credentials are, nor whether
         the store accepts them.
         """
-        if self.settings.secrets():
-            return self.credential_origin or "given by the program"
+        if given := self.settings.secrets():
+            return self.credential_origin or f"{' and '.join(given)}, given by the program"
         return self._credential_source()
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Self, TypeVar
 
-from lakery_cloud.engine.error_messages import Failure, redact_error
+from lakery_cloud.engine.error_messages import MAX_QUOTE, Failure, redact, redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import BodyInterrupted
 from lakery_cloud.engine.telemetry.operations import note_retries
@@ -44,6 +44,19 @@ def backoff(failures: int, *, first: float | None = None) -> float:
     note_retries()
     longest = (FIRST_PAUSE if first is None else first) * 2.0 ** (failures - 1)
     return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311, it spreads retries
+
+
+class RefusedRequest(Exception):
+    """A store's refusal of a request, as the cause of our error.
+
+    Args:
+        response: The refusal.
+    """
+
+    def __init__(self, response: BufferedResponse) -> None:
+        body = redact(response.body[:MAX_QUOTE].decode(errors="replace"))
+        super().__init__(f"HTTP {response.status}: {body}")
+        self.status = response.status
 
 
 class Requests(abc.ABC):
@@ -131,7 +144,8 @@ class Requests(abc.ABC):
             try:
                 response = await self._exchange(address, request)
                 if response.status not in expected:
-                    failure = self._refused(await buffer(response), operation, address)
+                    refusal = await buffer(response)
+                    cause, failure = RefusedRequest(refusal), self._refused(refusal, operation, address)
                 elif max_size is not None:
                     return read(await buffer(response, max_size))
                 else:

@@ -170,8 +170,11 @@ class Transport(abc.ABC):
         """The store's clock, from any response about the bucket, even a refusal; None if it has no date."""
         return None
 
-    def credentials_in_use(self) -> str | None:
-        """Where the client has its credentials from, without a secret, and without asking anybody; None if it has none."""
+    def credential_kind(self) -> str | None:
+        """The kind of credentials that the client has, in its SDK's words, found without a request; None if it has none.
+
+        `Storage.credential_source` says where they come from.
+        """
         return None
 
     async def put_damaged(self, address: Address) -> bool:

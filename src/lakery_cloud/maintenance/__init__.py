@@ -1,5 +1,6 @@
-"""Work on all that a storage holds: copying it, finding what was left behind, and what is not what it should be."""
+"""Work on all content of a storage: copy it, verify it, remove leftovers, and check the store."""
 
+from lakery_cloud.maintenance.checks import Outcome
 from lakery_cloud.maintenance.copy import (
     COPIES_AT_A_TIME,
     Copied,
@@ -19,7 +20,6 @@ from lakery_cloud.maintenance.sweep import (
     leftovers,
     sweep,
 )
-from lakery_cloud.maintenance.trials import Outcome
 from lakery_cloud.maintenance.verify import (
     READS_AT_A_TIME,
     Problem,

@@ -1,4 +1,4 @@
-"""`copy` brings content from one storage into another, also across clouds: streamed, verified, and skipped where it is."""
+"""`copy` streams and verifies content from one storage to another, also across clouds, and skips existing content."""
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -26,31 +26,31 @@ logger = logging.getLogger("lakery_cloud")
 COPIES_AT_A_TIME = 8
 
 Watch = Callable[[ContentRecord, AsyncIterable[bytes]], AsyncIterable[bytes]]
-"""Sees the chunks of one content as they pass, and passes them on; to show progress."""
+"""Receives the record and the chunks of one object, and yields the chunks on; for progress displays."""
 
 
 class CopyOutcome(StrEnum):
-    """What became of one content."""
+    """The outcome of one object's copy."""
 
     COPIED = "copied"
-    """It was written and verified on the way."""
+    """It was written and verified."""
     DEDUPLICATED = "deduplicated"
-    """The destination had it already; none of it was read."""
+    """The destination already had it; the source was not read."""
     PLANNED = "would be copied"
     """The destination doesn't have it, and this is a dry run."""
     FAILED = "failed"
-    """It was not copied. What was under way is cleaned up."""
+    """It was not copied, and nothing of it remains at the destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """One content that was copied, or not.
+    """The result of one object's copy.
 
     Attributes:
-        source: Its record where it was.
-        outcome: What became of it.
-        record: Its record at the destination; None if it is not there.
-        error: Why it failed.
+        source: Its record at the source.
+        outcome: The outcome.
+        record: Its record at the destination, or None if it has none.
+        error: The error of a failed copy.
     """
 
     source: ContentRecord
@@ -69,35 +69,37 @@ async def copy(
     keep_tags: bool = True,
     watch: Watch | None = None,
 ) -> AsyncGenerator[Copied]:
-    """Copy the content of records, or all content of the source's default storage; one result for each, in their order.
+    """Copy the content of records, or all content of the source's default storage, and yield one result each, in order.
 
-    Bytes pass through this process in parts. They are compared with the content hash before the destination shows
-    them. Content type and encoding are the record's. What the destination has already is skipped, so a copy that was
-    interrupted is resumed by running it again. A content that fails doesn't stop the others; an error that all would
-    meet does.
+    The bytes pass through this process in parts, and are compared with the content hash before they appear at the
+    destination. Content type and encoding come from the record. Content that the destination already has is skipped, so
+    you can resume an interrupted copy by running it again. A failed copy doesn't stop the others, unless all others would
+    fail with the same error.
 
     Args:
-        source: Where records are loaded from. Without records, its default storage is copied.
-        destination: Where to; its records are the results.
-        records: What to copy. Without them, all that is listed; what is deleted in the meantime is left out.
-        at_a_time: Contents that are under way at a time.
-        dry_run: Look what would be copied, and copy nothing.
-        keep_tags: Copy tags too; that takes the right to read them.
-        watch: See `Watch`.
+        source: The registry that loads the records. Without records, its default storage is copied.
+        destination: The storage to copy to.
+        records: Records of the content to copy. Defaults to all listed content, without objects deleted meanwhile.
+        at_a_time: Number of objects to copy at a time.
+        dry_run: Look up what would be copied, without copying it.
+        keep_tags: Copy tags too, which needs the permission to read them.
+        watch: Called with the record and the chunks of each copied object; yields the chunks on, to show progress.
 
     Raises:
-        ConfigError: `at_a_time` is below 1, or no records were given and the default storage can't be listed.
-        BucketNotFound, CredentialsError: See there.
-        AccessDenied, StorageUnavailable: The source can't be listed.
+        ConfigError: `at_a_time` is less than 1, or there are no records and the default storage can't list its content.
+        BucketNotFound: The bucket of the source or destination does not exist.
+        CredentialsError: Credentials are missing or refused.
+        AccessDenied: The permission to list the source is missing.
+        StorageUnavailable: The source could not be reached, or failed while it was listed.
     """
     if at_a_time < 1:
         raise ConfigError(f"at_a_time must be at least 1, not {at_a_time}")
-    transfer = _Transfer(source, destination, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
+    copier = _Copier(source, destination, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
     if records is None:
         storage = _listable(source.default)
-        results = side_by_side(lambda key: transfer.listed(storage, key), _hashes(storage), limit=at_a_time)
+        results = side_by_side(lambda key: copier.copy_listed(storage, key), _hashes(storage), limit=at_a_time)
     else:
-        results = side_by_side(transfer.one, records, limit=at_a_time)
+        results = side_by_side(copier.copy, records, limit=at_a_time)
     async with aclosing(results):
         async for copied in results:
             if copied is not None:
@@ -105,8 +107,8 @@ async def copy(
                 yield copied
 
 
-class _Transfer:
-    """The steps of one content's copy."""
+class _Copier:
+    """Copies objects with the same options."""
 
     def __init__(
         self,
@@ -123,16 +125,16 @@ class _Transfer:
         self._keep_tags = keep_tags
         self._watch = watch
 
-    async def listed(self, storage: ObjectStorage[Any], content_hash: str) -> Copied | None:
-        """Copy content that was listed; None if it is gone."""
+    async def copy_listed(self, storage: ObjectStorage[Any], content_hash: str) -> Copied | None:
+        """Copy listed content. Returns None if it was deleted meanwhile."""
         try:
             digest = await storage.digest_of(content_hash)
         except NoStorageData:
             return None
-        copied = await self.one(ContentRecord.of(storage, digest, storage.storage_data_of(digest)))
+        copied = await self.copy(ContentRecord.of(storage, digest, storage.storage_data_of(digest)))
         return None if isinstance(copied.error, NoStorageData) else copied
 
-    async def one(self, record: ContentRecord) -> Copied:
+    async def copy(self, record: ContentRecord) -> Copied:
         """Copy the content of a record."""
         try:
             stored = await self._destination.find(record.digest)
@@ -156,7 +158,7 @@ class _Transfer:
         return (await storage.stat(storage.deserialize_storage_data(record.storage_data))).tags
 
     async def _write(self, record: ContentRecord, tags: TagMap) -> Any:
-        # The source verifies what it reads, so that damage is told as the source's; `expected` is the destination's check.
+        # The source verifies its reads, so its damage is reported as its own; `expected` verifies the write.
         loaded = self._source.load_stream(record)
         chunks = loaded["data_stream"]
         if self._watch is not None:
@@ -176,7 +178,7 @@ class _Transfer:
 
 def _listable(storage: Storage[Any]) -> ObjectStorage[Any]:
     if not isinstance(storage, ObjectStorage):
-        raise ConfigError(f"{storage.name} can't list its content; give the records to copy")
+        raise ConfigError(f"{storage.name} can't list its content; pass the records to copy")
     return storage
 
 

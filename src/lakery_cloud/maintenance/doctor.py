@@ -1,6 +1,6 @@
-"""`diagnose` tries on temporary keys all that a storage needs of its store, says what is wrong, and leaves nothing.
+"""`diagnose` checks everything that a storage needs from its store, on temporary keys, and deletes them at the end.
 
-It knows no cloud: what only one of them can tell comes through `Transport`.
+This module has no code for single clouds; everything specific to one comes through `Transport`.
 """
 
 import logging
@@ -26,28 +26,28 @@ from lakery_cloud.errors import (
     LakeryCloudError,
     StorageUnavailable,
 )
-from lakery_cloud.maintenance.bench import Bench, Skip
-from lakery_cloud.maintenance.trials import TRIALS, Outcome, Result
+from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck
+from lakery_cloud.maintenance.checks import STORE_CHECKS, Outcome, Result
 from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
 
-WIDEST_SKEW = timedelta(minutes=5)
-"""A third of what S3 and Azure take (S3 API Reference, "RequestTimeTooSkewed"; Microsoft Learn, "Authorize with Shared
-Key"): a clock that is so wrong will get there."""
+MAX_SKEW = timedelta(minutes=5)
+"""A third of the skew at which S3 and Azure refuse signatures (S3 API Reference, "RequestTimeTooSkewed"; Microsoft Learn,
+"Authorize with Shared Key"), so that the warning comes before the refusals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check has found.
+    """The result of one check.
 
     Attributes:
-        check: Which check; `CHECKS` has all of them.
-        outcome: How it went.
-        seen: What was seen.
-        advice: What to grant or to do, where there is anything.
-        measured: Numbers, by a name that tells their unit.
-        error: The error of a check that failed.
+        check: Name of the check; `CHECKS` has all of them.
+        outcome: Its outcome.
+        seen: What the check observed.
+        advice: What to grant or to do, or None.
+        measured: Measured values, by names that include their units.
+        error: The error of a failed check.
     """
 
     check: str
@@ -58,89 +58,91 @@ class Finding:
     error: LakeryCloudError | None = None
 
 
-CHECKS = ("settings", "reach", "clock", "credentials", "bucket", "list", *TRIALS)
-"""Every check, in the order of its findings. Those before `list` tell what stands in the way of all others."""
+CHECKS = ("settings", "reach", "clock", "credentials", "bucket", "list", *STORE_CHECKS)
+"""Names of all checks, in the order of their findings. A failure before `list` prevents all other checks."""
 
 
 async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
-    """Try all that a storage needs: reach, clock, credentials, each right, and what the store promises.
+    """Check a storage: connection, clock, credentials, each permission, and each guarantee of the store.
 
-    A right that is missing doesn't stop the other checks. Where the store can't be reached, refuses the credentials or
-    has no such bucket, that is the last finding.
+    A missing permission doesn't stop the other checks. If the store can't be reached, refuses the credentials or has no
+    such bucket, this is the last finding.
 
-    Objects are made at temporary keys alone, and deleted at the end, also if you close the generator or are cancelled;
-    the last finding proves it. About 20 MB travel where parts have at least 5 MiB.
+    The checks create objects at temporary keys only. They are deleted at the end, also after cancellation and when you
+    close the generator; the last finding confirms it. If the minimum part size is 5 MiB, about 20 MB are transferred.
 
     Args:
-        storage: Which one. It stays open.
+        storage: The storage. It stays open.
 
     Yields:
-        Findings, as they are made. Nothing is raised for what they tell.
+        Findings, each as soon as its check ends. Failed checks are findings, not exceptions.
     """
     opened: list[Transport] = []
 
     async def open_client() -> Result:
         opened.append(await storage.transport())
-        return Result("a client could be opened")
+        return Result("the client is open")
 
-    finding = _placed(await _examine("settings", open_client))
+    finding = _attribute_to_cause(await _run_check("settings", open_client))
     if finding.error is not None:
         yield finding
         return
     transport = opened[0]
-    async with aclosing(_first_contact(storage, transport)) as findings:
+    async with aclosing(_check_access(storage, transport)) as findings:
         async for finding in findings:
             yield finding
             if finding.error is not None and finding.check != "list":
                 return
-    bench = Bench(storage, transport)
+    context = CheckContext(storage, transport)
     try:
-        for check, trial in TRIALS.items():
-            finding = await _examine(check, partial(trial, bench))
+        for name, check in STORE_CHECKS.items():
+            finding = await _run_check(name, partial(check, context))
             yield finding
             if isinstance(finding.error, Unreachable):
                 return
     finally:
-        if not bench.is_over:
-            await _clean_up(bench)
+        if not context.is_cleaned_up:
+            await _clean_up(context)
 
 
-async def _clean_up(bench: Bench) -> None:
-    """Clean up after a diagnosis that was ended early, whose caller takes no more findings."""
+async def _clean_up(context: CheckContext) -> None:
+    """Clean up after a diagnosis that ended early, and log a failure, since the caller reads no more findings."""
     try:
-        await finish(bench.clean_up(), seconds=bench.cleanup_timeout)
+        await finish(context.clean_up(), seconds=context.cleanup_timeout)
     except Exception:
         logger.warning(
-            "could not delete the temporary objects of a diagnosis below %r in bucket %r; `lakery-cloud sweep` can",
-            bench.keys.temporary_root,
-            bench.keys.bucket,
+            "could not delete the temporary objects of a diagnosis in bucket %r below %r; "
+            "remove them with `lakery-cloud sweep`",
+            context.keys.bucket,
+            context.keys.temporary_root,
             exc_info=True,
         )
 
 
-async def _first_contact(storage: ObjectStorage[Any], transport: Transport) -> AsyncGenerator[Finding]:
-    """Whether anybody is there who knows us."""
+async def _check_access(storage: ObjectStorage[Any], transport: Transport) -> AsyncGenerator[Finding]:
+    """Check connection, clock, credentials, bucket and listing."""
     bucket = storage.keys.bucket
     if isinstance(storage, CloudStorage):
-        begin, begun_at = time.perf_counter(), datetime.now(UTC)
+        start, started_at = time.perf_counter(), datetime.now(UTC)
         times: list[datetime | None] = []
 
         async def reach() -> Result:
             times.append(await transport.server_time(bucket))
-            return Result(f"the store answered in {(time.perf_counter() - begin) * 1000:.0f} ms")
+            return Result(f"the store responded in {(time.perf_counter() - start) * 1000:.0f} ms")
 
-        yield (finding := _placed(await _examine("reach", reach)))
+        yield (finding := _attribute_to_cause(await _run_check("reach", reach)))
         if finding.error is not None:
             return
-        yield _clock(times[0], begun_at, datetime.now(UTC))
-    listing = _placed(await _examine("list", partial(_list, storage, transport)))
-    if listing.check == "credentials" and (source := transport.credentials_in_use()):
-        listing = replace(listing, seen=f"from {source}: not accepted")
-    if listing.error is None or isinstance(listing.error, AccessDenied):  # somebody knows us
+        yield _clock(times[0], started_at, datetime.now(UTC))
+    listing = _attribute_to_cause(await _run_check("list", partial(_list, storage, transport)))
+    kind = transport.credential_kind()
+    source = f"from {storage.credential_source()} ({kind})" if kind else "none"
+    if listing.check == "credentials" and kind:
+        listing = replace(listing, seen=f"{source}: refused")
+    if listing.error is None or isinstance(listing.error, AccessDenied):  # the store accepted the credentials
         if isinstance(storage, CloudStorage):
-            source = transport.credentials_in_use()
-            yield Finding("credentials", Outcome.OK, f"from {source}" if source else "none, and none were asked for")
-        yield await _examine("bucket", partial(_bucket, storage, transport))
+            yield Finding("credentials", Outcome.OK, source if kind else "none, and the store needs none")
+        yield await _run_check("bucket", partial(_bucket, storage, transport))
     yield listing
 
 
@@ -153,67 +155,69 @@ async def _list(storage: ObjectStorage[Any], transport: Transport) -> Result:
             pass
     except AccessDenied:
         if not await transport.has_bucket(bucket):
-            raise BucketNotFound(f"the bucket {bucket!r} is not there; create it, or check its name") from None
+            raise BucketNotFound(f"bucket {bucket!r} does not exist; create it, or correct its name") from None
         raise
     return Result("objects and unfinished uploads can be listed")
 
 
 async def _bucket(storage: ObjectStorage[Any], transport: Transport) -> Result:
     bucket = storage.keys.bucket
-    return Result(f"{bucket!r} {'is there' if await transport.has_bucket(bucket) else 'is made by the first write'}")
+    return Result(
+        f"{bucket!r} {'exists' if await transport.has_bucket(bucket) else 'will be created by the first write'}"
+    )
 
 
-def _clock(told_time: datetime | None, before: datetime, after: datetime) -> Finding:
-    if told_time is None:
-        return Finding("clock", Outcome.SKIPPED, "the store tells no time")
-    # A header has whole seconds, and was written between the two.
-    skew = max(before - told_time - timedelta(seconds=1), told_time - after, timedelta(0))
+def _clock(server_time: datetime | None, before: datetime, after: datetime) -> Finding:
+    if server_time is None:
+        return Finding("clock", Outcome.SKIPPED, "the store reports no time")
+    # The header has whole seconds, and was written between `before` and `after`.
+    skew = max(before - server_time - timedelta(seconds=1), server_time - after, timedelta(0))
     measured = {"skew_seconds": skew.total_seconds()}
-    if skew <= WIDEST_SKEW:
+    if skew <= MAX_SKEW:
         return Finding("clock", Outcome.OK, f"within {skew.total_seconds():.0f} s of the store's", measured=measured)
     return Finding(
         "clock",
         Outcome.WARNING,
         f"{skew.total_seconds():.0f} s away from the store's",
-        "set this machine's clock, by NTP for example: past 15 minutes signatures are refused",
+        "set this machine's clock, for example by NTP: at 15 minutes the store refuses signatures",
         measured,
     )
 
 
-async def _examine(check: str, trial: Callable[[], Awaitable[Result]]) -> Finding:
-    """The finding of a trial, whatever comes out of it."""
+async def _run_check(name: str, check: Callable[[], Awaitable[Result]]) -> Finding:
+    """Run a check, and turn its result or error into a finding."""
     try:
-        result = await trial()
-    except Skip as skip:
-        return Finding(check, Outcome.SKIPPED, str(skip))
+        result = await check()
+    except SkipCheck as skip:
+        return Finding(name, Outcome.SKIPPED, str(skip))
     except LakeryCloudError as error:
-        return _failed(check, error)
-    except Exception as error:  # noqa: BLE001, a store that is no good may answer anything
-        return _failed(
-            check, LakeryCloudError(f"something that makes no sense: {type(error).__name__}: {redact_error(error)}")
-        )
-    return Finding(check, result.outcome, result.seen, result.advice, result.measured)
+        return _failed_finding(name, error)
+    except Exception as error:  # noqa: BLE001, a defective store may send any response
+        unexpected = LakeryCloudError(f"unexpected {type(error).__name__} in the check {name!r}: {redact_error(error)}")
+        return _failed_finding(name, unexpected)
+    return Finding(name, result.outcome, result.seen, result.advice, result.measured)
 
 
-_SEEN: tuple[tuple[type[LakeryCloudError], str], ...] = (
-    (CredentialsError, "none, or not accepted"),
-    (BucketNotFound, "not there"),
+_SUMMARIES: tuple[tuple[type[LakeryCloudError], str], ...] = (
+    (CredentialsError, "missing or refused"),
+    (BucketNotFound, "does not exist"),
     (Unreachable, "no connection"),
-    (StorageUnavailable, "no answer that helps"),
-    (AccessDenied, "not allowed"),
-    (IntegrityError, "not what was written"),
+    (StorageUnavailable, "the store is unavailable"),
+    (AccessDenied, "permission denied"),
+    (IntegrityError, "the stored bytes differ from the written ones"),
     (ConfigError, "a setting is wrong"),
 )
-"""Error -> what a finding says of it in short."""
+"""Error -> `Finding.seen`."""
 
 
-def _failed(check: str, error: LakeryCloudError) -> Finding:
-    """The finding of an error; what to do stands in its message, as in every message of ours."""
-    short = next((text for kind, text in _SEEN if isinstance(error, kind)), "failed")
-    return Finding(check, Outcome.FAILED, short, str(error), error=error)
+def _failed_finding(check: str, error: LakeryCloudError) -> Finding:
+    """Return the finding of an error, whose message is also the advice."""
+    summary = next((text for kind, text in _SUMMARIES if isinstance(error, kind)), "failed")
+    return Finding(check, Outcome.FAILED, summary, str(error), error=error)
 
 
-def _placed(finding: Finding) -> Finding:
-    """An early finding under the check that its error is about, whatever was asked for."""
-    kinds = ((CredentialsError, "credentials"), (BucketNotFound, "bucket"), (Unreachable, "reach"))
-    return replace(finding, check=next((to for kind, to in kinds if isinstance(finding.error, kind)), finding.check))
+def _attribute_to_cause(finding: Finding) -> Finding:
+    """Move a finding to the check that its error is about, such as from `list` to `credentials`."""
+    causes = ((CredentialsError, "credentials"), (BucketNotFound, "bucket"), (Unreachable, "reach"))
+    check = next((check for kind, check in causes if isinstance(finding.error, kind)), finding.check)
+    return replace(finding, check=check)

@@ -1,4 +1,4 @@
-"""The provider's own rules that remove what killed writers left behind, without anybody running `sweep`."""
+"""Lifecycle rules of the providers, which remove the leftovers of killed writers as `sweep` does."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -12,52 +12,55 @@ DEFAULT_DAYS = DEFAULT_AGE.days
 
 @runtime_checkable
 class HasLifecycle(Protocol):
-    """A storage whose provider removes objects by rules about their age."""
+    """A storage whose provider can remove objects by their age."""
 
     def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
-        """The rules for what is temporary, as the provider's own tool takes them. None of them can be about content."""
+        """Return rules in the format of the provider's own tool. They must never match content."""
 
 
 def lifecycle_rules(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> Mapping[str, Any]:
-    """The rules that remove a storage's temporary objects and unfinished uploads, as the provider's own tool takes them.
+    """Return rules that remove temporary objects and unfinished uploads, in the format of the provider's own tool.
 
-    Nothing is sent, and no credentials are needed. That tool replaces all rules that the bucket has; `apply_lifecycle`
-    keeps the others.
+    Sends no request and needs no credentials. The provider's tool replaces all rules of the bucket; `apply_lifecycle`
+    keeps the other rules.
 
     Args:
-        storage: Whose temporary objects.
-        days: Age at which they go, at least 1. A write that takes longer would lose what it has sent.
+        storage: The storage whose temporary objects expire.
+        days: Age at which they expire, at least 1. It must exceed the duration of the longest write.
 
     Raises:
-        ConfigError: The days are fewer than 1; or the storage has no such rules, and needs `sweep`.
+        ConfigError: `days` is less than 1, or the storage's provider has no lifecycle rules.
     """
     if not isinstance(days, int) or isinstance(days, bool) or days < 1:
         raise ConfigError(f"days must be a whole number of at least 1, not {days!r}")
     if not isinstance(storage, HasLifecycle):
         raise ConfigError(
-            f"{type(storage).__name__} has no lifecycle rules; run `lakery-cloud sweep` from time to time"
+            f"{type(storage).__name__} does not support lifecycle rules; run `lakery-cloud sweep` regularly instead"
         )
     return storage.lifecycle_rules(days)
 
 
 async def apply_lifecycle(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> bool:
-    """Put `lifecycle_rules` among those of the bucket, in place of earlier ones of the same storage.
+    """Add `lifecycle_rules` to the bucket, or replace earlier rules of the same storage.
 
-    The others stay as they are, and nothing is sent if ours are there. Cloud Storage refuses what was read before
-    somebody else changed the bucket, and it is read again then. S3 has no such condition: of two who change the rules of a
-    bucket at the same moment, one loses his.
+    All other rules stay unchanged. If the bucket already has the rules, no change is sent. Cloud Storage refuses a change
+    if the bucket was changed since it was read; it is read again then. S3 has no such check: of two concurrent changes,
+    one is lost.
 
     Args:
-        storage: Whose temporary objects.
+        storage: The storage whose temporary objects expire.
         days: As for `lifecycle_rules`.
 
     Returns:
-        Whether the rules were not there already.
+        Whether the bucket was changed.
 
     Raises:
-        ConfigError: As for `lifecycle_rules`; the rules of the provider can't be set from here, as on Azure; or something
-            that isn't temporary lies among what would expire.
-        BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        ConfigError: As for `lifecycle_rules`; or the provider's rules can't be set by a storage request, as on Azure; or
+            an object that is not temporary would expire.
+        BucketNotFound: The bucket does not exist.
+        AccessDenied: The permission to read or change the rules is missing.
+        CredentialsError: Credentials are missing or refused.
+        StorageUnavailable: The store could not be reached, or failed.
     """
     rules = lifecycle_rules(storage, days=days)
     transport = await storage.transport()

@@ -1,4 +1,4 @@
-"""`sweep` removes what killed writers left behind: temporary objects, and uploads neither completed nor aborted."""
+"""`sweep` removes the leftovers of killed writers: temporary objects, and uploads neither completed nor aborted."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.tasks import ordered_map
 
 DEFAULT_AGE = timedelta(days=7)
-"""Longer than any write takes: Cloud Storage and Azure discard unfinished uploads after a week too."""
+"""Longer than any write: Cloud Storage and Azure discard unfinished uploads after a week themselves."""
 DELETES_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something temporary that no write under way can need any more.
+    """A temporary object or unfinished upload that is too old to belong to a running write.
 
     Attributes:
-        address: Its key.
-        begun: When it was begun: by its name, or by what the store says of an upload.
-        size: Its size in bytes; None for an upload, of which stores don't tell it.
-        upload: The upload, if it is one.
+        address: Its bucket and key.
+        begun: Start time of its write, from its key or from the store's list of uploads.
+        size: Its size in bytes, or None for an upload, whose size stores don't report.
+        upload: The upload, or None for an object.
     """
 
     address: Address
@@ -35,21 +35,23 @@ class Leftover:
 
 
 async def leftovers(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_AGE) -> AsyncGenerator[Leftover]:
-    """What writers left behind below a storage's prefix: its temporary objects, and its unfinished uploads.
+    """List the temporary objects and unfinished uploads below a storage's prefix that are older than an age.
 
-    Nothing but temporary keys and uploads is looked at, never the object at a content key, and nothing of another prefix.
-    What has an age that can't be told is left out.
+    Objects at content keys and other prefixes are never listed, nor is anything of unknown age.
 
     Args:
-        storage: Where to look.
-        older_than: How long ago it was begun at least. A write that takes longer would lose what it has sent.
+        storage: The storage to search.
+        older_than: Minimum age. It must exceed the duration of the longest write.
 
     Raises:
-        ConfigError: The age is negative.
-        BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        ConfigError: `older_than` is negative.
+        BucketNotFound: The bucket does not exist.
+        AccessDenied: The permission to list objects or uploads is missing.
+        CredentialsError: Credentials are missing or refused.
+        StorageUnavailable: The store could not be reached, or failed.
     """
     if older_than < timedelta(0):
-        raise ConfigError(f"the age must not be negative, as {older_than} is")
+        raise ConfigError(f"older_than must not be negative, not {older_than}")
     latest = datetime.now(UTC) - older_than
     keys, transport = storage.keys, await storage.transport()
     async for info in transport.list(keys.bucket, keys.temporary_root):
@@ -59,17 +61,17 @@ async def leftovers(storage: ObjectStorage[Any], *, older_than: timedelta = DEFA
     async for upload in transport.list_uploads(keys.bucket, keys.root):
         is_temporary = upload.address.key.rpartition("/")[0] + "/" == keys.temporary_root
         if not is_temporary and keys.hash_of(upload.address.key) is None:
-            continue  # of somebody else
-        # The later of both, since clocks differ, and some stores tell no true time.
+            continue  # an upload of another program
+        # The later of the two, since clocks differ and some stores report a wrong time.
         begun = max(filter(None, (upload.begun, begun_at(upload.address.key))), default=None)
         if begun is not None and begun <= latest:
             yield Leftover(upload.address, begun, upload=upload)
 
 
 async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_AGE) -> AsyncGenerator[Leftover]:
-    """Delete `leftovers`, and tell each when it is gone. Arguments and errors as there.
+    """Delete `leftovers`, and yield each after its deletion. Arguments and errors are those of `leftovers`.
 
-    Sweeping while others write, or sweep, does no harm: what is gone already is no error.
+    Other processes may write and sweep at the same time: a leftover that is already gone is not an error.
     """
     found = [leftover async for leftover in leftovers(storage, older_than=older_than)]
     transport = await storage.transport()
@@ -88,8 +90,8 @@ async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_
             yield leftover
 
 
-def _batches(found: Sequence[Leftover], most: int) -> list[Sequence[Leftover]]:
-    """Objects by so many, then uploads one by one."""
+def _batches(found: Sequence[Leftover], max_size: int) -> list[Sequence[Leftover]]:
+    """Group objects into batches for one request each, and uploads into batches of one."""
     objects = [leftover for leftover in found if leftover.upload is None]
     uploads = [[leftover] for leftover in found if leftover.upload is not None]
-    return [*(objects[start : start + most] for start in range(0, len(objects), most)), *uploads]
+    return [*(objects[start : start + max_size] for start in range(0, len(objects), max_size)), *uploads]

@@ -1,4 +1,4 @@
-"""`verify` reads everything that a storage holds, and finds what is not what its key says."""
+"""`verify` reads all content of a storage, and finds objects whose bytes don't match the hash in their key."""
 
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
@@ -22,20 +22,20 @@ T = TypeVar("T")
 
 READS_AT_A_TIME = 8
 BATCH = 1000
-"""Keys that are held at a time: as many as one page of a listing."""
+"""Keys kept in memory at a time: one page of a listing."""
 
 
 class Problem(StrEnum):
-    """What can be wrong with a stored object."""
+    """A problem of a stored object."""
 
     DAMAGED = "damaged"
-    """Its bytes have another hash than its key says."""
+    """The hash of its bytes differs from the hash in its key."""
     TRUNCATED = "truncated"
     """It has fewer bytes than were written."""
     MISPLACED = "misplaced"
-    """It is whole, but at the key of other content."""
+    """It is intact, but at the key of other content."""
     CHANGED = "changed"
-    """It was replaced while it was read: content never is."""
+    """It was replaced during the read, by another program: this library never replaces content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Verified:
     """One object that was read.
 
     Attributes:
-        info: What the store says about it.
+        info: Its properties in the store.
         content_hash: The hash in its key.
-        problem: What is wrong with it; None if nothing is.
+        problem: Its problem, or None if it is intact.
     """
 
     info: ObjectInfo
@@ -58,16 +58,19 @@ async def verify(
 ) -> AsyncGenerator[Verified]:
     """Read and hash all content of a storage, several objects at a time, in the order of their keys.
 
-    An object that is deleted in the meantime is left out. To go on where an earlier run ended, give the last content hash
-    that it told.
+    Objects that are deleted during the run are skipped. To resume an earlier run, pass the last content hash that it
+    yielded as `after`.
 
     Args:
-        storage: What to read. Its temporary keys are not looked at.
-        after: Leave out content up to this hash.
-        at_a_time: Objects that are read at a time.
+        storage: The storage to read. Its temporary keys are skipped.
+        after: Skip content up to this hash.
+        at_a_time: Number of objects to read at a time.
 
     Raises:
-        BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See there.
+        BucketNotFound: The bucket does not exist.
+        AccessDenied: The permission to list or read objects is missing.
+        CredentialsError: Credentials are missing or refused.
+        StorageUnavailable: The store could not be reached, or failed.
     """
     transport = await storage.transport()
 

@@ -1,4 +1,4 @@
-"""Storages and registries for code without asyncio: each asynchronous method, blocking, under its own name.
+"""Storages and registries for code without asyncio: each asynchronous method as a blocking one of the same name.
 
 ```python
 from lakery_cloud import MemoryStorage, sync
@@ -7,8 +7,8 @@ with sync.open(MemoryStorage()) as storage:
     ...
 ```
 
-An event loop in a thread of its own does the work. So it also serves where a loop is running already, as in a notebook,
-and several threads at once. Nothing is written twice: the methods are made out of the asynchronous ones.
+The methods wrap the asynchronous ones, which run on an event loop in a background thread. Thus they also work from several
+threads, and where a loop is already running, as in a notebook.
 """
 
 import weakref
@@ -31,7 +31,7 @@ W = TypeVar("W", bound="_contract.Storage[Any] | _registry.StorageRegistry")
 
 
 class SerializedDataStream(TypedDict):
-    """A stream of serialized data, in chunks of any size. A generator runs in the thread that saves, and is closed."""
+    """A stream to save, in chunks of any size. It is iterated in the calling thread; a generator is closed afterwards."""
 
     data_stream: Iterable[bytes]
     content_type: str
@@ -39,7 +39,7 @@ class SerializedDataStream(TypedDict):
 
 
 class LoadedDataStream(TypedDict):
-    """A stream that is loaded. Close `data_stream` if you leave it early."""
+    """A loaded stream. Close `data_stream` if you stop reading before its end."""
 
     data_stream: Generator[bytes]
     content_type: str
@@ -47,7 +47,7 @@ class LoadedDataStream(TypedDict):
 
 
 def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[Concatenate[Any, P], R]:
-    """The method that waits for the asynchronous one."""
+    """Make a blocking method from a coroutine method."""
 
     @wraps(method)
     def blocking(self: "_Blocking[Any]", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,7 +57,7 @@ def _blocking(method: Callable[Concatenate[Any, P], Awaitable[R]]) -> Callable[C
 
 
 def _iterating(method: Callable[Concatenate[Any, P], AsyncGenerator[R]]) -> Callable[Concatenate[Any, P], Generator[R]]:
-    """The method whose generator waits for the asynchronous one."""
+    """Make a method that returns a generator from one that returns an asynchronous generator."""
 
     @wraps(method)
     def iterating(self: "_Blocking[Any]", /, *args: P.args, **kwargs: P.kwargs) -> Generator[R]:
@@ -69,7 +69,7 @@ def _iterating(method: Callable[Concatenate[Any, P], AsyncGenerator[R]]) -> Call
 def _saving(
     method: Callable[Concatenate[Any, _contract.SerializedDataStream, P], Awaitable[R]],
 ) -> Callable[Concatenate[Any, SerializedDataStream | LoadedDataStream, P], R]:
-    """The blocking method that is given a stream with its content type."""
+    """Make a blocking method from a coroutine method whose first argument is a stream with its content type."""
 
     @wraps(method)
     def saving(
@@ -91,7 +91,7 @@ def _saving(
 def _writing(
     method: Callable[Concatenate[Any, AsyncIterable[bytes], P], Awaitable[R]],
 ) -> Callable[Concatenate[Any, Iterable[bytes], P], R]:
-    """The blocking method that is given a bare stream."""
+    """Make a blocking method from a coroutine method whose first argument is a stream of bytes."""
 
     @wraps(method)
     def writing(self: "_Blocking[Any]", source: Iterable[bytes], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,7 +106,7 @@ def _writing(
 def _loading(
     method: Callable[Concatenate[Any, P], _contract.SerializedDataStream],
 ) -> Callable[Concatenate[Any, P], LoadedDataStream]:
-    """The method that gives a blocking stream with its content type."""
+    """Make a method that returns a blocking stream with its content type."""
 
     @wraps(method)
     def loading(self: "_Blocking[Any]", /, *args: P.args, **kwargs: P.kwargs) -> LoadedDataStream:
@@ -117,22 +117,22 @@ def _loading(
 
 
 class _Blocking(Generic[W]):
-    """What is open, with its event loop."""
+    """An asynchronous object with its event loop."""
 
     def __init__(self, wrapped: W) -> None:
         self._wrapped = wrapped
         self._loop = BackgroundLoop()
-        # Also at the interpreter's exit, while threads still run.
-        self._closing = weakref.finalize(self, self._loop.stop, wrapped.aclose)
+        # The finalizer also runs at the interpreter's exit, while threads still run.
+        self._finalizer = weakref.finalize(self, self._loop.stop, wrapped.aclose)
 
     @property
     def wrapped(self) -> W:
-        """The asynchronous original, with all that never waits: names, settings, storage data as strings."""
+        """The asynchronous original. Use it for methods that never wait, such as those for names and settings."""
         return self._wrapped
 
     def close(self) -> None:
-        """Close open streams and connections, and end the thread. A call that another thread waits for is cancelled."""
-        self._closing()
+        """Close open streams and connections, and end the thread. Cancels calls of other threads."""
+        self._finalizer()
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +144,7 @@ class _Blocking(Generic[W]):
         return self._loop.call(lambda _: getattr(self._wrapped, name)(*args, **kwargs))
 
     def _iterate(self, source: AsyncGenerator[R]) -> Generator[R]:
-        # A generator of this object: who holds it holds the loop open.
+        # A generator of its own, since its reference to self keeps the loop open until it is closed.
         yield from self._loop.iterate(source)
 
     def _call_with_stream(self, source: Iterable[bytes], start: Callable[[AsyncIterable[bytes]], Awaitable[R]]) -> R:
@@ -156,7 +156,7 @@ class _Blocking(Generic[W]):
 
 
 class StorageRegistry(_Blocking[_registry.StorageRegistry]):
-    """A `lakery_cloud.StorageRegistry` that blocks."""
+    """The blocking form of a `lakery_cloud.StorageRegistry`."""
 
     save = _blocking(_registry.StorageRegistry.save)
     save_stream = _saving(_registry.StorageRegistry.save_stream)
@@ -171,7 +171,7 @@ class StorageRegistry(_Blocking[_registry.StorageRegistry]):
 
 
 class Storage(_Blocking[S]):
-    """A `lakery_cloud.Storage` that blocks."""
+    """The blocking form of a `lakery_cloud.Storage`."""
 
     write_data = _blocking(_contract.Storage.write_data)
     write_data_stream = _writing(_contract.Storage.write_data_stream)
@@ -184,7 +184,7 @@ class Storage(_Blocking[S]):
 
 
 class ObjectStorage(Storage[S]):
-    """A `lakery_cloud.ObjectStorage` that blocks."""
+    """The blocking form of a `lakery_cloud.ObjectStorage`."""
 
     write_data = _blocking(_engine.ObjectStorage.write_data)
     write_data_stream = _writing(_engine.ObjectStorage.write_data_stream)
@@ -206,16 +206,16 @@ def open(target: ObjectS) -> ObjectStorage[ObjectS]: ...
 @overload
 def open(target: S) -> Storage[S]: ...
 def open(target: _contract.Storage[Any] | _registry.StorageRegistry) -> StorageRegistry | Storage[Any]:
-    """Open a storage or a registry for blocking calls. Use it with `with`, or call `close`: that closes the storages.
+    """Open a storage or a registry for blocking calls. The end of a `with` block, or `close`, closes the storages.
 
-    A call runs on an event loop of its own, in the background. Ctrl-C cancels it and waits for its clean-up. A call on a
-    thread that runs an event loop blocks that loop meanwhile.
+    Calls run on an event loop in a background thread. Ctrl-C cancels a call and waits for its clean-up. A call on a thread
+    that runs an event loop blocks that loop.
 
     Args:
-        target: What is to be opened. A storage may be in use elsewhere at the same time.
+        target: A storage or a registry. It may be in use elsewhere at the same time.
 
     Raises:
-        ConfigError: By later calls, in a process that was forked meanwhile, or when it was closed.
+        ConfigError: Raised by later calls, after `close` or in a forked process.
     """
     if isinstance(target, _registry.StorageRegistry):
         return StorageRegistry(target)

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and calls into it from threads that wait. Nothing here knows a storage."""
+"""An event loop in a background thread, and blocking calls into it. Knows no storage."""
 
 import asyncio
 import os
@@ -17,29 +17,29 @@ _END: Final = object()
 
 
 class Caller:
-    """The thread that waits for one call. It runs what the call asks of it, since what it gave belongs to it."""
+    """The thread that waits for one call. It iterates its own streams for the call, since they may be bound to it."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     async def chunks(self, source: Iterable[bytes]) -> AsyncGenerator[bytes]:
-        """The items of an iterable, each made by the caller."""
+        """Yield the items of an iterable, which is iterated in the calling thread."""
         iterator = await self._run(partial(iter, source))
         while (chunk := await self._run(partial(next, iterator, _END))) is not _END:
             yield chunk
 
     def work(self) -> None:
-        """Run what is asked, until the call has ended."""
+        """Run the call's jobs until the call ends."""
         while (job := self._jobs.get()) is not None:
             job()
 
     def wait(self) -> None:
-        """Wait until the call has ended, and leave undone what is asked."""
+        """Wait until the call ends, and discard its jobs."""
         while self._jobs.get() is not None:
             pass
 
     def dismiss(self, _: object = None) -> None:
-        """Say that the call has ended."""
+        """Signal the end of the call."""
         self._jobs.put(None)
 
     async def _run(self, function: Callable[[], Any]) -> Any:
@@ -55,13 +55,13 @@ class Caller:
                 future.set_result(result)
 
         def job() -> None:
-            # What is no Exception, such as KeyboardInterrupt, is the caller's own and ends the call.
+            # Other errors, such as KeyboardInterrupt, belong to the caller and end the call.
             result, error = None, None
             try:
                 result = function()
-            except Exception as raised:  # noqa: BLE001, it is raised again where the result is awaited
+            except Exception as raised:  # noqa: BLE001, raised again where the result is awaited
                 error = raised
-            with suppress(RuntimeError):  # the loop has ended meanwhile
+            with suppress(RuntimeError):  # the loop is closed already
                 loop.call_soon_threadsafe(settle, result, error)
 
         self._jobs.put(job)
@@ -69,9 +69,9 @@ class Caller:
 
 
 class BackgroundLoop:
-    """Runs coroutines for other threads. Each call sees the context variables of its caller.
+    """Runs coroutines for other threads, each with the context variables of its caller.
 
-    Its thread is a daemon: it keeps no process alive.
+    The thread is a daemon, so it does not keep the process alive.
     """
 
     def __init__(self) -> None:
@@ -85,10 +85,10 @@ class BackgroundLoop:
         self._thread.start()
 
     def call(self, function: Callable[[Caller], Awaitable[T]]) -> T:
-        """What a coroutine returns or raises. Whatever interrupts the wait cancels it, and waits for its clean-up.
+        """Run a coroutine and return its result. If the wait is interrupted, cancel it and wait for its clean-up.
 
         Raises:
-            ConfigError: The loop is stopped, or can't be reached from here: after a fork, or on its own thread.
+            ConfigError: The loop is stopped, belongs to the parent process, or runs the calling thread itself.
         """
         caller = Caller()
         tasks: list[asyncio.Task[T]] = []
@@ -119,10 +119,10 @@ class BackgroundLoop:
         try:
             return tasks.pop().result()
         except asyncio.CancelledError:
-            raise ConfigError("this was closed by another thread before the call had ended") from None
+            raise ConfigError("the call was cancelled, since another thread closed the storage or registry") from None
 
     def iterate(self, source: AsyncGenerator[T]) -> Generator[T]:
-        """The items of an asynchronous generator, which is closed when this one is."""
+        """Yield the items of an asynchronous generator, and close it at the end."""
         self._open.add(source)
         try:
             while True:
@@ -135,7 +135,7 @@ class BackgroundLoop:
             self._close(source)
 
     def stop(self, finally_: Callable[[], Awaitable[None]]) -> None:
-        """Close open streams, await what is to be done last, and end the thread. Once more, it does nothing."""
+        """Close open streams, await `finally_`, and end the thread. Further calls do nothing."""
         if self._is_stopped or self._pid != os.getpid():
             return
 
@@ -145,26 +145,26 @@ class BackgroundLoop:
                     await source.aclose()
             await finally_()
 
-        on_own_thread = self._is_own_thread()  # of a garbage collector
+        is_own_thread = self._is_own_thread()  # if the garbage collector runs there
         try:
-            if not on_own_thread:
+            if not is_own_thread:
                 self.call(close)
         finally:
             with self._scheduling:
                 self._is_stopped = True
                 self._loop.call_soon_threadsafe(self._stopping.set)
-            if not on_own_thread:
+            if not is_own_thread:
                 self._thread.join()
 
     def _run(self) -> None:
-        # At the interpreter's exit no thread can be started any more, not even the one that waits for others.
+        # At the interpreter's exit no thread can start, not even the one by which the runner joins the executor.
         with suppress(RuntimeError), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._stopping.wait())
 
     def _schedule(self, function: Callable[[], None]) -> None:
         with self._scheduling:
             if self._is_stopped:
-                raise ConfigError("this is closed; open it again")
+                raise ConfigError("the storage or registry is closed; open it again")
             self._loop.call_soon_threadsafe(function)
 
     def _close(self, source: AsyncGenerator[Any]) -> None:
@@ -177,9 +177,11 @@ class BackgroundLoop:
 
     def _check_reachable(self) -> None:
         if self._pid != os.getpid():
-            raise ConfigError("this was opened before a fork, and its thread is in the parent; open it again here")
+            raise ConfigError("the storage or registry was opened before a fork; open it again in this process")
         if self._is_own_thread():
-            raise ConfigError("a blocking call would wait for itself here; use the asynchronous storage")
+            raise ConfigError(
+                "a blocking call on its own background thread would never end; use the asynchronous methods"
+            )
 
     def _is_own_thread(self) -> bool:
         return threading.get_ident() == self._thread.ident

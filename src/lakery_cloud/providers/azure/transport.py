@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -49,7 +48,7 @@ from lakery_cloud.errors import (
 from lakery_cloud.http.connection import HTTPError, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range, time_of
 from lakery_cloud.providers.azure.errors import raise_if_throttled
-from lakery_cloud.providers.azure.settings import CREDENTIAL_VARIABLES, AzureSettings
+from lakery_cloud.providers.azure.settings import AzureSettings
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
@@ -112,7 +111,6 @@ class AzureTransport(Transport):
         self._reached: dict[str, bool] = {}  # upload id -> whether a block of it was staged, once it was tried
         self._cut_off: set[str] = set()  # ids of uploads of which a block was on its way when it was cancelled
         self._endpoint = client.url.partition("?")[0]
-        self._credentials_in_use = _credentials_in_use(client, settings)
         self._blob_tags = settings.blob_tags
         self._access_tier = without_none(
             standard_blob_tier=StandardBlobTier(settings.access_tier) if settings.access_tier else None
@@ -345,8 +343,8 @@ class AzureTransport(Transport):
                 raise self._translate(error, "get_container_properties", Address(bucket, "")) from error
         return time_of(dates[-1])
 
-    def credentials_in_use(self) -> str | None:
-        return self._credentials_in_use
+    def credential_kind(self) -> str | None:
+        return _kind_of_credential(self._client)
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await md5_header(b"other")
@@ -502,23 +500,12 @@ class AzureTransport(Transport):
         return translate(error, operation, address, endpoint=self._endpoint)
 
 
-def _credentials_in_use(client: BlobServiceClient, settings: AzureSettings) -> str | None:
-    """Where the credentials are from; what is given to a storage goes before the environment."""
-    kind = _kind_of_credential(client)
-    if settings.fs is not None:
-        return kind and f"{kind}, of an fs of your own"
-    if settings.secrets():
-        return kind and f"{kind}, given as {' and '.join(settings.secrets())}"
-    variable = next((name for name in CREDENTIAL_VARIABLES if os.environ.get(name)), None)
-    return kind and (f"{kind}, of {variable}" if variable else f"{kind}, which looks around by itself")
-
-
 def _kind_of_credential(client: BlobServiceClient) -> str | None:
     credential = client.credential
     if hasattr(credential, "account_key"):
-        return "the account's key"
+        return "account key"
     if "sig=" in client.url or hasattr(credential, "signature"):
-        return "a shared access signature"
+        return "shared access signature"
     return None if credential is None else type(credential).__name__
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +17,6 @@ from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import CredentialsError, StorageUnavailable
 from lakery_cloud.providers.gcs.errors import LOG_IN
-from lakery_cloud.providers.gcs.settings import TOKEN_METHODS
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -77,15 +75,10 @@ class Tokens:
                     logger.info("a token that was refused can't be renewed: %s", redact_error(error))
         return bool(self.credentials.token != refused)
 
-    def describe(self) -> str | None:
-        """Where gcsfs has found the credentials; None without any."""
-        if self.credentials is None:
-            return None
-        kind = f"{type(self.credentials).__module__.rpartition('.')[2]}.{type(self.credentials).__name__}"
-        method = f"gcsfs' method {self._found.method!r}" if self._found.method in TOKEN_METHODS else "the token given"
-        if self._found.method == "google_default" and os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-            method = "the file of GOOGLE_APPLICATION_CREDENTIALS"
-        return f"{method} ({kind})"
+    def credential_kind(self) -> str | None:
+        """The kind of credentials that gcsfs has found; None without any."""
+        found = self.credentials
+        return f"{type(found).__module__.rpartition('.')[2]}.{type(found).__name__}" if found else None
 
     def _lasts(self, time: timedelta) -> bool:
         """Whether the token can be used for some time. google-auth keeps UTC without a time zone."""

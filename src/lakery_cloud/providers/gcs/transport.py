@@ -112,8 +112,8 @@ class GCSTransport(CloudTransport):
             raise UploadGone(f"the upload to {upload.address} has ended")
         return self._uploads[upload.id]
 
-    def credentials_in_use(self) -> str | None:
-        return self._tokens.describe()
+    def credential_kind(self) -> str | None:
+        return self._tokens.credential_kind()
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")

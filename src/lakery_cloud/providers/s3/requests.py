@@ -155,10 +155,8 @@ class S3Requests(Requests):
     async def _find_route(self, bucket: str) -> Route | None:
         try:
             return await find_route(self._client, bucket)
-        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
-            raise translate(
-                error, "signing", Address(bucket, ""), endpoint=self.endpoint, is_conditional=False
-            ) from error
+        except Exception as error:
+            raise self._unsigned(error, Address(bucket, "")) from error
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         headers = {**_described(attributes), **await _checksum(data, attributes), **self._stored_as}
@@ -202,10 +200,8 @@ class S3Requests(Requests):
         assert route is not None
         try:
             credentials = await self._credentials.get_frozen_credentials()
-        except botocore_errors.BotoCoreError as error:
-            raise translate(error, "signing", address, endpoint=self.endpoint, is_conditional=False) from error
         except Exception as error:
-            raise self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS) from error
+            raise self._unsigned(error, address) from error
         now = self._clock.now()
         checksum = request.headers.get("x-amz-checksum-sha256")
         # S3 compares the checksum too, so hashing the body once serves both.
@@ -232,6 +228,12 @@ class S3Requests(Requests):
         return await self._http.send(
             route.origin, Request(request.method, route.root + request.target, headers, request.body)
         )
+
+    def _unsigned(self, error: Exception, address: Address) -> Exception:
+        """The engine's error for a request that could not be signed; credentials come from code of any kind."""
+        if isinstance(error, (botocore_errors.ClientError, *SDK_ERRORS)):
+            return translate(error, "signing", address, endpoint=self.endpoint, is_conditional=False)
+        return self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS)
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
         made_of = (credentials.access_key, credentials.secret_key, region, date)

@@ -128,7 +128,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                     return
                 http = HTTPClient(
                     sockets=sockets,
-                    tls=partial(_trust, session.profile_name),
+                    tls=partial(_trust, settings.profile),
                     connect_timeout=self.settings.connect_timeout,
                     read_timeout=self.settings.read_timeout,
                 )

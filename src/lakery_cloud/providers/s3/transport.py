@@ -240,10 +240,9 @@ class S3Transport(CloudTransport):
                 return
             token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
-    def credentials_in_use(self) -> str | None:
+    def credential_kind(self) -> str | None:
         credentials = self._client._request_signer._credentials  # a client has no public attribute for them
-        method = getattr(credentials, "method", None)
-        return _SOURCES.get(method, f"the SDK's source {method!r}") if credentials else None
+        return str(getattr(credentials, "method", "explicit")) if credentials else None
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
@@ -339,21 +338,6 @@ class S3Transport(CloudTransport):
 
 
 _API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}
-
-
-# What botocore calls the places where it found credentials ("Credentials" in the boto3 documentation).
-_SOURCES: Mapping[str | None, str] = {
-    "env": "the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "explicit": "a session or client of your own",
-    "shared-credentials-file": "the AWS credentials file",
-    "config-file": "the AWS configuration file",
-    "assume-role": "a role of the AWS configuration file",
-    "assume-role-with-web-identity": "a web identity token (AWS_WEB_IDENTITY_TOKEN_FILE)",
-    "sso": "AWS single sign-on",
-    "custom-process": "the credential process of the AWS configuration file",
-    "container-role": "the role of the container",
-    "iam-role": "the role of the instance",
-}
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:

@@ -1,0 +1,139 @@
+"""State that the checks of `diagnose` share: the storage's transport, and all temporary objects that they create."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lakery_cloud.digest import digest_data
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.engine.scoped_upload import ScopedUpload
+from lakery_cloud.engine.transport import Transport
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    CredentialsError,
+    LakeryCloudError,
+)
+from lakery_cloud.storage import SerializedData
+from lakery_cloud.streams.tasks import finish
+
+if TYPE_CHECKING:
+    from lakery_cloud.engine.model import ObjectInfo
+
+CONTENT_TYPE = "text/plain"
+
+
+class SkipCheck(Exception):
+    """A check can't run; the message says why."""
+
+
+class CheckContext:
+    """Results of earlier checks, and the objects that they created.
+
+    Attributes:
+        transport: The transport of the storage.
+        keys: The keys of the storage.
+        has_conditional_writes_setting: Whether the storage has the setting `conditional_writes`.
+        part_size: Minimum size of a part that is not the last one.
+        written: Temporary object with the bytes of `SAMPLE`, after a successful put.
+        sample: Its properties, after a successful head.
+        copied: A copy of it, after a successful copy.
+        is_readable: Whether a get succeeded.
+        can_upload: Whether a multipart upload succeeded.
+        is_create_only: Whether the store refuses to replace an object; None if unknown.
+        is_cleaned_up: Whether the last check has deleted the objects, or reported those that it could not delete.
+    """
+
+    def __init__(self, storage: ObjectStorage[Any], transport: Transport) -> None:
+        self.transport = transport
+        self.keys = storage.keys
+        self.has_conditional_writes_setting = hasattr(storage.settings, "conditional_writes")
+        limits = storage.settings.limits
+        self.part_size = max(limits.min_part_size, limits.part_multiple)
+        self.cleanup_timeout = storage.settings.cleanup_timeout
+        self.written: Address | None = None
+        self.sample: ObjectInfo | None = None
+        self.copied: Address | None = None
+        self.is_readable = self.can_upload = self.is_cleaned_up = False
+        self.is_create_only: bool | None = None
+        self._used_keys: set[str] = set()
+        self._created: list[Address] = []
+
+    def address(self) -> Address:
+        """Return a new temporary address."""
+        address = self.keys.temporary()
+        self._used_keys.add(address.key)
+        return address
+
+    def require_written(self) -> Address:
+        """Return the object of the put check.
+
+        Raises:
+            SkipCheck: The put check failed.
+        """
+        if self.written is None:
+            raise SkipCheck("no object could be put")
+        return self.written
+
+    async def put(self, address: Address, data: bytes, tags: Mapping[str, str] | None = None) -> None:
+        """Put an object, and register it for `clean_up`."""
+        await self.create(address, self.transport.put(address, data, await attributes_of(data, tags or {})))
+
+    async def create(self, address: Address, request: Any) -> None:
+        """Await a request that creates an object, shielded from cancellation, so that `clean_up` runs after it."""
+        self._created.append(address)
+        try:
+            await finish(request)
+        except (AccessDenied, BucketNotFound, CredentialsError):
+            self._created.remove(address)
+            raise
+
+    def uploading(self, address: Address, attributes: ObjectAttributes) -> ScopedUpload:
+        """Return an upload that cleans up after itself."""
+        return ScopedUpload(
+            self.transport, address, attributes, is_temporary=True, cleanup_timeout=self.cleanup_timeout
+        )
+
+    async def read(self, address: Address, *, start: int = 0, stop: int | None = None) -> tuple[int | None, bytes]:
+        """Read a range of an object, and return the start offset of the response and its bytes."""
+        async with self.transport.get(address, start=start, stop=stop) as body:
+            return body.start, b"".join([chunk async for chunk in body.chunks])
+
+    async def clean_up(self) -> int:
+        """Delete all created objects, and return their number.
+
+        Raises:
+            LakeryCloudError: An object could not be deleted; all others were.
+        """
+        created, failure = list(dict.fromkeys(self._created)), None
+        for address in created:
+            try:
+                await self.transport.delete(address)
+            except LakeryCloudError as error:
+                failure = failure or error
+            else:
+                self._created = [other for other in self._created if other != address]
+        if failure is not None:
+            raise failure
+        return len(created)
+
+    async def remaining_keys(self) -> list[str]:
+        """Return the keys of `address` that still have an object or an unfinished upload."""
+        found = set()
+        try:
+            async for info in self.transport.list(self.keys.bucket, self.keys.temporary_root):
+                found.add(info.address.key)
+            async for upload in self.transport.list_uploads(self.keys.bucket, self.keys.root):
+                found.add(upload.address.key)
+        except AccessDenied:  # reported by the check "list"
+            for key in self._used_keys:
+                if await self.transport.head(Address(self.keys.bucket, key)) is not None:
+                    found.add(key)
+        return sorted(found & self._used_keys)
+
+
+async def attributes_of(data: bytes, tags: Mapping[str, str]) -> ObjectAttributes:
+    """Return the attributes of an object with these bytes."""
+    digest = await digest_data(SerializedData(data=data, content_type=CONTENT_TYPE, content_encoding=None))
+    return attributes_of_content(digest, tags)

@@ -1,0 +1,365 @@
+"""The checks of `diagnose` that send requests: each permission and each guarantee of a store, on temporary keys.
+
+A check returns a result or raises. It writes only to keys of its `CheckContext`.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import (
+    ConditionUnsupported,
+    KeyExists,
+    KeyMissing,
+    ObjectInfo,
+    Unreachable,
+    WriteConflict,
+)
+from lakery_cloud.errors import IntegrityError, LakeryCloudError
+from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck, attributes_of
+from lakery_cloud.streams.parts import Part
+from lakery_cloud.streams.tasks import bounded_tasks, finish
+
+MiB = 1024**2
+GiB = 1024**3
+
+SAMPLE = b"lakery-cloud doctor: a temporary object, which may be deleted\n"
+OTHER = SAMPLE.upper()
+TAGS = {"made-by": "lakery-cloud doctor"}
+CONCURRENT_WRITERS = 4
+LATENCY_REQUESTS = 5
+THROUGHPUT_SIZE = 4 * MiB
+LOW_SPACE = 1 * GiB
+
+
+class Outcome(StrEnum):
+    """The outcome of a check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a check that did not fail; `Finding` documents the attributes."""
+
+    seen: str
+    outcome: Outcome = Outcome.OK
+    advice: str | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+
+async def space(context: CheckContext) -> Result:
+    """Check the free space of the file system."""
+    free = await context.transport.free_space(context.keys.bucket)
+    if free is None:
+        raise SkipCheck("the store reports no limit")
+    is_low = free < LOW_SPACE
+    return Result(
+        f"{free / GiB:.1f} GiB are free",
+        Outcome.WARNING if is_low else Outcome.OK,
+        "free some space before writes fail" if is_low else None,
+        {"free_bytes": free},
+    )
+
+
+async def put(context: CheckContext) -> Result:
+    """Put an object with a create-only request."""
+    address = context.address()
+    try:
+        await context.put(address, SAMPLE)
+    except ConditionUnsupported:  # the transport sends no more conditions after this
+        context.is_create_only = False
+        await context.put(address, SAMPLE)
+    context.written = address
+    return Result(f"{len(SAMPLE)} bytes were stored")
+
+
+async def head(context: CheckContext) -> Result:
+    """Look up the put object."""
+    address = context.require_written()
+    context.sample = _check_size(address, await context.transport.head(address), len(SAMPLE), "a put")
+    return Result("the object has the size that was put")
+
+
+async def get(context: CheckContext) -> Result:
+    """Read a range of the put object; without an object, check only the permission."""
+    if context.written is None:
+        address = context.address()
+        try:
+            await context.read(address)
+        except KeyMissing:
+            return Result("reading is allowed; there is no object to read")
+        raise IntegrityError(f"{address} was never written, but the store returned content for it")
+    start, data = await context.read(context.written, start=3, stop=10)
+    if start is None and data == SAMPLE:
+        context.is_readable = True
+        return Result(
+            "the store ignores ranges and returns the whole object",
+            Outcome.WARNING,
+            "interrupted reads restart from the beginning; leave concurrent_ranges at 0 or 1",
+        )
+    if data != SAMPLE[3:10]:
+        raise IntegrityError(f"bytes 3 to 10 of {context.written} are {data!r:.100}, not {SAMPLE[3:10]!r}")
+    context.is_readable = True
+    return Result("the range has the bytes that were put")
+
+
+async def create_only(context: CheckContext) -> Result:
+    """Check that the store refuses a second put to the same key."""
+    context.require_written()
+    if context.is_create_only is False:
+        return Result(
+            "the endpoint does not support create-only writes; the storage detects this",
+            Outcome.WARNING,
+            _advise_unconditional(
+                context, "this saves the refused request; the storage checks for the key before it writes"
+            ),
+        )
+    if not context.transport.conditional_writes:
+        raise SkipCheck("conditional_writes is false; the storage checks for the key before it writes")
+    address = context.address()
+    await context.put(address, SAMPLE)
+    try:
+        await context.put(address, OTHER)
+    except KeyExists:
+        context.is_create_only = True
+    else:
+        context.is_create_only = False
+        return Result(
+            "the endpoint ignores If-None-Match: a second put replaced the object",
+            Outcome.WARNING,
+            _advise_unconditional(context, "the storage then checks for the key before it writes"),
+        )
+    if context.is_readable and (await context.read(address))[1] != SAMPLE:
+        raise IntegrityError(f"a second put to {address} was refused, but changed the object")
+    return Result("a second put to the same key is refused")
+
+
+def _advise_unconditional(context: CheckContext, effect: str) -> str:
+    if context.has_conditional_writes_setting:
+        return f"set conditional_writes=false in the storage's settings: {effect}"
+    return "use another endpoint: this one does not behave as its cloud"
+
+
+async def create_only_race(context: CheckContext) -> Result:
+    """Check that exactly one of several concurrent writers creates the key."""
+    context.require_written()
+    if not context.is_create_only:
+        raise SkipCheck("create-only writes don't work")
+    address, created = context.address(), []
+
+    async def write(number: int) -> None:
+        try:
+            await context.put(address, SAMPLE + bytes([number]))
+        except (KeyExists, WriteConflict):
+            return
+        created.append(number)
+
+    async with bounded_tasks(CONCURRENT_WRITERS) as tasks:
+        for number in range(CONCURRENT_WRITERS):
+            await tasks.start(write(number))
+    if len(created) == 1:
+        return Result(f"one of {CONCURRENT_WRITERS} concurrent writers created the key")
+    return Result(
+        f"{len(created)} of {CONCURRENT_WRITERS} concurrent writers were reported to create the key",
+        Outcome.WARNING,
+        "no action needed: concurrent writers of one key write the same content",
+    )
+
+
+async def checksum(context: CheckContext) -> Result:
+    """Check that the store refuses bytes that don't match their checksum."""
+    context.require_written()
+    address = context.address()
+    sent: list[bool] = []
+
+    async def damage() -> None:
+        sent.append(await context.transport.put_damaged(address))
+
+    try:
+        await context.create(address, damage())
+    except IntegrityError:
+        return Result("bytes that don't match their checksum are refused")
+    if not sent[0]:
+        raise SkipCheck("puts have no checksum; reads verify content")
+    return Result(
+        "the store accepted bytes that don't match their checksum",
+        Outcome.WARNING,
+        "only reads detect damage from a transfer: run `lakery-cloud verify` after important writes",
+    )
+
+
+async def tags(context: CheckContext) -> Result:
+    """Put an object with tags, and read them."""
+    context.require_written()
+    address = context.address()
+    try:
+        await context.put(address, SAMPLE, TAGS)
+        kept = await context.transport.tags(address)
+    except Unreachable:
+        raise
+    except LakeryCloudError as error:
+        return Result("tags don't work", Outcome.WARNING, f"{error} (relevant only if you tag content)")
+    if dict(kept) == TAGS:
+        return Result("tags are stored")
+    return Result(
+        "the store dropped the tags",
+        Outcome.WARNING,
+        "don't rely on tags in this store; a file system needs extended attributes for them. Records work without tags",
+    )
+
+
+async def multipart(context: CheckContext) -> Result:
+    """Upload an object in two parts."""
+    first, last = os.urandom(context.part_size), b"."
+    address = context.address()
+    async with context.uploading(address, await attributes_of(b"", {})) as scope:
+        parts = (Part(1, 0, (first,), False), Part(2, len(first), (last,), True))
+        receipts = [await context.transport.upload_part(scope.upload, part) for part in parts]
+        await scope.complete(receipts, size=len(first) + len(last))
+        _check_size(address, await context.transport.head(address), len(first) + len(last), "a multipart upload")
+    context.can_upload = True
+    return Result(f"two parts of {len(first)} and {len(last)} bytes became one object")
+
+
+async def abort(context: CheckContext) -> Result:
+    """Abort an upload, and check that it is no longer listed."""
+    if not context.can_upload:
+        raise SkipCheck("no multipart upload succeeded")
+    address = context.address()
+    async with context.uploading(address, await attributes_of(b"", {})) as scope:
+        await context.transport.upload_part(scope.upload, Part(1, 0, (os.urandom(context.part_size),), False))
+        was_listed = address.key in await context.remaining_keys()
+        await context.transport.abort_upload(address, scope.upload)
+    if address.key in await context.remaining_keys():
+        raise LakeryCloudError(f"the upload to {address} is still listed after its abort")
+    if was_listed:
+        return Result("an unfinished upload is listed until it is aborted")
+    return Result("an unfinished upload can be aborted; the store does not list it")
+
+
+async def copy(context: CheckContext) -> Result:
+    """Copy an object inside the store, as a write of a stream does."""
+    context.require_written()
+    if context.sample is None:
+        raise SkipCheck("the put object could not be looked up")
+    address = context.address()
+    await context.create(address, context.transport.copy(context.sample, address, await attributes_of(SAMPLE, {})))
+    _check_size(address, await context.transport.head(address), len(SAMPLE), "a copy")
+    context.copied = address
+    return Result("a copy inside the store has the size of its source")
+
+
+async def create_only_copy(context: CheckContext) -> Result:
+    """Check that the store refuses a second copy to the same key."""
+    if context.copied is None or context.sample is None:
+        raise SkipCheck("no object could be copied")
+    if not context.transport.conditional_writes:
+        raise SkipCheck("conditional_writes is false; the storage checks for the key before it copies")
+    request = context.transport.copy(context.sample, context.copied, await attributes_of(SAMPLE, {}))
+    try:
+        await context.create(context.copied, request)
+    except KeyExists:
+        return Result("a second copy to the same key is refused")
+    return Result(
+        "a second copy to the same key replaced the object",
+        Outcome.WARNING,
+        "no action needed: concurrent writers of one key copy the same content",
+    )
+
+
+async def latency(context: CheckContext) -> Result:
+    """Measure the duration of small requests."""
+    address = context.written or context.address()
+    seconds = []
+    for _ in range(LATENCY_REQUESTS):
+        begin = time.perf_counter()
+        await context.transport.head(address)
+        seconds.append(time.perf_counter() - begin)
+    median = statistics.median(seconds)
+    return Result(
+        f"a request takes {median * 1000:.1f} ms (median of {LATENCY_REQUESTS})", measured={"seconds": median}
+    )
+
+
+async def throughput(context: CheckContext) -> Result:
+    """Measure the throughput of one put and one get."""
+    context.require_written()
+    if not context.is_readable:
+        raise SkipCheck("no object could be read")
+    address, data = context.address(), os.urandom(THROUGHPUT_SIZE)
+    attributes = await attributes_of(data, {})
+    begin = time.perf_counter()
+    await context.create(address, context.transport.put(address, data, attributes))
+    written = time.perf_counter()
+    _, read = await context.read(address)
+    end = time.perf_counter()
+    if read != data:
+        raise IntegrityError(f"{address} has other bytes than were put")
+    put_rate, get_rate = len(data) / (written - begin), len(data) / (end - written)
+    return Result(
+        f"put {put_rate / 1e6:.1f} MB/s, get {get_rate / 1e6:.1f} MB/s (one request of {len(data) // MiB} MiB each)",
+        measured={"put_bytes_per_second": put_rate, "get_bytes_per_second": get_rate},
+    )
+
+
+async def delete(context: CheckContext) -> Result:
+    """Delete the put object; without an object, check only the permission."""
+    address = context.written or context.address()
+    await context.transport.delete(address)
+    if await context.transport.head(address) is not None:
+        raise LakeryCloudError(f"{address} still exists after its deletion")
+    return Result("a deleted object is gone" if context.written else "deleting is allowed")
+
+
+async def nothing_left(context: CheckContext) -> Result:
+    """Delete all objects of the other checks, and check that none is left."""
+    count, failure = 0, None
+    try:
+        count = await finish(context.clean_up(), seconds=context.cleanup_timeout)
+    except LakeryCloudError as error:
+        failure = error
+    context.is_cleaned_up = True
+    if keys := await context.remaining_keys():
+        raise LakeryCloudError(
+            f"could not delete these objects in bucket {context.keys.bucket!r}: {', '.join(keys)}; "
+            "when deleting works again, remove them with `lakery-cloud sweep`"
+        ) from failure
+    return Result("all objects of the checks are deleted" if count else "the checks created no objects")
+
+
+def _check_size(address: Address, info: ObjectInfo | None, size: int, origin: str) -> ObjectInfo:
+    if info is None or info.size != size:
+        actual = "does not exist" if info is None else f"has {info.size} bytes"
+        raise IntegrityError(f"{address} {actual} after {origin} of {size} bytes")
+    return info
+
+
+StoreCheck = Callable[[CheckContext], Awaitable[Result]]
+
+STORE_CHECKS: Mapping[str, StoreCheck] = {
+    "space": space,
+    "put": put,
+    "head": head,
+    "get": get,
+    "create-only": create_only,
+    "create-only race": create_only_race,
+    "checksum": checksum,
+    "tags": tags,
+    "multipart": multipart,
+    "abort": abort,
+    "copy": copy,
+    "create-only copy": create_only_copy,
+    "latency": latency,
+    "throughput": throughput,
+    "delete": delete,
+    "nothing left": nothing_left,
+}
+"""Name -> check, in the order in which they run."""
