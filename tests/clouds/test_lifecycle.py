@@ -14,7 +14,7 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.engine import requests
-from lakery_cloud.engine.lifecycle import LIFECYCLE_ATTEMPTS
+from lakery_cloud.engine.lifecycle import ATTEMPTS
 from lakery_cloud.maintenance import apply_lifecycle, lifecycle_rules
 from lakery_cloud.testing import (
     Exchange,
@@ -200,7 +200,7 @@ async def test_content_of_a_storage_in_the_temporary_folder_does_not_expire(
 
 
 async def test_cloud_storage_loses_no_rules_of_many_who_set_them_at_once(strict_rig: GCSRig) -> None:
-    prefixes = [f"x{number}" for number in range(LIFECYCLE_ATTEMPTS - 1)]  # in each round at least one gets through
+    prefixes = [f"x{number}" for number in range(ATTEMPTS - 1)]  # in each round at least one gets through
     storages = [strict_rig.storage(prefix=prefix) for prefix in prefixes]
     assert all(await asyncio.gather(*map(apply_lifecycle, storages)))
     for storage in storages:
@@ -211,11 +211,12 @@ async def test_cloud_storage_loses_no_rules_of_many_who_set_them_at_once(strict_
 
 
 async def test_bucket_that_somebody_changes_all_the_time_is_given_up(strict_rig: GCSRig) -> None:
-    rules = [Rule(Answer(412), nth=3 * number) for number in range(1, LIFECYCLE_ATTEMPTS + 1)]
+    # The first change is the third request; later attempts read the rules before it.
+    rules = [Rule(Answer(412), nth=1 + 2 * number) for number in range(1, ATTEMPTS + 1)]
     async with FaultProxy(strict_rig.server_url, rules) as proxy:
         strict_rig.point_to(proxy.url)
         async with strict_rig.storage(prefix="x") as storage:
-            with pytest.raises(StorageUnavailable, match=f"changed the bucket .* {LIFECYCLE_ATTEMPTS} times"):
+            with pytest.raises(StorageUnavailable, match=f"after {ATTEMPTS} attempts: .* another client changes them"):
                 await apply_lifecycle(storage)
     assert (await shown(strict_rig))["Rules"] == []
 
@@ -254,13 +255,13 @@ NO_RULES = '<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-0
 
 
 async def test_rules_on_s3_may_show_later(s3_rig: S3Rig, scripted: Scripted) -> None:
-    scripted.show(NO_RULES, times=LIFECYCLE_ATTEMPTS - 1)
+    scripted.show(NO_RULES, times=ATTEMPTS - 1)
     async with s3_rig.storage(prefix="x") as storage:
         assert await apply_lifecycle(storage)
 
 
 async def test_rules_on_s3_that_never_show_are_an_error(s3_rig: S3Rig, scripted: Scripted) -> None:
-    scripted.show(NO_RULES, times=LIFECYCLE_ATTEMPTS)
+    scripted.show(NO_RULES, times=ATTEMPTS)
     async with s3_rig.storage(prefix="x") as storage:
         with pytest.raises(StorageUnavailable, match="not among those of the bucket"):
             await apply_lifecycle(storage)
@@ -275,7 +276,9 @@ async def test_store_that_drops_filters_gets_its_earlier_rules_back(
     before = await set_theirs(s3_rig) if has_others else []
     scripted.show(WRONG.format(kept), times=1)
     async with s3_rig.storage(prefix="x") as storage:
-        with pytest.raises(ConfigError, match="does not keep the filters of lifecycle rules.* were put back"):
+        with pytest.raises(
+            ConfigError, match="does not keep the filters of lifecycle rules.* the earlier rules were restored"
+        ):
             await apply_lifecycle(storage)
     assert scripted.changes() == ["PUT", "PUT" if has_others else "DELETE"]
     if has_others:

@@ -50,7 +50,7 @@ async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
             storage.write_data(b"data", digest_of(b"data"), {}),
             storage.write_data_stream(stream, stream.get_digest, {}),
         ):
-            with pytest.raises(StorageUnavailable, match="no connection; check .*endpoint_url") as raised:
+            with pytest.raises(StorageUnavailable, match="no connection to .*; check .*endpoint_url") as raised:
                 async with asyncio.timeout(10):
                     await attempt
             assert url in str(raised.value)
