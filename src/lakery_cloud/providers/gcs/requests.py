@@ -24,7 +24,7 @@ from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, VersionChang
 from lakery_cloud.engine.requests import BodyChunks, Requests
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
-from lakery_cloud.http.headers import byte_range, read_content_range, size_of
+from lakery_cloud.http.headers import byte_range, read_content_range, required, size_of
 from lakery_cloud.providers.gcs.errors import Refusal
 from lakery_cloud.providers.gcs.signing import Tokens
 from lakery_cloud.streams.parts import Pieces
@@ -84,7 +84,7 @@ class GCSRequests(Requests):
         self._origin = Origin.of(self.endpoint)
         self._root = self.endpoint.removeprefix(self._origin.url)
         self._payer = fs._get_params({}).get("userProject")  # counts before the project in storage data
-        self._kms_key_name = settings.kms_key_name
+        self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
         self._agent = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
 
@@ -114,7 +114,7 @@ class GCSRequests(Requests):
             KeyMissing: The object does not exist.
         """
         request = self._request("GET", _object_path(address), address)
-        return await self.send("objects.get", address, request, partial(_stored, address), expected=(200,))
+        return await self._call("objects.get", address, request, partial(_stored, address))
 
     async def insert(
         self,
@@ -125,15 +125,7 @@ class GCSRequests(Requests):
         crc32c: str | None = None,
         before_last: Callable[[], None] | None = None,
     ) -> StoredObject:
-        """Create an object.
-
-        Args:
-            address: Bucket and key.
-            pieces: Its bytes.
-            resource: See `resource`.
-            crc32c: The checksum that the store compares; that of the bytes if None.
-            before_last: See `Request`.
-        """
+        """Create an object from pieces. The store compares their CRC-32C."""
         boundary = secrets.token_hex(16)
         described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(*pieces)})
         head = (
@@ -144,30 +136,29 @@ class GCSRequests(Requests):
             "POST",
             _upload_path(address),
             address,
-            query=self._encrypted(uploadType="multipart", ifGenerationMatch="0"),
+            query={"uploadType": "multipart", "ifGenerationMatch": "0", **self._encrypted},
             headers={"content-type": f"multipart/related; boundary={boundary}"},
             body=(head.encode(), *pieces, f"\r\n--{boundary}--\r\n".encode()),
         )
         request.before_last = before_last
-        return await self.send("objects.insert", address, request, partial(_stored, address), expected=(200,))
+        return await self._call("objects.insert", address, request, partial(_stored, address))
 
     async def begin_resumable(self, address: Address, resource: Mapping[str, Any]) -> str:
         """Begin a resumable upload; return the URL of its session."""
-        query = self._encrypted(uploadType="resumable", name=address.key, ifGenerationMatch="0")
-        request = self._json_request("POST", _upload_path(address), address, resource, query=query)
-        request.headers["x-upload-content-type"] = resource["contentType"]
+        query = {"uploadType": "resumable", "name": address.key, "ifGenerationMatch": "0", **self._encrypted}
+        headers = {"x-upload-content-type": resource["contentType"]}
+        request = self._request("POST", _upload_path(address), address, query=query, headers=headers, content=resource)
         return await self.send("objects.insert (resumable)", address, request, _session_url, expected=(200, 201))
 
     async def send_chunk(
         self, address: Address, session_url: str, pieces: Pieces, *, content_range: str, content_type: str
     ) -> StoredObject | int:
-        """Send a chunk of a resumable upload, in one attempt, or ask for its state with an empty one.
+        """Send a chunk of a resumable upload, or an empty one to ask for its state, in one attempt.
 
         Returns:
-            The object if the upload is complete, else how many bytes the store has received.
+            The object if the upload is complete, else how many bytes the store has.
         """
-        headers = {"content-range": content_range, "content-type": content_type}
-        request = Request("PUT", session_url, headers, pieces)
+        request = Request("PUT", session_url, {"content-range": content_range, "content-type": content_type}, pieces)
         read = partial(_stored_or_received, address)
         return await self.send("upload", address, request, read, expected=(200, 201, 308), attempts=1)
 
@@ -180,46 +171,25 @@ class GCSRequests(Requests):
     async def compose(
         self, address: Address, resource: Mapping[str, Any], sources: Sequence[Mapping[str, str]], *, generation: str
     ) -> StoredObject:
-        """Join objects of a bucket to one.
-
-        Args:
-            address: The new object, which may be one of the sources too.
-            resource: See `resource`.
-            sources: `name` and `generation` of each source.
-            generation: The generation that the new object replaces; `0` for none.
-        """
-        request = self._json_request(
-            "POST",
-            f"{_object_path(address)}/compose",
-            address,
-            {"destination": resource, "sourceObjects": sources},
-            query=self._encrypted(ifGenerationMatch=generation),
-        )
-        return await self.send("objects.compose", address, request, partial(_stored, address), expected=(200,))
+        """Join sources, each with its `name` and `generation`, to an object that replaces a generation (0 for none)."""
+        query = {"ifGenerationMatch": generation, **self._encrypted}
+        content = {"destination": resource, "sourceObjects": sources}
+        request = self._request("POST", f"{_object_path(address)}/compose", address, query=query, content=content)
+        return await self._call("objects.compose", address, request, partial(_stored, address))
 
     async def rewrite(
         self, source: ObjectInfo, address: Address, resource: Mapping[str, Any], *, token: str | None
     ) -> ObjectInfo | str:
-        """Continue to copy an object.
-
-        Args:
-            source: The object, pinned to its version.
-            address: The copy.
-            resource: See `resource`.
-            token: The token of the last call; None in the first one.
-
-        Returns:
-            The copy, or the token for the next call.
-        """
+        """Copy an object, pinned to its version; return the copy, or a token to continue with."""
         query = without_none(
             ifGenerationMatch="0",
             ifSourceGenerationMatch=source.version,
-            destinationKmsKeyName=self._kms_key_name,
+            destinationKmsKeyName=self._encrypted.get("kmsKeyName"),
             rewriteToken=token,
         )
         path = f"{_object_path(source.address)}/rewriteTo{_object_path(address).removeprefix(_API)}"
-        request = self._json_request("POST", path, address, resource, query=query)
-        return await self.send("objects.rewrite", address, request, partial(_copied, address), expected=(200,))
+        request = self._request("POST", path, address, query=query, content=resource)
+        return await self._call("objects.rewrite", address, request, partial(_copied, address))
 
     async def delete(self, address: Address) -> None:
         """Delete an object. A missing object is no error."""
@@ -227,13 +197,12 @@ class GCSRequests(Requests):
         await self.send("objects.delete", address, request, _ignore, expected=(200, 204, 404))
 
     async def list_page(self, bucket: str, root: str, token: str | None) -> tuple[list[ObjectInfo], str | None]:
-        """One page of the objects whose key is `root` and a name without a slash, and the token of the next page."""
+        """One page of the objects directly below a root, and the token of the next page."""
         fields = "items(name,size,generation,updated),nextPageToken"
         query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token)
         address = Address(bucket, root)
         request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
-        read = partial(_page, bucket)
-        return await self.send("objects.list", address, request, read, expected=(200,), max_size=MAX_PAGE)
+        return await self._call("objects.list", address, request, partial(_page, bucket), max_size=MAX_PAGE)
 
     async def bucket(self, bucket: str, *, expected: Collection[int]) -> BufferedResponse:
         """A response about a bucket."""
@@ -245,7 +214,7 @@ class GCSRequests(Requests):
         """The lifecycle rules of a bucket, and its metageneration as their version."""
         query = {"fields": "lifecycle,metageneration"}
         request = self._request("GET", _bucket_path(address.bucket), address, query=query)
-        return await self.send("buckets.get", address, request, _rules, expected=(200,))
+        return await self._call("buckets.get", address, request, _rules)
 
     async def set_rules(self, address: Address, rules: Sequence[Rule], version: str) -> None:
         """Replace the lifecycle rules of a bucket.
@@ -254,12 +223,13 @@ class GCSRequests(Requests):
             VersionChanged: The bucket has another metageneration.
         """
         query = {"fields": "metageneration", "ifMetagenerationMatch": version}
-        changes = {"lifecycle": {"rule": rules}}
-        request = self._json_request("PATCH", _bucket_path(address.bucket), address, changes, query=query)
-        await self.send("buckets.patch", address, request, _json, expected=(200,))
+        content = {"lifecycle": {"rule": rules}}
+        request = self._request("PATCH", _bucket_path(address.bucket), address, query=query, content=content)
+        await self._call("buckets.patch", address, request, lambda bucket: _number(bucket, "metageneration"))
 
     def resource(self, attributes: ObjectAttributes, *, is_temporary: bool = False) -> dict[str, Any]:
-        """The API's description of an object that is to be created."""
+        """The API's description of a new object."""
+        # Names of tags are percent-encoded, since metadata is sent in headers too.
         tags = {f"{TAG_PREFIX}{_quoted(key)}": value for key, value in attributes.tags.items()}
         return without_none(
             contentType=attributes.content_type,
@@ -268,14 +238,11 @@ class GCSRequests(Requests):
             **({"storageClass": "STANDARD"} if is_temporary else self._stored_as),
         )
 
-    def _encrypted(self, **query: str) -> dict[str, str]:
-        return {**query, **without_none(kmsKeyName=self._kms_key_name)}
-
-    def _json_request(
-        self, method: str, path: str, address: Address, content: Mapping[str, Any], *, query: Mapping[str, str]
-    ) -> Request:
-        headers = {"content-type": "application/json"}
-        return self._request(method, path, address, query=query, headers=headers, body=(json.dumps(content).encode(),))
+    async def _call(
+        self, operation: str, address: Address, request: Request, read: Callable[[Any], T], **options: int
+    ) -> T:
+        """Send a request whose response is JSON."""
+        return await self.send(operation, address, request, partial(_read_json, read), expected=(200,), **options)
 
     def _request(
         self,
@@ -285,13 +252,15 @@ class GCSRequests(Requests):
         *,
         query: Mapping[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        content: Mapping[str, Any] | None = None,
         body: Pieces = (),
     ) -> Request:
-        """A request without its token; its target lacks the root of the endpoint."""
-        payer = self._payer or payer_of(address)
+        """A request without its token, with a body or JSON content; its target lacks the root of the endpoint."""
+        payer, headers = self._payer or payer_of(address), headers or {}
         query = {**(query or {}), **({"userProject": payer} if payer else {})}
-        target = f"{path}?{urlencode(query, quote_via=quote)}" if query else path
-        return Request(method, target, headers or {}, body)
+        if content is not None:
+            headers, body = {"content-type": "application/json", **headers}, (json.dumps(content).encode(),)
+        return Request(method, f"{path}?{urlencode(query, quote_via=quote)}" if query else path, headers, body)
 
     async def _exchange(self, address: Address, request: Request) -> Response:
         origin, target = self._origin, self._root + request.target
@@ -307,10 +276,8 @@ class GCSRequests(Requests):
         return await self._tokens.renew()
 
     def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
-        is_anonymous = self._tokens.credentials is None
-        return Refusal.of_response(response).error(
-            operation, address, endpoint=self.endpoint, is_anonymous=is_anonymous
-        )
+        refusal, is_anonymous = Refusal.of_response(response), self._tokens.credentials is None
+        return refusal.error(operation, address, endpoint=self.endpoint, is_anonymous=is_anonymous)
 
 
 _API = "/storage/v1"
@@ -333,41 +300,14 @@ def _quoted(text: str) -> str:
 
 
 def _ignore(response: BufferedResponse) -> None:
-    """Read nothing: the status says all."""
+    """Read nothing: the status proves success."""
 
 
-def _json(response: BufferedResponse) -> dict[str, Any]:
+def _read_json(read: Callable[[Any], T], response: BufferedResponse) -> T:
     try:
-        content = json.loads(response.body)
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedResponse("a response that is not JSON") from error
-    if not isinstance(content, dict):
-        raise UnsupportedResponse("a response that is no JSON object")
-    return content
-
-
-def _stored(address: Address, response: BufferedResponse) -> StoredObject:
-    return _stored_of(address, _json(response))
-
-
-def _stored_of(address: Address, resource: Mapping[str, Any]) -> StoredObject:
-    try:
-        metadata: Mapping[str, str] = resource.get("metadata") or {}
-        info = ObjectInfo(
-            address,
-            int(_number(resource, "size")),
-            _number(resource, "generation"),
-            _content_hash(resource.get("md5Hash")),
-            resource.get("contentType"),
-            resource.get("contentEncoding"),
-            datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None,
-            {name: value for name, value in metadata.items() if not name.startswith(TAG_PREFIX)},
-        )
-        # Names of tags are percent-encoded, since metadata is sent in headers too.
-        tags = {unquote(name[len(TAG_PREFIX) :]): metadata[name] for name in metadata if name.startswith(TAG_PREFIX)}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UnsupportedResponse("a malformed description of an object") from error
-    return StoredObject(info, resource.get("crc32c"), tags)
+        return read(json.loads(response.body))
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise UnsupportedResponse("a malformed JSON response") from error
 
 
 def _number(resource: Mapping[str, Any], name: str) -> str:
@@ -378,9 +318,21 @@ def _number(resource: Mapping[str, Any], name: str) -> str:
     return number
 
 
-def _content_hash(md5: str | None) -> str | None:
-    """The MD5 of a whole object; a composed one has none."""
-    return f"md5:{header_to_hex(md5)}" if md5 else None
+def _stored(address: Address, resource: Mapping[str, Any]) -> StoredObject:
+    metadata: Mapping[str, str] = resource.get("metadata") or {}
+    md5 = resource.get("md5Hash")  # a composed object has none
+    info = ObjectInfo(
+        address,
+        int(_number(resource, "size")),
+        _number(resource, "generation"),
+        f"md5:{header_to_hex(md5)}" if md5 else None,
+        resource.get("contentType"),
+        resource.get("contentEncoding"),
+        datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None,
+        {name: value for name, value in metadata.items() if not name.startswith(TAG_PREFIX)},
+    )
+    tags = {unquote(name[len(TAG_PREFIX) :]): metadata[name] for name in metadata if name.startswith(TAG_PREFIX)}
+    return StoredObject(info, resource.get("crc32c"), tags)
 
 
 def _body(address: Address, response: Response) -> OpenBody:
@@ -396,19 +348,19 @@ def _body(address: Address, response: Response) -> OpenBody:
 
 
 def _session_url(response: BufferedResponse) -> str:
-    url = response.headers.get("location", "")
+    url = required(response.headers, "location")
     try:
-        origin = Origin.of(url)
-    except ValueError as error:
-        raise UnsupportedResponse("a response without the URL of an upload session") from error
-    if not (origin.host and url.startswith(f"{origin.url}/")):
-        raise UnsupportedResponse("a response without the URL of an upload session")
+        is_url = url.startswith(f"{Origin.of(url).url}/")
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise UnsupportedResponse("a response with a malformed Location")
     return url
 
 
 def _stored_or_received(address: Address, response: BufferedResponse) -> StoredObject | int:
     if response.status != 308:
-        return _stored(address, response)
+        return _read_json(partial(_stored, address), response)
     received = response.headers.get("range")
     if received is None:
         return 0
@@ -418,28 +370,16 @@ def _stored_or_received(address: Address, response: BufferedResponse) -> StoredO
     return int(last) + 1
 
 
-def _copied(address: Address, response: BufferedResponse) -> ObjectInfo | str:
-    progress = _json(response)
-    if progress.get("done") is True and isinstance(progress.get("resource"), dict):
-        return _stored_of(address, progress["resource"]).info
-    token = progress.get("rewriteToken")
-    if not (token and isinstance(token, str)):
-        raise UnsupportedResponse("a response about a copy without its end or a token")
-    return token
+def _copied(address: Address, progress: Mapping[str, Any]) -> ObjectInfo | str:
+    return _stored(address, progress["resource"]).info if progress["done"] is True else str(progress["rewriteToken"])
 
 
-def _page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInfo], str | None]:
-    page = _json(response)
-    try:
-        entries = [(Address(bucket, str(entry["name"])), entry) for entry in page.get("items") or ()]
-        return [_stored_of(*entry).info for entry in entries], page.get("nextPageToken") or None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UnsupportedResponse("a malformed listing") from error
+def _page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], str | None]:
+    entries = [_stored(Address(bucket, str(entry["name"])), entry).info for entry in page.get("items") or ()]
+    return entries, page.get("nextPageToken") or None
 
 
-def _rules(response: BufferedResponse) -> BucketRules:
-    bucket = _json(response)
-    rules = (bucket.get("lifecycle") or {}).get("rule") or []
-    if not all(isinstance(rule.get("condition"), dict) for rule in rules):
-        raise UnsupportedResponse("a malformed lifecycle rule")
+def _rules(bucket: Mapping[str, Any]) -> BucketRules:
+    rules = (bucket.get("lifecycle") or {}).get("rule") or ()
+    rules = [{**rule, "condition": dict(rule["condition"])} for rule in rules]
     return BucketRules(rules, _number(bucket, "metageneration"))

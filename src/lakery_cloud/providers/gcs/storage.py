@@ -97,17 +97,15 @@ class GCSStorage(CloudStorage[GCSStorageData]):
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         settings = self.settings
         sockets = self._sockets()
-        if settings.fs is not None:
-            fs = settings.fs
-        else:
-            # In a thread, since gcsfs looks for credentials in files and on the network.
-            fs = await asyncio.to_thread(self._file_system)
+        # In a thread, since gcsfs looks for credentials in files and on the network.
+        fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
+        has_certificate = getattr(fs, "_use_client_cert", False)
+        if settings.fs is None:
             fs.session_kwargs["trust_env"] = True
-        has_certificate = getattr(fs, "_use_client_cert", False)  # then gcsfs makes a connector with it
-        if settings.fs is None and not has_certificate:
-            fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                limit=self.settings.connections, socket_factory=sockets.make
-            )
+            if not has_certificate:  # else gcsfs makes a connector with the certificate
+                fs.session_kwargs["connector"] = aiohttp.TCPConnector(
+                    limit=settings.connections, socket_factory=sockets.make
+                )
         await fs._set_session()
         http = HTTPClient(
             sockets=sockets,
@@ -122,12 +120,11 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         api = GCSRequests(fs, http, tokens=tokens, settings=settings)
         try:
             async with aclosing(http):
-                connections = fs.session.connector.limit or self.settings.connections
+                connections = fs.session.connector.limit or settings.connections
                 yield GCSTransport(api, tokens, settings, connections=connections)
         finally:
             if settings.fs is None:
-                await fs._session.close()
-                fs._session = None
+                await fs.session.close()
 
     def _file_system(self) -> GCSFileSystem:
         token = self.settings.token

@@ -84,9 +84,14 @@ class GCSTransport(CloudTransport):
             return (await self._api.describe(address)).tags
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        kind = CompositeUpload if self._settings.composite_uploads else ResumableUpload
         resource = self._api.resource(attributes, is_temporary=is_temporary)
-        upload = await kind.begin(self._api, self.requests, address, resource)
+        upload: ResumableUpload | CompositeUpload
+        if self._settings.composite_uploads:
+            upload = CompositeUpload(self._api, self.requests, address, resource)
+        else:
+            async with self.requests:
+                session_url = await self._api.begin_resumable(address, resource)
+            upload = ResumableUpload(self._api, self.requests, address, session_url, attributes.content_type)
         self._uploads[upload.id] = upload
         return Upload(address, upload.id, attributes, is_temporary)
 

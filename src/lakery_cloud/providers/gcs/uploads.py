@@ -6,7 +6,7 @@ import secrets
 from asyncio import Semaphore
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_of_both
 from lakery_cloud.engine.keys import Address
@@ -30,13 +30,6 @@ class ResumableUpload:
     """One resumable upload: parts in order, one at a time; the last one makes the object.
 
     Source: Cloud Storage, "Perform resumable uploads".
-
-    Args:
-        api: Sends the requests.
-        limiter: Limits concurrent requests.
-        address: Bucket and key of the object.
-        session_url: URL of the session, a credential.
-        content_type: Content type of the object.
     """
 
     def __init__(
@@ -49,13 +42,6 @@ class ResumableUpload:
         self._content_type = content_type
         self._checksum = 0
         self._last: asyncio.Task[StoredObject | None] | None = None
-
-    @classmethod
-    async def begin(cls, api: GCSRequests, limiter: Semaphore, address: Address, resource: Mapping[str, Any]) -> Self:
-        """Open a session."""
-        async with limiter:
-            session_url = await api.begin_resumable(address, resource)
-        return cls(api, limiter, address, session_url, resource["contentType"])
 
     async def send(self, part: Part) -> Receipt:
         """Send the next part. After the last one, compare the object with the bytes that were sent."""
@@ -138,12 +124,6 @@ class CompositeUpload:
 
     Their keys are the temporary key with the part's number, so every sweep of temporary objects finds them.
     Source: Cloud Storage, "Parallel composite uploads".
-
-    Args:
-        api: Sends the requests.
-        limiter: Limits concurrent requests.
-        address: Bucket and key of the object.
-        resource: The API's description of it.
     """
 
     def __init__(self, api: GCSRequests, limiter: Semaphore, address: Address, resource: Mapping[str, Any]) -> None:
@@ -154,11 +134,6 @@ class CompositeUpload:
         self._resource = resource
         self._pieces: dict[int, Piece] = {}
         self._is_composing = False
-
-    @classmethod
-    async def begin(cls, api: GCSRequests, limiter: Semaphore, address: Address, resource: Mapping[str, Any]) -> Self:
-        """Begin without a request."""
-        return cls(api, limiter, address, resource)
 
     async def send(self, part: Part) -> Receipt:
         """Make an object from a part."""
