@@ -23,7 +23,7 @@ from lakery_cloud.engine import attributes, keys
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.providers import file
 from lakery_cloud.providers.azure import storage as azure
-from lakery_cloud.providers.gcs import storage as gcs
+from lakery_cloud.providers.gcs import requests as gcs_requests
 from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import digest_of
 
@@ -83,7 +83,7 @@ def test_metadata_names() -> None:
 
 
 def test_names_that_one_cloud_needs() -> None:
-    assert GOLDEN["gcs_tag_prefix"] == gcs.TAG_PREFIX
+    assert GOLDEN["gcs_tag_prefix"] == gcs_requests.TAG_PREFIX
     for key, part_key in GOLDEN["gcs_parts"].items():
         assert gcs_uploads.part_address(Address("bucket", key), 1).key == part_key
     assert sorted(azure._NAMES) == GOLDEN["azure_metadata"]["names"]

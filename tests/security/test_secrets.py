@@ -41,7 +41,7 @@ from lakery_cloud import (
 )
 from lakery_cloud.config.urls import STORAGE_CLASSES
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.error_messages import redact_error, redacted
+from lakery_cloud.engine.error_messages import redact, redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
 from lakery_cloud.testing import content, digest_of, stream_of
@@ -511,7 +511,7 @@ def test_texts_of_libraries_lose_their_credentials(secret: str) -> None:
         f'Could not connect to the endpoint URL: "http://me:{secret}@host/bucket"',
         f"/tokeninfo?access_token={secret} (Caused by ...)",
     ):
-        assert secret not in redacted(text)
+        assert secret not in redact(text)
         inner = OSError(5, text)
         outer = ValueError(text, inner)
         outer.message = text
@@ -524,7 +524,7 @@ def test_texts_of_libraries_lose_their_credentials(secret: str) -> None:
 
 def test_what_is_no_credential_stays() -> None:
     text = "Could not connect to http://127.0.0.1:9/bucket/key?list-type=2&prefix=a: [Errno 111] me@example.com"
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 ENDPOINTS = (

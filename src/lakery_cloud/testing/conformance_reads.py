@@ -94,7 +94,7 @@ class ReadCases:
     @case("34")
     async def test_missing_bucket_is_bucket_not_found(self, rig: Rig) -> None:
         async with rig.elsewhere() as storage:
-            with pytest.raises(BucketNotFound, match="create it"):
+            with pytest.raises(BucketNotFound, match="Create it"):
                 await write(storage, b"data")
             with pytest.raises(BucketNotFound):
                 await write_stream(storage, stream_of([content(rig.part_size * 2)]))

@@ -6,11 +6,12 @@ gcsfs only finds credentials: its own requests have neither preconditions nor bo
 import json
 import re
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import gcsfs
 from gcsfs.core import GCSFileSystem
@@ -81,12 +82,15 @@ class GCSRequests(Requests):
         super().__init__(endpoint=fs._location, max_attempts=settings.max_attempts)
         self._http = http
         self._tokens = tokens
-        self._origin = Origin.of(self.endpoint)
-        self._root = self.endpoint.removeprefix(self._origin.url)
+        parts = urlsplit(self.endpoint)
+        self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
         self._payer = fs._get_params({}).get("userProject")  # counts before the project in storage data
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
-        self._agent = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
+        self._headers = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
+        user, has_user, _ = parts.netloc.rpartition("@")  # of an emulator, in STORAGE_EMULATOR_HOST
+        if has_user:
+            self._headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         await self.insert(address, (data,), self.resource(attributes))
@@ -264,7 +268,7 @@ class GCSRequests(Requests):
 
     async def _exchange(self, address: Address, request: Request) -> Response:
         origin, target = self._origin, self._root + request.target
-        headers = {**self._agent, **request.headers, **await self._tokens.headers()}
+        headers = {**self._headers, **request.headers, **await self._tokens.headers()}
         if not request.target.startswith("/"):  # the URL of an upload session
             origin = Origin.of(request.target)
             target, headers["host"] = request.target.removeprefix(origin.url), origin.netloc
