@@ -153,16 +153,16 @@ CLOUDS: list[ObjectStorage[Any]] = [
     [
         (DIGEST, {"expires": timedelta(days=7, seconds=1)}, ConfigError, "from a second to 7 days"),
         (DIGEST, {"expires": timedelta(0)}, ConfigError, "from a second to 7 days"),
-        (DIGEST, {"method": "DELETE"}, ConfigError, "for GET or PUT"),
+        (DIGEST, {"method": "DELETE"}, ConfigError, "must be GET or PUT"),
         (
             {"bucket": "b", "key": "k", "container": "b", "blob": "k"},
             {"method": "PUT"},
             ConfigError,
-            "needs its digest",
+            "needs the content's digest",
         ),
         ({**DIGEST, "content_hash": "../x"}, {}, InvalidRecord, "hash"),
         (3, {}, InvalidRecord, "must be an object"),
-        ({**DIGEST, "content_size": 6 * 1024**4}, {"method": "PUT"}, ConfigError, "one PUT takes at most"),
+        ({**DIGEST, "content_size": 6 * 1024**4}, {"method": "PUT"}, ConfigError, "a PUT has at most"),
     ],
 )
 async def test_what_is_wrong_is_said_before_any_request(
