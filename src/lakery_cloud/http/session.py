@@ -118,6 +118,8 @@ def http_error(error: Exception) -> HTTPError:
         return TLSFailed(text)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ConnectTimeout(text)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ConnectFailed(f"the proxy refused the connection with status {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
         return ConnectFailed(text)
     if isinstance(error, TimeoutError):
