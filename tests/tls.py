@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-@asynccontextmanager
-async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]:
-    """The URL of a TLS terminator before a server; its certificate is for a name, and lies in the folder."""
+def server_context(folder: Path, *, name: str) -> ssl.SSLContext:
+    """A server's TLS with a certificate for a name. The certificate of its authority is `ca.pem` in the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -38,6 +37,13 @@ async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]
     (folder / "server.pem").write_bytes(private + certificate.public_bytes(encoding))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+@asynccontextmanager
+async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]:
+    """The URL of a TLS terminator before a server; its certificate is for a name, and lies in the folder."""
+    context = server_context(folder, name=name)
     host, port = url.removeprefix("http://").split(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

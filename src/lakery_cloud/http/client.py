@@ -9,7 +9,7 @@ import aiohttp
 
 from lakery_cloud.http.exchange import Exchange, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.pool import ConnectionPool, Sockets
-from lakery_cloud.http.session import SessionExchange
+from lakery_cloud.http.session import CheckedRequest, SessionExchange
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -24,7 +24,7 @@ class HTTPClient:
         sockets: Creates the sockets.
         tls: Makes the trust settings, once, for the first origin with TLS.
         connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for the next bytes of a response.
+        read_timeout: Seconds to wait for the head of a response, then for the next bytes of its body.
         session: A session to use instead of one made here; its owner closes it.
         session_timeout: Time-outs of the session, if not the two above.
         is_pooled: Whether our own connections may be used at all.
@@ -66,11 +66,12 @@ class HTTPClient:
         try:
             return await exchange.send(request)
         except UnsupportedResponse as error:
-            if exchange not in self._pools.values():
+            if exchange is not self._pools.get(origin):
                 raise
-            logger.info("requests to %s go over aiohttp from now on, because of %s", origin.netloc, error)
-            exchange = self._exchanges[origin] = self._session_exchange(origin)
-            return await exchange.send(request)
+            if self._exchanges[origin] is exchange:  # not yet after another request's response
+                logger.info("requests to %s go over aiohttp from now on, because of %s", origin.netloc, error)
+                self._exchanges[origin] = self._session_exchange(origin)
+            return await self._exchanges[origin].send(request)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -101,7 +102,11 @@ class HTTPClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, ssl=self._trust(), socket_factory=self._sockets.make)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=True,
+                request_class=CheckedRequest,
             )
         return SessionExchange(self._session, origin, timeout=self._session_timeout)
 

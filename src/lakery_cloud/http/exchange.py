@@ -32,7 +32,7 @@ class ConnectionLost(HTTPError):
 
 
 class ReadTimeout(HTTPError):
-    """No bytes arrived in time."""
+    """The response, or the rest of its body, did not arrive in time."""
 
 
 class UnsupportedResponse(HTTPError):
@@ -99,11 +99,14 @@ class Response(Protocol):
     status: int
     headers: Mapping[str, str]  # by names in lower case
 
+    def set_deadline(self) -> None:
+        """Wait for the rest of the body no longer than the read time-out in all, instead of for each of its chunks."""
+
     async def read(self) -> bytes:
         """The next bytes of the body, as encoded by the server; empty at its end.
 
         Raises:
-            HTTPError: The body broke off, or no bytes arrived in time.
+            HTTPError: The body broke off, or did not arrive in time.
         """
 
     def close(self) -> None:
@@ -126,13 +129,14 @@ class BufferedResponse:
 
 
 async def buffer(response: Response, limit: int = MAX_BUFFERED) -> BufferedResponse:
-    """Read a response to its end, and close it.
+    """Read a response that is no content to its end, within the read time-out, and close it.
 
     Raises:
         UnsupportedResponse: The body has more bytes than the limit.
         HTTPError: As for `Response.read`.
     """
     try:
+        response.set_deadline()
         chunks, size = [], 0
         while chunk := await response.read():
             size += len(chunk)
