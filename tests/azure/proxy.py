@@ -30,7 +30,7 @@ class AzureProxy(ScriptedProxy):
         self.sources: list[str] = []
         self._server = server
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
         is_copy = "x-ms-copy-source" in request.headers
         if is_copy and request.query.get("comp") == "block":
             return await self._block_from_url(request)
@@ -39,10 +39,10 @@ class AzureProxy(ScriptedProxy):
         if request.query.get("comp") == "copy":
             self.copy_status = "aborted"
             return web.Response(status=204)
-        if request.method == "GET" and "x-ms-range" in request.headers and self.cuts:
+        if request.method == "GET" and "comp" not in request.query and self.cuts:
             self.cuts -= 1
             return await self._cut(request)
-        return await super()._answer(request)
+        return await super()._respond(request)
 
     async def _block_from_url(self, request: web.Request) -> web.Response:
         """Put Block From URL: read the source as anyone could, then put what was read."""

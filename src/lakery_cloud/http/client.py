@@ -14,6 +14,23 @@ from lakery_cloud.http.session import CheckedRequest, SessionExchange
 logger = logging.getLogger("lakery_cloud")
 
 
+def open_session(sockets: Sockets, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """An aiohttp session that uses the proxies of the environment. It does not limit concurrent requests.
+
+    Args:
+        sockets: Creates the sockets.
+        tls: Trust settings.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=True,
+        request_class=CheckedRequest,
+    )
+
+
 class HTTPClient:
     """The connections of one storage on one event loop.
 
@@ -100,14 +117,7 @@ class HTTPClient:
 
     def _session_exchange(self, origin: Origin) -> SessionExchange:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=self._trust(), socket_factory=self._sockets.make)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=True,
-                request_class=CheckedRequest,
-            )
+            self._session = open_session(self._sockets, self._trust())
         return SessionExchange(self._session, origin, timeout=self._session_timeout)
 
     def _trust(self) -> ssl.SSLContext:

@@ -1,365 +1,407 @@
-"""Azure's hot requests over the fast lane, asked for and answered in the SDK's words."""
+"""Azure's hot requests: put, get, head and part, signed and sent by lakery-cloud, or called from the SDK."""
 
 import base64
-import ssl
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-import aiohttp
-from azure.core.pipeline.transport import AioHttpTransport
-from azure.storage.blob import BlobProperties
-from multidict import CIMultiDict
+from azure.core import MatchConditions
+from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
+from azure.storage.blob.aio import BlobServiceClient
 
-from lakery_cloud.engine.hot_requests import (
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
+from lakery_cloud.engine.checksums import md5_header
+from lakery_cloud.engine.cloud_transport import OpenBody
+from lakery_cloud.engine.error_messages import redact_error
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload, without_none
+from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.http.client import HTTPClient
+from lakery_cloud.http.exchange import (
     BufferedResponse,
-    FastLane,
-    NotNow,
-    SDKCall,
-    Unusual,
-    current_call,
-    held,
-)
-from lakery_cloud.http.connection import (
-    HTTPError,
-    ReadTimeout,
-    UnsupportedResponse,
-    write_head,
-)
-from lakery_cloud.http.headers import byte_range, header, size_of, time_of
-from lakery_cloud.http.pool import (
-    Answer,
     ConnectFailed,
-    ConnectionPool,
-    ConnectTimeout,
-    Sockets,
+    HTTPError,
+    Origin,
+    Request,
+    Response,
+    TLSFailed,
+    UnsupportedResponse,
 )
-from lakery_cloud.providers.azure.signing import authorization, string_to_sign
+from lakery_cloud.http.headers import Clock, byte_range, http_date, read_content_range, required, size_of, time_of
+from lakery_cloud.http.session import SLICE_SIZE
+from lakery_cloud.providers.azure.errors import (
+    CHECK_ACCOUNT,
+    SDK_ERRORS,
+    SET_CREDENTIALS,
+    Refusal,
+    raise_if_throttled,
+)
+from lakery_cloud.providers.azure.signing import Tokens, authorization, string_to_sign
+from lakery_cloud.streams.parts import Part
 
-HOT = {"upload_blob": "PUT", "stage_block": "PUT", "download_blob": "GET", "get_blob_properties": "HEAD"}
-"""The operations of the lane, and their methods."""
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
-RENEW_AHEAD = 300.0
-"""Seconds before its end that a token is asked for anew, as the SDK does."""
+if TYPE_CHECKING:
+    from lakery_cloud.providers.azure.settings import AzureSettings
+
+METADATA_TAGS = "content_tags"
+"""Where tags are kept as JSON if they are not index tags. The name is permanent."""
 
 _METADATA = "x-ms-meta-"
-
-# What changes with each request, or tells the service nothing about it.
-_EACH_ITS_OWN = frozenset(
-    {"accept", "authorization", "user-agent", "x-ms-client-request-id", "x-ms-date", "x-ms-range", "x-ms-version"}
-)
+# Azure's names of metadata are C# identifiers.
+_NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
 
 
-class LaneTransport(AioHttpTransport):  # type: ignore[misc]  # it has no types
-    """The SDK's HTTP session, where the lane's attempt at a request is the first one.
+class AzureRequests(Requests):
+    """Hot requests that lakery-cloud signs and sends itself.
 
     Args:
-        connections: How many it keeps.
-        sockets: Makes its sockets.
-        timeouts: See the base class.
-
-    Attributes:
-        tls: What its connections trust.
+        client: The SDK's client, which knows where requests go and what authorizes them.
+        http: Sends the requests.
+        settings: The storage's settings.
     """
 
-    def __init__(self, connections: int, *, sockets: Sockets, **timeouts: float) -> None:
-        super().__init__(**timeouts)
-        self.tls = ssl.create_default_context()
-        self.session: _Session | None
-        self._connections = connections
-        self._make_socket = sockets.make
+    def __init__(self, client: BlobServiceClient, http: HTTPClient, *, settings: "AzureSettings") -> None:
+        url, _, signature = client.url.partition("?")
+        super().__init__(endpoint=url, max_attempts=settings.max_attempts)
+        self._http = http
+        self._origin = Origin.of(url)
+        self._root = url.removeprefix(self._origin.url).rstrip("/")
+        self._version = client.api_version
+        self._credential = client.credential
+        self._signature = signature
+        self._tokens = Tokens(client.credential) if hasattr(client.credential, "get_token") else None
+        self._challenge = ""
+        self._settings = settings
+        self._clock = Clock(http_date)
 
-    async def open(self) -> None:
-        if not self.session:
-            connector = aiohttp.TCPConnector(limit=self._connections, ssl=self.tls, socket_factory=self._make_socket)
-            self.session = _Session(
-                aiohttp.ClientSession(
-                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=True
-                ),
-            )
-        await super().open()
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        headers = {
+            **described(attributes, self._settings),
+            "content-md5": await md5_header(data),
+            "if-none-match": "*",
+            "x-ms-blob-type": "BlockBlob",
+        }
+        request = self._request("PUT", address, headers, body=(data,))
+        await self.send("upload_blob", address, request, partial(_check, "etag"), expected=(201,))
 
-    async def send(self, request: Any, **config: Any) -> Any:
-        call = current_call.get()
-        if call is not None:
-            call.note(request, self)
-        return await super().send(request, **config)
+    async def head(self, address: Address) -> ObjectInfo:
+        request = self._request("HEAD", address, {})
+        return await self.send("get_blob_properties", address, request, partial(_info, address), expected=(200,))
 
+    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
+        headers = without_none(**{"x-ms-range": byte_range(start, stop), "if-match": version})
+        request = self._request("GET", address, headers)
+        return await self.open_body("download_blob", address, request, partial(_body, address), expected=(200, 206))
 
-class _Session:
-    """aiohttp's session as far as the SDK uses it."""
+    async def part(self, upload: Upload, part: Part) -> Receipt:
+        block = block_id(upload, part.number)
+        request = self._request(
+            "PUT",
+            upload.address,
+            {"content-md5": await md5_header(*part.pieces)},
+            query=f"comp=block&blockid={quote(base64.b64encode(block.encode()), safe='')}",
+            body=part.pieces,
+        )
+        await self.send("stage_block", upload.address, request, partial(_check, "x-ms-request-id"), expected=(201,))
+        return Receipt(part.number, block)
 
-    auto_decompress = False
+    def _request(
+        self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
+    ) -> Request:
+        """A request without its signature."""
+        path = f"{self._root}/{quote(address.bucket)}/{quote(address.key, safe='~/')}"
+        return Request(method, f"{path}?{query}" if query else path, headers, body)
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def request(self, method: str, url: str, **options: Any) -> Any:
-        call = current_call.get()
-        first = call.take_first() if call else None
-        if first is None:
-            return await self._session.request(method, url, **options)
-        if isinstance(first, HTTPError):
-            raise _as_aiohttp_says(first) from first
-        return _Answer(first)
-
-    async def __aenter__(self) -> Self:
-        await self._session.__aenter__()
-        return self
-
-    async def close(self) -> None:
-        await self._session.close()
-
-
-class _Answer:
-    """An answer that is here in full, as far as the SDK uses aiohttp's."""
-
-    def __init__(self, answer: BufferedResponse) -> None:
-        self.status = answer.status
-        self.reason = HTTPStatus(answer.status).phrase if answer.status in _STATUSES else ""
-        self.headers = CIMultiDict(answer.headers)
-        self.content = self
-        self._body = answer.body
-
-    async def read(self, _size: int = -1) -> bytes:
-        body, self._body = self._body, b""
-        return body
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-_STATUSES = frozenset(HTTPStatus)
-
-
-class NotConnected(aiohttp.ClientConnectionError):
-    """No connection came about."""
-
-
-def _as_aiohttp_says(error: HTTPError) -> Exception:
-    """What aiohttp says of no answer, by which the SDK knows whether to try again."""
-    if isinstance(error, ConnectTimeout):
-        return aiohttp.ConnectionTimeoutError(str(error))
-    if isinstance(error, ConnectFailed):
-        return NotConnected(str(error))
-    if isinstance(error, ReadTimeout):
-        return aiohttp.SocketTimeoutError(str(error))
-    return aiohttp.ServerDisconnectedError(str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """Where requests to a container go, and what goes along with each.
-
-    Attributes:
-        connections: The connections to the host.
-        host: The host, as a header.
-        root: What stands before a blob's name in the path.
-        version: Of the service.
-        signature: The shared access signature in the URL of the client; empty if there is none.
-    """
-
-    connections: ConnectionPool
-    host: str
-    root: str
-    version: str
-    signature: str
-
-
-class AzureLane(FastLane[_Route]):
-    """The hot operations of a service client.
-
-    Args:
-        credential: What the client authorizes its requests with; None where its URL has a signature, or nothing.
-        options: See `FastLane`; as the client's.
-    """
-
-    def __init__(self, *, credential: Any, **options: Any) -> None:
-        super().__init__(**options)
-        self._credential = credential
-        self._token: Any = None
-        self._second, self._date = 0, ""
-
-    async def _send(self, route: _Route, operation: str, parameters: Mapping[str, Any]) -> Answer | None:
-        method, path = HOT[operation], route.root + _encoded(parameters["blob"])
-        body = parameters.get("data", ())
-        wanted = _wanted(operation, parameters)
-        if wanted is None:
-            return None
-        headers, query = wanted
-        headers |= {"x-ms-date": self._now(), "x-ms-version": route.version}
-        signature = getattr(self._credential, "signature", route.signature).removeprefix("?")
-        query = "&".join(filter(None, (query, signature)))
-        try:
-            headers |= await self._authorization(method, path, query=query, headers=headers)
-        except Exception:  # noqa: BLE001, whatever it is, the SDK meets it too, and says so
-            return None
-        head = write_head(method, f"{path}?{query}" if query else path, {"host": route.host, **headers})
-        return None if head is None else await route.connections.send(method, head, body)
-
-    async def _read(self, operation: str, answer: Answer) -> Any:
-        return await _READERS[operation](answer)
-
-    async def _route(self, call: SDKCall, parameters: Mapping[str, Any]) -> _Route:
-        if not isinstance(call.sender, LaneTransport):
-            raise Unusual("the client sends its requests by something else")
-        url = urlsplit(call.sent.url)
-        if getproxies().get(url.scheme) and not proxy_bypass(url.hostname or ""):
-            raise Unusual("there is a proxy")
-        method, path = call.sent.method, _encoded(parameters["blob"])
-        operation = next(name for name in HOT if _is(name, method, url.query))
-        wanted = _wanted(operation, parameters)
-        if wanted is None:
-            raise NotNow
-        headers, query = wanted
-        sent = {name.lower(): str(value) for name, value in call.sent.headers.items()}
-        if {name: sent[name] for name in sent if name not in _EACH_ITS_OWN} != {
-            name: headers[name] for name in headers if name not in _EACH_ITS_OWN
-        }:
-            raise Unusual("requests have other headers")
-        own, found = query.split("&") if query else [], url.query.split("&") if url.query else []
-        if not url.path.endswith(f"/{path}") or not set(own) <= set(found):
-            raise Unusual("requests have another URL")
-        signature = "&".join(parameter for parameter in found if parameter not in own)
-        if signature != getattr(self._credential, "signature", signature).removeprefix("?"):
-            raise Unusual("requests have another signature in their URL")
-        authorized = await self._authorization(method, url.path, query=url.query, headers=sent)
-        if sent.get("authorization") != authorized.get("authorization"):
-            raise Unusual("requests are authorized in another way")
-        connections = self._connections_to(url, call.sender.tls)
-        return _Route(connections, url.netloc, url.path.removesuffix(path), sent["x-ms-version"], signature)
-
-    def _raise_plain(self, operation: str, refusal: BufferedResponse) -> None:
-        if refusal.status == 401:
-            self._token = None
+    async def _exchange(self, address: Address, request: Request) -> Response:
+        headers = {
+            **request.headers,
+            "host": self._origin.netloc,
+            "x-ms-date": self._clock.now(),
+            "x-ms-version": self._version,
+        }
+        if request.method == "PUT":
+            headers["content-length"] = str(request.size)
+        signature = getattr(self._credential, "signature", self._signature).removeprefix("?")
+        target = request.target
+        if signature:
+            target += f"{'&' if '?' in target else '?'}{signature}"
+        headers |= await self._authorization(address, request.method, target, headers)
+        return await self._http.send(self._origin, Request(request.method, target, headers, request.body))
 
     async def _authorization(
-        self, method: str, path: str, *, query: str, headers: Mapping[str, str]
+        self, address: Address, method: str, target: str, headers: Mapping[str, str]
     ) -> Mapping[str, str]:
         """The header that authorizes a request; none where a signature in its URL does."""
         if key := getattr(self._credential, "account_key", None):
-            account = self._credential.account_name
+            account, (path, _, query) = self._credential.account_name, target.partition("?")
             text = string_to_sign(account, method, path, query=query, headers=headers)
-            return {"authorization": authorization(account, base64.b64decode(key), text)}
-        if not hasattr(self._credential, "get_token"):
+            try:
+                return {"authorization": authorization(account, base64.b64decode(key), text)}
+            except ValueError:
+                failure = self.failure("signing", address, "the account's key is not base64")
+            raise failure.credentials_refused(SET_CREDENTIALS)
+        if self._tokens is None:
             return {}
-        if self._token is None or self._token.expires_on - time.time() < RENEW_AHEAD:
-            self._token = await self._credential.get_token(TOKEN_SCOPE)
-        return {"authorization": f"Bearer {self._token.token}"}
+        if not self._origin.is_tls:
+            raise self.failure("signing", address, "the endpoint has no TLS").misconfigured(
+                "A token must not be sent in clear text: use an endpoint_url with https, or another credential"
+            )
+        try:
+            return await self._tokens.headers()
+        except Exception as error:
+            raise self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS) from error
 
-    def _now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._date = second, formatdate(second, usegmt=True)
-        return self._date
+    async def _renew_credentials(self) -> bool:
+        return self._tokens is not None and await self._tokens.renew(self._challenge)
 
+    def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
+        if response.status == 401:
+            self._challenge = response.headers.get("www-authenticate", "")
+        return Refusal.of_response(response).error(operation, address, endpoint=self.endpoint)
 
-def _is(operation: str, method: str, query: str) -> bool:
-    return HOT[operation] == method and (operation == "stage_block") == ("comp=block" in query.split("&"))
-
-
-def _encoded(blob: str) -> str:
-    return quote(blob, safe="~/")
-
-
-def _wanted(operation: str, parameters: Mapping[str, Any]) -> tuple[dict[str, str], str] | None:
-    """Headers and query of an operation's parameters, as the SDK sends them; None where they aren't the usual ones."""
-    needed, possible = _PARAMETERS[operation]
-    if not needed <= parameters.keys() <= needed | possible:
-        return None
-    headers = {name.lower(): value for name, value in parameters.get("headers", {}).items()}
-    if operation == "get_blob_properties":
-        return headers, ""
-    if operation == "download_blob":
-        headers |= _given(**{"x-ms-range": byte_range(parameters["start"], parameters["stop"])})
-        return headers | _given(**{"if-match": parameters["version"]}), ""
-    headers |= {"content-length": str(parameters["length"]), "content-type": "application/octet-stream"}
-    if operation == "stage_block":
-        block = base64.b64encode(parameters["block_id"].encode()).decode()
-        return headers, f"comp=block&blockid={quote(block, safe='')}"
-    settings, tier = parameters["content_settings"], parameters.get("standard_blob_tier")
-    tags = parameters.get("tags")
-    headers |= {"if-none-match": "*", "x-ms-blob-type": "BlockBlob"}
-    headers |= {_METADATA + name: value for name, value in parameters["metadata"].items()}
-    headers |= _given(
-        **{
-            "x-ms-access-tier": tier and tier.value,
-            "x-ms-blob-content-encoding": settings.content_encoding,
-            "x-ms-blob-content-type": settings.content_type,
-            "x-ms-tags": tags and "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in tags.items()),
-        }
-    )
-    return headers, ""
+    def _failed(self, error: HTTPError, operation: str, address: Address) -> Exception:
+        if isinstance(error, ConnectFailed) and not isinstance(error, TLSFailed):
+            return self.failure(operation, address, redact_error(error)).unreachable(CHECK_ACCOUNT)
+        return super()._failed(error, operation, address)
 
 
-# Operation -> parameters that it must have here, and those that it may have.
-_PARAMETERS: Mapping[str, tuple[set[str], set[str]]] = {
-    "get_blob_properties": ({"blob", "headers"}, set()),
-    "download_blob": ({"blob", "start", "stop", "version"}, set()),
-    "stage_block": ({"blob", "headers", "block_id", "data", "length"}, {"raw_request_hook"}),
-    "upload_blob": (
-        {"blob", "headers", "data", "length", "match_condition", "content_settings", "metadata"},
-        {"raw_request_hook", "tags", "standard_blob_tier"},
-    ),
-}
+class SDKRequests:
+    """Hot requests as calls of the SDK, with its retries.
+
+    Args:
+        client: The SDK's client.
+        settings: The storage's settings.
+        translate: Makes the engine's error for an error of the SDK.
+    """
+
+    def __init__(
+        self,
+        client: BlobServiceClient,
+        *,
+        settings: "AzureSettings",
+        translate: Callable[[Exception, str, Address], Exception],
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._translate = translate
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        await self._call(
+            "upload_blob",
+            address,
+            data=data,
+            length=len(data),
+            headers={"Content-MD5": await md5_header(data)},
+            raw_request_hook=_in_slices(data),
+            match_condition=MatchConditions.IfMissing,
+            **sdk_described(attributes, self._settings),
+            **sdk_tier(self._settings),
+        )
+
+    async def head(self, address: Address) -> ObjectInfo:
+        info: ObjectInfo = await self._call("get_blob_properties", address, read=partial(info_of_sdk, address))
+        return info
+
+    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
+        # Azure refuses any range of an empty blob; if no range is given, the SDK knows that.
+        part = {"offset": start, "length": stop and stop - start} if start or stop else {}
+        responses = _Responses()
+        try:
+            info, chunks = await self._call(
+                "download_blob",
+                address,
+                read=lambda download: (info_of_sdk(address, download.properties), download.chunks()),
+                **part,
+                max_concurrency=1,
+                decompress=False,
+                raw_response_hook=responses.note,
+                **without_none(etag=version, match_condition=version and MatchConditions.IfNotModified),
+            )
+        except BaseException:
+            responses.close()
+            raise
+
+        async def read_chunk() -> bytes:
+            try:
+                return await anext(chunks, b"")
+            except SDK_ERRORS as error:
+                raise self._translate(error, "download_blob", address) from error
+
+        return Body(info, BodyChunks(read_chunk), start), responses.close
+
+    async def part(self, upload: Upload, part: Part) -> Receipt:
+        block = block_id(upload, part.number)
+        await self._call(
+            "stage_block",
+            upload.address,
+            block_id=block,
+            data=b"".join(part.pieces),
+            length=part.size,
+            headers={"Content-MD5": await md5_header(*part.pieces)},
+            raw_request_hook=_in_slices(*part.pieces),
+        )
+        return Receipt(part.number, block)
+
+    async def _call(
+        self, operation: str, address: Address, *, read: Callable[[Any], Any] | None = None, **parameters: Any
+    ) -> Any:
+        blob = self._client.get_blob_client(address.bucket, address.key)
+        try:
+            answer = await getattr(blob, operation)(**parameters)
+            return answer if read is None else read(answer)
+        except SDK_ERRORS as error:
+            raise self._translate(error, operation, address) from error
 
 
-def _given(**headers: str | None) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if value is not None}
+class _Responses:
+    """Closes the responses of one read: the SDK keeps the connection of a stalled one until garbage collection."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def note(self, response: Any) -> None:
+        """A hook for the SDK: called with each response, of which the last one alone is in use."""
+        self.close()
+        self._last = response.http_response.internal_response
+        raise_if_throttled(response)  # this hook replaces the client's
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()
 
 
-async def _read_put(answer: Answer) -> Mapping[str, Any] | None:
-    if answer.status != 201:
-        return None
-    found = await held(answer)
-    if found.body:
-        raise UnsupportedResponse("an answer to a put that has a body")
-    return {"etag": found.headers.get("etag")}
+def _in_slices(*pieces: bytes) -> Callable[[Any], None]:
+    """A hook for the SDK: lets a large body be sent in slices, since TLS encrypts what it receives in one step."""
+
+    def replace_body(request: Any) -> None:
+        if sum(map(len, pieces)) > SLICE_SIZE:
+            request.http_request.data = _Slices(*pieces)
+
+    return replace_body
 
 
-async def _read_head(answer: Answer) -> BlobProperties | None:
-    if answer.status != 200:
-        return None
-    answer.close()
-    return _described(answer.headers)
+class _Slices:
+    """A body in slices, which can be sent again."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        for piece in self._pieces:
+            view = memoryview(piece)
+            for start in range(0, len(view), SLICE_SIZE):
+                yield view[start : start + SLICE_SIZE]
 
 
-async def _read_get(answer: Answer) -> tuple[BlobProperties, Answer] | None:
-    if answer.status not in (200, 206):
-        return None
+def block_id(upload: Upload, number: int) -> str:
+    """The name of a block; those of one blob must have the same length."""
+    return f"{upload.id}{number:06d}"
+
+
+def described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
+    """The headers of a blob's attributes and tier."""
+    tags = _index_tags(attributes, settings)
+    return {
+        **{_METADATA + name: value for name, value in _metadata(attributes, settings).items()},
+        **without_none(
+            **{
+                "x-ms-access-tier": settings.access_tier,
+                "x-ms-blob-content-encoding": attributes.content_encoding,
+                "x-ms-blob-content-type": attributes.content_type,
+                "x-ms-tags": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in tags.items()) or None,
+            }
+        ),
+    }
+
+
+def sdk_described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, Any]:
+    """A blob's attributes as parameters of a call."""
+    return {
+        "content_settings": ContentSettings(
+            content_type=attributes.content_type, content_encoding=attributes.content_encoding
+        ),
+        "metadata": _metadata(attributes, settings),
+        **without_none(tags=_index_tags(attributes, settings) or None),
+    }
+
+
+def sdk_tier(settings: "AzureSettings") -> dict[str, Any]:
+    """The access tier of content as a parameter of a call."""
+    return {"standard_blob_tier": StandardBlobTier(settings.access_tier)} if settings.access_tier else {}
+
+
+def _index_tags(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
+    return dict(attributes.tags) if settings.blob_tags else {}
+
+
+def _metadata(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
+    metadata = {name.replace("-", "_"): value for name, value in attributes.metadata.items()}
+    if attributes.tags and not settings.blob_tags:
+        metadata[METADATA_TAGS] = json.dumps(dict(attributes.tags), separators=(",", ":"))
+    return metadata
+
+
+def tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The tags in a blob's metadata; none if another program wrote them."""
     try:
-        if (answer.status == 206) != ("content-range" in answer.headers):
-            raise UnsupportedResponse(f"a status {answer.status} that does not go with its range")
-        return _described(answer.headers), answer
-    except BaseException:
-        answer.close()
-        raise
+        tags = json.loads(metadata.get(METADATA_TAGS, "{}"))
+    except ValueError:
+        return {}
+    return tags if isinstance(tags, dict) else {}
 
 
-_READERS = {
-    "upload_blob": _read_put,
-    "stage_block": _read_put,
-    "download_blob": _read_get,
-    "get_blob_properties": _read_head,
-}
+def _our_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {_NAMES.get(name.lower(), name): value for name, value in metadata.items() if name != METADATA_TAGS}
 
 
-def _described(headers: Mapping[str, str]) -> BlobProperties:
-    """What the SDK makes of the headers that describe a blob."""
-    metadata = {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)}
-    return BlobProperties(
-        metadata=metadata,
-        **{
-            "Content-Length": size_of(headers),
-            "Content-Range": headers.get("content-range"),
-            "Content-Type": headers.get("content-type"),
-            "Content-Encoding": headers.get("content-encoding"),
-            "ETag": header(headers, "etag"),
-            "Last-Modified": time_of(headers.get("last-modified")),
-        },
+def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
+    """A blob by the SDK's description, of which a listing's has no quotes around the ETag.
+
+    Raises:
+        UnsupportedResponse: It has no ETag or size.
+    """
+    _, _, size = (properties.content_range or f"/{properties.size}").rpartition("/")
+    if not properties.etag or not size.isdecimal():
+        raise UnsupportedResponse("a response without an ETag or a size")
+    return ObjectInfo(
+        address,
+        int(size),
+        '"' + properties.etag.strip('"') + '"',
+        None,
+        properties.content_settings.content_type,
+        properties.content_settings.content_encoding,
+        properties.last_modified,
+        _our_metadata(properties.metadata or {}),
     )
+
+
+def _check(header: str, response: BufferedResponse) -> None:
+    """Refuse a response to a put without a header that each has."""
+    if response.body:
+        raise UnsupportedResponse("a response to a put with a body")
+    required(response.headers, header)
+
+
+def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
+    headers = response.headers
+    _, size = read_content_range(headers.get("content-range"), size=size_of(headers))
+    metadata = {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)}
+    return ObjectInfo(
+        address,
+        size,
+        required(headers, "etag"),
+        None,
+        headers.get("content-type"),
+        headers.get("content-encoding"),
+        time_of(headers.get("last-modified")),
+        _our_metadata(metadata),
+    )
+
+
+def _body(address: Address, response: Response) -> OpenBody:
+    content_range = response.headers.get("content-range")
+    if (response.status == 206) != (content_range is not None):
+        raise UnsupportedResponse(f"a response {response.status} that does not match its range")
+    start, _ = read_content_range(content_range, size=0)
+    return Body(_info(address, response), BodyChunks(response.read), start), response.close

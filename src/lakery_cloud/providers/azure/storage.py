@@ -1,18 +1,18 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The engine has the algorithm."""
 
-import hashlib
 import os
+import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.model import without_none
-from lakery_cloud.engine.retries import backoff
+from lakery_cloud.engine.requests import backoff
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
-from lakery_cloud.http.pool import Sockets
+from lakery_cloud.http.client import HTTPClient, open_session
 from lakery_cloud.providers.azure.settings import (
     AZURE_LIMITS,
     CREDENTIAL_VARIABLES,
@@ -23,14 +23,21 @@ from lakery_cloud.providers.azure.settings import (
 )
 
 try:
+    import aiohttp
     from adlfs import AzureBlobFileSystem
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
     from lakery_cloud.providers.azure.errors import SET_CREDENTIALS, raise_if_throttled
-    from lakery_cloud.providers.azure.requests import AzureLane, LaneTransport
+    from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
+    from lakery_cloud.providers.azure.requests import AzureRequests
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
+
+
+MAX_READ = 4 * 1024**2
+"""Most bytes of one ranged read of the SDK, which holds a response in memory."""
 
 
 class AzureBlobStorage(CloudStorage[AzureStorageData]):
@@ -73,21 +80,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         Args:
             days: Days from the last change of a blob.
         """
-        root = f"{self.keys.bucket}/{self.keys.temporary_root}"
-        return {
-            "rules": [
-                {
-                    "enabled": True,
-                    # One rule for each container and prefix; its name may have letters, digits and dashes.
-                    "name": f"lakery-cloud-temporary-blobs-{hashlib.sha256(root.encode()).hexdigest()[:32]}",
-                    "type": "Lifecycle",
-                    "definition": {
-                        "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}},
-                        "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [root]},
-                    },
-                }
-            ]
-        }
+        return lifecycle_rules(self.keys, days)
 
     def _credential_source(self) -> str:
         for variable in CREDENTIAL_VARIABLES:
@@ -100,17 +93,34 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        if self.settings.fs is not None:
-            yield AzureTransport(self.settings.fs.service_client, self.settings)
+        settings = self.settings
+        if settings.fs is not None:
+            yield AzureTransport(settings.fs.service_client, settings)
             return
         sockets = self._sockets()
-        fs = self._file_system(sockets)
-        lane = self._lane(fs.service_client, sockets)
+        tls = ssl.create_default_context()
+        async with open_session(sockets, tls) as session, self._file_system(session) as fs:
+            client = fs.service_client
+            if not settings.fast_lane:
+                yield AzureTransport(client, settings)
+                return
+            http = HTTPClient(
+                sockets=sockets,
+                tls=lambda: tls,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+                session=session,
+            )
+            async with aclosing(http):
+                yield AzureTransport(client, settings, signed=AzureRequests(client, http, settings=settings))
+
+    @asynccontextmanager
+    async def _file_system(self, session: aiohttp.ClientSession) -> AsyncGenerator[AzureBlobFileSystem]:
+        """A file system, for the account and credentials that adlfs finds."""
+        fs = self._new_file_system(session)
         try:
-            yield AzureTransport(fs.service_client, self.settings, lane)
+            yield fs
         finally:
-            if lane is not None:
-                lane.close()
             await fs.service_client.close()
             if fs.sync_credential is not None:  # adlfs made both
                 await fs.credential.close()
@@ -118,17 +128,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             # adlfs keeps every instance until the process ends, and then closes its client.
             fs.service_client = _Closed()
 
-    def _lane(self, client: BlobServiceClient, sockets: Sockets) -> AzureLane | None:
-        if not self.settings.fast_lane:
-            return None
-        return AzureLane(
-            credential=client.credential,
-            sockets=sockets,
-            connect_timeout=self.settings.connect_timeout,
-            read_timeout=self.settings.read_timeout,
-        )
-
-    def _file_system(self, sockets: Sockets) -> AzureBlobFileSystem:
+    def _new_file_system(self, session: aiohttp.ClientSession) -> AzureBlobFileSystem:
         """A file system with the account and credentials that adlfs finds, and with a client that has our settings."""
         secrets_given = self.settings.secrets()
         if not (self.settings.account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
@@ -146,7 +146,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             fs.service_client = BlobServiceClient(
                 f"{self.settings.endpoint_url or url}{mark}{signature}",
                 credential=found.credential,
-                **self._client_config(sockets),
+                **self._client_config(session),
             )
         except ValueError:
             fs = None
@@ -159,21 +159,23 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             )
         return fs
 
-    def _client_config(self, sockets: Sockets) -> dict[str, Any]:
+    def _client_config(self, session: aiohttp.ClientSession) -> dict[str, Any]:
         retries = self.settings.max_attempts - 1
         return {
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "transport": LaneTransport(
-                self.settings.connections,
-                sockets=sockets,
+            "transport": AioHttpTransport(
+                session=session,
+                session_owner=False,
                 connection_timeout=self.settings.connect_timeout,
                 read_timeout=self.settings.read_timeout,
             ),
             "raw_response_hook": raise_if_throttled,
             # Content that fits into one put is one put: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
+            "max_single_get_size": MAX_READ,
+            "max_chunk_get_size": MAX_READ,
         }
 
 
