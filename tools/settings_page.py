@@ -34,12 +34,21 @@ LIMITS = {
     "max_object_size": "largest content",
     "max_copy_size": "largest copy in one request",
 }
+OF_ALL = StorageSection.model_fields.keys() | settings_of(EngineSettings).keys()
+OF_CLOUDS = settings_of(CloudSettings).keys()
 STORAGES = f"{PREFIX}STORAGES{DELIMITER}<KEY>{DELIMITER}"
 
 
 def settings_page() -> str:
     """The page."""
     return "\n".join(_page())
+
+
+def settings_of_provider(section: type[StorageSection]) -> Iterator[str]:
+    """The lines of a table with the settings of one provider; none if it has no settings of its own."""
+    own = section.model_fields.keys() - OF_ALL - (OF_CLOUDS if _is_cloud(section) else set())
+    if own:
+        yield from _table(_fields(section, own), prefix=STORAGES, defaults=_defaults(section.settings_class))
 
 
 def _page() -> Iterator[str]:
@@ -49,19 +58,15 @@ def _page() -> Iterator[str]:
     top = {name: field for name, field in Configuration.model_fields.items() if name in ("default", "routes")}
     yield from _table(top, prefix=PREFIX, defaults={})
     yield "## `[storages.<key>]`: every storage\n"
-    engine, cloud = settings_of(EngineSettings).keys(), settings_of(CloudSettings).keys()
     some_cloud = next(section for section in SECTIONS if _is_cloud(section))
-    of_all = StorageSection.model_fields.keys() | engine
-    yield from _table(_fields(some_cloud, of_all), prefix=STORAGES, defaults=_defaults(EngineSettings))
+    yield from _table(_fields(some_cloud, OF_ALL), prefix=STORAGES, defaults=_defaults(EngineSettings))
     yield "## `[storages.<key>]`: every cloud\n"
-    yield from _table(_fields(some_cloud, cloud - of_all), prefix=STORAGES, defaults=_defaults(CloudSettings))
+    yield from _table(_fields(some_cloud, OF_CLOUDS - OF_ALL), prefix=STORAGES, defaults=_defaults(CloudSettings))
     for section in SECTIONS:
         storage_class = class_of_url(f"{section.scheme}://")
-        own = section.model_fields.keys() - of_all - (cloud if _is_cloud(section) else set())
         yield f"## `[storages.<key>]`: {section.title}\n"
         yield f"Class `{storage_class.__name__}`, permanent name `{storage_class.name}`, URLs `{section.scheme}://`.\n"
-        if own:
-            yield from _table(_fields(section, own), prefix=STORAGES, defaults=_defaults(section.settings_class))
+        yield from settings_of_provider(section)
     yield "## `[[routes]]`\n"
     yield f"In the environment, all routes are one variable, `{PREFIX}ROUTES`, as JSON.\n"
     yield from _table(RouteSection.model_fields, prefix=None, defaults={})

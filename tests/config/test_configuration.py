@@ -172,7 +172,7 @@ def test_default_is_the_only_storage_that_is_not_retired(retired: list[str], def
         ('"64MiB"', "0", 7, "'storages.hot.part_size': "),
         ('"1GB"', "-1", 19, "'routes 2.min_size': "),
         ("hot-bucket/blobs", "hot-bucket?regoin=x", 5, "unknown setting 'regoin' in the URL; did you mean 'region'?"),
-        ("[[routes]]\ncontent", "[retired]\nstorages = ['a b']\n[[routes]]\ncontent", 14, "an entry is "),
+        ("[[routes]]\ncontent", "[retired]\nstorages = ['a b']\n[[routes]]\ncontent", 14, "an entry must be "),
     ],
 )
 def test_mistake_is_named_with_its_line_and_the_nearest_key(

@@ -1,1 +1,1 @@
-"""From configuration to storages: by URL, or from `lakery-cloud.toml`, environment variables and Python."""
+"""Storages from URLs, and from configurations: `lakery-cloud.toml`, environment variables and Python."""

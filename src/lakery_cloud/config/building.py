@@ -1,4 +1,4 @@
-"""From a configuration to storages and their registry. References to secrets are followed here; nothing is sent."""
+"""Storages and registries from a configuration. This resolves references to secrets, and sends no request."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,19 +27,19 @@ def load_registry(file: str | Path | None = None, **settings: Any) -> StorageReg
         settings: As for `Configuration.load`.
 
     Raises:
-        ConfigError: There is no storage, a setting is wrong, or a secret is not where its reference says.
+        ConfigError: No storage is configured, a setting is wrong, or a reference to a secret leads nowhere.
         MissingDependency: The SDK of a storage is not installed.
     """
     return build_registry(Configuration.load(file, **settings))
 
 
 def build_registry(configuration: Configuration, *, target: ObjectStorage[Any] | str | None = None) -> StorageRegistry:
-    """The registry of a configuration that was loaded.
+    """The registry of a loaded configuration.
 
     Args:
         configuration: The settings.
-        target: A storage, or the key of a configured one, that saves everything: routes and default don't count then. It
-            takes the place of a configured storage that has its name.
+        target: A storage, or the key of a configured one, that saves everything instead of the routes and the default. It
+            replaces a configured storage with the same name.
 
     Raises:
         ConfigError, MissingDependency: As `load_registry`.
@@ -55,7 +55,7 @@ def build_registry(configuration: Configuration, *, target: ObjectStorage[Any] |
         target = _find(storages, target, list(storages)) if isinstance(target, str) else target
         others = [storage for storage in storages.values() if storage.name != target.name]
         registry = StorageRegistry([target, *others], default=target)
-        for name, reader in retired.items():  # afterwards: a target that is retired itself can be read all the same
+        for name, reader in retired.items():  # afterwards, so that a target that is retired itself stays readable
             registry.retire(name, reader)
         return registry
     writable = [key for key, storage in storages.items() if storage.name not in retired]
@@ -81,8 +81,8 @@ def build_storages(configuration: Configuration) -> dict[str, ObjectStorage[Any]
         for other, built in storages.items():
             if built.name == storage.name:
                 raise ConfigError(
-                    f"[storages.{other}] and [storages.{key}] are both {storage.name!r}, and a record could not tell them "
-                    f'apart; give one a permanent name of its own: name = "acme.{key}@v1"'
+                    f"[storages.{other}] and [storages.{key}] are both {storage.name!r}, and records could not tell them "
+                    f'apart; give one its own permanent name: name = "acme.{key}@v1"'
                 )
         storages[key] = storage
     return storages
@@ -92,7 +92,7 @@ def build_storage(configuration: Configuration, key: str) -> ObjectStorage[Any]:
     """One storage by its key in the configuration.
 
     Raises:
-        ConfigError: There is no such key, a setting is wrong, or a secret is not where its reference says.
+        ConfigError: There is no such key, a setting is wrong, or a reference to a secret leads nowhere.
         MissingDependency: Its SDK is not installed.
     """
     if key not in configuration.storages:
@@ -114,10 +114,10 @@ def build_storage(configuration: Configuration, key: str) -> ObjectStorage[Any]:
 
 
 def name_of_storage(configuration: Configuration, key: str) -> str:
-    """The permanent name of the configured storage of a key.
+    """The permanent name of the configured storage with a key.
 
     Raises:
-        MissingDependency: Its SDK, whose class has the name, is not installed.
+        MissingDependency: The SDK of its class, which has the name, is not installed.
     """
     section = configuration.storages[key]
     return section.name or class_of_url(section.url).name
@@ -133,13 +133,13 @@ def _resolved(name: str, text: Secret | str, folder: Path) -> str:
 
 
 def _origin(key: str, section: StorageSection, credentials: Mapping[str, str]) -> str:
-    """Which settings of the configuration are the credentials; references are said, secrets not."""
-    said = []
+    """The settings that hold the credentials. References are shown, secrets are not."""
+    shown = []
     for name in credentials:
         value = getattr(section, name)
-        is_shown = not isinstance(value, Secret) or value.is_reference
-        said.append(f"{name} = {str(value)!r}" if is_shown else name)
-    return f"[storages.{key}] {', '.join(said)}"
+        is_reference = not isinstance(value, Secret) or value.is_reference
+        shown.append(f"{name} = {str(value)!r}" if is_reference else name)
+    return f"[storages.{key}] {', '.join(shown)}"
 
 
 def _build_route(
@@ -156,12 +156,12 @@ def _find(storages: Mapping[str, ObjectStorage[Any]], key: str, writable: list[s
     if key not in storages:
         raise ConfigError(f"there is no [storages.{key}]{nearest(key, storages)}")
     if key not in writable:
-        raise ConfigError(f"[storages.{key}] is retired: nothing is saved to it")
+        raise ConfigError(f"[storages.{key}] is retired, so nothing can be saved to it")
     return storages[key]
 
 
 def _retired_names(configuration: Configuration, storages: Mapping[str, ObjectStorage[Any]]) -> dict[str, str]:
-    """Retired name -> permanent name of the storage that reads its records."""
+    """Retired names, each with the permanent name of the storage that reads its records."""
     retired: dict[str, str] = {}
     with _within(configuration, "retired", "storages"):
         for name, key in configuration.retired.entries():
@@ -173,7 +173,7 @@ def _retired_names(configuration: Configuration, storages: Mapping[str, ObjectSt
 
 @contextmanager
 def _within(configuration: Configuration, *path: str | int) -> Iterator[None]:
-    """Say in an error which part of the configuration is wrong, and where that stands."""
+    """Prefix errors with the key that is wrong, and with its place in the configuration."""
     try:
         yield
     except MissingDependency:

@@ -1,4 +1,4 @@
-"""`Configuration`: the settings of all storages and of the routes between them. Nothing here imports an SDK."""
+"""`Configuration`: the settings of all storages, and the routes to them. No SDK is imported here."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,31 +34,35 @@ RouteSize = Annotated[ByteSize, Field(ge=0), AfterValidator(int)]
 
 
 class RouteSection(BaseModel):
-    """One `[[routes]]`: content that meets all conditions is saved to a storage."""
+    """A table `[[routes]]`: content that meets all conditions is saved to its storage."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     storage: str = Field(description="Key of the storage, as in `[storages.<key>]`.")
     content_type: str | None = Field(default=None, description="Pattern of the media type, such as `image/*`.")
-    content_encoding: str | None = Field(default=None, description="Pattern of the content coding; `identity` is none.")
-    tag: Mapping[str, str] = Field(default={}, description="Tags that must be there, with patterns of their values.")
+    content_encoding: str | None = Field(
+        default=None, description="Pattern of the content encoding; `identity` matches content without one."
+    )
+    tag: Mapping[str, str] = Field(
+        default={}, description="Tags that the content must have, with patterns of their values."
+    )
     min_size: RouteSize | None = Field(
-        default=None, description="Bytes that it has at least; unknown sizes never match."
+        default=None, description="Smallest size of the content. Content of unknown size never matches."
     )
     max_size: RouteSize | None = Field(
-        default=None, description="Bytes that it has at most; unknown sizes never match."
+        default=None, description="Largest size of the content. Content of unknown size never matches."
     )
 
 
 class RetiredSection(BaseModel):
-    """`[retired]`: names that are still read, and never written."""
+    """The table `[retired]`: names that stay readable and are never written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     storages: tuple[str, ...] = Field(
         default=(),
-        description="`<permanent name> = <key>`: the storage of that key reads records of that name. `<key>` alone: that "
-        "storage itself is retired.",
+        description="`<permanent name> = <key>`: the storage with that key reads records with that name. `<key>` alone: "
+        "the storage itself is retired.",
     )
 
     @field_validator("storages")
@@ -66,33 +70,36 @@ class RetiredSection(BaseModel):
     def _readable(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         for entry in entries:
             if not _RETIRED.fullmatch(entry):
-                raise ValueError('an entry is "<permanent name> = <key of a storage>", or the key of a storage alone')
+                raise ValueError(
+                    'an entry must be "<permanent name> = <key of a storage>", or the key of a storage alone'
+                )
         return entries
 
     def entries(self) -> Iterator[tuple[str | None, str]]:
-        """Permanent name, or None for the storage's own, and key of each entry."""
+        """Permanent name and key of each entry. The name is None if the storage itself is retired."""
         for entry in self.storages:
             if found := _RETIRED.fullmatch(entry):
                 yield found["name"], found["key"]
 
 
 class Configuration(BaseSettings):
-    """Storages, routes and retired names. Made directly, it is what is given and nothing else; `load` looks around.
+    """Storages, routes and retired names. The constructor takes only its arguments; `load` reads files and variables too.
 
     Raises:
-        ConfigError: A key is unknown or a value is of the wrong type. The message names the key and the nearest right one.
+        ConfigError: A key is unknown, or a value has the wrong type. The message names the key, and the most similar one.
     """
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     default: str | None = Field(
-        default=None, description="Key of the storage that saves what no route takes. Needed where there are several."
+        default=None,
+        description="Key of the storage for content without a matching route. Required if there are several storages.",
     )
     storages: Mapping[str, Section] = Field(
-        default={}, description="The storages, by keys of lower-case letters, digits and single underscores."
+        default={}, description="The storages. Their keys have lower-case letters, digits and single underscores."
     )
-    routes: tuple[RouteSection, ...] = Field(default=(), description="Rules, of which the first that matches wins.")
-    retired: RetiredSection = Field(default=RetiredSection(), description="Names that are read only.")
+    routes: tuple[RouteSection, ...] = Field(default=(), description="Rules; the first match wins.")
+    retired: RetiredSection = Field(default=RetiredSection(), description="Names that are only read.")
 
     _layers: Sequence[Layer] = PrivateAttr(())
     _folder: Path = PrivateAttr(default_factory=Path)
@@ -105,11 +112,11 @@ class Configuration(BaseSettings):
         else:
             self._layers = [Layer(_hollow(layer.values), layer.default_place, layer.places) for layer in layers]
             return
-        raise problem  # here, so that it isn't chained to what holds the values
+        raise problem  # outside the handler, so that it isn't chained to an error with the values
 
     @classmethod
     def load(cls, file: str | Path | None = None, **settings: Any) -> Self:
-        """The settings given here, over those of the environment, over those of the file.
+        """The settings of the program, the environment and the file, in this order of precedence.
 
         Args:
             file: The file. By default `LAKERY_CLOUD_CONFIG`, else a `lakery-cloud.toml` in the working directory or the
@@ -117,7 +124,7 @@ class Configuration(BaseSettings):
             settings: Settings of the program, nested as in the file.
 
         Raises:
-            ConfigError: The file can't be read, or a setting is wrong; the message says where it stands.
+            ConfigError: The file can't be read, or a setting is wrong. The message names the place.
         """
         path = Path(file) if file is not None else find_file()
         layers = [Layer(settings, "the program"), environment_layer(cls)]
@@ -135,7 +142,7 @@ class Configuration(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)  # `load` has merged the others, to know the place of each setting
+        return (init_settings,)  # `load` merges the others itself, to know the place of each setting
 
     @field_validator("storages")
     @classmethod
@@ -147,12 +154,12 @@ class Configuration(BaseSettings):
 
     @property
     def folder(self) -> Path:
-        """What paths of secrets are relative to: the file's folder, else the working directory."""
+        """The folder to which paths of secrets are relative: the file's, else the working directory."""
         return self._folder
 
     @property
     def default_key(self) -> str | None:
-        """The key of the default: the one that is given, or that of the only storage that is not retired."""
+        """The key of the default storage: the configured one, or that of the only storage that is not retired."""
         if self.default is not None:
             return self.default
         retired = {key for name, key in self.retired.entries() if key in self.storages and self._is_own(name, key)}
@@ -163,12 +170,12 @@ class Configuration(BaseSettings):
         return name in (None, self.storages[key].name)
 
     def place(self, *path: str | int) -> str:
-        """Where a setting was given, such as `lakery-cloud.toml:7` or the name of a variable."""
+        """The place of a setting, such as `lakery-cloud.toml:7` or the name of a variable."""
         return place_of(path, self._layers)
 
 
 def _hollow(value: Any) -> Any:
-    """The keys without the values, of which some are secrets."""
+    """The keys without the values: some are secrets."""
     if isinstance(value, Mapping):
         return {key: _hollow(inner) for key, inner in value.items()}
     return [_hollow(inner) for inner in value] if isinstance(value, list) else None

@@ -1,4 +1,4 @@
-"""Where settings come from: a TOML file, environment variables, the program. Each layer knows the place of each setting."""
+"""Sources of settings: a TOML file, environment variables, the program. Each layer knows the place of each setting."""
 
 import os
 import re
@@ -22,20 +22,20 @@ DELIMITER = "__"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Settings out of one source.
+    """Settings from one source.
 
     Attributes:
         values: The settings, nested as in the file.
-        default_place: What is said of a setting whose place is not known.
-        places: Path of a setting -> where it stands.
+        default_place: Place of settings that have none in `places`.
+        places: Place of each setting, such as a file and a line, by the setting's path.
     """
 
-    values: Mapping[str, Any] = field(repr=False)  # secrets may stand in it
+    values: Mapping[str, Any] = field(repr=False)  # may contain secrets
     default_place: str
     places: Mapping[tuple[str | int, ...], str] = field(default_factory=dict)
 
     def place(self, path: Sequence[str | int]) -> str | None:
-        """Where a setting stands, or the table nearest to it; None if the layer says nothing of it."""
+        """The place of a setting, or of the nearest table around it; None if the layer doesn't have the setting."""
         value: Any = self.values
         for step in path:
             try:
@@ -49,10 +49,10 @@ class Layer:
 
 
 def find_file() -> Path | None:
-    """The configuration file: `LAKERY_CLOUD_CONFIG`, else upwards from the working directory, else the user's own.
+    """The configuration file: from `LAKERY_CLOUD_CONFIG`, the working directory or a folder above it, or the user's own.
 
     Raises:
-        ConfigError: The variable names a file that is not there, or what was found belongs to somebody else.
+        ConfigError: The variable names a missing file, or the file belongs to another user.
     """
     if named := os.environ.get(FILE_VARIABLE):
         if not Path(named).is_file():
@@ -61,9 +61,9 @@ def find_file() -> Path | None:
     folder = Path.cwd()
     candidates = [parent / FILE_NAME for parent in (folder, *folder.parents)]
     found = next((path for path in [*candidates, user_file()] if path.is_file()), None)
-    # Its endpoints and references decide where content and secrets go: nobody may plant one in a folder for all.
+    # Its endpoints and references decide where content and secrets go: another user could put one into a shared folder.
     if found is not None and found.stat().st_uid not in (0, os.getuid()):
-        raise ConfigError(f"{str(found)!r} belongs to another user; if you trust it, name it by {FILE_VARIABLE}")
+        raise ConfigError(f"{str(found)!r} belongs to another user; if you trust it, set {FILE_VARIABLE} to its path")
     return found
 
 
@@ -76,7 +76,7 @@ def file_layer(path: Path) -> Layer:
     """The settings of a file.
 
     Raises:
-        ConfigError: It can't be read, or is not TOML; the message has the line.
+        ConfigError: It can't be read or is not TOML. The message has the line.
     """
     try:
         text = path.read_text("utf-8")
@@ -87,7 +87,7 @@ def file_layer(path: Path) -> Layer:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        # Its message has line and column, and at most one character of the text.
+        # The message has line, column and at most one character of the text: no secret.
         problem = str(error)
     else:
         places = {found: f"{path}:{line}" for found, line in _lines(text)}
@@ -96,10 +96,10 @@ def file_layer(path: Path) -> Layer:
 
 
 def environment_layer(model: type[BaseSettings]) -> Layer:
-    """The settings of variables `LAKERY_CLOUD_<KEY>` and `LAKERY_CLOUD_STORAGES__<KEY>__<SETTING>`.
+    """The settings of the variables `LAKERY_CLOUD_<KEY>` and `LAKERY_CLOUD_STORAGES__<KEY>__<SETTING>`.
 
     Raises:
-        ConfigError: A variable that stands for a list or a table is not JSON.
+        ConfigError: The variable of a list or a table is not JSON.
     """
     try:
         values = _Environment(model)()
@@ -107,11 +107,11 @@ def environment_layer(model: type[BaseSettings]) -> Layer:
         field = re.search(r'field "(\w+)"', str(error))
     else:
         return Layer(values, "the environment", _variables())
-    raise ConfigError(f"{PREFIX}{field[1].upper() if field else ''}: what is a list or a table must be given as JSON")
+    raise ConfigError(f"{PREFIX}{field[1].upper() if field else ''}: a list or a table must be given as JSON")
 
 
 class _Environment(EnvSettingsSource):
-    """The library's source; texts stay texts, so that a key of digits alone is none but a text."""
+    """Pydantic's source, but texts stay texts, even a key of digits alone."""
 
     def __init__(self, model: type[BaseSettings]) -> None:
         super().__init__(model, env_prefix=PREFIX, env_nested_delimiter=DELIMITER, env_ignore_empty=True)
@@ -128,7 +128,7 @@ def _variables() -> dict[tuple[str | int, ...], str]:
 
 
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:
-    """The settings of all layers; the first that has one wins. Tables are merged, lists are not."""
+    """The settings of all layers; the first layer with a setting wins. Tables are merged, lists are replaced."""
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
         merged = _over(merged, layer.values)
@@ -144,7 +144,7 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lines(text: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Path and line of the tables and keys of a TOML text, as far as lines alone tell: enough to point somewhere."""
+    """Path and line of the tables and keys of a TOML text. Each line is parsed alone, which is enough to name a place."""
     table: tuple[str | int, ...] = ()
     counts: dict[tuple[str | int, ...], int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -159,7 +159,7 @@ def _lines(text: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
 
 
 def _keys(line: str) -> tuple[str | int, ...]:
-    """The keys of one line of TOML, outermost first; none if it can't be read alone."""
+    """The keys of one line of TOML, outermost first; none if the line alone is no TOML."""
     try:
         found: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

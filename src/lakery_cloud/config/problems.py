@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as a `ConfigError` that says which key, where it stands and which one was meant."""
+"""Pydantic's errors as a `ConfigError` that names the key, its place and the most similar valid key."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def refusal(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
 
 
 def name_of(path: Sequence[str | int]) -> str:
-    """A path as one reads it: `storages.hot.region`; `routes 1.storage` is in the first of the routes."""
+    """A path in readable form: `storages.hot.region`; `routes 1.storage` is in the first route."""
     text = ""
     for step in path:
         text += f" {step + 1}" if isinstance(step, int) else f".{step}" if text else step
@@ -29,7 +29,7 @@ def name_of(path: Sequence[str | int]) -> str:
 
 
 def place_of(path: Sequence[str | int], layers: Sequence[Layer]) -> str:
-    """Where a setting, or else the table that it would stand in, is given; empty if nowhere."""
+    """The place of a setting, or of the table that would contain it; empty if there is neither."""
     for length in range(len(path), 0, -1):
         for layer in layers:
             if place := layer.place(path[:length]):
@@ -39,7 +39,7 @@ def place_of(path: Sequence[str | int], layers: Sequence[Layer]) -> str:
 
 def _line(details: ErrorDetails, model: type[BaseModel], layers: Sequence[Layer]) -> str:
     path, section = _without_tags(details["loc"]), _model_at(details["loc"], model)
-    if details["type"].startswith("union_tag"):  # the scheme of its URL tells which provider's section it is
+    if details["type"].startswith("union_tag"):  # the scheme of its URL determines the provider's model
         path = (*path, "url")
     place = place_of(path, layers)
     return f"{place}: {_sentence(details, path, section)}" if place else _sentence(details, path, section)
@@ -59,13 +59,13 @@ def _sentence(details: ErrorDetails, path: Sequence[str | int], section: type[Ba
 
 
 def _without_tags(location: Sequence[str | int]) -> tuple[str | int, ...]:
-    """The path of the setting; pydantic names the provider's model in it."""
+    """The path of the setting, without pydantic's tag of the provider's model."""
     is_tagged = len(location) > 2 and location[0] == "storages" and location[2] in _BY_SCHEME
     return (*location[:2], *location[3:]) if is_tagged else tuple(location)
 
 
 def _model_at(location: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
-    """The model of the table that the last key stands in."""
+    """The model of the table with the last key."""
     if len(location) > 2 and location[0] == "storages":
         return _BY_SCHEME.get(str(location[2]), model)
     for step in location[:-1]:

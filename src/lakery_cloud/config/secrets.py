@@ -1,4 +1,4 @@
-"""`Secret`: a text that is never shown, or a reference to it, which is followed when storages are built."""
+"""`Secret`: a text that is never shown, or a reference that is resolved when storages are built."""
 
 import os
 from pathlib import Path
@@ -14,22 +14,22 @@ ENVIRONMENT, FILE = "env:", "file:"
 class Secret(SecretStr):
     """`env:NAME`, `file:PATH`, or the secret itself.
 
-    Its repr and its text show stars, or the reference. A secret that stands here itself can't be pickled.
+    Its repr and its text show stars or the reference. Only a reference can be pickled.
     """
 
     @property
     def is_reference(self) -> bool:
-        """Whether it says where the secret is, and is none itself."""
+        """Whether it names the place of the secret instead of holding it."""
         return self.get_secret_value().startswith((ENVIRONMENT, FILE))
 
     def resolve(self, folder: Path) -> str:
         """The secret.
 
         Args:
-            folder: What the path of a file is relative to.
+            folder: Folder to which the path of a file is relative.
 
         Raises:
-            ConfigError: What the reference names is not there, or empty. The message names the reference alone.
+            ConfigError: The reference leads to nothing, or to an empty text. The message shows the reference alone.
         """
         text = self.get_secret_value()
         if text.startswith(ENVIRONMENT):
@@ -56,7 +56,7 @@ class Secret(SecretStr):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self.is_reference:
             raise ConfigError(
-                "a configuration that holds a secret itself can't be pickled; write a reference instead, env:NAME or "
+                "a configuration with a secret can't be pickled; replace the secret by a reference, env:NAME or "
                 "file:PATH"
             )
         return type(self), (self.get_secret_value(),)
@@ -69,4 +69,5 @@ def _read(path: Path, reference: str) -> str:
         raise ConfigError(f"{reference!r} can't be read: {error.strerror}") from error
     except UnicodeDecodeError:
         pass
-    raise ConfigError(f"{reference!r} is no text in UTF-8")  # here, so that it isn't chained to what holds the bytes
+    # Outside the handler, so that it isn't chained to an error with the bytes.
+    raise ConfigError(f"{reference!r} is no text in UTF-8")

@@ -1,10 +1,10 @@
-"""What `lakery-cloud config init` writes."""
+"""The file that `lakery-cloud config init` writes."""
 
 STARTER = """\
 # Storages of lakery-cloud. All settings: docs/settings.md. See `lakery-cloud config check` and `config show`.
-# Environment variables go before this file: LAKERY_CLOUD_STORAGES__LOCAL__URL=...
+# Environment variables take precedence over this file: LAKERY_CLOUD_STORAGES__LOCAL__URL=...
 
-default = "local"                          # saves what no route takes
+default = "local"                          # saves content that matches no route
 
 [storages.local]
 url = "{url}"
@@ -17,18 +17,18 @@ url = "{url}"
 
 # [storages.archive]
 # url = "s3://my-archive"
-# name = "acme.archive@v1"                 # two storages of one class need two names. Records hold it: never change it
+# name = "acme.archive@v1"                 # the second storage of a class needs a name. Records contain it: never change it
 # storage_class = "STANDARD_IA"
 
-# [[routes]]                               # the first that matches wins, else the default
+# [[routes]]                               # the first match wins, else the default
 # content_type = "image/*"
 # storage = "archive"
 
 # [[routes]]
 # tag = {{ tier = "cold" }}
-# min_size = "64MiB"                       # a stream's size is not known when it starts
+# min_size = "64MiB"                       # streams of unknown size never match
 # storage = "archive"
 
-# [retired]                                # still read, never written
+# [retired]                                # readable, never written
 # storages = ["labox.aws.s3@v1 = hot"]
 """

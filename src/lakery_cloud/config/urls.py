@@ -1,4 +1,4 @@
-"""Which storage class serves which URL."""
+"""The storage class of each URL scheme."""
 
 from importlib import import_module
 from typing import Any
@@ -14,7 +14,7 @@ STORAGE_CLASSES = {
     "file": ("lakery_cloud.providers.file", "FileStorage"),
     "memory": ("lakery_cloud.providers.memory", "MemoryStorage"),
 }
-"""URL scheme -> module and class; a module is imported when its scheme is used."""
+"""Module and class of each URL scheme. A module is imported when its scheme is used."""
 
 
 def storage_from_url(url: str) -> ObjectStorage[Any]:
@@ -28,7 +28,7 @@ def storage_from_url(url: str) -> ObjectStorage[Any]:
 
 
 def class_of_url(url: str) -> type[ObjectStorage[Any]]:
-    """The storage class that serves a URL.
+    """The storage class of a URL.
 
     Raises:
         ConfigError: The scheme is unknown.

@@ -47,6 +47,11 @@ class Setting:
     is_secret: bool = False
 
     @property
+    def description(self) -> str:
+        """Meaning and unit."""
+        return f"{self.meaning} In {self.unit}." if self.unit else self.meaning
+
+    @property
     def in_urls(self) -> bool:
         """Whether the query of a URL may hold it."""
         return self.in_files and not self.is_secret
@@ -139,7 +144,9 @@ def keywords_of(
         parameters = [this, *signature.parameters.values()]
         shown: Any = functools.update_wrapper(constructor, construct)
         shown.__signature__ = signature.replace(parameters=parameters, return_annotation=None)
-        shown.__doc__ = "\n".join(["Args:", *(f"    {setting.name}: {setting.meaning}" for setting in known.values())])
+        shown.__doc__ = "\n".join(
+            ["Args:", *(f"    {setting.name}: {setting.description}" for setting in known.values())]
+        )
         return constructor
 
     return decorate
