@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 TAG_PREFIX = "tag-"
 """Permanent: the names of tags in an object's metadata begin with it; no other name of ours does."""
-MAX_PAGE = 8 * 1024 * 1024
-"""Bytes of one page of a listing: 1,000 objects whose keys have at most 1,024 bytes."""
+MAX_PAGE = 64 * 1024 * 1024
+"""Bytes of one page of a listing. Cloud Storage lists 1,000 objects at a time, fake-gcs-server all of them."""
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
