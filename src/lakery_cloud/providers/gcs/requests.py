@@ -23,6 +23,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
 from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, VersionChanged, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import byte_range, read_content_range, required, size_of
@@ -83,7 +84,10 @@ class GCSRequests(Requests):
         self._http = http
         self._tokens = tokens
         parts = urlsplit(self.endpoint)
-        self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
+        try:
+            self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
+        except ValueError:  # which repeats the endpoint, perhaps with a password
+            raise ConfigError("STORAGE_EMULATOR_HOST must be a URL such as http://localhost:4443") from None
         self._payer = fs._get_params({}).get("userProject")  # counts before the project in storage data
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
