@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import gcsfs
 from gcsfs.core import GCSFileSystem
@@ -266,9 +266,10 @@ class GCSRequests(Requests):
         """A request without its token, with a body or JSON content; its target lacks the root of the endpoint."""
         payer, headers = self._payer or payer_of(address), headers or {}
         query = {**(query or {}), **({"userProject": payer} if payer else {})}
+        parameters = "&".join([f"{name}={_quoted(value)}" for name, value in query.items()])
         if content is not None:
             headers, body = {"content-type": "application/json", **headers}, (json.dumps(content).encode(),)
-        return Request(method, f"{path}?{urlencode(query, quote_via=quote)}" if query else path, headers, body)
+        return Request(method, f"{path}?{parameters}" if query else path, headers, body)
 
     async def _exchange(self, address: Address, request: Request) -> Response:
         origin, target = self._origin, self._root + request.target
@@ -384,7 +385,8 @@ def _copied(address: Address, progress: Mapping[str, Any]) -> ObjectInfo | str:
 
 def _page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], str | None]:
     entries = [_stored(Address(bucket, str(entry["name"])), entry).info for entry in page.get("items") or ()]
-    return entries, page.get("nextPageToken") or None
+    token = page.get("nextPageToken")
+    return entries, str(token) if token else None
 
 
 def _rules(bucket: Mapping[str, Any]) -> BucketRules:
