@@ -12,7 +12,7 @@ from gcsfs.core import GCSFileSystem
 from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError
 
-from lakery_cloud import AccessDenied, CredentialsError, GCSStorage, StorageUnavailable
+from lakery_cloud import AccessDenied, ConfigError, CredentialsError, GCSStorage, StorageUnavailable
 from lakery_cloud.engine import requests
 from lakery_cloud.testing import (
     Exchange,
@@ -106,6 +106,13 @@ async def test_own_file_system_keeps_its_session(strict_rig: GCSRig, proxy: Faul
     async with await fs._set_session(), GCSStorage(strict_rig.bucket, fs=fs, part_size=strict_rig.part_size) as storage:
         await use(storage)
     assert not any(map(is_pooled, proxy.exchanges))
+
+
+async def test_emulator_without_a_port_number_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://localhost:port")
+    async with GCSStorage("bucket") as storage:
+        with pytest.raises(ConfigError, match="STORAGE_EMULATOR_HOST must be a URL"):
+            await write(storage, b"data")
 
 
 # Tokens

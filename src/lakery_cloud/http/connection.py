@@ -17,8 +17,8 @@ MAX_HEAD = 64 * 1024
 """Bytes of a status line and headers, with the empty line; object stores send less than 10 KiB."""
 MAX_INTERIM = 10
 """Interim responses before the response; object stores send at most one, `100 Continue`."""
-MAX_CHUNKED = 1024 * 1024
-"""Bytes of a chunked body as it is sent. Stores send only errors in chunks; content has a size."""
+MAX_CHUNKED = 64 * 1024 * 1024
+"""Bytes of a chunked body as it is sent. Stores send errors and listings in chunks; content has a size."""
 MAX_CHUNK_LINE = 256
 """Bytes of the line before a chunk, with its extensions."""
 SLICE_SIZE = 1024 * 1024

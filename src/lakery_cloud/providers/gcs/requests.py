@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import gcsfs
 from gcsfs.core import GCSFileSystem
@@ -23,6 +23,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
 from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, VersionChanged, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import byte_range, read_content_range, required, size_of
@@ -37,8 +38,8 @@ T = TypeVar("T")
 
 TAG_PREFIX = "tag-"
 """Permanent: the names of tags in an object's metadata begin with it; no other name of ours does."""
-MAX_PAGE = 8 * 1024 * 1024
-"""Bytes of one page of a listing: 1,000 objects whose keys have at most 1,024 bytes."""
+MAX_PAGE = 64 * 1024 * 1024
+"""Bytes of one page of a listing. Cloud Storage lists 1,000 objects at a time, fake-gcs-server all of them."""
 
 _NUMBER = re.compile(r"[0-9]{1,20}")
 
@@ -83,7 +84,10 @@ class GCSRequests(Requests):
         self._http = http
         self._tokens = tokens
         parts = urlsplit(self.endpoint)
-        self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
+        try:
+            self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
+        except ValueError:  # which repeats the endpoint, perhaps with a password
+            raise ConfigError("STORAGE_EMULATOR_HOST must be a URL such as http://localhost:4443") from None
         self._payer = fs._get_params({}).get("userProject")  # counts before the project in storage data
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
@@ -262,9 +266,10 @@ class GCSRequests(Requests):
         """A request without its token, with a body or JSON content; its target lacks the root of the endpoint."""
         payer, headers = self._payer or payer_of(address), headers or {}
         query = {**(query or {}), **({"userProject": payer} if payer else {})}
+        parameters = "&".join([f"{name}={_quoted(value)}" for name, value in query.items()])
         if content is not None:
             headers, body = {"content-type": "application/json", **headers}, (json.dumps(content).encode(),)
-        return Request(method, f"{path}?{urlencode(query, quote_via=quote)}" if query else path, headers, body)
+        return Request(method, f"{path}?{parameters}" if query else path, headers, body)
 
     async def _exchange(self, address: Address, request: Request) -> Response:
         origin, target = self._origin, self._root + request.target
@@ -380,7 +385,8 @@ def _copied(address: Address, progress: Mapping[str, Any]) -> ObjectInfo | str:
 
 def _page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], str | None]:
     entries = [_stored(Address(bucket, str(entry["name"])), entry).info for entry in page.get("items") or ()]
-    return entries, page.get("nextPageToken") or None
+    token = page.get("nextPageToken")
+    return entries, str(token) if token else None
 
 
 def _rules(bucket: Mapping[str, Any]) -> BucketRules:

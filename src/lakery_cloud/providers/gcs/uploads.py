@@ -81,26 +81,26 @@ class ResumableUpload:
             if failures:
                 await asyncio.sleep(backoff(failures))
             try:
-                answer = await self._send_from(start, part, is_question=is_lost)
+                state = await self._send_from(start, part, is_question=is_lost)
             except StorageUnavailable:
                 failures, is_lost = failures + 1, True
                 if failures == self._api.max_attempts:
                     raise
                 continue
-            if isinstance(answer, StoredObject):
-                return answer
-            if not start <= answer <= stop:
+            if isinstance(state, StoredObject):
+                return state
+            if not start <= state <= stop:
                 raise StorageUnavailable(
-                    f"the store has {answer} bytes of the upload to {self._address} instead of {start} to {stop}; nothing "
+                    f"the store has {state} bytes of the upload to {self._address} instead of {start} to {stop}; nothing "
                     "was stored, write the stream again"
                 )
-            if answer == stop and not part.is_last:
+            if state == stop and not part.is_last:
                 return None
-            if answer > start:
+            if state > start:
                 failures = 0
             elif not is_lost:
                 failures += 1
-            start, is_lost = answer, False
+            start, is_lost = state, False
         raise StorageUnavailable(
             f"the upload to {self._address} stays at byte {start}; nothing was stored, write the stream again"
         )
