@@ -239,7 +239,7 @@ class Straying:
         """Send the bytes now, and block the event loop until they are on their way."""
         self._now.set()
         assert self._sent.wait(10)
-        time.sleep(0.05)  # noqa: ASYNC251, the loop is busy meanwhile
+        time.sleep(0.05)
 
     def serve(self) -> None:
         try:
@@ -249,7 +249,7 @@ class Straying:
                 accepted.settimeout(10)
                 with suppress(OSError), accepted:
                     if self._tls is not None:
-                        accepted = self._tls.wrap_socket(accepted, server_side=True)  # noqa: PLW2901
+                        accepted = self._tls.wrap_socket(accepted, server_side=True)
                     self._serve_one(accepted)
         except OSError:
             pass  # the listener is closed

@@ -86,7 +86,7 @@ async def reading(opens: Opens, serve: Serve, method: str = "GET", *, read_timeo
         ("PUT", EMPTY, (200, {"content-length": "0"}, b"")),
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", (200, {"content-length": "5"}, b"")),
         ("DELETE", b"HTTP/1.1 204 No Content\r\nA:\r\n\r\n", (204, {"a": ""}, b"")),
-        ("GET", b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", (304, {"etag": '"x"'}, b"")),
+        ("GET", b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n', (304, {"etag": '"x"'}, b"")),
         ("GET", b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nContent-Length: 1\r\n\r\nx", (200, {"a": "1, 2", "content-length": "1"}, b"x")),
         ("GET", b"HTTP/1.1 200 \r\nA:  1 \t\r\nContent-Length: 1\r\n\r\nx", (200, {"a": "1", "content-length": "1"}, b"x")),
         ("GET", b"HTTP/1.1 200 OK\r\nA: \xc3\xa9\r\nContent-Length: 0\r\n\r\n", (200, {"a": "é", "content-length": "0"}, b"")),

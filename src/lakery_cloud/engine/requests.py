@@ -151,7 +151,7 @@ class Requests(abc.ABC):
                 else:
                     try:
                         return read(response)
-                    except HTTPError:
+                    except BaseException:
                         response.close()
                         raise
             except HTTPError as error:

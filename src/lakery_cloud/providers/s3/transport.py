@@ -117,7 +117,7 @@ class S3Transport(CloudTransport):
                 return error.response
             return answer
 
-        answer = await self._call("head_bucket", Address(bucket, ""), head_bucket)
+        answer: Mapping[str, Any] = await self._call("head_bucket", Address(bucket, ""), head_bucket)
         metadata = answer["ResponseMetadata"]
         return metadata["HTTPStatusCode"], metadata.get("HTTPHeaders", {})
 
