@@ -7,8 +7,6 @@ import google_crc32c
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lakery_cloud.engine.bodies import SLICE_SIZE, Slices
-from lakery_cloud.engine.retries import LONGEST_PAUSE, backoff
 
 from lakery_cloud.engine.checksums import (
     crc32c,
@@ -16,6 +14,7 @@ from lakery_cloud.engine.checksums import (
     crc32c_of_both,
     md5_header,
 )
+from lakery_cloud.engine.requests import LONGEST_PAUSE, backoff
 from lakery_cloud.http.headers import byte_range, read_content_range
 from lakery_cloud.testing import content
 
@@ -47,23 +46,6 @@ async def test_checksums_are_those_of_the_headers() -> None:
     assert await crc32c_header(b"123456789") == base64.b64encode(0xE3069283.to_bytes(4, "big")).decode()
     large = content(1_000_000)
     assert base64.b64decode(await md5_header(large)) == hashlib.md5(large, usedforsecurity=False).digest()
-
-
-async def test_body_is_given_out_anew_to_each_attempt() -> None:
-    ends: list[int] = []
-    pieces = (b"head", content(SLICE_SIZE * 2 + 1), b"", b"tail")
-    given_out = 0
-    body = Slices(*pieces, on_end=lambda: ends.append(given_out))
-    assert body.size == sum(map(len, pieces))
-    for _ in range(2):
-        given_out, collected = 0, b""
-        async for piece in body:
-            assert len(piece) <= SLICE_SIZE
-            collected += piece
-            given_out = len(collected)
-        assert collected == b"".join(pieces) == body.joined()
-    before_the_last = body.size - len(b"tail")
-    assert ends == [before_the_last, body.size, before_the_last, body.size]
 
 
 def test_pauses_double_up_to_the_longest() -> None:

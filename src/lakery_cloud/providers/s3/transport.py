@@ -112,10 +112,9 @@ class S3Transport(CloudTransport):
 
         async def head_bucket() -> Mapping[str, Any]:
             try:
-                answer: Mapping[str, Any] = await self._client.head_bucket(Bucket=bucket)
+                return dict(await self._client.head_bucket(Bucket=bucket))
             except botocore_errors.ClientError as error:
-                return error.response
-            return answer
+                return dict(error.response)
 
         answer: Mapping[str, Any] = await self._call("head_bucket", Address(bucket, ""), head_bucket)
         metadata = answer["ResponseMetadata"]
