@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
@@ -401,6 +401,16 @@ class ObjectStorage(Storage[D], Generic[D]):
     async def transport(self) -> Transport:
         """The transport of this storage on the running event loop, for maintenance."""
         return (await self._session()).transport
+
+    def wrap_transports(self, wrap: Callable[[Transport], Transport]) -> None:
+        """Replace each transport that the storage opens by another one, for tests. Call it before the first use."""
+
+        @asynccontextmanager
+        async def open_wrapped() -> AsyncGenerator[Transport]:
+            async with self._open_transport() as transport:
+                yield wrap(transport)
+
+        self._sessions = Sessions(open_wrapped)
 
     async def aclose(self) -> None:
         """Close the client of the running event loop. The next use opens a new one."""

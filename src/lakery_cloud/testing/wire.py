@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.sessions import Sessions
 from lakery_cloud.engine.telemetry.transport import REQUESTS
 from lakery_cloud.engine.transport import Transport
 
@@ -86,14 +85,7 @@ class Hold:
 def tap(storage: ObjectStorage[Any]) -> Wire:
     """Tap a storage before its first use."""
     wire = Wire()
-    open_transport = storage._open_transport
-
-    @asynccontextmanager
-    async def open_tapped() -> AsyncGenerator[Transport]:
-        async with open_transport() as transport:
-            yield cast("Transport", _Tapped(transport, wire))
-
-    storage._sessions = Sessions(open_tapped)
+    storage.wrap_transports(lambda transport: cast("Transport", _Tapped(transport, wire)))
     return wire
 
 
