@@ -1,4 +1,4 @@
-"""What Blob Storage's refusals and its SDK's errors mean to the engine."""
+"""The engine's errors for refusals of Azure and errors of its SDK."""
 
 from functools import partial
 from http import HTTPStatus

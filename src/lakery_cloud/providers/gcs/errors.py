@@ -1,4 +1,4 @@
-"""What Cloud Storage's refusals mean to the engine."""
+"""The engine's errors for refusals of Cloud Storage."""
 
 import json
 import zlib

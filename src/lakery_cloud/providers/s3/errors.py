@@ -1,4 +1,4 @@
-"""What S3's refusals and its SDK's errors mean to the engine."""
+"""The engine's errors for refusals of S3 and errors of its SDK."""
 
 from collections.abc import Mapping
 from contextlib import suppress
