@@ -11,7 +11,6 @@ from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.emulators import FakeGCS
 from lakery_cloud.engine import requests
 from lakery_cloud.http import session
-from lakery_cloud.http.exchange import Request
 from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import (
     Exchange,
@@ -197,18 +196,22 @@ async def test_part_of_an_aborted_upload_is_never_sent_to_its_end(
 ) -> None:
     # Over a session another task writes the body. No server can decide which of the two comes first, so the test does.
     at_the_end, may_end, sent = asyncio.Event(), asyncio.Event(), []
-    slices = session._slices
+    write_body = session._Body.write
 
-    async def held_slices(request: Request) -> AsyncIterator[memoryview]:
-        pieces, size = slices(request), 0
-        while size < request.size:
-            if size > PART:
+    class HeldWriter:
+        def __init__(self, writer: Any, size: int) -> None:
+            self.writer, self.left = writer, size
+
+        async def write(self, piece: memoryview) -> None:
+            self.left -= len(piece)
+            sent.append(not self.left)
+            await self.writer.write(piece)
+            if self.left < PART:
                 at_the_end.set()
                 await may_end.wait()
-            piece = await anext(pieces)
-            size += len(piece)
-            sent.append(size == request.size)
-            yield piece
+
+    async def write_held(body: Any, writer: Any) -> None:
+        await write_body(body, HeldWriter(writer, body.size) if body.size > PART else writer)
 
     abort = gcs_uploads.CompositeUpload.abort
 
@@ -216,7 +219,7 @@ async def test_part_of_an_aborted_upload_is_never_sent_to_its_end(
         may_end.set()  # the writer comes before the cancellation
         await abort(upload)
 
-    monkeypatch.setattr(session, "_slices", held_slices)
+    monkeypatch.setattr(session._Body, "write", write_held)
     monkeypatch.setattr(gcs_uploads.CompositeUpload, "abort", abort_while_the_end_is_written)
     async with composite_rig.storage(fast_lane=False) as storage:
         writing = asyncio.create_task(write(storage, content(PART * 2)))
