@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Self, TypeVar
 
-from lakery_cloud.engine.error_messages import MAX_QUOTE, Failure, redact, redact_error
+from lakery_cloud.engine.error_messages import Failure, redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import BodyInterrupted
 from lakery_cloud.engine.telemetry.operations import note_retries
@@ -47,15 +47,14 @@ def backoff(failures: int, *, first: float | None = None) -> float:
 
 
 class RefusedRequest(Exception):
-    """A store's refusal of a request, as the cause of our error.
+    """A store's refusal of a request, as the cause of our error. It has no body: Azure's may repeat a signature.
 
     Args:
         response: The refusal.
     """
 
     def __init__(self, response: BufferedResponse) -> None:
-        body = redact(response.body[:MAX_QUOTE].decode(errors="replace"))
-        super().__init__(f"HTTP {response.status}: {body}")
+        super().__init__(f"HTTP {response.status}")
         self.status = response.status
 
 

@@ -1,0 +1,317 @@
+"""The hot requests of `AzureBlobStorage`: how they are authorized, and which of them the SDK sends."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adlfs import AzureBlobFileSystem
+from azure.core.credentials import AccessToken, AzureSasCredential
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+from lakery_cloud import CredentialsError, StorageUnavailable
+from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME
+from lakery_cloud.engine import requests
+from lakery_cloud.providers.azure.storage import AzureBlobStorage
+from lakery_cloud.testing import (
+    Exchange,
+    FaultProxy,
+    Rule,
+    content,
+    digest_of,
+    stream_of,
+)
+from lakery_cloud.testing.faults import Answer
+from tests.forward_proxy import ForwardProxy
+from tests.rigs.azure import AzureRig
+from tests.tls import tls_before
+
+HOT = {"put_blob", "get_blob", "get_blob_properties", "put_block"}
+
+
+@pytest.fixture
+async def proxy(azure_rig: AzureRig) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(azure_rig.server_url) as proxy:
+        azure_rig.point_to(proxy.url)
+        yield proxy
+
+
+async def write(storage: AzureBlobStorage, data: bytes) -> Any:
+    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
+
+
+async def use(storage: AzureBlobStorage, *, seed: int = 0) -> None:
+    """Send each hot request, and check what becomes of them."""
+    data, parts = content(1000, seed=seed), content(2 * storage.settings.part_size + 1, seed=seed)
+    assert await storage.read_data(await write(storage, data)) == data
+    await write(storage, data)
+    assert await storage.read_data(await write(storage, b"")) == b""
+    stream = stream_of([parts])
+    assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
+
+
+def is_ours(exchange: Exchange) -> bool:
+    return "x-ms-client-request-id" not in exchange.headers
+
+
+def ours(proxy: FaultProxy) -> set[str]:
+    return {exchange.operation for exchange in proxy.exchanges if is_ours(exchange)}
+
+
+async def test_fs_of_the_users_own_sends_all_requests(azure_rig: AzureRig, proxy: FaultProxy) -> None:
+    endpoint = f"{proxy.url}/{ACCOUNT_NAME}"
+    fs = AzureBlobFileSystem(
+        connection_string=f"BlobEndpoint={endpoint};AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY}",
+        skip_instance_cache=True,
+    )
+    async with AzureBlobStorage(azure_rig.bucket, fs=fs, part_size=azure_rig.part_size) as storage:
+        await use(storage)
+    await fs.service_client.close()
+    assert ours(proxy) == set()
+
+
+@pytest.mark.parametrize("kind", ["in the URL", "a credential", "a credential that changes"])
+async def test_shared_access_signature_authorizes_requests(azure_rig: AzureRig, proxy: FaultProxy, kind: str) -> None:
+    signatures = [
+        generate_container_sas(
+            ACCOUNT_NAME,
+            azure_rig.bucket,
+            account_key=ACCOUNT_KEY,
+            permission=ContainerSasPermissions.from_string("racwdxltmei"),
+            expiry=datetime.now(UTC) + timedelta(hours=hours),
+        )
+        for hours in (1, 2)
+    ]
+    credential = AzureSasCredential(signatures[0])
+    options = {"sas_token": signatures[0]} if kind == "in the URL" else {"credential": credential}
+    storage = AzureBlobStorage(
+        azure_rig.bucket,
+        account_name=ACCOUNT_NAME,
+        endpoint_url=f"{proxy.url}/{ACCOUNT_NAME}",
+        part_size=azure_rig.part_size,
+        **options,  # type: ignore[arg-type]
+    )
+    async with storage:
+        await use(storage)
+        proxy.exchanges.clear()
+        if kind == "a credential that changes":
+            credential.update(signatures[1])
+        await use(storage, seed=1)
+    assert ours(proxy) == HOT
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_spaces_in_headers_are_signed_as_the_store_reads_them(azure_rig: AzureRig, fast_lane: bool) -> None:
+    """Azurite verifies signatures."""
+    async with azure_rig.storage(fast_lane=fast_lane) as storage:
+        digest = {**digest_of(b"data"), "content_type": "text/plain;  a=b;   c"}
+        await storage.write_data(b"data", digest, {})  # type: ignore[arg-type]
+
+
+async def test_proxy_of_the_environment_is_used(
+    azure_rig: AzureRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ForwardProxy() as forward:
+        with monkeypatch.context() as environment:
+            environment.setenv("HTTP_PROXY", forward.url)
+            environment.delenv("NO_PROXY", raising=False)
+            async with azure_rig.storage() as storage:
+                await use(storage)
+        assert forward.connections > 0
+    assert ours(proxy) == HOT
+
+
+# Tokens
+
+
+class Tokens:
+    """A credential that counts its tokens.
+
+    Attributes:
+        given: Number of tokens.
+        lasts: Seconds that the next token is valid.
+        tenants: Tenants that were asked for.
+        error: Raised instead of a token.
+    """
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.lasts = 3600.0
+        self.tenants: list[str | None] = []
+        self.error: Exception | None = None
+
+    async def get_token(self, *scopes: str, tenant_id: str | None = None, **_: Any) -> AccessToken:
+        if self.error is not None:
+            raise self.error
+        self.given += 1
+        self.tenants.append(tenant_id)
+        return AccessToken(f"token-{self.given}", int(time.time() + self.lasts))
+
+    async def close(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class Service:
+    """A service that stores nothing.
+
+    Attributes:
+        url: Its URL.
+        seen: Headers of its requests.
+        refused: Authorizations that it refuses.
+        missing: A header that its responses lack.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.seen: list[Mapping[str, str]] = []
+        self.refused: set[str] = set()
+        self.missing = ""
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def authorizations(self) -> list[str]:
+        return [headers["authorization"] for headers in self.seen]
+
+    @asynccontextmanager
+    async def serve(self, folder: Path) -> AsyncIterator["Service"]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with tls_before(f"http://127.0.0.1:{port}", folder, name="127.0.0.1") as self.url:
+                yield self
+            while self._writers:
+                await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                method = head.partition(" ")[0]
+                headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
+                await reader.readexactly(int(headers.get("content-length", 0)))
+                self.seen.append(headers)
+                writer.write(self._answer(method, headers))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            self._writers.discard(writer)
+
+    def _answer(self, method: str, headers: Mapping[str, str]) -> bytes:
+        sent = {"ETag": '"1"', "x-ms-request-id": "0", "Content-Length": "0", "Content-Range": "bytes 0-3/4"}
+        if headers.get("authorization") in self.refused:
+            uri = "https://login.microsoftonline.com/a-tenant/oauth2/authorize"
+            challenge = f"Bearer authorization_uri={uri} resource_id=https://storage.azure.com"
+            status, sent = 401, {"WWW-Authenticate": challenge, "Content-Length": "0"}
+        elif method == "get":
+            status, sent["Content-Length"] = 206, "4"
+        else:
+            status = 201 if method == "put" else 200
+        lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items() if name != self.missing)
+        return f"HTTP/1.1 {status} OK\r\n{lines}\r\n{'data' if method == 'get' else ''}".encode()
+
+
+@pytest.fixture
+async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+    async with Service().serve(tmp_path) as service:
+        yield service
+
+
+def storage_with(tokens: Tokens, service: Service, **options: Any) -> AzureBlobStorage:
+    return AzureBlobStorage(
+        "container",
+        account_name="me",
+        endpoint_url=f"{service.url}/me",
+        credential=tokens,  # type: ignore[arg-type]
+        **options,
+    )
+
+
+async def test_token_is_kept_until_it_must_be_renewed(service: Service) -> None:
+    tokens = Tokens()
+    tokens.lasts = 200.0  # so near its end that it is renewed at once
+    async with storage_with(tokens, service) as storage:
+        for number in range(4):
+            await write(storage, b"%d" % number)
+            tokens.lasts = 3600.0
+    assert service.authorizations == ["bearer token-1", *["bearer token-2"] * 3]
+    assert not any("x-ms-client-request-id" in headers for headers in service.seen)
+
+
+async def test_requests_at_the_same_time_ask_for_one_token(service: Service) -> None:
+    tokens = Tokens()
+    async with storage_with(tokens, service) as storage:
+        await asyncio.gather(*(write(storage, b"%d" % number) for number in range(10)))
+    assert (len(service.seen), tokens.given) == (10, 1)
+
+
+async def test_token_that_still_lasts_is_used_although_it_can_t_be_renewed(service: Service) -> None:
+    tokens = Tokens()
+    tokens.lasts = 200.0
+    async with storage_with(tokens, service) as storage:
+        await write(storage, b"first")
+        tokens.error = OSError("the issuer is away")
+        await write(storage, b"second")
+    assert service.authorizations == ["bearer token-1"] * 2
+
+
+async def test_refused_token_is_renewed_once_in_the_tenant_of_the_account(service: Service) -> None:
+    tokens = Tokens()
+    service.refused = {"bearer token-1"}
+    async with storage_with(tokens, service) as storage:
+        await write(storage, b"data")
+        assert service.authorizations == ["bearer token-1", "bearer token-2"]
+        assert tokens.tenants == [None, "a-tenant"]
+        service.refused |= {"bearer token-2", "bearer token-3", "bearer token-4"}
+        with pytest.raises(CredentialsError):
+            await write(storage, b"more")
+    assert service.authorizations[2:] == ["bearer token-2", "bearer token-3"]
+
+
+async def test_token_that_can_t_be_loaded_is_an_error_of_ours(service: Service) -> None:
+    tokens = Tokens()
+    tokens.error = OSError("the issuer is away")
+    async with storage_with(tokens, service) as storage:
+        with pytest.raises(CredentialsError, match="the issuer is away"):
+            await write(storage, b"data")
+    assert service.seen == []
+
+
+async def test_token_is_not_sent_in_clear_text(service: Service) -> None:
+    service.url = "http://127.0.0.1:1"
+    async with storage_with(Tokens(), service) as storage:
+        with pytest.raises(CredentialsError, match="can't be used"):
+            await write(storage, b"data")
+
+
+# Responses that don't prove success
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("missing", ["ETag", "Content-Range"])
+async def test_response_without_a_header_that_each_has_is_no_success(
+    service: Service, missing: str, fast_lane: bool
+) -> None:
+    service.missing = missing
+    async with storage_with(Tokens(), service, fast_lane=fast_lane, max_attempts=1) as storage:
+        with pytest.raises(StorageUnavailable, match="Check that endpoint_url"):
+            await storage.read_data(storage.storage_data_of(digest_of(b"data")))
+
+
+@pytest.mark.parametrize("missing", ["ETag", "x-ms-request-id"])
+async def test_put_without_proof_is_sent_again(azure_rig: AzureRig, proxy: FaultProxy, missing: str) -> None:
+    headers = {"ETag": '"1"'} if missing == "x-ms-request-id" else {"x-ms-request-id": "0"}
+    operation = "put_block" if missing == "x-ms-request-id" else "put_blob"
+    rule = proxy.arm(Rule(Answer(201, headers=headers), operation))
+    async with azure_rig.storage() as storage:
+        await use(storage)
+    assert rule.fired == 1
