@@ -35,7 +35,7 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\0-\x08\x0a-\x
 # RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, for speed.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\0-\x08\x0a-\x1f\x7f]*+)*+")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\0-\x08\x0a-\x1f\x7f]*)?")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\0-\x08\x0a-\x1f\x7f]*|[ \t]*)")
 
 
 @dataclass(frozen=True, slots=True)
