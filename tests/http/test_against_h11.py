@@ -222,7 +222,7 @@ async def test_response_that_h11_refuses_is_refused_in_every_split(case: tuple[s
     await compare(stream, method, all_splits(stream))
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=1000)
 @given(mutated() | mutated() | assembled(), seeds)
 async def test_response_that_h11_refuses_is_refused_in_random_splits(case: tuple[str, bytes], seed: int) -> None:
     method, stream = case
