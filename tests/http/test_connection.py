@@ -5,7 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from lakery_cloud.http.connection import MAX_CHUNKED, MAX_HEAD, MAX_INTERIM, SMALL, ChunkedBody, read_head, write_head
+from lakery_cloud.http.connection import (
+    MAX_CHUNK_LINES,
+    MAX_CHUNKED,
+    MAX_HEAD,
+    MAX_INTERIM,
+    SMALL,
+    ChunkedBody,
+    read_head,
+    write_head,
+)
 from lakery_cloud.http.exchange import ConnectionLost, ReadTimeout, Request, UnsupportedResponse
 from tests.http.raw import EMPTY, INTERIM, LARGE, in_bytes, open_wire, pooled, read_over_wire, request_of, trickling
 
@@ -92,11 +101,22 @@ def test_work_for_chunks_of_one_byte_grows_with_their_number(step: int) -> None:
     assert CountedBytes.moved < 4 * len(raw)
 
 
-def test_chunked_body_is_bounded_with_all_that_is_around_its_chunks() -> None:
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"1;" + b"x" * 200 + b"\r\nx\r\n"], ids=["small", "extension"])
+def test_chunked_body_of_many_small_chunks_is_refused(chunk: bytes) -> None:
     body = ChunkedBody()
+    size = 0
     with pytest.raises(UnsupportedResponse):
-        for _ in range(MAX_CHUNKED):
-            body.decode(b"1;" + b"x" * 200 + b"\r\nx\r\n")
+        while size <= MAX_CHUNKED:
+            size += len(body.decode(chunk * 1000))
+    assert size <= MAX_CHUNK_LINES / (len(chunk) - 1)
+
+
+def test_long_chunked_body_is_refused() -> None:
+    body = ChunkedBody()
+    piece = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+    assert sum(len(body.decode(piece)) for _ in range(MAX_CHUNKED // len(piece))) > 0.9 * MAX_CHUNKED
+    with pytest.raises(UnsupportedResponse):
+        body.decode(piece)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ MAX_CHUNKED = 64 * 1024 * 1024
 """Bytes of a chunked body as it is sent. Stores send errors and listings in chunks; content has a size."""
 MAX_CHUNK_LINE = 256
 """Bytes of the line before a chunk, with its extensions."""
+MAX_CHUNK_LINES = 1024 * 1024
+"""Bytes of all those lines, which would take seconds to read in a body of very small chunks."""
 SLICE_SIZE = 1024 * 1024
 """Bytes written to the connection at a time."""
 TLS_SLICE_SIZE = 128 * 1024
@@ -35,7 +37,7 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\0-\x08\x0a-\x
 # RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, for speed.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\0-\x08\x0a-\x1f\x7f]*+)*+")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\0-\x08\x0a-\x1f\x7f]*)?")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\0-\x08\x0a-\x1f\x7f]*|[ \t]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class ChunkedBody:
         self._line = b""  # the beginning of a chunk's line
         self._left = 0  # bytes of the current chunk, with the line end behind it
         self._is_last = False
-        self._size = 0
+        self._size = self._lines_size = 0
 
     def decode(self, data: bytes) -> bytes:
         """The bytes of the body in the next bytes from the connection.
@@ -157,6 +159,9 @@ class ChunkedBody:
             if line is None:
                 raise UnsupportedResponse("a malformed chunk")
             size = int(line[1], 16)
+            self._lines_size += end + 4 - place
+            if self._lines_size > MAX_CHUNK_LINES:
+                raise UnsupportedResponse("a body in too many chunks")
             place, self._left, self._is_last = end + 2, size + 2, size == 0
         return b"".join(body)
 
@@ -374,9 +379,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_head(self, data: bytes) -> None:
         assert self._method is not None
+        searched = max(0, len(self._raw) - 3)
         data, self._raw = self._raw + data if self._raw else data, b""
-        while (end := data.find(b"\r\n\r\n", 0, MAX_HEAD)) >= 0:
-            head, data = read_head(data[:end]), data[end + 4 :]
+        while (end := data.find(b"\r\n\r\n", searched, MAX_HEAD)) >= 0:
+            head, data, searched = read_head(data[:end]), data[end + 4 :], 0
             if head.status == 101:
                 raise UnsupportedResponse("a switch to another protocol")
             if head.status < 200:  # interim (RFC 9110, section 15.2)
