@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,6 @@ from typing import Any
 
 from lakery_cloud import ObjectStorage, SerializedData, SerializedDataStream
 from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy, content, digest_of, stream_of
-from lakery_cloud.testing.content import CONTENT_TYPE
 from tests.rigs.base import CloudRig
 
 PATIENCE = 300
@@ -27,13 +27,13 @@ TAGS = {"tag": "a b"}
 
 
 def blob(
-    data: bytes = b"content", content_type: str = CONTENT_TYPE, content_encoding: str | None = None
+    data: bytes = b"content", content_type: str = "text/plain", content_encoding: str | None = None
 ) -> SerializedData:
     return SerializedData(data=data, content_type=content_type, content_encoding=content_encoding)
 
 
 def blob_stream(
-    chunks: Iterable[bytes], content_type: str = CONTENT_TYPE, content_encoding: str | None = None
+    chunks: Iterable[bytes], content_type: str = "text/plain", content_encoding: str | None = None
 ) -> SerializedDataStream:
     return SerializedDataStream(data_stream=each(chunks), content_type=content_type, content_encoding=content_encoding)
 
@@ -91,7 +91,7 @@ async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> Non
 
 def run_python(script: str, *arguments: str, options: Sequence[str] = ()) -> str:
     """Run a script in a Python of its own, and return what it prints. It must end well, and print no errors."""
-    command = [sys.executable, *options, "-c", script, *arguments]
+    command = [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
