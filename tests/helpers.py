@@ -6,12 +6,12 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lakery_cloud import ObjectStorage, SerializedData, SerializedDataStream
-from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy, content, digest_of, stream_of
+from lakery_cloud import DigestingStream, ObjectStorage, SerializedData, SerializedDataStream
+from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy, content, digest_of
 from tests.rigs.base import CloudRig
 
 PATIENCE = 300
@@ -21,6 +21,7 @@ COMMAND = (sys.executable, "-c", "from lakery_cloud.cli.main import main; main()
 """The `lakery-cloud` command of the tree that is tested."""
 
 TAGS = {"tag": "a b"}
+"""The tags that helpers give all that they write."""
 
 
 # Content.
@@ -33,9 +34,12 @@ def blob(
 
 
 def blob_stream(
-    chunks: Iterable[bytes], content_type: str = "text/plain", content_encoding: str | None = None
+    chunks: Iterable[bytes] | AsyncGenerator[bytes],
+    content_type: str = "text/plain",
+    content_encoding: str | None = None,
 ) -> SerializedDataStream:
-    return SerializedDataStream(data_stream=each(chunks), content_type=content_type, content_encoding=content_encoding)
+    source = chunks if isinstance(chunks, AsyncGenerator) else each(chunks)
+    return SerializedDataStream(data_stream=source, content_type=content_type, content_encoding=content_encoding)
 
 
 async def each(chunks: Iterable[bytes]) -> AsyncGenerator[bytes]:
@@ -47,15 +51,17 @@ def hash_of(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
 
 
-async def write(storage: ObjectStorage[Any], data: bytes = b"data", tags: dict[str, str] | None = None) -> Any:
+async def write(storage: ObjectStorage[Any], data: bytes = b"data", tags: Mapping[str, str] = TAGS) -> Any:
     """Write one blob, and return its storage data."""
-    return await storage.write_data(data, digest_of(data), tags or {})
+    return await storage.write_data(data, digest_of(data), dict(tags))
 
 
-async def write_stream(storage: ObjectStorage[Any], data: bytes, tags: dict[str, str] | None = None) -> Any:
-    """Write a stream of one chunk, and return its storage data."""
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, tags or {})
+async def write_stream(
+    storage: ObjectStorage[Any], data: bytes | AsyncGenerator[bytes], tags: Mapping[str, str] = TAGS
+) -> Any:
+    """Write a stream, or bytes as a stream of one chunk, and return its storage data."""
+    stream = DigestingStream(blob_stream(data if isinstance(data, AsyncGenerator) else [data]))
+    return await storage.write_data_stream(stream, stream.get_digest, dict(tags))
 
 
 # Requests.
@@ -80,9 +86,9 @@ async def scripted_proxy_before(rig: CloudRig) -> AsyncIterator[ScriptedProxy]:
 async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> None:
     """Put, get, head and, where the cloud has parts, upload a part; check the results."""
     data, parts = content(200_000, seed=seed), content(2 * storage.settings.part_size + 1, seed=seed)
-    assert await storage.read_data(await write(storage, data, TAGS)) == data
-    await write(storage, data, TAGS)
-    assert await storage.read_data(await write(storage, b"", TAGS)) == b""
+    assert await storage.read_data(await write(storage, data)) == data
+    await write(storage, data)
+    assert await storage.read_data(await write(storage, b"")) == b""
     assert await storage.read_data(await write_stream(storage, parts)) == parts
 
 

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from lakery_cloud import (
     AccessDenied,
@@ -21,7 +20,7 @@ from lakery_cloud import (
     ObjectStorage,
     StorageUnavailable,
 )
-from lakery_cloud.engine import reader, retries, writer
+from lakery_cloud.engine import reader, writer
 from lakery_cloud.maintenance import sweep
 from lakery_cloud.providers.azure import storage as azure
 from lakery_cloud.testing import (
@@ -30,7 +29,6 @@ from lakery_cloud.testing import (
     Rule,
     content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -49,14 +47,18 @@ from lakery_cloud.testing.faults import (
     Throttle,
 )
 from tests.conftest import rig_on
+from tests.helpers import proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import CLOUDS, PAIRS, Pair
 
 # Azure's SDK leaves the connection of a body that broke to the garbage collector, which warns of it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <function Connection.__del__:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.usefixtures("short_pauses"),
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <function Connection.__del__:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 MAX_ATTEMPTS = 2
 RANGE_SIZE = 1000
@@ -81,13 +83,6 @@ def name_of(fault: Fault) -> str:
     return f"{type(fault).__name__}{getattr(fault, 'status', '')}"
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(writer, "CONFLICT_PAUSE", 0.01)
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)  # the SDK's own begin at up to a second
-
-
 # Azure has one server: here it is there once more, without the fast lane.
 AZURE_BY_THE_SDK = Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite")
 cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS), AZURE_BY_THE_SDK)
@@ -98,8 +93,7 @@ async def proxy(cloud_rig: CloudRig) -> AsyncIterator[FaultProxy]:
     """A proxy between the rig's storages and its server; the rig itself goes around it."""
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         yield proxy
     if isinstance(cloud_rig, AzureRig):
         gc.collect()  # so that it warns in none of the tests after this one
@@ -115,15 +109,6 @@ async def there(rig: CloudRig, data: bytes) -> bytes | None:
     """What the content key of the data holds, asked around the proxy."""
     found = await rig.get(digest_of(data)["content_hash"])
     return found and found.data
-
-
-async def write_blob(storage: ObjectStorage[Any], data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "value"})
-
-
-async def write_stream(storage: ObjectStorage[Any], data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {"tag": "value"})
 
 
 async def read(storage: ObjectStorage[Any], data: bytes) -> None:
@@ -157,7 +142,7 @@ class Work:
 
 
 WORKS = [
-    Work("write a blob", write_blob, 0, RANGE_SIZE),
+    Work("write a blob", write, 0, RANGE_SIZE),
     Work("write a stream", write_stream, 1, 1),
     Work("read", read, 0, RANGE_SIZE, is_read=True),
     Work("read in ranges", read, 0, 2 * RANGE_SIZE + 1, is_read=True),
@@ -527,12 +512,12 @@ async def test_request_that_is_never_answered_times_out_and_is_sent_again(
 
 
 @pytest.mark.case("28")
-@pytest.mark.parametrize("work", [write_blob, write_stream])
+@pytest.mark.parametrize("work", [write, write_stream])
 async def test_body_that_is_not_taken_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
     data = content(LARGE)
-    parts = LARGE if work is write_blob else LARGE - cloud_rig.part_size
+    parts = LARGE if work is write else LARGE - cloud_rig.part_size
     sent = [step.operation for step in await steps_of(cloud_rig, proxy) if step.work.do is work and step.has_body]
     operations = [operation for operation in sent if operation in ("put", "upload_part")]
     if not operations:
@@ -607,11 +592,11 @@ async def received_before(
 
 
 @pytest.mark.case("30")
-@pytest.mark.parametrize("work", [write_blob, write_stream])
+@pytest.mark.parametrize("work", [write, write_stream])
 async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
-    data = content(100_000 if work is write_blob else cloud_rig.part_size + 1, seed=1)
+    data = content(100_000 if work is write else cloud_rig.part_size + 1, seed=1)
     sent = {step.operation for step in await steps_of(cloud_rig, proxy) if step.work.do is work}
     operation = "put" if "put" in sent else "upload_part"
     proxy.arm(Rule(FlipRequestByte(50_000), operation))
@@ -624,7 +609,7 @@ async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
         else:
             outcome = "stored wrong"
             await received_before(storage, data, IntegrityError)
-    assert outcome == ("stored wrong" if cloud_rig.name in CHECK_NO_BODIES and work is write_blob else "refused")
+    assert outcome == ("stored wrong" if cloud_rig.name in CHECK_NO_BODIES and work is write else "refused")
     await cloud_rig.check_nothing_temporary()
 
 

@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 
 from lakery_cloud import BucketNotFound, ObjectStorage, storage_from_url
-from lakery_cloud.testing import digest_of
+from tests.helpers import write
 from tests.rigs.base import CloudRig, PairRig
-
-
-async def write(storage: ObjectStorage[Any], data: bytes = b"data") -> Any:
-    return await storage.write_data(data, digest_of(data), {})
 
 
 @pytest.mark.case("40")
