@@ -20,6 +20,7 @@ from lakery_cloud.emulators import (
 )
 from lakery_cloud.emulators.servers.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
+from tests.helpers import PATIENCE
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
 BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
@@ -87,7 +88,7 @@ def strict_gcs() -> Iterator[StrictGCS]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    server, loop, stop = started.result(10)
+    server, loop, stop = started.result(PATIENCE)
     yield server
     loop.call_soon_threadsafe(stop.set)
     thread.join()

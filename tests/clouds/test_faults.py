@@ -1,7 +1,7 @@
 """Faults on the wire: one table for all clouds, by the fault proxy. What a cloud sends, a clean run of it tells."""
 
-import asyncio
 import gc
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext, suppress
@@ -61,13 +61,11 @@ pytestmark = [
 ]
 
 MAX_ATTEMPTS = 2
+PATIENT_ATTEMPTS = 6
+"""For a busy machine, where another response may come too late as well."""
 RANGE_SIZE = 1000
-IMPATIENT: dict[str, Any] = {"read_timeout": 0.3, "max_attempts": 6}
-"""Notices soon that nothing comes, and doesn't give up where a busy machine is late with another answer too."""
 LARGE = 32 * MiB
 """More than buffers on the way hold."""
-TIME_FOR_LARGE = 2.0
-"""Seconds in which every server has stored so much."""
 
 CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status of an upload ends the upload
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
@@ -200,11 +198,23 @@ async def steps_of(rig: CloudRig, proxy: FaultProxy) -> list[Step]:
     return _steps[kind]
 
 
+async def impatient_storage(rig: CloudRig, *works: Work, **options: Any) -> Any:
+    """A storage with a short read time-out, which is still longer than all of the works took just now."""
+    async with storage_of(rig, **options) as storage:
+        await storage.find(digest_of(b"so that it is connected"))
+        prepared = [(work, await work.prepare(rig, seed=1000)) for work in works]
+        started = time.monotonic()
+        for work, data in prepared:
+            await work.do(storage, data)
+        took = time.monotonic() - started
+    return storage_of(rig, **{**options, "read_timeout": max(0.3, 2 * took), "max_attempts": PATIENT_ATTEMPTS})
+
+
 def same_request(exchange: Exchange) -> tuple[str, ...]:
     """What all attempts at one request have in common."""
-    told = [value for name, value in exchange.headers.items() if name.endswith(("range", "content-length"))]
+    sizes = [value for name, value in exchange.headers.items() if name.endswith(("range", "content-length"))]
     path, _, query = exchange.target.partition("?")  # the fast lane sends it in the order in which it is signed
-    return exchange.operation, exchange.key, path, *sorted(query.split("&")), *told
+    return exchange.operation, exchange.key, path, *sorted(query.split("&")), *sizes
 
 
 def check_number_of_attempts(failed: Sequence[Exchange]) -> None:
@@ -492,8 +502,9 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 ) -> None:
     data = content(600_000)
     await cloud_rig.put(digest_of(data)["content_hash"], data)
-    proxy.arm(Rule(Stall(after), "get"))
-    async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000, **IMPATIENT) as storage:
+    options = {"concurrent_ranges": ranges, "range_size": 200_000}
+    async with await impatient_storage(cloud_rig, *WORKS, **options) as storage:
+        proxy.arm(Rule(Stall(after), "get"))
         await read(storage, data)
 
 
@@ -502,7 +513,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 async def test_request_that_is_never_answered_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
-    async with storage_of(cloud_rig, **IMPATIENT) as storage:
+    async with await impatient_storage(cloud_rig, *WORKS) as storage:
         for seed, step in enumerate(await steps_of(cloud_rig, proxy), start=1):
             if step.is_answered or isinstance(fault, Delay):
                 data = await step.work.prepare(cloud_rig, seed=seed)
@@ -522,9 +533,8 @@ async def test_body_that_is_not_taken_times_out_and_is_sent_again(
     operations = [operation for operation in sent if operation in ("put", "upload_part")]
     if not operations:
         pytest.skip("to ask it for the status of an upload ends the upload")
-    proxy.arm(Rule(StallRequest(1), operations[0]))
-    impatient = {**IMPATIENT, "read_timeout": TIME_FOR_LARGE}
-    async with storage_of(cloud_rig, **impatient, part_size=parts) as storage, asyncio.timeout(60):
+    async with await impatient_storage(cloud_rig, Work("", work, 0, LARGE), part_size=parts) as storage:
+        proxy.arm(Rule(StallRequest(1), operations[0]))
         await work(storage, data)
     assert await there(cloud_rig, data) == data
     await cloud_rig.check_nothing_temporary()

@@ -16,7 +16,7 @@ from lakery_cloud.streams.parts import (
     PartSizes,
     cut,
 )
-from tests.helpers import each, let_others_run
+from tests.helpers import PATIENCE, each, let_others_run
 
 MiB = 1024**2
 GiB = 1024**3
@@ -376,7 +376,7 @@ async def test_whoever_is_cancelled_when_everything_is_given_back_in_the_end(lim
             if cancelled_at == tick:
                 task.cancel()
         await let_others_run(1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert_free(budget, limit)
