@@ -1,0 +1,5 @@
+"""The tests of lakery-cloud."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.helpers")

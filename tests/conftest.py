@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 
+from lakery_cloud.engine import requests, writer
 from tests.conformance_table import note_case, write_table
 from tests.environment import take_away
 from tests.rigs.base import PairRig
@@ -39,6 +41,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Neither credentials nor settings of whoever runs the tests; a live rig gives them back."""
     take_away(monkeypatch, tmp_path_factory.getbasetemp() / "nowhere")
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries come at once. The first pause of the SDKs is up to a second."""
+    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(writer, "CONFLICT_PAUSE", 0.01)
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
 
 
 def rig_on(*pairs: Pair) -> Any:

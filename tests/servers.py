@@ -21,6 +21,7 @@ from lakery_cloud.emulators import (
 )
 from lakery_cloud.emulators.servers.rclone import RcloneS3
 from lakery_cloud.testing import StrictGCS
+from tests.helpers import PATIENCE
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ def in_a_thread(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    server, loop, stop = started.result(60)
+    server, loop, stop = started.result(PATIENCE)
     try:
         yield server
     finally:

@@ -1,4 +1,4 @@
-"""Telemetry for tests: what is exported, kept in memory. A fixture turns it on without touching the global providers."""
+"""Exported telemetry, kept in memory. The fixture turns telemetry on without touching the global providers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from lakery_cloud.engine.telemetry import opentelemetry as otel
 
 
-class Told:
-    """What was exported."""
+class Exported:
+    """The exported spans and metrics."""
 
     def __init__(self) -> None:
         self._exporter, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
@@ -27,18 +27,20 @@ class Told:
     def spans(self) -> Sequence[ReadableSpan]:
         return self._exporter.get_finished_spans()
 
-    def named(self, name: str) -> list[ReadableSpan]:
+    def spans_named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.spans if span.name == f"lakery_cloud.{name}"]
 
-    def the(self, name: str) -> ReadableSpan:
-        (span,) = self.named(name)
+    def span(self, name: str) -> ReadableSpan:
+        """The only span of this name."""
+        (span,) = self.spans_named(name)
         return span
 
     def requests(self) -> list[str]:
+        """Names of the requests in the order in which they ended."""
         return [span.name.rpartition(".")[2] for span in self.spans if span.name.startswith("lakery_cloud.request.")]
 
     def metrics(self) -> dict[str, list[tuple[dict[str, Any], float]]]:
-        """Name of the metric -> the sums of its points (for the histogram, how many)."""
+        """Name of the metric -> attributes and sum of its points; for the histogram, how many values."""
         data = self._reader.get_metrics_data()
         found = {}
         for metric in data.resource_metrics[0].scope_metrics[0].metrics if data else ():
@@ -49,7 +51,8 @@ class Told:
             found[metric.name] = points
         return found
 
-    def everything(self) -> str:
+    def text(self) -> str:
+        """All that was exported."""
         return "\n".join([*(span.to_json() for span in self.spans), repr(self._reader.get_metrics_data())])
 
     def close(self) -> None:
@@ -57,8 +60,8 @@ class Told:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    told = Told()
-    monkeypatch.setattr(otel, "_sink", told.sink)
-    yield told
-    told.close()
+def exported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Exported]:
+    exported = Exported()
+    monkeypatch.setattr(otel, "_sink", exported.sink)
+    yield exported
+    exported.close()

@@ -4,12 +4,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from benchmarks.null_server import REPOSITORY
 
 
-@pytest.mark.timeout(300)
 def test_demo_verifies_sends_nothing_twice_and_leaves_nothing() -> None:
     command, wide = [sys.executable, "-m", "benchmarks.demo"], {**os.environ, "COLUMNS": "200"}
     done = subprocess.run(command, cwd=REPOSITORY, env=wide, capture_output=True, text=True)

@@ -19,10 +19,9 @@ from lakery_cloud import (
     AzureBlobStorage,
     GCSStorage,
     S3Storage,
-    SerializedData,
-    SerializedDataStream,
     StorageRegistry,
 )
+from tests.helpers import blob, blob_stream
 
 
 @pytest.fixture(params=["s3", "gcs", "azure"])
@@ -42,14 +41,6 @@ def storage_on(api: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return S3Storage(WRITTEN, endpoint_url=url, region="us-east-1")
 
 
-def blob(data: bytes) -> SerializedData:
-    return SerializedData(data=data, content_type="text/plain", content_encoding=None)
-
-
-def stream(chunks: AsyncIterator[bytes]) -> SerializedDataStream:
-    return SerializedDataStream(data_stream=chunks, content_type="text/plain", content_encoding=None)
-
-
 async def test_small_content_comes_back(storage: Any) -> None:
     registry = StorageRegistry([storage])
     record = await registry.save(blob(unique(1024, 1)), tags={"project": "a/b"})
@@ -59,7 +50,7 @@ async def test_small_content_comes_back(storage: Any) -> None:
 
 async def test_blocks_come_back_from_a_server_that_dropped_them(storage: Any) -> None:
     registry = StorageRegistry([storage])
-    record = await registry.save_stream(stream(blocks(20 * MiB)))
+    record = await registry.save_stream(blob_stream(blocks(20 * MiB)))
     assert record.content_hash == sha256_of_blocks(20 * MiB)
     async with aclosing(registry.load_stream(record)["data_stream"]) as chunks:
         assert sum([len(chunk) async for chunk in chunks]) == 20 * MiB
@@ -72,7 +63,7 @@ async def test_content_comes_whole_over_tls_and_a_slow_network(monkeypatch: pyte
         monkeypatch.setenv("AWS_CA_BUNDLE", str(server.certificate))
         async with storage_on("s3", server.url, monkeypatch) as storage:
             registry = StorageRegistry([storage])
-            record = await registry.save_stream(stream(blocks(20 * MiB)))
+            record = await registry.save_stream(blob_stream(blocks(20 * MiB)))
             assert (await registry.load(record))["data"] == BLOCK * 20
 
 

@@ -168,7 +168,6 @@ def test_port_is_the_one_that_was_asked_for_or_an_error() -> None:
     assert in_background("moto", "--port", port)[0]["endpoint_url"] == f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.timeout(300)
 def test_all_servers_keep_content_by_the_configuration_that_is_printed(tmp_path: Path) -> None:
     assert [server["name"] for server in in_background("--all", "--bucket", "my-bucket")] == [*EMULATORS]
     file, configuration = tmp_path / "hello.txt", tmp_path / "lakery-cloud.toml"

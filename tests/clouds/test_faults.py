@@ -1,7 +1,7 @@
 """Faults on the wire: one table for all clouds, by the fault proxy. What a cloud sends, a clean run of it tells."""
 
-import asyncio
 import gc
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext, suppress
@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from lakery_cloud import (
     AccessDenied,
@@ -21,7 +20,7 @@ from lakery_cloud import (
     ObjectStorage,
     StorageUnavailable,
 )
-from lakery_cloud.engine import reader, requests, writer
+from lakery_cloud.engine import reader, writer
 from lakery_cloud.maintenance import sweep
 from lakery_cloud.testing import (
     Exchange,
@@ -29,7 +28,6 @@ from lakery_cloud.testing import (
     Rule,
     content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -48,23 +46,25 @@ from lakery_cloud.testing.faults import (
     Throttle,
 )
 from tests.conftest import rig_on
+from tests.helpers import proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import CLOUDS, PAIRS, Pair
 
 # Azure's SDK leaves the connection of a body that broke to the garbage collector, which warns of it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <function Connection.__del__:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.usefixtures("short_pauses"),
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <function Connection.__del__:pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 MAX_ATTEMPTS = 2
+PATIENT_ATTEMPTS = 6
+"""For a busy machine, where another response may come too late as well."""
 RANGE_SIZE = 1000
-IMPATIENT: dict[str, Any] = {"read_timeout": 0.3, "max_attempts": 6}
-"""Notices soon that nothing comes, and doesn't give up where a busy machine is late with another answer too."""
 LARGE = 32 * MiB
 """More than buffers on the way hold."""
-TIME_FOR_LARGE = 2.0
-"""Seconds in which every server has stored so much."""
 
 CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status of an upload ends the upload
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
@@ -80,13 +80,6 @@ def name_of(fault: Fault) -> str:
     return f"{type(fault).__name__}{getattr(fault, 'status', '')}"
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(writer, "CONFLICT_PAUSE", 0.01)
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)  # the SDK's own begin at up to a second
-
-
 # Azure has one server: here it is there once more, without the fast lane.
 AZURE_BY_THE_SDK = Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite")
 cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS), AZURE_BY_THE_SDK)
@@ -97,8 +90,7 @@ async def proxy(cloud_rig: CloudRig) -> AsyncIterator[FaultProxy]:
     """A proxy between the rig's storages and its server; the rig itself goes around it."""
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         yield proxy
     if isinstance(cloud_rig, AzureRig):
         gc.collect()  # so that it warns in none of the tests after this one
@@ -114,15 +106,6 @@ async def there(rig: CloudRig, data: bytes) -> bytes | None:
     """What the content key of the data holds, asked around the proxy."""
     found = await rig.get(digest_of(data)["content_hash"])
     return found and found.data
-
-
-async def write_blob(storage: ObjectStorage[Any], data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "value"})
-
-
-async def write_stream(storage: ObjectStorage[Any], data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {"tag": "value"})
 
 
 async def read(storage: ObjectStorage[Any], data: bytes) -> None:
@@ -156,7 +139,7 @@ class Work:
 
 
 WORKS = [
-    Work("write a blob", write_blob, 0, RANGE_SIZE),
+    Work("write a blob", write, 0, RANGE_SIZE),
     Work("write a stream", write_stream, 1, 1),
     Work("read", read, 0, RANGE_SIZE, is_read=True),
     Work("read in ranges", read, 0, 2 * RANGE_SIZE + 1, is_read=True),
@@ -214,11 +197,23 @@ async def steps_of(rig: CloudRig, proxy: FaultProxy) -> list[Step]:
     return _steps[kind]
 
 
+async def impatient_storage(rig: CloudRig, *works: Work, **options: Any) -> Any:
+    """A storage with a short read time-out, which is still longer than all of the works took just now."""
+    async with storage_of(rig, **options) as storage:
+        await storage.find(digest_of(b"so that it is connected"))
+        prepared = [(work, await work.prepare(rig, seed=1000)) for work in works]
+        started = time.monotonic()
+        for work, data in prepared:
+            await work.do(storage, data)
+        took = time.monotonic() - started
+    return storage_of(rig, **{**options, "read_timeout": max(0.3, 2 * took), "max_attempts": PATIENT_ATTEMPTS})
+
+
 def same_request(exchange: Exchange) -> tuple[str, ...]:
     """What all attempts at one request have in common."""
-    told = [value for name, value in exchange.headers.items() if name.endswith(("range", "content-length"))]
+    sizes = [value for name, value in exchange.headers.items() if name.endswith(("range", "content-length"))]
     path, _, query = exchange.target.partition("?")  # the fast lane sends it in the order in which it is signed
-    return exchange.operation, exchange.key, path, *sorted(query.split("&")), *told
+    return exchange.operation, exchange.key, path, *sorted(query.split("&")), *sizes
 
 
 def check_number_of_attempts(failed: Sequence[Exchange]) -> None:
@@ -508,8 +503,9 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 ) -> None:
     data = content(600_000)
     await cloud_rig.put(digest_of(data)["content_hash"], data)
-    proxy.arm(Rule(Stall(after), "get"))
-    async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000, **IMPATIENT) as storage:
+    options = {"concurrent_ranges": ranges, "range_size": 200_000}
+    async with await impatient_storage(cloud_rig, *WORKS, **options) as storage:
+        proxy.arm(Rule(Stall(after), "get"))
         await read(storage, data)
 
 
@@ -518,7 +514,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 async def test_request_that_is_never_answered_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
-    async with storage_of(cloud_rig, **IMPATIENT) as storage:
+    async with await impatient_storage(cloud_rig, *WORKS) as storage:
         for seed, step in enumerate(await steps_of(cloud_rig, proxy), start=1):
             if step.is_answered or isinstance(fault, Delay):
                 data = await step.work.prepare(cloud_rig, seed=seed)
@@ -528,19 +524,18 @@ async def test_request_that_is_never_answered_times_out_and_is_sent_again(
 
 
 @pytest.mark.case("28")
-@pytest.mark.parametrize("work", [write_blob, write_stream])
+@pytest.mark.parametrize("work", [write, write_stream])
 async def test_body_that_is_not_taken_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
     data = content(LARGE)
-    parts = LARGE if work is write_blob else LARGE - cloud_rig.part_size
+    parts = LARGE if work is write else LARGE - cloud_rig.part_size
     sent = [step.operation for step in await steps_of(cloud_rig, proxy) if step.work.do is work and step.has_body]
     operations = [operation for operation in sent if operation in ("put", "upload_part")]
     if not operations:
         pytest.skip("to ask it for the status of an upload ends the upload")
-    proxy.arm(Rule(StallRequest(1), operations[0]))
-    impatient = {**IMPATIENT, "read_timeout": TIME_FOR_LARGE}
-    async with storage_of(cloud_rig, **impatient, part_size=parts) as storage, asyncio.timeout(60):
+    async with await impatient_storage(cloud_rig, Work("", work, 0, LARGE), part_size=parts) as storage:
+        proxy.arm(Rule(StallRequest(1), operations[0]))
         await work(storage, data)
     assert await there(cloud_rig, data) == data
     await cloud_rig.check_nothing_temporary()
@@ -607,11 +602,11 @@ async def received_before(
 
 
 @pytest.mark.case("30")
-@pytest.mark.parametrize("work", [write_blob, write_stream])
+@pytest.mark.parametrize("work", [write, write_stream])
 async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
-    data = content(100_000 if work is write_blob else cloud_rig.part_size + 1, seed=1)
+    data = content(100_000 if work is write else cloud_rig.part_size + 1, seed=1)
     sent = {step.operation for step in await steps_of(cloud_rig, proxy) if step.work.do is work}
     operation = "put" if "put" in sent else "upload_part"
     proxy.arm(Rule(FlipRequestByte(50_000), operation))
@@ -624,7 +619,7 @@ async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
         else:
             outcome = "stored wrong"
             await received_before(storage, data, IntegrityError)
-    assert outcome == ("stored wrong" if cloud_rig.name in CHECK_NO_BODIES and work is write_blob else "refused")
+    assert outcome == ("stored wrong" if cloud_rig.name in CHECK_NO_BODIES and work is write else "refused")
     await cloud_rig.check_nothing_temporary()
 
 

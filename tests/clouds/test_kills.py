@@ -11,6 +11,7 @@ import pytest
 
 from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
+from tests.helpers import PATIENCE
 from tests.rigs.base import PairRig
 
 PROGRAM = """
@@ -45,7 +46,7 @@ MOMENTS = [
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments]
-    return subprocess.run(command, timeout=60, capture_output=True, check=False)
+    return subprocess.run(command, timeout=PATIENCE, capture_output=True, check=False)
 
 
 @pytest.mark.case("20")

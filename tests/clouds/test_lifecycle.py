@@ -13,7 +13,6 @@ from lakery_cloud import (
     ConfigError,
     StorageUnavailable,
 )
-from lakery_cloud.engine import requests
 from lakery_cloud.engine.lifecycle import ATTEMPTS
 from lakery_cloud.maintenance import apply_lifecycle, lifecycle_rules
 from lakery_cloud.testing import (
@@ -23,6 +22,7 @@ from lakery_cloud.testing import (
     ScriptedProxy,
 )
 from lakery_cloud.testing.faults import Answer, SwallowAnswer
+from tests.helpers import proxy_before, scripted_proxy_before
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig
 from tests.rigs.gcs import GCSRig
@@ -74,15 +74,12 @@ WRONG = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
 async def faults(cloud_rig: CloudRig) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         yield proxy
 
 
@@ -213,11 +210,9 @@ async def test_cloud_storage_loses_no_rules_of_many_who_set_them_at_once(strict_
 async def test_bucket_that_somebody_changes_all_the_time_is_given_up(strict_rig: GCSRig) -> None:
     # The first change is the third request; later attempts read the rules before it.
     rules = [Rule(Answer(412), nth=1 + 2 * number) for number in range(1, ATTEMPTS + 1)]
-    async with FaultProxy(strict_rig.server_url, rules) as proxy:
-        strict_rig.point_to(proxy.url)
-        async with strict_rig.storage(prefix="x") as storage:
-            with pytest.raises(StorageUnavailable, match=f"after {ATTEMPTS} attempts: .* another client changes them"):
-                await apply_lifecycle(storage)
+    async with proxy_before(strict_rig, *rules), strict_rig.storage(prefix="x") as storage:
+        with pytest.raises(StorageUnavailable, match=f"after {ATTEMPTS} attempts: .* another client changes them"):
+            await apply_lifecycle(storage)
     assert (await shown(strict_rig))["Rules"] == []
 
 
@@ -246,8 +241,7 @@ class Scripted:
 
 @pytest.fixture
 async def scripted(s3_rig: S3Rig) -> AsyncIterator[Scripted]:
-    async with ScriptedProxy(s3_rig.server_url) as proxy:
-        s3_rig.point_to(proxy.url)
+    async with scripted_proxy_before(s3_rig) as proxy:
         yield Scripted(proxy)
 
 

@@ -18,7 +18,7 @@ import pytest
 from yarl import URL
 
 from benchmarks.null_server import null_server
-from lakery_cloud import AzureBlobStorage, DigestingStream, ObjectStorage
+from lakery_cloud import AzureBlobStorage, ObjectStorage
 from lakery_cloud.emulators.system import http_status
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import (
@@ -31,13 +31,11 @@ from lakery_cloud.testing.faults import FaultProxy
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import FaultMatch
+from tests.helpers import PATIENCE, write, write_stream
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import params_of
 from tests.rigs.s3 import S3Rig
-
-PATIENCE = 240
-"""Seconds after which a storage hangs."""
 
 STREAMS = 1000
 BLOBS = 10_000
@@ -48,8 +46,6 @@ LONG_STREAMS = {"S3Storage on SeaweedFS": 30}
 ALL_BLOBS = {"MemoryStorage", "FileStorage"}
 """Servers are slow, or cost money, and are asked to write each content once."""
 
-pytestmark = pytest.mark.timeout(PATIENCE + 60)
-
 # What is tested here is the storage's doing, whichever server answers: one each, that keeps up and is no real account.
 one_rig_a_cloud = pytest.mark.parametrize(
     "rig", params_of("memory", "file", "s3-seaweedfs", "gcs-strict", "azure-azurite"), indirect=True
@@ -59,16 +55,7 @@ one_server_a_cloud = pytest.mark.parametrize(
 )
 
 
-async def write_stream(storage: ObjectStorage[Any], chunks: AsyncGenerator[bytes]) -> Any:
-    stream = DigestingStream({"data_stream": chunks, "content_type": "x/y", "content_encoding": None})
-    return await storage.write_data_stream(stream, stream.get_digest, {})
-
-
-async def write_blob(storage: ObjectStorage[Any], data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {})
-
-
-def blob(number: int) -> bytes:
+def numbered(number: int) -> bytes:
     """200 bytes of its own."""
     return number.to_bytes(4, "big") * 50
 
@@ -161,15 +148,15 @@ async def test_ten_thousand_blobs_at_once_are_listed_once_each(rig: PairRig) -> 
     writes = BLOBS if rig.name in ALL_BLOBS else KEYS
     async with asyncio.timeout(PATIENCE), rig.storage() as storage:
 
-        async def write(number: int) -> None:
-            storage_data = await write_blob(storage, blob(number))
+        async def write_once(number: int) -> None:
+            storage_data = await write(storage, numbered(number))
             if number % 10 == 0:
-                assert await storage.read_data(storage_data) == blob(number)
+                assert await storage.read_data(storage_data) == numbered(number)
 
-        await asyncio.gather(*(write(number % KEYS) for number in range(writes)))
+        await asyncio.gather(*(write_once(number % KEYS) for number in range(writes)))
         listed = [rig.own_key(info.address.key) async for info in storage.list()]
         assert len(listed) == KEYS
-        assert set(listed) == {digest_of(blob(number))["content_hash"] for number in range(KEYS)}
+        assert set(listed) == {digest_of(numbered(number))["content_hash"] for number in range(KEYS)}
     assert tasks_of(storage) == []
     await rig.check_nothing_temporary()
 
@@ -188,10 +175,10 @@ async def test_ten_thousand_blobs_at_once_keep_to_the_connections(api: str, stor
         assert http_status(f"{server.url}/bucket", method="PUT") == 200
         storage = storage_at(server.url)
         async with asyncio.timeout(PATIENCE), storage:
-            await asyncio.gather(*(write_blob(storage, blob(number)) for number in range(BLOBS)))
+            await asyncio.gather(*(write(storage, numbered(number)) for number in range(BLOBS)))
             assert 0 < sockets_to(server.url) <= storage.settings.connections
-            assert await storage.find(digest_of(blob(BLOBS - 1))) is not None
-            assert await storage.find(digest_of(blob(BLOBS))) is None
+            assert await storage.find(digest_of(numbered(BLOBS - 1))) is not None
+            assert await storage.find(digest_of(numbered(BLOBS))) is None
         assert sockets_to(server.url) == 0
     assert tasks_of(storage) == []
 
@@ -238,7 +225,7 @@ async def test_slow_sources_that_hold_all_room_stop_no_blob_and_one_that_ends_le
         waiting = [group.create_task(write_stream(storage, quick(number))) for number in range(100)]
         # Blobs wait for no room: their bytes are the caller's.
         for number in range(3):
-            assert await storage.read_data(await write_blob(storage, blob(number))) == blob(number)
+            assert await storage.read_data(await write(storage, numbered(number))) == numbered(number)
         assert begun == 0, "a stream that waits for room has not even begun its source"
         slow[-1].released.set()
         await asyncio.gather(*waiting)
@@ -358,8 +345,8 @@ async def test_round_after_round_leaves_no_task_and_no_descriptor(rig: PairRig) 
     async with asyncio.timeout(PATIENCE):
         for _ in range(3):
             async with rig.storage(max_buffered_bytes=8 * rig.part_size) as storage:
-                read_only_begun = await write_blob(storage, large)
-                await asyncio.gather(*(write_blob(storage, blob(number)) for number in range(100)))
+                read_only_begun = await write(storage, large)
+                await asyncio.gather(*(write(storage, numbered(number)) for number in range(100)))
                 broken = [
                     stream_of([content(rig.part_size + 1)], failure=ValueError("the source broke")) for _ in range(4)
                 ]
@@ -404,9 +391,9 @@ async def test_no_more_requests_and_reads_are_under_way_than_allowed(cloud_rig: 
         cloud_rig.point_to(proxy.url)
         storage = cloud_rig.storage(max_concurrent_requests=8, max_concurrent_reads=4)
         async with asyncio.timeout(PATIENCE), storage:
-            await asyncio.gather(*(write_blob(storage, blob(number)) for number in range(300)))
+            await asyncio.gather(*(write(storage, numbered(number)) for number in range(300)))
             assert proxy.peak == 8
-            storage_data = await write_blob(storage, large)
+            storage_data = await write(storage, large)
             hold = asyncio.Event()
             begun = asyncio.Semaphore(0)
 
@@ -420,7 +407,7 @@ async def test_no_more_requests_and_reads_are_under_way_than_allowed(cloud_rig: 
             for _ in range(4):
                 await begun.acquire()
             # Readers that stop hold their connections; writers have others.
-            await asyncio.gather(*(write_blob(storage, blob(1000 + number)) for number in range(50)))
+            await asyncio.gather(*(write(storage, numbered(1000 + number)) for number in range(50)))
             assert begun.locked(), "a fifth body is open"
             assert sockets_to(proxy.url) <= storage.settings.connections == 12
             hold.set()

@@ -7,12 +7,8 @@ from typing import Any
 import pytest
 
 from lakery_cloud import BucketNotFound, ObjectStorage, storage_from_url
-from lakery_cloud.testing import digest_of
+from tests.helpers import PATIENCE, write
 from tests.rigs.base import CloudRig, PairRig
-
-
-async def write(storage: ObjectStorage[Any], data: bytes = b"data") -> Any:
-    return await storage.write_data(data, digest_of(data), {})
 
 
 @pytest.mark.case("40")
@@ -25,8 +21,8 @@ async def test_forked_child_opens_a_client_of_its_own(rig: PairRig) -> None:
         results = fork.Queue()
         child = fork.Process(target=_read_in_child, args=(storage, storage_data, results))
         child.start()
-        assert await asyncio.to_thread(results.get, timeout=30) == b"data"
-        await asyncio.to_thread(child.join, 30)
+        assert await asyncio.to_thread(results.get, timeout=PATIENCE) == b"data"
+        await asyncio.to_thread(child.join, PATIENCE)
         assert child.exitcode == 0
         assert await storage.read_data(storage_data) == b"data", "the parent's client must have survived"
 

@@ -1,6 +1,5 @@
 """An address at which no server is."""
 
-import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -40,7 +39,7 @@ def silent_port() -> Iterator[str]:
 
 @pytest.mark.parametrize("rig_class", [S3Rig, GCSRig, AzureRig])
 @pytest.mark.parametrize("port", ["closed_port", "silent_port"])
-async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
+async def test_endpoint_that_is_not_there_is_unavailable(
     rig_class: type[CloudRig], port: str, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(port)
@@ -51,6 +50,5 @@ async def test_endpoint_that_is_not_there_is_unavailable_within_ten_seconds(
             storage.write_data_stream(stream, stream.get_digest, {}),
         ):
             with pytest.raises(StorageUnavailable, match="no connection to .*; check .*endpoint_url") as raised:
-                async with asyncio.timeout(10):
-                    await attempt
+                await attempt
             assert url in str(raised.value)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from lakery_cloud.emulators import (
 )
 from lakery_cloud.emulators.server import ProcessEmulator
 from lakery_cloud.emulators.system import can_bind
+from tests.helpers import PATIENCE, wait_until
 
 PROCESSES = [LocalStack, SeaweedFS]
 CONFIG = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
@@ -201,9 +201,9 @@ class TestProcesses:
         self, kind: type[ProcessEmulator], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         before = leftovers()
-        monkeypatch.setattr(kind, "START_TIMEOUT", 0.7)
+        monkeypatch.setattr(kind, "START_TIMEOUT", 0.1)
         monkeypatch.setattr(kind, "_is_ready", lambda server: False)
-        with pytest.raises(EmulatorError, match=r"was not ready within 0\.7 seconds\. The end of its log:\n"):
+        with pytest.raises(EmulatorError, match=r"was not ready within 0\.1 seconds\. The end of its log:\n"):
             kind().start()
         assert leftovers() == before
 
@@ -259,10 +259,7 @@ class TestSeaweedFS:
     def test_ends_with_an_interpreter_that_is_killed_and_leaves_nothing(self) -> None:
         printed = subprocess.run([sys.executable, "-c", START_AND_DIE], capture_output=True, text=True).stdout
         pid, folder, *ports = printed.split()
-        deadline = time.monotonic() + 20
-        while psutil.pid_exists(int(pid)) or Path(folder).exists() or sockets_of(ports):
-            assert time.monotonic() < deadline, f"still there: {printed}"
-            time.sleep(0.05)
+        wait_until(lambda: not (psutil.pid_exists(int(pid)) or Path(folder).exists() or sockets_of(ports)))
 
 
 def sockets_of(ports: list[Any]) -> list[Path]:
@@ -277,7 +274,7 @@ class TestMoto:
             idle.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert idle.recv(9).startswith(b"HTTP/1.1")
             server.stop()
-            idle.settimeout(5)
+            idle.settimeout(PATIENCE)
             while idle.recv(1 << 16):
                 pass
 
@@ -302,9 +299,8 @@ class TestInstall:
     def test_interrupted_install_is_redone(self, empty_cache: Path) -> None:
         environment = install.Environment(f"{SeaweedFS.name}-{SeaweedFS.version}")
         with subprocess.Popen([sys.executable, "-c", INSTALL], start_new_session=True) as process:
-            while not environment.executable("python").exists():
-                assert process.poll() is None
-                time.sleep(0.01)
+            wait_until(lambda: process.poll() is not None or environment.executable("python").exists())
+            assert process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
         assert environment.folder.exists()
         assert not environment.is_installed

@@ -1,12 +1,12 @@
 """The pytest plugin as users meet it: a pytest of its own, with warnings as errors."""
 
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from lakery_cloud.emulators.install import cache_folder
+from tests.helpers import wait_until
 
 pytest_plugins = ["pytester"]
 
@@ -46,10 +46,7 @@ def servers_of(users: pytest.Pytester) -> list[tuple[int, Path]]:
 
 
 def assert_gone(servers: list[tuple[int, Path]]) -> None:
-    deadline = time.monotonic() + 20
-    while any(psutil.pid_exists(pid) or folder.exists() for pid, folder in servers):
-        assert time.monotonic() < deadline, f"still there: {servers}"
-        time.sleep(0.05)
+    wait_until(lambda: not any(psutil.pid_exists(pid) or folder.exists() for pid, folder in servers))
 
 
 def test_every_storage_has_a_new_bucket_in_each_test(users: pytest.Pytester) -> None:

@@ -4,16 +4,15 @@ import pytest
 
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.testing import (
-    FaultProxy,
     content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults.dialect import NEUTRAL_OPERATIONS, Request
 from lakery_cloud.testing.faults.dialects import DIALECTS, dialect_of
 from lakery_cloud.testing.faults.dialects_azure import AZURE
 from lakery_cloud.testing.faults.dialects_gcs import GCS, key_in_multipart
 from lakery_cloud.testing.faults.dialects_s3 import S3
+from tests.helpers import proxy_before, write, write_stream
 from tests.rigs.base import CloudRig
 
 COPY = {"x-amz-copy-source": "/b/other"}
@@ -192,9 +191,8 @@ async def use_all(rig: CloudRig) -> None:
     """Write a blob and a stream, and do all else that a storage can."""
     data = content(rig.part_size * 2)
     async with rig.storage(prefix="a b/ä") as storage:
-        small = await storage.write_data(b"small", digest_of(b"small"), {"tag": "value"})
-        stream = stream_of([data])
-        assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == data
+        small = await write(storage, b"small", {"tag": "value"})
+        assert await storage.read_data(await write_stream(storage, data)) == data
         assert await storage.find(digest_of(b"small")) == small
         assert (await storage.stat(small)).tags == {"tag": "value"}
         assert len([info async for info in storage.list()]) == 2
@@ -206,8 +204,7 @@ async def use_all(rig: CloudRig) -> None:
 async def test_what_storages_send_is_recognised(cloud_rig: CloudRig) -> None:
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         await use_all(cloud_rig)
     sent = {exchange.operation for exchange in proxy.exchanges}
     expected = WHAT_A_STORAGE_SENDS[cloud_rig.storage_class.url_scheme]

@@ -17,6 +17,7 @@ from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy
 from lakery_cloud.testing.faults import FlipAnswerByte, FlipRequestByte
 from tests.faults.server import Server, ask
 from tests.faults.test_fault_proxy import BODY, chunks, connect, flipped
+from tests.helpers import PATIENCE
 
 MiB = 1024**2
 LARGE = 512 * MiB
@@ -113,7 +114,7 @@ async def test_answers_without_a_body_pass(server: Server, method: str, status: 
         request = f"{method} /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode()
         for _ in range(2):  # on one connection
             writer.write(request)
-            first, *rest = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().split("\r\n")
+            first, *rest = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)).decode().split("\r\n")
             assert first.split()[1] == str(status)
             received = dict(line.lower().split(": ", 1) for line in rest if line)
             received.pop("date")
@@ -126,9 +127,9 @@ async def test_client_that_waits_to_be_asked_is_asked(server: Server) -> None:
     async with FaultProxy(server.url) as proxy:
         reader, writer = await connect(proxy.url)
         writer.write(b"PUT /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE) == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"hello")
-        assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"HTTP/1.1 200")
+        assert (await asyncio.wait_for(reader.readline(), PATIENCE)).startswith(b"HTTP/1.1 200")
         writer.close()
         await writer.wait_closed()
     assert server.bodies == [b"hello"]
@@ -189,7 +190,7 @@ async def test_client_that_goes_leaves_neither_noise_nor_tasks(
     tasks = asyncio.all_tasks()
     async with FaultProxy(server.url) as proxy:
         putting = asyncio.create_task(client.put(f"{proxy.url}/bucket/key", data=endless()))
-        await asyncio.wait_for(enough.wait(), 10)
+        await asyncio.wait_for(enough.wait(), PATIENCE)
         putting.cancel()
         await asyncio.wait([putting])
         async with client.get(f"{proxy.url}/bucket/key") as answer:
@@ -312,11 +313,11 @@ async def test_answer_before_the_end_of_the_request_arrives(server: Server, clie
         for _ in range(5):
             reader, writer = await connect(proxy.url)
             writer.write(b"PUT /bucket/key HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nhello")
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             assert head.startswith(b"HTTP/1.1 403")
             assert await reader.readexactly(2) == b"no"
             writer.write(b"x" * 995)
             await writer.drain()
             writer.close()
             await writer.wait_closed()
-            await asyncio.wait_for(refused.acquire(), 10)
+            await asyncio.wait_for(refused.acquire(), PATIENCE)

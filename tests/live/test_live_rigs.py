@@ -45,6 +45,10 @@ HANDFUL = {
 """Part of a test's name -> how many tests there are of it."""
 
 
+LONGEST_RUN = 1500
+"""Seconds after which a run of pytest hangs."""
+
+
 @pytest.fixture
 def account(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a user whose account is the server of the test's rig."""
@@ -68,11 +72,12 @@ def run_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProce
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=LONGEST_RUN,
         check=False,
     )
 
 
+@pytest.mark.timeout(LONGEST_RUN + 60)
 @on_servers
 async def test_suite_runs_on_an_account_and_leaves_nothing(rig: CloudRig, cloud: str, account: dict[str, str]) -> None:
     await rig.put("somebody's", b"data")

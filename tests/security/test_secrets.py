@@ -53,7 +53,7 @@ from lakery_cloud.testing.faults import (
     ResetAfter,
     Rule,
 )
-from tests.telemetry import Told
+from tests.telemetry import Exported
 
 COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
 
@@ -449,7 +449,7 @@ def check_storage(storage: ObjectStorage[Any], marker: Marker, *, pickles: bool)
     "giver", GIVERS, ids=lambda key: "-".join(filter(None, (key[0].__name__, key[1], key[2].replace(" ", "_"))))
 )
 async def test_secret_is_never_shown(
-    giver: tuple[type, str, str], trouble: str, logs: Logs, told: Told, monkeypatch: pytest.MonkeyPatch
+    giver: tuple[type, str, str], trouble: str, logs: Logs, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage_class, setting, _ = giver
     marker = Marker()
@@ -478,8 +478,8 @@ async def test_secret_is_never_shown(
     assert raised
     for line in logs.lines:
         marker.check(line, "the log")
-    assert told.spans
-    marker.check(told.everything(), "telemetry")
+    assert exported.spans
+    marker.check(exported.text(), "telemetry")
 
 
 async def test_token_that_can_not_be_loaded_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 MiB = 1024**2
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds for connections to close on both sides."""
 
 

@@ -28,6 +28,7 @@ from lakery_cloud.streams.hashing import (
     new_hasher,
     update_hash,
 )
+from tests.helpers import each
 
 ALGORITHMS = ["sha256", "sha512", "md5", "blake2b"]
 CHUNKS = st.lists(st.binary(max_size=50))
@@ -41,11 +42,6 @@ GOOD = {
 }
 
 relaxed = settings(deadline=None)
-
-
-async def each(chunks):
-    for chunk in chunks:
-        yield chunk
 
 
 def digesting(chunks, algorithm="sha256"):

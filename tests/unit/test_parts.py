@@ -16,6 +16,7 @@ from lakery_cloud.streams.parts import (
     PartSizes,
     cut,
 )
+from tests.helpers import PATIENCE, each, let_others_run
 
 MiB = 1024**2
 GiB = 1024**3
@@ -27,11 +28,6 @@ CHUNKS = st.lists(LIKE_BYTES, max_size=20)
 relaxed = settings(deadline=None)
 
 
-async def each(chunks):
-    for chunk in chunks:
-        yield chunk
-
-
 def constant(size):
     return PartSizes(size, max_part_size=size, max_parts=1_000_000, max_object_size=10**12)
 
@@ -41,11 +37,6 @@ def assert_free(budget, size):
     assert budget.try_acquire(size)
     assert not budget.try_acquire(1)
     budget.release(size)
-
-
-async def ticks(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def take_all(chunks, sizes, *, budget_size=10**9):
@@ -165,16 +156,16 @@ async def test_no_byte_is_collected_before_there_is_room_for_its_part():
     with budget.lease() as lease:
         parts = cut(source(), constant(4), lease)
         first = asyncio.ensure_future(anext(parts))
-        await ticks()
+        await let_others_run()
         assert asked == []
         budget.release(7)
         assert (await first).data == b"xxxx"
         second = asyncio.ensure_future(anext(parts))
-        await ticks()
+        await let_others_run()
         assert asked == [0, 1, 2, 3, 4, 5, 6, 7, 8]
         await second
         third = asyncio.ensure_future(anext(parts))
-        await ticks()
+        await let_others_run()
         assert not third.done()
         lease.release(4)
         assert (await third).data == b"xx"
@@ -275,13 +266,13 @@ async def test_who_came_first_is_served_first():
     async with asyncio.TaskGroup() as group:
         group.create_task(want("large", 8))
         group.create_task(want("small", 1))
-        await ticks()
+        await let_others_run()
         budget.release(5)
-        await ticks()
+        await let_others_run()
         assert served == []  # the small one would fit, but it came later
         assert not budget.try_acquire(1)
         budget.release(3)
-        await ticks()
+        await let_others_run()
         assert served == ["large"]
         budget.release(2)
     assert served == ["large", "small"]
@@ -294,10 +285,10 @@ async def test_a_waiter_that_is_cancelled_makes_room_for_the_next():
     await budget.acquire(5)
     large = asyncio.create_task(budget.acquire(8))
     small = asyncio.create_task(budget.acquire(5))
-    await ticks()
+    await let_others_run()
     assert not small.done()
     large.cancel()
-    await ticks()
+    await let_others_run()
     assert large.cancelled()
     assert small.done()
     budget.release(10)
@@ -308,7 +299,7 @@ async def test_a_waiter_that_is_cancelled_after_it_was_served_gives_back():
     budget = ByteBudget(10)
     await budget.acquire(10)
     waiting = asyncio.create_task(budget.acquire(6))
-    await ticks()
+    await let_others_run()
     budget.release(10)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -320,7 +311,7 @@ async def test_a_waiter_that_is_cancelled_just_before_it_would_be_served_is_canc
     budget = ByteBudget(10)
     await budget.acquire(10)
     waiting = asyncio.create_task(budget.acquire(6))
-    await ticks()
+    await let_others_run()
     waiting.cancel()
     budget.release(10)
     with pytest.raises(asyncio.CancelledError):
@@ -332,7 +323,7 @@ async def test_a_request_larger_than_the_budget_runs_alone():
     budget = ByteBudget(10)
     await budget.acquire(1)
     large = asyncio.create_task(budget.acquire(25))
-    await ticks()
+    await let_others_run()
     assert not large.done()
     budget.release(1)
     await large
@@ -366,12 +357,12 @@ async def test_whoever_is_cancelled_when_everything_is_given_back_in_the_end(lim
     held = []
 
     async def visit(size, arrival, stay):
-        await ticks(arrival)
+        await let_others_run(arrival)
         await budget.acquire(size)
         held.append(size)
         try:
             assert sum(held) <= limit or len(held) == 1
-            await ticks(stay)
+            await let_others_run(stay)
         finally:
             held.remove(size)
             budget.release(size)
@@ -384,8 +375,8 @@ async def test_whoever_is_cancelled_when_everything_is_given_back_in_the_end(lim
         for task, cancelled_at in tasks:
             if cancelled_at == tick:
                 task.cancel()
-        await ticks(1)
-    async with asyncio.timeout(60):
+        await let_others_run(1)
+    async with asyncio.timeout(PATIENCE):
         results = await asyncio.gather(*(task for task, _ in tasks), return_exceptions=True)
     assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
     assert_free(budget, limit)

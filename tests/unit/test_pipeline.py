@@ -11,13 +11,9 @@ from hypothesis import strategies as st
 
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.tasks import bounded_tasks, finish, ordered_map
+from tests.helpers import let_others_run
 
 relaxed = settings(deadline=None)
-
-
-async def ticks(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def all_free(budget, limit):
@@ -36,7 +32,7 @@ class Calls:
         self.running = self.most = self.started = 0
         self.ended = []
 
-    async def wait(self, event, name=None, *, error=None, clean_up_ticks=3):
+    async def wait(self, event, name=None, *, error=None, clean_up_rounds=3):
         """Wait for an event, and take a while to clean up."""
         self.started += 1
         self.running += 1
@@ -50,7 +46,7 @@ class Calls:
                 raise error
             return name
         finally:
-            await ticks(clean_up_ticks)
+            await let_others_run(clean_up_rounds)
             self.running -= 1
             self.ended.append(how)
 
@@ -66,7 +62,7 @@ async def test_no_more_tasks_run_than_the_limit_says():
             return [await tasks.start(calls.wait(go, number)) for number in range(10)]
 
     starting = asyncio.create_task(start_all())
-    await ticks(20)
+    await let_others_run(20)
     assert (calls.started, calls.running) == (3, 3)
     go.set()
     assert [task.result() for task in await starting] == list(range(10))
@@ -78,7 +74,7 @@ async def test_a_task_that_is_started_at_once_takes_no_place():
     async with bounded_tasks(1) as tasks:
         first = await tasks.start(calls.wait(go, "first"))
         second = tasks.start_at_once(calls.wait(go, "second"))
-        await ticks()
+        await let_others_run()
         assert calls.running == 2
         go.set()
     assert (first.result(), second.result()) == ("first", "second")
@@ -88,7 +84,7 @@ async def test_the_first_failure_comes_out_as_itself_with_its_own_cause():
     failure, reason = OSError("the request failed"), ConnectionError("the wire broke")
 
     async def fail():
-        await ticks()
+        await let_others_run()
         raise failure from reason
 
     with pytest.raises(OSError, match="the request failed") as caught:
@@ -101,7 +97,7 @@ async def test_the_first_failure_comes_out_as_itself_with_its_own_cause():
 
 async def test_a_failure_keeps_the_error_during_whose_handling_it_happened():
     async def fail():
-        await ticks()
+        await let_others_run()
         try:
             raise ConnectionError("the wire broke")
         except ConnectionError:
@@ -144,7 +140,7 @@ async def test_the_error_of_the_block_comes_out_as_itself():
     with pytest.raises(ValueError, match="the source broke") as caught:
         async with bounded_tasks(2) as tasks:
             await tasks.start(calls.wait(asyncio.Event()))
-            await ticks()
+            await let_others_run()
             raise failure from reason
     assert caught.value is failure
     assert failure.__cause__ is reason
@@ -161,7 +157,7 @@ async def test_the_error_of_the_block_wins_over_what_its_tasks_say_to_being_canc
     with pytest.raises(ValueError, match="the source broke"):
         async with bounded_tasks(2) as tasks:
             await tasks.start(says_something_else())
-            await ticks()
+            await let_others_run()
             raise ValueError("the source broke")
 
 
@@ -173,7 +169,7 @@ async def test_the_first_failure_wins_over_what_the_others_say_to_being_cancelle
             raise ConnectionError("the connection was dropped") from None
 
     async def fail():
-        await ticks()
+        await let_others_run()
         raise ValueError("the first")
 
     with pytest.raises(ValueError, match="the first"):
@@ -202,7 +198,7 @@ async def test_cancelling_the_block_cancels_and_awaits_its_tasks():
                 await tasks.start(calls.wait(asyncio.Event()))
 
     running = asyncio.create_task(block())
-    await ticks(20)
+    await let_others_run(20)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -223,7 +219,7 @@ async def test_results_come_in_the_order_of_their_items_within_limit_and_budget(
         duration, size = item
         running.append(size)
         assert len(running) <= limit
-        await ticks(duration)
+        await let_others_run(duration)
         running.remove(size)
         return item
 
@@ -237,11 +233,11 @@ async def test_no_more_calls_are_ahead_than_the_limit_says():
     budget = ByteBudget(1000)
     results = ordered_map(lambda item: calls.wait(go, item), range(10), size_of=lambda item: 1, budget=budget, limit=4)
     first = asyncio.ensure_future(anext(results))
-    await ticks()
+    await let_others_run()
     assert calls.started == 4
     go.set()
     assert await first == 0
-    await ticks()
+    await let_others_run()
     assert calls.started == 4  # the fifth waits until the consumer comes back
     assert [item async for item in results] == list(range(1, 10))
     assert all_free(budget, 1000)
@@ -252,7 +248,7 @@ async def test_no_more_calls_are_ahead_than_the_budget_has_room_for():
     budget = ByteBudget(10)
     results = ordered_map(lambda item: calls.wait(go, item), range(9), size_of=lambda item: 4, budget=budget, limit=8)
     first = asyncio.ensure_future(anext(results))
-    await ticks()
+    await let_others_run()
     assert calls.started == 2
     assert not budget.try_acquire(3)
     go.set()
@@ -321,7 +317,7 @@ async def test_cancelling_the_consumer_cancels_and_awaits_what_is_ahead():
             await anext(chunks)
 
     consuming = asyncio.create_task(consume())
-    await ticks()
+    await let_others_run()
     consuming.cancel()
     with pytest.raises(asyncio.CancelledError):
         await consuming
@@ -349,7 +345,7 @@ async def test_leaving_inside_a_cancelled_scope_awaits_what_is_ahead_too():
 
 async def test_finish_gives_the_result():
     async def work():
-        await ticks()
+        await let_others_run()
         return "result"
 
     assert await finish(work()) == "result"
@@ -360,7 +356,7 @@ async def test_finish_lets_an_error_out_as_itself():
     failure, reason = OSError("failed"), KeyError("why")
 
     async def work():
-        await ticks()
+        await let_others_run()
         raise failure from reason
 
     with pytest.raises(OSError, match="failed") as caught:
@@ -373,10 +369,10 @@ async def test_finish_lets_an_error_out_as_itself():
 async def test_finish_runs_to_its_end_however_often_it_is_cancelled_and_then_is(times):
     calls, go = Calls(), asyncio.Event()
     task = asyncio.create_task(finish(calls.wait(go)))
-    await ticks()
+    await let_others_run()
     for _ in range(times):
         task.cancel()
-        await ticks(2)
+        await let_others_run(2)
         assert not task.done()
         assert calls.running == 1
     go.set()
@@ -442,7 +438,7 @@ async def test_finish_has_a_time_limit_of_its_own():
 async def test_the_time_limit_also_ends_what_runs_on_after_a_cancellation():
     calls = Calls()
     task = asyncio.create_task(finish(calls.wait(asyncio.Event()), seconds=0.05))
-    await ticks()
+    await let_others_run()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -454,13 +450,13 @@ async def test_an_error_behind_a_cancellation_is_not_reported_as_lost():
     lost = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: lost.append(context))
     task = asyncio.create_task(finish(calls.wait(go, error=OSError("behind"))))
-    await ticks()
+    await let_others_run()
     task.cancel()
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     del task
     gc.collect()
-    await ticks()
+    await let_others_run()
     assert calls.ended == ["failed"]
     assert lost == []

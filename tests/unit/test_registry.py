@@ -27,6 +27,7 @@ from lakery_cloud import (
     StorageRegistry,
     digest_data,
 )
+from tests.helpers import blob, blob_stream
 
 Archive = MemoryStorage.named("tests.registry.archive@v1")
 
@@ -109,18 +110,6 @@ class OtherReader(Shelf):
 
 
 NamedReader = Reader.named("tests.registry.named-reader@v1")
-
-
-def blob(data=b"content", content_type="text/plain", content_encoding=None):
-    return {"data": data, "content_type": content_type, "content_encoding": content_encoding}
-
-
-def stream_of(chunks, content_type="text/plain", content_encoding=None):
-    async def each():
-        for chunk in chunks:
-            yield chunk
-
-    return {"data_stream": each(), "content_type": content_type, "content_encoding": content_encoding}
 
 
 def record_of(record, **changes):
@@ -318,7 +307,7 @@ async def test_a_retired_storage_loads_and_never_saves():
 async def test_nothing_is_saved_under_a_retired_name(name):
     registry = StorageRegistry([Reader()], retired={"tests.old@v1": Reader.name})
     with pytest.raises(ReadOnlyStorage, match="retired"):
-        await registry.save_stream(stream_of([b"content"]), storage=name)
+        await registry.save_stream(blob_stream([b"content"]), storage=name)
 
 
 @pytest.mark.parametrize("name", ["tests.old@v1", "lakery_cloud.memory@v1"])
@@ -382,7 +371,7 @@ async def test_a_blob_comes_back_as_it_was(make, algorithm):
 async def test_a_stream_comes_back_as_it_was(make, chunks):
     registry = StorageRegistry([make()])
     data = b"".join(chunks)
-    record = await registry.save_stream(stream_of(chunks, "a/b", "br"))
+    record = await registry.save_stream(blob_stream(chunks, "a/b", "br"))
     assert (record.content_hash, record.content_size) == (hashlib.sha256(data).hexdigest(), len(data))
     found = registry.load_stream(record)
     assert (found["content_type"], found["content_encoding"]) == ("a/b", "br")
@@ -396,7 +385,7 @@ async def test_a_blob_and_a_stream_of_the_same_bytes_are_one_object(chunks):
     memory = MemoryStorage(part_size=50)
     registry = StorageRegistry([memory])
     first = await registry.save(blob(b"".join(chunks)))
-    second = await registry.save_stream(stream_of(chunks))
+    second = await registry.save_stream(blob_stream(chunks))
     assert first == second
     assert list(memory.contents.objects) == [first.content_hash]
     assert memory.contents.uploads == {}
@@ -406,7 +395,7 @@ async def test_tags_travel_with_the_content():
     memory = MemoryStorage(part_size=5)
     registry = StorageRegistry([memory])
     await registry.save(blob(b"one"), tags={"project": "apollo"})
-    await registry.save_stream(stream_of([b"two and", b" more"]), tags={"project": "gemini"})
+    await registry.save_stream(blob_stream([b"two and", b" more"]), tags={"project": "gemini"})
     found = {item.data: dict(item.attributes.tags) for item in memory.contents.objects.values()}
     assert found == {b"one": {"project": "apollo"}, b"two and more": {"project": "gemini"}}
 
@@ -425,7 +414,7 @@ async def test_content_that_is_gone_is_no_storage_data():
 async def test_damaged_content_is_an_integrity_error():
     memory = MemoryStorage(part_size=5)
     registry = StorageRegistry([memory])
-    record = await registry.save_stream(stream_of([b"some content", b" of several parts"]))
+    record = await registry.save_stream(blob_stream([b"some content", b" of several parts"]))
     damage(memory)
     with pytest.raises(IntegrityError, match=f"sha|{record.content_hash}"):
         await registry.load(record)
@@ -448,7 +437,7 @@ async def test_the_registry_verifies_for_a_storage_that_does_not(damaged):
 
 async def test_a_stream_that_is_left_early_is_closed():
     registry = StorageRegistry([MemoryStorage(max_concurrent_reads=1, part_size=300_000)])
-    record = await registry.save_stream(stream_of([bytes(1_000_000)]))
+    record = await registry.save_stream(blob_stream([bytes(1_000_000)]))
     for _ in range(3):
         async with aclosing(registry.load_stream(record)["data_stream"]) as chunks:
             assert await anext(chunks)
@@ -479,7 +468,7 @@ async def test_content_that_is_stored_already_is_not_read_again():
 async def test_content_that_is_not_stored_yet_is_sent_and_compared():
     for storage in (MemoryStorage(part_size=3), Shelf()):
         registry = StorageRegistry([storage])
-        record = await registry.save_stream(stream_of([b"con", b"tent"]), digest=await known())
+        record = await registry.save_stream(blob_stream([b"con", b"tent"]), digest=await known())
         assert record.digest == await known()
         assert (await registry.load(record))["data"] == b"content"
 
@@ -489,7 +478,7 @@ async def test_content_that_is_not_stored_yet_is_sent_and_compared():
 async def test_a_stream_that_is_not_what_its_digest_says_is_not_stored(data, part_size):
     memory = MemoryStorage(part_size=part_size)
     with pytest.raises(IntegrityError, match="its digest says"):
-        await StorageRegistry([memory]).save_stream(stream_of([data]), digest=await known())
+        await StorageRegistry([memory]).save_stream(blob_stream([data]), digest=await known())
     assert memory.contents.objects == {}
     assert memory.contents.uploads == {}
 
@@ -497,14 +486,14 @@ async def test_a_stream_that_is_not_what_its_digest_says_is_not_stored(data, par
 @pytest.mark.parametrize("make", [Shelf, HastyShelf])
 async def test_a_wrong_stream_is_noticed_whatever_the_storage_checks(make):
     with pytest.raises(IntegrityError, match="its digest says"):
-        await StorageRegistry([make()]).save_stream(stream_of([b"cOntent"]), digest=await known())
+        await StorageRegistry([make()]).save_stream(blob_stream([b"cOntent"]), digest=await known())
 
 
 async def test_the_record_of_a_known_digest_is_the_same_whether_it_was_stored_or_not():
     registry = StorageRegistry([MemoryStorage()])
     digest = await known(content_type="application/json")
-    first = await registry.save_stream(stream_of([b"content"], "text/plain"), digest=digest)
-    second = await registry.save_stream(stream_of([b"content"], "text/plain"), digest=digest)
+    first = await registry.save_stream(blob_stream([b"content"], "text/plain"), digest=digest)
+    second = await registry.save_stream(blob_stream([b"content"], "text/plain"), digest=digest)
     assert first == second
 
 
@@ -518,7 +507,7 @@ async def test_bad_tags_are_refused_also_where_nothing_is_sent():
     registry = StorageRegistry([MemoryStorage()])
     await registry.save(blob())
     with pytest.raises(InvalidTags):
-        await registry.save_stream(stream_of([b"content"]), digest=await known(), tags={"näme": "x"})
+        await registry.save_stream(blob_stream([b"content"]), digest=await known(), tags={"näme": "x"})
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["unknown digest", "known digest"])

@@ -3,11 +3,7 @@
 import inspect
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import ContextVar
@@ -26,9 +22,11 @@ from lakery_cloud import (
     sync,
 )
 from lakery_cloud.testing import content, digest_of, tap
+from tests.helpers import blob, run_python, wait_until
 
 PART = 1024
 DATA = content(5 * PART)
+WITHOUT_WARNINGS_OF_FORKS = ("-W", "ignore::DeprecationWarning")
 
 WITHOUT_BLOCKING = {"aclose", "transport"}
 """`close` closes; the requests of a transport stay asynchronous."""
@@ -37,10 +35,6 @@ BLOCKING_ONLY = {"close", "wrapped"}
 
 def memory(**options):
     return MemoryStorage(part_size=PART, **options)
-
-
-def blob(data=DATA):
-    return {"data": data, "content_type": "x/y", "content_encoding": None}
 
 
 def stream(chunks):
@@ -120,7 +114,7 @@ def test_a_storage_saves_and_loads_without_a_registry():
 
 def test_errors_come_out_with_their_own_type():
     with sync.open(StorageRegistry([memory()])) as registry:
-        saved = registry.save(blob())
+        saved = registry.save(blob(DATA))
         registry.delete(saved)
         with pytest.raises(NoStorageData):
             registry.load(saved)
@@ -226,11 +220,6 @@ def test_streams_that_are_open_are_closed_first():
 # Interruptions.
 
 
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.001)
-
-
 def interrupt_when(condition):
     """Ctrl-C, from another thread."""
 
@@ -253,7 +242,7 @@ def test_ctrl_c_cancels_the_call_and_its_clean_up_runs_to_its_end():
             registry.save_stream(stream(pieces()))
         thread.join()
         assert storage.contents.objects == storage.contents.uploads == {}
-        assert registry.load(registry.save(blob()))["data"] == DATA
+        assert registry.load(registry.save(blob(DATA)))["data"] == DATA
 
 
 def test_ctrl_c_in_the_source_does_the_same():
@@ -267,14 +256,14 @@ def test_ctrl_c_in_the_source_does_the_same():
         with pytest.raises(KeyboardInterrupt):
             registry.save_stream(stream(source()))
         assert storage.contents.objects == storage.contents.uploads == {}
-        assert registry.load(registry.save(blob()))["data"] == DATA
+        assert registry.load(registry.save(blob(DATA)))["data"] == DATA
 
 
 def test_ctrl_c_while_a_stream_is_read_closes_it():
     storage = memory(max_concurrent_reads=1)
     wire = tap(storage)
     with sync.open(StorageRegistry([storage])) as registry:
-        saved = registry.save(blob())
+        saved = registry.save(blob(DATA))
         wire.hold("get", moment="after")
         thread = interrupt_when(lambda: wire.count("get") == 1)
         with pytest.raises(KeyboardInterrupt):
@@ -314,19 +303,9 @@ def test_a_blocking_call_out_of_its_own_loop_is_refused():
         storage.write_data_stream(pieces(), get_digest, {})
 
 
-def run(script):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def test_after_a_fork_the_child_is_told_and_the_parent_goes_on():
-    printed = run("""
+    printed = run_python(
+        """
         import os
         from lakery_cloud import ConfigError, MemoryStorage, StorageRegistry, sync
 
@@ -344,7 +323,9 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on():
             raise SystemExit
         os.waitpid(child, 0)
         print(registry.load(record)["data"])
-    """)
+    """,
+        options=WITHOUT_WARNINGS_OF_FORKS,
+    )
     assert printed.splitlines() == [
         "the storage or registry was opened before a fork; open it again in this process",
         "b'content'",
@@ -353,14 +334,17 @@ def test_after_a_fork_the_child_is_told_and_the_parent_goes_on():
 
 
 def test_a_program_that_closes_nothing_ends():
-    printed = run("""
+    printed = run_python(
+        """
         from lakery_cloud import MemoryStorage, StorageRegistry, sync
 
         registry = sync.open(StorageRegistry([MemoryStorage()]))
         blob = {"data": bytes(2**20), "content_type": "x/y", "content_encoding": None}
         chunks = registry.load_stream(registry.save(blob))["data_stream"]
         print(len(next(chunks)) > 0)
-    """)
+    """,
+        options=WITHOUT_WARNINGS_OF_FORKS,
+    )
     assert printed == "True\n"
 
 

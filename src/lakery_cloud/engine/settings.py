@@ -245,7 +245,9 @@ class CloudSettings(EngineSettings):
     endpoint_url: str | None = setting(None, "URL of the API, if it is not the provider's own.")
     max_attempts: int = setting(3, "Attempts for one request.")
     connect_timeout: float = setting(2.0, "Time to wait for a connection.", unit="seconds")
-    read_timeout: float = setting(60.0, "Time to wait for a response, then for the next bytes of its content.", unit="seconds")
+    read_timeout: float = setting(
+        60.0, "Time to wait for a response, then for the next bytes of its content.", unit="seconds"
+    )
     fast_lane: bool = setting(
         True,
         "Whether the most frequent requests are sent without the SDK. Their effect is the same; switch it off if other "

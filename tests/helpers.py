@@ -1,0 +1,132 @@
+"""What many tests do: save content, run Python and the command, wait, and put a proxy before a server."""
+
+import asyncio
+import hashlib
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from lakery_cloud import DigestingStream, ObjectStorage, SerializedData, SerializedDataStream
+from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy, content, digest_of
+from tests.rigs.base import CloudRig
+
+PATIENCE = 300
+"""Seconds after which something hangs. A loaded machine takes many times as long as an idle one."""
+
+COMMAND = (sys.executable, "-c", "from lakery_cloud.cli.main import main; main()")
+"""The `lakery-cloud` command of the tree that is tested."""
+
+TAGS = {"tag": "a b"}
+"""The tags that helpers give all that they write."""
+
+
+# Content.
+
+
+def blob(
+    data: bytes = b"content", content_type: str = "text/plain", content_encoding: str | None = None
+) -> SerializedData:
+    return SerializedData(data=data, content_type=content_type, content_encoding=content_encoding)
+
+
+def blob_stream(
+    chunks: Iterable[bytes] | AsyncGenerator[bytes],
+    content_type: str = "text/plain",
+    content_encoding: str | None = None,
+) -> SerializedDataStream:
+    source = chunks if isinstance(chunks, AsyncGenerator) else each(chunks)
+    return SerializedDataStream(data_stream=source, content_type=content_type, content_encoding=content_encoding)
+
+
+async def each(chunks: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+def hash_of(data: bytes | str) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+async def write(storage: ObjectStorage[Any], data: bytes = b"data", tags: Mapping[str, str] = TAGS) -> Any:
+    """Write one blob, and return its storage data."""
+    return await storage.write_data(data, digest_of(data), dict(tags))
+
+
+async def write_stream(
+    storage: ObjectStorage[Any], data: bytes | AsyncGenerator[bytes], tags: Mapping[str, str] = TAGS
+) -> Any:
+    """Write a stream, or bytes as a stream of one chunk, and return its storage data."""
+    stream = DigestingStream(blob_stream(data if isinstance(data, AsyncGenerator) else [data]))
+    return await storage.write_data_stream(stream, stream.get_digest, dict(tags))
+
+
+# Requests.
+
+
+@asynccontextmanager
+async def proxy_before(rig: CloudRig, *rules: Rule) -> AsyncIterator[FaultProxy]:
+    """A proxy between the rig's server and the storages that are made from now on; the rig itself goes around it."""
+    async with FaultProxy(rig.server_url, rules) as proxy:
+        rig.point_to(proxy.url)
+        yield proxy
+
+
+@asynccontextmanager
+async def scripted_proxy_before(rig: CloudRig) -> AsyncIterator[ScriptedProxy]:
+    """The same with a proxy that follows a script."""
+    async with ScriptedProxy(rig.server_url) as proxy:
+        rig.point_to(proxy.url)
+        yield proxy
+
+
+async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> None:
+    """Put, get, head and, where the cloud has parts, upload a part; check the results."""
+    data, parts = content(200_000, seed=seed), content(2 * storage.settings.part_size + 1, seed=seed)
+    assert await storage.read_data(await write(storage, data)) == data
+    await write(storage, data)
+    assert await storage.read_data(await write(storage, b"")) == b""
+    assert await storage.read_data(await write_stream(storage, parts)) == parts
+
+
+# Processes.
+
+
+def run_python(script: str, *arguments: str, options: Sequence[str] = ()) -> str:
+    """Run a script in a Python of its own, and return what it prints. It must end well, and print no errors."""
+    command = [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the `lakery-cloud` command in a process of its own."""
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, timeout=PATIENCE, **options)
+
+
+# Waiting.
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, in a thread or a synchronous test, until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition holds, while other tasks run."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110, a condition of any kind has no event
+            await asyncio.sleep(0.005)
+
+
+async def let_others_run(rounds: int = 5) -> None:
+    """Let all other tasks go on that can."""
+    for _ in range(rounds):
+        await asyncio.sleep(0)
