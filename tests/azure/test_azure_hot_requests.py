@@ -185,7 +185,7 @@ class Service:
             port = server.sockets[0].getsockname()[1]
             async with tls_before(f"http://127.0.0.1:{port}", folder, name="127.0.0.1") as self.url:
                 yield self
-            while self._writers:
+            while self._writers:  # noqa: ASYNC110, until the server has closed each connection
                 await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

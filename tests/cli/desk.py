@@ -1,6 +1,5 @@
 """The command in this process, which is many times quicker than a process of its own."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pytest
 from cyclopts import CycloptsError
 
 from lakery_cloud.cli.main import app
+from tests.helpers import hash_of
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,6 @@ def desk(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAKERY_CLOUD_STORAGE", desk.objects.as_uri())
     return desk
-
-
-def hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tree(folder: Path) -> dict[str, str]:

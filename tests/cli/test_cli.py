@@ -6,93 +6,15 @@ import os
 import select
 import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 import lakery_cloud
+from tests.cli.shell import CONTENT, HASH, assert_fails, lines_of
+from tests.helpers import PATIENCE, wait_until
 
-COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
-SOURCES = str(Path(lakery_cloud.__file__).parents[1])
-PATIENCE = 60
-"""Seconds after which a command hangs."""
-
-CONTENT = b"content of a file\n"
-HASH = hashlib.sha256(CONTENT).hexdigest()
 LARGE = os.urandom(3 * 1024**2 + 5)
 MISSING = "0" * 64
-
-
-class Shell:
-    """A folder to work in, a storage, and the command with their environment."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.objects = folder / "objects"
-        self.env = {
-            "PATH": os.environ.get("PATH", ""),
-            "HOME": str(folder / "home"),
-            "XDG_DATA_HOME": str(folder / "data"),
-            "LAKERY_CLOUD_STORAGE": self.url(),
-            "PYTHONPATH": SOURCES,
-            "PYTHONIOENCODING": "utf-8:strict",
-        }
-
-    def url(self, query=""):
-        return f"{self.objects.as_uri()}{query}"
-
-    def run(self, *arguments, stdin=b"", **env):
-        environment = {name: value for name, value in {**self.env, **env}.items() if value is not None}
-        return subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=self.folder,
-            env=environment,
-            timeout=PATIENCE,
-        )
-
-    def start(self, *arguments, **options):
-        return subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=self.folder, env=self.env, **options)
-
-    def file(self, name="file.txt", data=CONTENT):
-        path = self.folder / name
-        path.write_bytes(data)
-        return path
-
-    def put(self, data=CONTENT, *arguments):
-        """The record of content that was saved."""
-        done = self.run("put", "-", *arguments, stdin=data)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def stored(self):
-        return sorted(str(path.relative_to(self.objects)) for path in self.objects.rglob("*") if path.is_file())
-
-    def damage(self, name=HASH):
-        """Flip a bit of stored content, at its end."""
-        path = self.objects / name
-        data = path.read_bytes()
-        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-
-
-@pytest.fixture
-def shell(tmp_path):
-    return Shell(tmp_path)
-
-
-def lines_of(output):
-    return output.decode().splitlines()
-
-
-def assert_fails(done, code, kind, *, saying=""):
-    """The command said why in one line, and nothing else."""
-    assert done.returncode == code, done.stderr.decode()
-    (line,) = lines_of(done.stderr)
-    assert line.startswith(f"{kind}: ")
-    assert saying in line
 
 
 # Put and get.
@@ -543,19 +465,12 @@ def test_debug_shows_the_traceback(shell, arguments):
 # Interruption.
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-
-
 def interrupted(process, *, when):
     """Exit code and error output of a command that gets Ctrl-C while it waits for the other end of a pipe."""
     try:
-        wait_for(when)
+        wait_until(when)
         process.send_signal(signal.SIGINT)
-        code = process.wait(20)
+        code = process.wait(PATIENCE)
         return code, process.stderr.read().decode()
     finally:
         process.kill()

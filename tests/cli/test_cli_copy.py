@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from lakery_cloud.testing import content, digest_of
-from tests.cli.desk import hash_of, tree
+from tests.cli.desk import tree
+from tests.helpers import hash_of
 from tests.rigs.pairs import LOCAL_PAIRS
 
 PAIRS = {pair.name: pair for pair in LOCAL_PAIRS}

@@ -12,15 +12,9 @@ import pytest
 
 from lakery_cloud.emulators.servers.seaweedfs import READER
 from lakery_cloud.maintenance import CHECKS
-from tests.cli.test_cli import CONTENT, HASH, Shell
-from tests.cli.test_cli import assert_fails as assert_command_fails
-from tests.cli.test_storages import assert_fails, lakery_cloud
+from tests.cli.shell import CONTENT, HASH, Shell, assert_fails
+from tests.helpers import run_command
 from tests.rigs.s3 import S3Rig
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Any:
-    return Shell(tmp_path)
 
 
 @pytest.fixture
@@ -77,7 +71,7 @@ def test_quiet_doctor_says_nothing_of_what_is_right(shell: Shell) -> None:
 def test_doctor_of_several_storages_exits_with_the_gravest_code(shell: Shell, closed_url: str) -> None:
     nowhere = f"{(shell.folder / 'nowhere').as_uri()}?create=false"
     credentials = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "s3cr3t"}
-    assert_command_fails(shell.run("doctor", "-q", nowhere), 3, "BucketNotFound", saying="1 of 1 check failed: bucket")
+    assert_fails(shell.run("doctor", "-q", nowhere), 3, "BucketNotFound", saying="1 of 1 check failed: bucket")
     done = shell.run("doctor", "--quiet", closed_url, shell.url(), nowhere, **credentials)
     assert done.returncode == 3
     assert "BucketNotFound: 2 of 20 checks failed: reach, bucket" in done.stderr.decode()
@@ -88,7 +82,7 @@ def test_doctor_of_several_storages_exits_with_the_gravest_code(shell: Shell, cl
 
 
 def test_doctor_refuses_a_url_that_is_none_before_it_looks_at_others(shell: Shell) -> None:
-    assert_command_fails(shell.run("doctor", shell.url(), "s4://bucket"), 2, "ConfigError", saying="s4")
+    assert_fails(shell.run("doctor", shell.url(), "s4://bucket"), 2, "ConfigError", saying="s4")
     assert not shell.objects.exists()
 
 
@@ -97,7 +91,7 @@ async def test_doctor_names_the_right_that_is_missing_and_exits_4(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER[1])
-    done = lakery_cloud("doctor", "--quiet", seaweedfs_rig.url())
+    done = run_command("doctor", "--quiet", seaweedfs_rig.url())
     assert_fails(done, 4, "AccessDenied: 3 of 21 checks failed: put, multipart, delete")
     assert b"Grant s3:PutObject" in done.stdout
 
@@ -106,15 +100,15 @@ async def test_url_gets_and_puts_content_without_credentials(seaweedfs_rig: S3Ri
     storage = ("--storage", seaweedfs_rig.url("x"))
     path = tmp_path / "file.txt"
     path.write_bytes(CONTENT)
-    put = json.loads(lakery_cloud("url", path, "--put", "--json", *storage).stdout)
+    put = json.loads(run_command("url", path, "--put", "--json", *storage).stdout)
     assert (put["method"], put["pins_content"]) == ("PUT", True)
     assert await seaweedfs_rig.keys() == []
     assert await asyncio.to_thread(fetch, put["url"], CONTENT, put["headers"], method="PUT") == b""
     assert await seaweedfs_rig.keys() == [f"x/{HASH}"]
-    got = lakery_cloud("url", HASH, "--expires", "15m", *storage)
+    got = run_command("url", HASH, "--expires", "15m", *storage)
     assert (got.returncode, got.stderr) == (0, b"")
     assert await asyncio.to_thread(fetch, got.stdout.decode().strip()) == CONTENT
-    shown = lakery_cloud("url", json.dumps(put["record"]), "--put", *storage)
+    shown = run_command("url", json.dumps(put["record"]), "--put", *storage)
     assert shown.stdout.startswith(b"http")
     assert [line.split(":")[0] for line in shown.stderr.decode().splitlines()] == [
         f"-H '{name}" for name in put["headers"]
@@ -123,17 +117,15 @@ async def test_url_gets_and_puts_content_without_credentials(seaweedfs_rig: S3Ri
 
 def test_url_of_a_folder_is_refused(shell: Shell) -> None:
     record = json.dumps(shell.put())
-    assert_command_fails(shell.run("url", record), 2, "ConfigError", saying="has no URLs")
+    assert_fails(shell.run("url", record), 2, "ConfigError", saying="has no URLs")
 
 
 def test_url_to_put_needs_a_file_that_is_there(shell: Shell) -> None:
-    assert_command_fails(
-        shell.run("url", "--put", "nowhere.txt"), 2, "ConfigError", saying="no file 'nowhere.txt' exists"
-    )
+    assert_fails(shell.run("url", "--put", "nowhere.txt"), 2, "ConfigError", saying="no file 'nowhere.txt' exists")
 
 
 async def test_url_that_would_last_too_long_is_refused(seaweedfs_rig: S3Rig, tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_bytes(CONTENT)
-    done = lakery_cloud("url", path, "--put", "--expires", "8d", "--storage", seaweedfs_rig.url())
+    done = run_command("url", path, "--put", "--expires", "8d", "--storage", seaweedfs_rig.url())
     assert_fails(done, 2, "ConfigError: a URL lasts from a second to 7 days")

@@ -7,9 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,7 @@ from lakery_cloud.emulators import EMULATORS
 from lakery_cloud.emulators.background import client_settings, state
 from lakery_cloud.emulators.background.state import Running
 from lakery_cloud.errors import ConfigError
-
-COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
-PATIENCE = 60
-"""Seconds after which a command hangs."""
+from tests.helpers import COMMAND, PATIENCE, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +50,6 @@ def in_foreground(*arguments: str, wrapper: tuple[str, ...] = ()) -> "subprocess
     assert process.stderr is not None
     assert process.stderr.readline() == "Ctrl-C stops the servers and deletes their data.\n"
     return process
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def processes_of(name: str) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,21 +17,17 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Stall
 from tests.conftest import rig_on
+from tests.helpers import COMMAND, proxy_before, until
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import one_server_a_cloud
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
-    pytest.mark.timeout(60),
-]
 cloud_rig = rig_on(*one_server_a_cloud())
-COMMAND = "from lakery_cloud.cli.main import main; main()"
 
 
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", COMMAND, *arguments, stdin=-1, stdout=-1, stderr=-1, env=dict(os.environ)
+        *COMMAND, *arguments, stdin=-1, stdout=-1, stderr=-1, env=dict(os.environ)
     )
     try:
         yield process
@@ -44,9 +39,12 @@ async def running(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]
 
 async def first_part_arrived(proxy: FaultProxy, process: asyncio.subprocess.Process) -> None:
     """Wait until the store has a part, which on some clouds is an object of its own."""
-    while not any(each.neutral in ("upload_part", "put") and each.status is not None for each in proxy.exchanges):
-        assert process.returncode is None, await process.communicate()
-        await asyncio.sleep(0.01)
+
+    def has_part() -> bool:
+        return any(each.neutral in ("upload_part", "put") and each.status is not None for each in proxy.exchanges)
+
+    await until(lambda: has_part() or process.returncode is not None)
+    assert process.returncode is None, await process.communicate()
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +55,7 @@ def _skip_real_accounts(cloud_rig: CloudRig) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"])
 async def test_interrupted_put_leaves_nothing(cloud_rig: CloudRig, number: signal.Signals, code: int) -> None:
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         url = cloud_rig.url(part_size=cloud_rig.part_size)
         async with running("put", "-", "--storage", url) as process:
             assert process.stdin is not None
@@ -81,13 +78,11 @@ async def test_interrupted_get_keeps_the_file_that_was_there(cloud_rig: CloudRig
         await storage.write_data(data, digest_of(data), {})
     output = tmp_path / "output"
     output.write_bytes(b"before")
-    async with FaultProxy(cloud_rig.server_url) as proxy:
+    async with proxy_before(cloud_rig) as proxy:
         stalled = proxy.arm(Rule(Stall(), "get"))
-        cloud_rig.point_to(proxy.url)
         arguments = ("get", digest_of(data)["content_hash"], "--output", str(output), "--storage", cloud_rig.url())
         async with running(*arguments) as process:
-            async with asyncio.timeout(60):
-                await stalled.wait()
+            await stalled.wait()
             assert list(tmp_path.glob(".lakery-cloud-*"))
             process.send_signal(signal.SIGINT)
             _, errors = await process.communicate()

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from lakery_cloud.maintenance import lifecycle_rules
-from tests.cli.test_cli import Shell, lines_of
-from tests.cli.test_cli import assert_fails as fails
-from tests.cli.test_storages import assert_fails, lakery_cloud
+from tests.cli.shell import Shell, assert_fails, lines_of
+from tests.helpers import run_command
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, params
@@ -42,10 +41,10 @@ def test_rules_are_printed_without_credentials(tmp_path: Any, url: str, first: s
 @pytest.mark.parametrize("cloud_rig", TWO, indirect=True)
 def test_rules_are_set_when_told_to(cloud_rig: CloudRig) -> None:
     url = cloud_rig.url("x")
-    done = lakery_cloud("lifecycle", "--apply", "--days", "3", "--storage", url)
+    done = run_command("lifecycle", "--apply", "--days", "3", "--storage", url)
     assert (done.returncode, lines_of(done.stderr)) == (0, ["set these rules"])
     assert json.loads(done.stdout) == rules_of(cloud_rig, days=3)
-    again = lakery_cloud("lifecycle", "--apply", "--days", "3", "--storage", url)
+    again = run_command("lifecycle", "--apply", "--days", "3", "--storage", url)
     said = ["the bucket already has these rules; nothing was changed"]
     assert (again.returncode, again.stdout, lines_of(again.stderr)) == (0, b"", said)
 
@@ -53,37 +52,37 @@ def test_rules_are_set_when_told_to(cloud_rig: CloudRig) -> None:
 @pytest.mark.parametrize("cloud_rig", TWO, indirect=True)
 def test_json_says_what_was_done(cloud_rig: CloudRig) -> None:
     for result in ("set", "there already"):
-        done = lakery_cloud("lifecycle", "--apply", "--json", "--storage", cloud_rig.url("x"))
+        done = run_command("lifecycle", "--apply", "--json", "--storage", cloud_rig.url("x"))
         assert (done.returncode, done.stderr) == (0, b"")
         assert json.loads(done.stdout) == {"result": result, "rules": rules_of(cloud_rig)}
 
 
 async def test_rules_are_only_printed_unless_told(seaweedfs_rig: S3Rig) -> None:
-    assert lakery_cloud("lifecycle", "--storage", seaweedfs_rig.url("x")).returncode == 0
+    assert run_command("lifecycle", "--storage", seaweedfs_rig.url("x")).returncode == 0
     with pytest.raises(seaweedfs_rig._client.exceptions.ClientError, match="NoSuchLifecycleConfiguration"):
         await seaweedfs_rig._client.get_bucket_lifecycle_configuration(Bucket=seaweedfs_rig.bucket)
 
 
 def test_missing_bucket_exits_3(seaweedfs_rig: S3Rig) -> None:
-    done = lakery_cloud("lifecycle", "--apply", "--storage", seaweedfs_rig.url("x", bucket="nowhere-at-all"))
+    done = run_command("lifecycle", "--apply", "--storage", seaweedfs_rig.url("x", bucket="nowhere-at-all"))
     assert_fails(done, 3, "BucketNotFound: ")
 
 
 def test_azure_names_its_own_command_and_exits_2(azure_rig: AzureRig) -> None:
-    done = lakery_cloud("lifecycle", "--apply", "--storage", azure_rig.url("x"))
+    done = run_command("lifecycle", "--apply", "--storage", azure_rig.url("x"))
     assert_fails(done, 2, "ConfigError: ")
     assert b"az storage account management-policy create --account-name" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["--apply"], ["--json"]])
 def test_folder_names_sweep_and_exits_2(tmp_path: Any, arguments: list[str]) -> None:
-    fails(Shell(tmp_path).run("lifecycle", *arguments), 2, "ConfigError", saying="run `lakery-cloud sweep`")
+    assert_fails(Shell(tmp_path).run("lifecycle", *arguments), 2, "ConfigError", saying="run `lakery-cloud sweep`")
 
 
 @pytest.mark.parametrize("days", ["0", "-3"])
 def test_days_that_are_none_exit_2(tmp_path: Any, days: str) -> None:
     done = Shell(tmp_path).run("lifecycle", f"--days={days}", "--storage", "s3://my-bucket/x")
-    fails(done, 2, "ConfigError", saying="days must be a whole number of at least 1")
+    assert_fails(done, 2, "ConfigError", saying="days must be a whole number of at least 1")
 
 
 def test_days_that_are_no_number_exit_2(tmp_path: Any) -> None:

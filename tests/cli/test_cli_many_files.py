@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from tests.cli.desk import hash_of, tree
+from tests.cli.desk import tree
+from tests.helpers import hash_of
 
 LINE = {"file", "result", "size", "record", "error"}
 

@@ -13,6 +13,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Delay
 from tests.cli.test_cli_interrupted import running
+from tests.helpers import PATIENCE
 from tests.rigs.base import CloudRig
 
 
@@ -29,7 +30,7 @@ async def test_records_of_files_that_were_done_stay_and_the_rest_is_saved_later(
         delayed = proxy.arm(Rule(Delay(None), "upload_part"))
         rig.point_to(proxy.url)
         async with running(*arguments, rig.url(part_size=rig.part_size)) as process:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 await delayed.wait()
             process.send_signal(signal.SIGINT)
             _, errors = await process.communicate()

@@ -6,15 +6,12 @@ import os
 import pty
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lakery_cloud.cli.main import app
-from tests.cli.desk import hash_of
-
-COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
+from tests.helpers import COMMAND, hash_of
 
 
 def on_terminal(*arguments: str, stdout: int | None = None) -> tuple[bytes, str]:
@@ -98,5 +95,5 @@ def test_bash_completes_commands_and_options(tmp_path: Path, words, completed):
         _lakery_cloud
         echo "${{COMPREPLY[@]}}"
     """
-    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True)
     assert set(done.stdout.split()) == completed, done.stderr

@@ -4,14 +4,13 @@ import json
 
 import pytest
 
-from tests.cli.test_cli import CONTENT, HASH, Shell, assert_fails, lines_of
+from tests.cli.shell import CONTENT, HASH, assert_fails, lines_of
 
 OLD = "20200101T000000Z-00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def shell(tmp_path):
-    shell = Shell(tmp_path)
+def shell(shell):
     shell.put()
     (shell.objects / ".tmp").mkdir(exist_ok=True)
     (shell.objects / ".tmp" / OLD).write_bytes(b"half")

@@ -3,43 +3,28 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lakery_cloud.testing import content
+from tests.cli.shell import CONTENT, HASH, assert_fails
 from tests.conftest import rig_on
+from tests.helpers import run_command
 from tests.rigs.base import CloudRig
 from tests.rigs.local import FileRig
 from tests.rigs.pairs import one_server_a_cloud
 from tests.rigs.s3 import S3Rig
 
-COMMAND = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()"]
 README = Path(__file__).parent.parent.parent / "README.md"
-DATA = b"content of a file\n"
-HASH = hashlib.sha256(DATA).hexdigest()
 
 UrlRig = FileRig | CloudRig
 url_rig = rig_on(*one_server_a_cloud("file"))
 
 
-def lakery_cloud(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run the command."""
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, check=False, timeout=60, **options)
-
-
-def assert_fails(done: subprocess.CompletedProcess[bytes], code: int, error: str) -> None:
-    """The command said why in one line."""
-    assert (done.returncode, done.stderr.count(b"\n")) == (code, 1), done.stderr.decode()
-    assert done.stderr.decode().startswith(error)
-
-
 async def test_file_is_put_got_listed_described_and_deleted(url_rig: UrlRig, tmp_path: Path) -> None:
     url = url_rig.url("x")
-    put = lakery_cloud("put", README, "--tag", "kind=readme", "--storage", url)
+    put = run_command("put", README, "--tag", "kind=readme", "--storage", url)
     assert (put.returncode, put.stderr) == (0, b"")
     content_hash = hashlib.sha256(README.read_bytes()).hexdigest()
     assert await url_rig.keys() == [f"x/{content_hash}"]
@@ -47,31 +32,31 @@ async def test_file_is_put_got_listed_described_and_deleted(url_rig: UrlRig, tmp
     assert stored is not None
     assert (stored.content_type, stored.tags) == ("text/markdown", {"kind": "readme"})
     for target in (put.stdout.decode(), content_hash):
-        got = lakery_cloud("get", target, "-o", tmp_path / "got", "--storage", url)
+        got = run_command("get", target, "-o", tmp_path / "got", "--storage", url)
         assert (got.returncode, got.stderr) == (0, b"")
         assert (tmp_path / "got").read_bytes() == README.read_bytes()
-    listed = json.loads(lakery_cloud("ls", "--json", "--storage", url).stdout)
+    listed = json.loads(run_command("ls", "--json", "--storage", url).stdout)
     assert (listed["content_hash"], listed["content_size"]) == (content_hash, README.stat().st_size)
-    described = json.loads(lakery_cloud("stat", content_hash, "--json", "--storage", url).stdout)
+    described = json.loads(run_command("stat", content_hash, "--json", "--storage", url).stdout)
     assert (described["tags"], described["content_type"]) == ({"kind": "readme"}, "text/markdown")
-    assert lakery_cloud("rm", "--dry-run", content_hash, "--storage", url).returncode == 0
+    assert run_command("rm", "--dry-run", content_hash, "--storage", url).returncode == 0
     assert await url_rig.keys() == [f"x/{content_hash}"]
-    assert lakery_cloud("rm", content_hash, "--storage", url).returncode == 0
+    assert run_command("rm", content_hash, "--storage", url).returncode == 0
     assert await url_rig.keys() == []
-    assert_fails(lakery_cloud("get", content_hash, "--storage", url), 3, "NoStorageData: ")
+    assert_fails(run_command("get", content_hash, "--storage", url), 3, "NoStorageData: ")
 
 
 async def test_large_file_is_sent_once(url_rig: UrlRig, tmp_path: Path) -> None:
     url = url_rig.url("x", part_size=url_rig.part_size)
     data = content(url_rig.part_size * 4)
     (tmp_path / "large").write_bytes(data)
-    first = lakery_cloud("put", tmp_path / "large", "--storage", url)
+    first = run_command("put", tmp_path / "large", "--storage", url)
     assert first.returncode == 0
     stored = await url_rig.get(f"x/{hashlib.sha256(data).hexdigest()}")
     assert stored is not None
     assert stored.data == data
-    assert lakery_cloud("put", tmp_path / "large", "--storage", url).stdout == first.stdout
-    assert lakery_cloud("get", first.stdout.decode(), "--storage", url).stdout == data
+    assert run_command("put", tmp_path / "large", "--storage", url).stdout == first.stdout
+    assert run_command("get", first.stdout.decode(), "--storage", url).stdout == data
     await url_rig.check_nothing_temporary()
 
 
@@ -79,21 +64,21 @@ async def test_large_file_is_sent_once(url_rig: UrlRig, tmp_path: Path) -> None:
 async def test_missing_bucket_is_one_line_and_exits_3(url_rig: UrlRig, command: str) -> None:
     missing = url_rig.elsewhere().keys.bucket
     target = "-" if command == "put" else HASH
-    done = lakery_cloud(command, target, "--storage", url_rig.url(bucket=missing), input=DATA)
+    done = run_command(command, target, "--storage", url_rig.url(bucket=missing), input=CONTENT)
     assert_fails(done, 3, "BucketNotFound: the ")  # bucket, or folder
     assert f" '{missing}' is not there" in done.stderr.decode()
 
 
 async def test_damaged_content_is_one_line_and_exits_5(url_rig: UrlRig) -> None:
-    await url_rig.put(HASH, DATA[::-1])
-    done = lakery_cloud("get", HASH, "--storage", url_rig.url())
+    await url_rig.put(HASH, CONTENT[::-1])
+    done = run_command("get", HASH, "--storage", url_rig.url())
     assert_fails(done, 5, "IntegrityError: ")
     assert done.stdout == b""
 
 
 async def test_something_else_at_the_content_key_stays_and_exits_5(url_rig: UrlRig) -> None:
     await url_rig.put(HASH, b"not yours")
-    assert_fails(lakery_cloud("put", "-", "--storage", url_rig.url(), input=DATA), 5, "IntegrityError: ")
+    assert_fails(run_command("put", "-", "--storage", url_rig.url(), input=CONTENT), 5, "IntegrityError: ")
     stored = await url_rig.get(HASH)
     assert stored is not None
     assert stored.data == b"not yours"
@@ -109,7 +94,7 @@ async def test_something_else_at_the_content_key_stays_and_exits_5(url_rig: UrlR
 async def test_s3_without_credentials_is_one_line_with_its_exit_code(
     s3_rig: S3Rig, environment: dict[str, str], exit_code: int, error: str
 ) -> None:
-    failed = lakery_cloud("put", "-", "--storage", s3_rig.url(), input=b"data", env={**os.environ, **environment})
+    failed = run_command("put", "-", "--storage", s3_rig.url(), input=b"data", env={**os.environ, **environment})
     assert_fails(failed, exit_code, error)
 
 
@@ -121,4 +106,4 @@ async def test_s3_without_credentials_is_one_line_with_its_exit_code(
     ],
 )
 def test_nothing_in_the_environment_is_one_line_and_exits_4(url: str, error: str) -> None:
-    assert_fails(lakery_cloud("put", "-", "--storage", url, input=DATA), 4, error)
+    assert_fails(run_command("put", "-", "--storage", url, input=CONTENT), 4, error)

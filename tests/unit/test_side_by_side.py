@@ -6,12 +6,13 @@ from contextlib import aclosing
 import pytest
 
 from lakery_cloud.streams.tasks import side_by_side
-from tests.unit.test_pipeline import Calls, ticks
+from tests.helpers import let_others_run
+from tests.unit.test_pipeline import Calls
 
 
 async def test_results_come_in_order_however_long_each_takes():
     async def work(number):
-        await ticks(10 - number)
+        await let_others_run(10 - number)
         return number
 
     assert [result async for result in side_by_side(work, range(10), limit=4)] == list(range(10))
@@ -22,7 +23,7 @@ async def test_no_more_calls_are_under_way_than_the_limit_says(limit):
     calls, go = Calls(), asyncio.Event()
     async with aclosing(side_by_side(lambda item: calls.wait(go, item), range(10), limit=limit)) as results:
         first = asyncio.create_task(anext(results))
-        await ticks(20)
+        await let_others_run(20)
         assert (calls.started, calls.running) == (limit, limit)
         go.set()
         assert [await first, *[result async for result in results]] == list(range(10))
@@ -35,7 +36,7 @@ async def test_slow_call_holds_up_no_others():
     work = side_by_side(lambda item: calls.wait(go if item else slow, item), range(50), limit=2, ahead=1000)
     async with aclosing(work) as results:
         first = asyncio.create_task(anext(results))
-        await ticks(1000)
+        await let_others_run(1000)
         assert (calls.started, len(calls.ended)) == (50, 49)
         slow.set()
         assert [await first, *[result async for result in results]] == list(range(50))
@@ -47,7 +48,7 @@ async def test_only_so_many_results_wait_for_a_slow_call():
     work = side_by_side(lambda item: calls.wait(go if item else slow, item), range(50), limit=2, ahead=5)
     async with aclosing(work) as results:
         first = asyncio.create_task(anext(results))
-        await ticks(1000)
+        await let_others_run(1000)
         assert calls.started <= 7  # the slow one, five that wait, and one that can't wait yet
         slow.set()
         assert [await first, *[result async for result in results]] == list(range(50))
@@ -63,7 +64,7 @@ async def test_item_is_taken_only_when_its_call_can_start():
 
     async with aclosing(side_by_side(lambda item: calls.wait(go, item), items(), limit=2)) as results:
         first = asyncio.create_task(anext(results))
-        await ticks(20)
+        await let_others_run(20)
         assert taken == [0, 1]
         go.set()
         await first
