@@ -12,7 +12,15 @@ import aiobotocore.session
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
 
-from lakery_cloud import CredentialsError, IntegrityError, S3Storage, SerializedData, StorageUnavailable, digest_data
+from lakery_cloud import (
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    S3Storage,
+    SerializedData,
+    StorageUnavailable,
+    digest_data,
+)
 from lakery_cloud.emulators import Emulator
 from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.testing import (
@@ -272,4 +280,11 @@ async def test_certificate_for_another_host_is_refused(
         async with s3_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage:
             with pytest.raises(StorageUnavailable, match="no TLS connection"):
                 await write(storage, b"data")
+    assert proxy.exchanges == []
+
+
+async def test_setting_that_http_cannot_carry_is_a_config_error(s3_rig: S3Rig, proxy: FaultProxy) -> None:
+    async with s3_rig.storage(storage_class="STANDARD\r\nx-amz-acl: public-read") as storage:
+        with pytest.raises(ConfigError, match="a character that HTTP can't carry"):
+            await write(storage, b"data")
     assert proxy.exchanges == []

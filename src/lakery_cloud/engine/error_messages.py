@@ -85,7 +85,7 @@ class Failure:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoint", redact(self.endpoint))
-        object.__setattr__(self, "said", redact(self.said)[:MAX_QUOTE])
+        object.__setattr__(self, "said", redact(self.said)[:MAX_QUOTE].removesuffix("."))
 
     @property
     def tried(self) -> str:

@@ -19,6 +19,7 @@ from lakery_cloud.http.exchange import (
     BufferedResponse,
     ConnectFailed,
     HTTPError,
+    InvalidRequest,
     Request,
     Response,
     TLSFailed,
@@ -155,6 +156,8 @@ class Requests(abc.ABC):
                         raise
             except HTTPError as error:
                 cause, failure = error, self._failed(error, operation, address)
+            except InvalidRequest as error:
+                failure = self.failure(operation, address, str(error)).misconfigured("Check the storage's settings")
             if isinstance(failure, CredentialsError) and not has_renewed:
                 has_renewed = True
                 if await self._renew_credentials():

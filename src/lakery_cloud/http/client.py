@@ -77,7 +77,7 @@ class HTTPClient:
 
         Raises:
             HTTPError: No response arrived.
-            ValueError: HTTP can't carry the request.
+            InvalidRequest: HTTP can't carry the request.
         """
         exchange = self._exchanges.get(origin) or self._exchange_with(origin)
         try:

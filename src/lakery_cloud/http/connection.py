@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from lakery_cloud.http.exchange import ConnectionLost, HTTPError, ReadTimeout, Request, UnsupportedResponse
+from lakery_cloud.http.exchange import (
+    ConnectionLost,
+    HTTPError,
+    InvalidRequest,
+    ReadTimeout,
+    Request,
+    UnsupportedResponse,
+)
 
 MAX_HEAD = 64 * 1024
 """Bytes of a status line and headers, with the empty line; object stores send less than 10 KiB."""
@@ -73,13 +80,13 @@ def write_head(request: Request) -> bytes:
     """The head of a request, with its `Content-Length`.
 
     Raises:
-        ValueError: The target or a header has a character that a request can't carry.
+        InvalidRequest: The target or a header has a character that a request can't carry.
     """
     headers = request.headers
     if not _is_printable("".join(headers)) or not _is_printable("".join(headers.values())):
-        raise ValueError("a header of the request has a character that HTTP can't carry")
+        raise InvalidRequest("a header of the request has a character that HTTP can't carry")
     if not _is_printable(request.target) or " " in request.target:
-        raise ValueError("the target of the request has a character that HTTP can't carry")
+        raise InvalidRequest("the target of the request has a character that HTTP can't carry")
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if request.method in ("PUT", "POST", "PATCH") and "content-length" not in headers:
         lines += f"content-length: {request.size}\r\n"
@@ -231,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Raises:
             HTTPError: No response arrived.
-            ValueError: HTTP can't carry the request.
+            InvalidRequest: HTTP can't carry the request.
         """
         if not self.is_reusable:
             raise self._error or ConnectionLost("the connection is closed")

@@ -39,6 +39,10 @@ class UnsupportedResponse(HTTPError):
     """A response that we refuse to read. The message never quotes data from the server."""
 
 
+class InvalidRequest(ValueError):
+    """A request with a character that HTTP can't carry. It was not sent."""
+
+
 class Origin(NamedTuple):
     """Where requests go.
 

@@ -144,7 +144,7 @@ class ConnectionPool:
 
         Raises:
             HTTPError: No response arrived.
-            ValueError: HTTP can't carry the request.
+            InvalidRequest: HTTP can't carry the request.
         """
         connection = self._take_idle()
         if connection is not None:
