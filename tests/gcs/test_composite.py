@@ -9,25 +9,22 @@ import pytest
 
 from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.emulators import FakeGCS
-from lakery_cloud.engine import requests
 from lakery_cloud.http import session
 from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import (
     Exchange,
     ScriptedProxy,
     content,
-    stream_of,
     tap,
 )
+from tests.helpers import scripted_proxy_before, write_stream
 from tests.rigs.gcs import GCSRig
 
 KiB = 1024
 PART = 256 * KiB
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
@@ -38,14 +35,8 @@ async def composite_rig(fake_gcs: FakeGCS) -> AsyncIterator[GCSRig]:
 
 @pytest.fixture
 async def proxy(composite_rig: GCSRig) -> AsyncIterator[ScriptedProxy]:
-    async with ScriptedProxy(composite_rig.server_url) as proxy:
-        composite_rig.point_to(proxy.url)
+    async with scripted_proxy_before(composite_rig) as proxy:
         yield proxy
-
-
-async def write(storage: Any, data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {})
 
 
 def is_part(exchange: Exchange) -> bool:
@@ -67,7 +58,7 @@ async def test_parts_travel_side_by_side_and_are_composed_and_deleted(
     async with composite_rig.storage(max_concurrent_parts=3) as storage:
         wire = tap(storage)
         first, second = wire.hold("upload_part", nth=1), wire.hold("upload_part", nth=3)
-        writing = asyncio.create_task(write(storage, data))
+        writing = asyncio.create_task(write_stream(storage, data))
         await first.reached.wait()
         await second.reached.wait()  # while the first is on its way
         first.release()
@@ -82,7 +73,7 @@ async def test_parts_travel_side_by_side_and_are_composed_and_deleted(
 async def test_more_parts_than_one_request_composes(composite_rig: GCSRig, proxy: ScriptedProxy) -> None:
     data = content(PART * 70)
     async with composite_rig.storage() as storage:
-        assert await storage.read_data(await write(storage, data)) == data
+        assert await storage.read_data(await write_stream(storage, data)) == data
     assert len([exchange for exchange in proxy.exchanges if is_compose(exchange)]) == 3  # 32 + 31 + 7
     await composite_rig.check_nothing_temporary()
 
@@ -95,7 +86,7 @@ async def test_success_whose_answer_was_lost_is_success(
     data = content(PART * 40)
     script = proxy.swallow(matches, times=2)
     async with composite_rig.storage() as storage:
-        assert await storage.read_data(await write(storage, data)) == data
+        assert await storage.read_data(await write_stream(storage, data)) == data
     assert script.fired == 2
     await composite_rig.check_nothing_temporary()
 
@@ -110,7 +101,7 @@ async def test_part_that_disappears_is_unavailable_and_leaves_nothing(composite_
 
         wire.before("complete_upload", expire)
         with pytest.raises(StorageUnavailable):
-            await write(storage, content(PART * 3))
+            await write_stream(storage, content(PART * 3))
     await composite_rig.check_nothing_left()
 
 
@@ -120,7 +111,7 @@ async def test_conflict_with_an_attempt_of_ours_is_no_error_of_the_library(
     script = proxy.answer(is_part, status=409)
     async with composite_rig.storage() as storage:
         with pytest.raises(StorageUnavailable, match="write again"):
-            await write(storage, content(PART * 3))
+            await write_stream(storage, content(PART * 3))
     assert script.fired == 1
     await composite_rig.check_nothing_left()
 
@@ -132,7 +123,7 @@ async def test_store_that_stays_unavailable_leaves_nothing(
     proxy.answer(matches, status=503, times=100)
     async with composite_rig.storage() as storage:
         with pytest.raises(StorageUnavailable):
-            await write(storage, content(PART * 5))
+            await write_stream(storage, content(PART * 5))
     await composite_rig.check_nothing_left()
 
 
@@ -142,7 +133,7 @@ async def test_parts_that_can_not_be_deleted_do_not_fail_the_write(
     data = content(PART * 3)
     script = proxy.answer(lambda exchange: is_delete(exchange) and ".00000" in exchange.target, status=403, times=100)
     async with composite_rig.storage() as storage:
-        assert await storage.read_data(await write(storage, data)) == data
+        assert await storage.read_data(await write_stream(storage, data)) == data
     assert script.fired >= 1
     assert "could not delete the parts" in caplog.text
     assert all(key.startswith(".tmp/") or "/" not in key for key in await composite_rig.keys())
@@ -158,7 +149,7 @@ async def test_part_that_was_changed_by_somebody_else_is_an_error(composite_rig:
 
         wire.before("complete_upload", change)
         with pytest.raises((IntegrityError, StorageUnavailable)):
-            await write(storage, content(PART * 3))
+            await write_stream(storage, content(PART * 3))
     await composite_rig.check_nothing_left()
 
 
@@ -166,7 +157,7 @@ async def test_part_that_was_changed_by_somebody_else_is_an_error(composite_rig:
 async def test_cancelled_at_any_step_leaves_nothing(composite_rig: GCSRig, operation: str) -> None:
     async with composite_rig.storage() as storage:
         hold = tap(storage).hold(operation, nth=2 if operation == "upload_part" else 1, moment="after")
-        writing = asyncio.create_task(write(storage, content(PART * 6)))
+        writing = asyncio.create_task(write_stream(storage, content(PART * 6)))
         await hold.reached.wait()
         writing.cancel()
         hold.release()
@@ -182,9 +173,9 @@ async def test_twenty_cancellations_at_random_moments_leave_nothing(
     monkeypatch.setattr(gcs_uploads, "MAX_SOURCES", 4)
     moments = random.Random(5)
     async with composite_rig.storage() as storage:
-        await write(storage, content(PART * 9, seed=99))
+        await write_stream(storage, content(PART * 9, seed=99))
         for number in range(20):
-            writing = asyncio.create_task(write(storage, content(PART * 9, seed=number)))
+            writing = asyncio.create_task(write_stream(storage, content(PART * 9, seed=number)))
             await asyncio.sleep(moments.uniform(0, 0.15))
             writing.cancel()
             await asyncio.wait([writing])
@@ -222,7 +213,7 @@ async def test_part_of_an_aborted_upload_is_never_sent_to_its_end(
     monkeypatch.setattr(session._Body, "write", write_held)
     monkeypatch.setattr(gcs_uploads.CompositeUpload, "abort", abort_while_the_end_is_written)
     async with composite_rig.storage(fast_lane=False) as storage:
-        writing = asyncio.create_task(write(storage, content(PART * 2)))
+        writing = asyncio.create_task(write_stream(storage, content(PART * 2)))
         await at_the_end.wait()
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -25,32 +25,28 @@ from lakery_cloud import (
     LakeryCloudError,
     StorageUnavailable,
 )
-from lakery_cloud.engine import requests
 from lakery_cloud.providers.gcs.storage import GCSStorage
 from lakery_cloud.testing import (
     Exchange,
     ScriptedProxy,
     content,
     digest_of,
-    stream_of,
     tap,
 )
 from lakery_cloud.testing.gcs_double import StrictGCS
+from tests.helpers import scripted_proxy_before, write, write_stream
 from tests.rigs.gcs import GCSRig
 
 KiB = 1024
 MiB = 1024**2
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
 async def proxy(strict_rig: GCSRig) -> AsyncIterator[ScriptedProxy]:
-    async with ScriptedProxy(strict_rig.server_url) as proxy:
-        strict_rig.point_to(proxy.url)
+    async with scripted_proxy_before(strict_rig) as proxy:
         yield proxy
 
 
@@ -58,15 +54,6 @@ async def proxy(strict_rig: GCSRig) -> AsyncIterator[ScriptedProxy]:
 def double(strict_rig: GCSRig) -> StrictGCS:
     assert strict_rig.double is not None
     return strict_rig.double
-
-
-async def write(storage: GCSStorage, data: bytes, tags: dict[str, str] | None = None) -> Any:
-    return await storage.write_data(data, digest_of(data), tags or {})
-
-
-async def write_stream(storage: GCSStorage, data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {"tag": "value"})
 
 
 def is_put(exchange: Exchange) -> bool:

@@ -13,48 +13,26 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError
 
 from lakery_cloud import AccessDenied, ConfigError, CredentialsError, GCSStorage, StorageUnavailable
-from lakery_cloud.engine import requests
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
     Rule,
     content,
-    digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import Answer
 from tests.forward_proxy import ForwardProxy
+from tests.helpers import proxy_before, use_hot_requests, write, write_stream
+from tests.rigs.base import BY_THE_SDK_ALONE
 from tests.rigs.gcs import GCSRig
 from tests.tls import tls_before
 
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture
 async def proxy(strict_rig: GCSRig) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(strict_rig.server_url) as proxy:
-        strict_rig.point_to(proxy.url)
+    async with proxy_before(strict_rig) as proxy:
         yield proxy
-
-
-async def write(storage: GCSStorage, data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
-
-
-async def write_stream(storage: GCSStorage, data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {})
-
-
-async def use(storage: GCSStorage, *, seed: int = 0) -> None:
-    """Send each kind of request, and check the outcome."""
-    data, parts = content(200_000, seed=seed), content(2 * storage.settings.part_size, seed=seed)
-    assert await storage.read_data(await write(storage, data)) == data
-    await write(storage, data)
-    assert await storage.read_data(await write_stream(storage, parts)) == parts
 
 
 def is_pooled(exchange: Exchange) -> bool:
@@ -64,28 +42,30 @@ def is_pooled(exchange: Exchange) -> bool:
 # Connections
 
 
+@pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the pool is off")
 async def test_all_requests_go_over_the_pool(strict_rig: GCSRig, proxy: FaultProxy) -> None:
     async with strict_rig.storage() as storage:
-        await use(storage)
+        await use_hot_requests(storage)
     assert len(proxy.exchanges) > 8
     assert all(map(is_pooled, proxy.exchanges))
 
 
+@pytest.mark.parametrize("fast_lane", [True, False])
 @pytest.mark.parametrize("name", ["127.0.0.1", "storage.example.com"])
 async def test_certificate_must_be_for_the_host(
-    strict_rig: GCSRig, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    strict_rig: GCSRig, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fast_lane: bool
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     async with tls_before(proxy.url, tmp_path, name=name) as url:
         strict_rig.point_to(url)
-        async with strict_rig.storage(token="anon", max_attempts=1) as storage:
+        async with strict_rig.storage(token="anon", max_attempts=1, fast_lane=fast_lane) as storage:
             if name == "127.0.0.1":
                 data = content(200_000)
                 assert await storage.read_data(await write(storage, data)) == data
             else:
                 with pytest.raises(StorageUnavailable, match="no TLS connection"):
                     await write(storage, b"data")
-    assert all(map(is_pooled, proxy.exchanges))
+    assert all(is_pooled(exchange) == fast_lane for exchange in proxy.exchanges)
     assert bool(proxy.exchanges) == (name == "127.0.0.1")
 
 
@@ -96,7 +76,7 @@ async def test_proxy_of_the_environment_is_used(
         monkeypatch.setenv("HTTP_PROXY", forward.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         async with strict_rig.storage() as storage:
-            await use(storage)
+            await use_hot_requests(storage)
         assert forward.connections > 0
     assert not any(map(is_pooled, proxy.exchanges))
 
@@ -104,7 +84,7 @@ async def test_proxy_of_the_environment_is_used(
 async def test_own_file_system_keeps_its_session(strict_rig: GCSRig, proxy: FaultProxy) -> None:
     fs = GCSFileSystem(token="anon", endpoint_url=proxy.url, asynchronous=True, skip_instance_cache=True)
     async with await fs._set_session(), GCSStorage(strict_rig.bucket, fs=fs, part_size=strict_rig.part_size) as storage:
-        await use(storage)
+        await use_hot_requests(storage)
     assert not any(map(is_pooled, proxy.exchanges))
 
 

@@ -100,16 +100,18 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         # In a thread, since gcsfs looks for credentials in files and on the network.
         fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
         has_certificate = getattr(fs, "_use_client_cert", False)
+        # In a thread, since certificates take long to load.
+        trust = await asyncio.to_thread(ssl.create_default_context) if fs._location.startswith("https:") else None
         if settings.fs is None:
             fs.session_kwargs["trust_env"] = True
             if not has_certificate:  # else gcsfs makes a connector with the certificate
                 fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                    limit=settings.connections, socket_factory=sockets.make
+                    limit=settings.connections, socket_factory=sockets.make, ssl=trust or True
                 )
         await fs._set_session()
         http = HTTPClient(
             sockets=sockets,
-            tls=ssl.create_default_context,
+            tls=lambda: trust or ssl.create_default_context(),
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             session=fs.session,
