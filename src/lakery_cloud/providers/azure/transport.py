@@ -90,7 +90,7 @@ class AzureTransport(CloudTransport):
         self._endpoint = client.url.partition("?")[0]
         self._settings = settings
         self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
-        self._staged: set[str] = set()  # ids of uploads of which the store may have received a block
+        self._reached: dict[str, bool] = {}  # upload id -> whether a block may have reached the store
         self._cancelled: set[str] = set()  # ids of uploads of which a block was cancelled on its way
 
     def checks_hash(self, algorithm: str) -> bool:
@@ -160,18 +160,19 @@ class AzureTransport(CloudTransport):
         return Upload(address, secrets.token_hex(8), attributes, is_temporary)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        is_received = True
         try:
-            return await super().upload_part(upload, part)
+            receipt = await super().upload_part(upload, part)
         except Unreachable:
-            is_received = False
+            self._reached.setdefault(upload.id, False)
             raise
         except asyncio.CancelledError:
             self._cancelled.add(upload.id)
             raise
-        finally:
-            if is_received:
-                self._staged.add(upload.id)
+        except Exception:
+            self._reached[upload.id] = True
+            raise
+        self._reached[upload.id] = True
+        return receipt
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         block = block_id(upload, number)
@@ -189,6 +190,8 @@ class AzureTransport(CloudTransport):
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
+        self._reached.pop(upload.id, None)
+        self._cancelled.discard(upload.id)
         await self._blob_call(
             "commit_block_list",
             upload.address,
@@ -197,15 +200,15 @@ class AzureTransport(CloudTransport):
             **({"match_condition": MatchConditions.IfMissing} if create_only else {}),
             **({} if upload.is_temporary else sdk_tier(self._settings)),
         )
-        self._staged.discard(upload.id)
-        self._cancelled.discard(upload.id)
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if not is_temporary(address.key):
             return  # only a commit discards blocks, and nothing partial is ever made at a content key
-        if upload is not None and upload.id and upload.id not in self._staged:
-            return  # the store has received nothing, nor would it receive this
         is_late = upload is not None and upload.id in self._cancelled
+        if upload is not None:
+            self._cancelled.discard(upload.id)
+            if self._reached.pop(upload.id, None) is False:
+                return  # nothing reached the store, nor would this
         with suppress(BucketNotFound):
             for _ in range(ABORT_ATTEMPTS):
                 try:
@@ -214,15 +217,12 @@ class AzureTransport(CloudTransport):
                     uncommitted = []
                 if not uncommitted:
                     if not is_late:
-                        break
+                        return
                     await asyncio.sleep(LATE_BLOCK)
                 else:
                     await self._blob_call("commit_block_list", address, block_list=[])
                     await self.delete(address)
                 is_late = False
-        if upload is not None:
-            self._staged.discard(upload.id)
-            self._cancelled.discard(upload.id)
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         # Only at temporary keys: blocks at content keys can't be aborted, see `abort_upload`.
