@@ -20,7 +20,7 @@ from lakery_cloud.emulators import (
     SeaweedFS,
 )
 from lakery_cloud.emulators.servers.rclone import RcloneS3
-from lakery_cloud.testing import StrictGCS
+from lakery_cloud.testing import StrictGCS, StrictS3
 from tests.helpers import PATIENCE
 
 T = TypeVar("T")
@@ -83,6 +83,24 @@ def strict_gcs() -> Iterator[StrictGCS]:
     """The strict double, in a thread of its own, since some tests bring their own event loops."""
     with in_a_thread(StrictGCS) as server:
         yield server
+
+
+def _strict_s3(profile: str) -> Any:
+    @pytest.fixture(scope="session")
+    def server() -> Iterator[StrictS3]:
+        with in_a_thread(lambda: StrictS3(profile)) as server:
+            yield server
+
+    return server
+
+
+# The strict double of S3, as the stores on which the conformance suite runs.
+strict_s3 = _strict_s3("aws")
+strict_s3_versioned = _strict_s3("aws-versioned")
+strict_s3_r2 = _strict_s3("r2")
+strict_s3_b2 = _strict_s3("b2")
+strict_s3_minimal = _strict_s3("minimal")
+strict_s3_weak_etags = _strict_s3("minio-behind-proxy")
 
 
 @contextmanager

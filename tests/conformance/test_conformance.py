@@ -1,7 +1,11 @@
-"""The conformance suite on every storage and every server that can tell the truth."""
+"""The conformance suite on every storage and every server that can tell the truth, also on doubles of unusual stores."""
 
 from lakery_cloud.testing import StorageConformance
+from tests.conftest import rig_on
+from tests.rigs.pairs import PAIRS, PROFILE_PAIRS
+
+rig = rig_on(*PAIRS, *PROFILE_PAIRS)
 
 
 class TestConformance(StorageConformance):
-    """The fixture `rig` stands in `tests/conftest.py`, the pairs in `tests/rigs/pairs.py`."""
+    """The pairs are in `tests/rigs/pairs.py`."""

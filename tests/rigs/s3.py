@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from lakery_cloud import S3Storage
 from lakery_cloud.emulators import Emulator
-from lakery_cloud.testing import RawObject
+from lakery_cloud.testing import RawObject, StrictS3
 from tests.rigs.base import CloudRig, MiB
 
 
@@ -23,7 +23,7 @@ class S3Rig(CloudRig):
     part_size = 5 * MiB
 
     def __init__(
-        self, server_name: str, server: Emulator | None = None, *, bucket: str | None = None, **settings: Any
+        self, server_name: str, server: Emulator | StrictS3 | None = None, *, bucket: str | None = None, **settings: Any
     ) -> None:
         super().__init__(server_name, bucket=bucket)
         self.server = server
@@ -90,7 +90,9 @@ class S3Rig(CloudRig):
                 return None
             raise
         data = await answer["Body"].read()
-        tags = (await self._client.get_object_tagging(**found))["TagSet"]
+        tags: list[Any] = []
+        with suppress(ClientError):  # stores without tags
+            tags = (await self._client.get_object_tagging(**found))["TagSet"]
         return RawObject(
             data,
             answer.get("ContentType"),

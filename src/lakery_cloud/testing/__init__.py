@@ -12,6 +12,8 @@ from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance
+    from lakery_cloud.testing.doubles.s3 import StrictS3
+    from lakery_cloud.testing.doubles.s3_profiles import S3_PROFILES, S3Profile
     from lakery_cloud.testing.faults import Exchange, FaultNotFired, FaultProxy, Rule
     from lakery_cloud.testing.faults.scripted import ScriptedProxy
     from lakery_cloud.testing.gcs_double import StrictGCS
@@ -19,15 +21,18 @@ if TYPE_CHECKING:
     from lakery_cloud.testing.wire import Wire, tap
 
 __all__ = [
+    "S3_PROFILES",
     "Exchange",
     "FaultNotFired",
     "FaultProxy",
     "RawObject",
     "Rig",
     "Rule",
+    "S3Profile",
     "ScriptedProxy",
     "StorageConformance",
     "StrictGCS",
+    "StrictS3",
     "Wire",
     "chunked",
     "content",
@@ -38,6 +43,8 @@ __all__ = [
 
 _MODULES = {
     "conformance": ("StorageConformance",),
+    "doubles.s3": ("StrictS3",),
+    "doubles.s3_profiles": ("S3_PROFILES", "S3Profile"),
     "faults": ("Exchange", "FaultNotFired", "FaultProxy", "Rule"),
     "faults.scripted": ("ScriptedProxy",),
     "gcs_double": ("StrictGCS",),

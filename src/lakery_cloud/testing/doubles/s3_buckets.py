@@ -1,0 +1,150 @@
+"""The requests of a double of S3 for buckets: listings, lifecycle rules, deletion of several objects."""
+
+import base64
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from aiohttp import web
+
+from lakery_cloud.testing.doubles.s3_checks import S3Checks
+from lakery_cloud.testing.doubles.s3_state import Refusal, S3State
+
+MAX_DELETES = 1000
+"""S3 API Reference, "DeleteObjects"."""
+
+
+class BucketRequests:
+    """Answers requests for buckets.
+
+    Attributes:
+        page_size: Most entries of one page of a listing.
+    """
+
+    def __init__(self, state: S3State, checks: S3Checks) -> None:
+        self._state = state
+        self._checks = checks
+        self.page_size = 1000
+
+    def list(self, bucket: str, query: Mapping[str, str]) -> web.Response:
+        """ListObjectsV2."""
+        prefix, encode = query.get("prefix", ""), query.get("encoding-type") == "url"
+        after = base64.urlsafe_b64decode(query.get("continuation-token", "")).decode()
+        entries: dict[str, str] = {}
+        for key in sorted(self._state.buckets[bucket], key=str.encode):
+            version = self._state.current(bucket, key)
+            if version is None or version.data is None or not key.startswith(prefix):
+                continue
+            name, slash, _ = key.removeprefix(prefix).partition("/")
+            if slash and query.get("delimiter"):
+                folder = f"{prefix}{name}/"
+                entries[folder] = f"<CommonPrefixes><Prefix>{_shown(folder, encode)}</Prefix></CommonPrefixes>"
+                continue
+            entries[key] = (
+                f"<Contents><Key>{_shown(key, encode)}</Key><Size>{len(version.data)}</Size>"
+                f"<ETag>{escape(version.etag)}</ETag><LastModified>{time_of(version.modified)}</LastModified></Contents>"
+            )
+        names = [name for name in entries if name.encode() > after.encode() or self._state.profile.tokens == "same"]
+        limit = min(self.page_size, int(query.get("max-keys", self.page_size)))
+        shown = "".join(entries[name] for name in names[:limit])
+        is_truncated = len(names) > limit
+        token = self._token(names[limit - 1]) if is_truncated else ""
+        encoding = "<EncodingType>url</EncodingType>" if encode else ""
+        return xml("ListBucketResult", f"{_truncated(is_truncated)}{encoding}{token}{shown}")
+
+    def _token(self, last: str) -> str:
+        if self._state.profile.tokens == "none":
+            return ""
+        token = base64.urlsafe_b64encode(last.encode()).decode()
+        return f"<NextContinuationToken>{token}</NextContinuationToken>"
+
+    def list_uploads(self, bucket: str, query: Mapping[str, str]) -> web.Response:
+        """ListMultipartUploads."""
+        prefix, encode = query.get("prefix", ""), query.get("encoding-type") == "url"
+        marker = (query.get("key-marker", ""), query.get("upload-id-marker", ""))
+        found = sorted(
+            (upload.key, upload_id, upload)
+            for upload_id, upload in self._state.uploads[bucket].items()
+            if upload.made is None and upload.key.startswith(prefix) and (upload.key, upload_id) > marker
+        )
+        page = found[: self.page_size]
+        shown = "".join(
+            f"<Upload><Key>{_shown(key, encode)}</Key><UploadId>{upload_id}</UploadId>"
+            f"<Initiated>{time_of(upload.begun)}</Initiated></Upload>"
+            for key, upload_id, upload in page
+        )
+        next_marker = ""
+        if len(found) > len(page):
+            key, upload_id, _ = page[-1]
+            next_marker = f"<NextKeyMarker>{_shown(key, encode)}</NextKeyMarker>"
+            next_marker += f"<NextUploadIdMarker>{upload_id}</NextUploadIdMarker>"
+        encoding = "<EncodingType>url</EncodingType>" if encode else ""
+        return xml("ListMultipartUploadsResult", f"{_truncated(len(found) > len(page))}{encoding}{next_marker}{shown}")
+
+    def list_versions(self, bucket: str, prefix: str) -> web.Response:
+        """ListObjectVersions, in one page."""
+        shown = []
+        for key, versions in sorted(self._state.buckets[bucket].items()):
+            for version in reversed(versions) if key.startswith(prefix) else ():
+                name = "Version" if version.data is not None else "DeleteMarker"
+                latest = "true" if version is versions[-1] else "false"
+                shown.append(
+                    f"<{name}><Key>{escape(key)}</Key><VersionId>{version.version_id}</VersionId>"
+                    f"<IsLatest>{latest}</IsLatest><LastModified>{time_of(version.modified)}</LastModified></{name}>"
+                )
+        return xml("ListVersionsResult", f"{_truncated(False)}{''.join(shown)}")
+
+    def delete_many(self, request: web.Request, bucket: str, body: bytes) -> web.Response:
+        """DeleteObjects."""
+        self._checks.check_has_checksum(request, md5=True)
+        self._checks.check_body(request, body)
+        keys = list(_texts(body, "Key"))
+        if not 0 < len(keys) <= MAX_DELETES:
+            raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed")
+        for key in keys:
+            self._state.delete(bucket, key)
+        return xml("DeleteResult", "")
+
+    def get_lifecycle(self, bucket: str) -> web.Response:
+        """GetBucketLifecycleConfiguration."""
+        if bucket not in self._state.lifecycle:
+            raise Refusal(404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")
+        return web.Response(body=self._state.lifecycle[bucket], content_type="application/xml")
+
+    def put_lifecycle(self, request: web.Request, bucket: str, body: bytes) -> web.Response:
+        """PutBucketLifecycleConfiguration."""
+        self._checks.check_has_checksum(request, md5=True)
+        self._checks.check_body(request, body)
+        if not list(_texts(body, "Status")):
+            raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed")
+        self._state.lifecycle[bucket] = body
+        return web.Response()
+
+
+def xml(root: str, content: str) -> web.Response:
+    """A response in XML."""
+    return web.Response(body=f"<{root}>{content}</{root}>".encode(), content_type="application/xml")
+
+
+def time_of(moment: datetime) -> str:
+    """A time as in listings."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def _texts(body: bytes, name: str) -> Iterable[str]:
+    """The texts of the elements with a name."""
+    try:
+        root = ET.fromstring(body)  # noqa: S314, the tests' own
+    except ET.ParseError as error:
+        raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed") from error
+    return (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == name)
+
+
+def _shown(key: str, encode: bool) -> str:
+    return quote(key) if encode else escape(key)
+
+
+def _truncated(is_truncated: bool) -> str:
+    return f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>"
