@@ -85,22 +85,11 @@ def strict_gcs() -> Iterator[StrictGCS]:
         yield server
 
 
-def _strict_s3(profile: str) -> Any:
-    @pytest.fixture(scope="session")
-    def server() -> Iterator[StrictS3]:
-        with in_a_thread(lambda: StrictS3(profile)) as server:
-            yield server
-
-    return server
-
-
-# The strict double of S3, as the stores on which the conformance suite runs.
-strict_s3 = _strict_s3("aws")
-strict_s3_versioned = _strict_s3("aws-versioned")
-strict_s3_r2 = _strict_s3("r2")
-strict_s3_b2 = _strict_s3("b2")
-strict_s3_minimal = _strict_s3("minimal")
-strict_s3_weak_etags = _strict_s3("minio-behind-proxy")
+@pytest.fixture(scope="session")
+def strict_s3() -> Iterator[StrictS3]:
+    """The strict double of S3, in a thread of its own."""
+    with in_a_thread(StrictS3) as server:
+        yield server
 
 
 @contextmanager

@@ -65,7 +65,6 @@ NO_LARGE_COPIES = {
 NO_LIST_OF_SESSIONS = {
     "test_sweep_aborts_unfinished_uploads": "resumable uploads can't be listed; they end by themselves"
 }
-NO_TAGS: dict[str, str] = {}
 NO_BLOCKS_FROM_URL = "it answers 501 to Put Block From URL, of which large copies are made"
 
 # One pair of S3 and one of Cloud Storage are without the fast lane: what holds on it must hold by the SDK alone.
@@ -116,15 +115,8 @@ LOCAL_PAIRS = (
         dict.fromkeys(NO_LARGE_COPIES, NO_BLOCKS_FROM_URL),
     ),
 )
-# Stores that differ from what local servers show; for the conformance suite alone.
-PROFILE_PAIRS = (
-    Pair("s3-aws", lambda double: S3Rig("StrictS3", double), "strict_s3"),
-    Pair("s3-versioned", lambda double: S3Rig("StrictS3, versioned", double), "strict_s3_versioned"),
-    Pair("s3-r2", lambda double: S3Rig("StrictS3 as R2", double), "strict_s3_r2", NO_TAGS),
-    Pair("s3-b2", lambda double: S3Rig("StrictS3 as B2", double, fast_lane=False), "strict_s3_b2", NO_TAGS),
-    Pair("s3-minimal", lambda double: S3Rig("StrictS3, minimal", double), "strict_s3_minimal", NO_TAGS),
-    Pair("s3-weak-etags", lambda double: S3Rig("StrictS3, weak ETags", double), "strict_s3_weak_etags"),
-)
+# Stores that behave as local servers don't; for the conformance suite alone.
+PROFILE_PAIRS = (Pair("s3-aws", lambda double: S3Rig("StrictS3", double), "strict_s3"),)
 LIVE_PAIRS = (
     Pair("s3-live", lambda bucket: S3Rig("a real account", bucket=bucket)),
     Pair(

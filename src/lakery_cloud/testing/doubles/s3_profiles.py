@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Answer = Literal["named", "unnamed", "invalid", "ignored"]
-"""What a store does with a header that it does not support: a refusal with 501 that names it, with 501 that does not name it,
-or with 400 InvalidArgument that names it, or nothing."""
+"""The answer to a header that a store does not support: 501 that names it, 501 that doesn't, 400 InvalidArgument, or nothing."""
 
 
 class HeaderRule(NamedTuple):
