@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Answer = Literal["named", "unnamed", "invalid", "ignored"]
-"""The answer to a header that a store does not support: 501 that names it, 501 that doesn't, 400 InvalidArgument, or nothing."""
+"""The answer to an unsupported header: 501 with its name, 501 without it, 400 InvalidArgument with its name, or nothing."""
 
 
 class HeaderRule(NamedTuple):
