@@ -22,6 +22,7 @@ from lakery_cloud import (
 )
 from lakery_cloud.engine import reader, writer
 from lakery_cloud.maintenance import sweep
+from lakery_cloud.providers.azure import storage as azure
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
@@ -545,8 +546,9 @@ async def test_body_that_is_not_taken_times_out_and_is_sent_again(
 @pytest.mark.parametrize("ranges", [1, 2])
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["replaced", "deleted"])
 async def test_object_that_changes_while_it_is_read_is_an_error_and_never_a_mixture(
-    cloud_rig: CloudRig, proxy: FaultProxy, ranges: int, is_deleted: bool
+    cloud_rig: CloudRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, ranges: int, is_deleted: bool
 ) -> None:
+    monkeypatch.setattr(azure, "MAX_READ", 400_000)  # the SDK buffers that many bytes
     data, other = content(900_000), content(1)
     key = digest_of(data)["content_hash"]
     await cloud_rig.put(key, data)

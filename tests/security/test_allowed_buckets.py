@@ -126,5 +126,5 @@ def test_arn_serves_only_where_the_configuration_names_it() -> None:
     storage_data = {"bucket": arn, "key": "a"}
     for storage in (S3Storage(arn), S3Storage("bucket", allowed_buckets=[arn])):
         assert storage.complete_storage_data(storage_data, DIGEST)["bucket"] == arn
-    with pytest.raises(ValueError, match="no name of a bucket"):
+    with pytest.raises(ValueError, match="no bucket name"):
         S3Storage("bucket").complete_storage_data(storage_data, DIGEST)

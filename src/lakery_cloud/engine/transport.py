@@ -209,5 +209,5 @@ async def missing(transport: Transport, address: Address) -> NoStorageData | Buc
     if await transport.has_bucket(address.bucket):
         return NoStorageData(f"no object at {address}; it was deleted, or never written here")
     return BucketNotFound(
-        f"the bucket {address.bucket!r} does not exist; create it, or check its name and the endpoint"
+        f"the bucket {address.bucket!r} does not exist. Create it, or check its name and the endpoint"
     )

@@ -1,5 +1,6 @@
 """Sends requests to any origin: over our own connections, or over an aiohttp session where these can't serve it."""
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class HTTPClient:
         """Close all connections."""
         for pool in self._pools.values():
             pool.close()
+        await asyncio.sleep(0)  # the event loop closes the sockets in its next step
         self._pools.clear()
         self._exchanges.clear()
         if self._session is not None and self._owns_session:

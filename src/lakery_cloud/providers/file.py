@@ -332,7 +332,7 @@ class FileTransport(Transport):
         """A new empty file in the temporary folder."""
         root = Path(self._keys.bucket)
         if not self._create_root and not root.is_dir():
-            raise BucketNotFound(f"the folder {str(root)!r} is not there; create it, or check its name")
+            raise BucketNotFound(f"the folder {str(root)!r} does not exist. Create it, or check its name")
         path = self._path(self._keys.temporary())
         _make_folder(path.parent)
         try:
