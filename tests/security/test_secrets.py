@@ -171,12 +171,12 @@ def s3_keys(marker: Marker) -> dict[str, str]:
 
 
 @gives(S3Storage, "session")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def s3_session(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"session": aioboto3.Session(**s3_keys(marker)), "endpoint_url": url, "region": "us-east-1"})
 
 
 @gives(S3Storage, "client")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def s3_client(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     session = aioboto3.Session(**s3_keys(marker))
     opening = session.client(
         "s3", endpoint_url=url, region_name="us-east-1", config=AioConfig(retries={"total_max_attempts": 1})
@@ -186,25 +186,25 @@ async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
 
 
 @gives(S3Storage, "environment")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def s3_environment(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     environment = {name.upper(): value for name, value in s3_keys(marker).items()}
     return Given({"endpoint_url": url, "region": "us-east-1"}, environment, pickles=True)
 
 
 @gives(S3Storage, "environment", "endpoint")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def s3_environment_endpoint(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     endpoint = url.replace("://", f"://me:{marker.plain}@")
     keys = {name.upper(): value for name, value in s3_keys(marker).items()}
     return Given({"region": "us-east-1"}, {**keys, "AWS_ENDPOINT_URL_S3": endpoint}, pickles=True)
 
 
 @gives(GCSStorage, "token", "raw")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def gcs_token_raw(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"token": marker.plain, "endpoint_url": url})
 
 
 @gives(GCSStorage, "token", "credentials")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def gcs_token_credentials(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     credentials = google.oauth2.credentials.Credentials(
         marker.plain, refresh_token=marker.plain, client_id="me", client_secret=marker.key
     )
@@ -212,7 +212,7 @@ async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
 
 
 @gives(GCSStorage, "fs")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def gcs_fs(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     credentials = google.oauth2.credentials.Credentials(marker.plain)
     fs = GCSFileSystem(token=credentials, endpoint_url=url, asynchronous=True, skip_instance_cache=True)
 
@@ -225,7 +225,7 @@ async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
 
 
 @gives(GCSStorage, "environment")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def gcs_environment(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     host = url.replace("://", f"://me:{marker.plain}@")
     return Given({}, {"STORAGE_EMULATOR_HOST": host}, pickles=True)
 
@@ -239,55 +239,55 @@ def signature(marker: Marker) -> str:
 
 
 @gives(AzureBlobStorage, "account_key")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_account_key(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"account_name": "me", "account_key": marker.key, "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "account_key", "that is none")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_account_key_that_is_none(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"account_name": "me", "account_key": f"{marker.plain}!", "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "connection_string")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_connection_string(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"connection_string": connection_string(marker, url)})
 
 
 @gives(AzureBlobStorage, "connection_string", "with a signature")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_connection_string_with_a_signature(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"connection_string": f"BlobEndpoint={url}/me;SharedAccessSignature={signature(marker)}"})
 
 
 @gives(AzureBlobStorage, "connection_string", "that is none")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_connection_string_that_is_none(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"connection_string": f"{marker.key};{marker.plain}"})
 
 
 @gives(AzureBlobStorage, "sas_token")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_sas_token(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({"account_name": "me", "sas_token": signature(marker), "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "credential", "named key")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_credential_named_key(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     credential = AzureNamedKeyCredential("me", marker.key)
     return Given({"account_name": "me", "credential": credential, "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "credential", "signature")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_credential_signature(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     credential = AzureSasCredential(signature(marker))
     return Given({"account_name": "me", "credential": credential, "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "credential", "token")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_credential_token(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     credential = TokenCredential(marker.plain)
     return Given({"account_name": "me", "credential": credential, "endpoint_url": f"{url}/me"})
 
 
 @gives(AzureBlobStorage, "fs")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_fs(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     fs = AzureBlobFileSystem(
         connection_string=connection_string(marker, url), asynchronous=True, skip_instance_cache=True
     )
@@ -298,18 +298,18 @@ async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
 
 
 @gives(AzureBlobStorage, "environment", "connection string")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_environment_connection_string(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     return Given({}, {"AZURE_STORAGE_CONNECTION_STRING": connection_string(marker, url)}, pickles=True)
 
 
 @gives(AzureBlobStorage, "environment", "key")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_environment_key(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     environment = {"AZURE_STORAGE_ACCOUNT_NAME": "me", "AZURE_STORAGE_ACCOUNT_KEY": marker.key}
     return Given({"endpoint_url": f"{url}/me"}, environment, pickles=True)
 
 
 @gives(AzureBlobStorage, "environment", "signature")
-async def _(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
+async def azure_environment_signature(marker: Marker, url: str, stack: AsyncExitStack) -> Given:
     environment = {"AZURE_STORAGE_ACCOUNT_NAME": "me", "AZURE_STORAGE_SAS_TOKEN": signature(marker)}
     return Given({"endpoint_url": f"{url}/me"}, environment, pickles=True)
 
