@@ -1,1 +1,1 @@
-"""Programs that show what lakery-cloud does: `make demo`."""
+"""Programs for `make demo`, `make pictures` and `make bench`."""

@@ -1,4 +1,4 @@
-"""`make bench`: measures lakery-cloud beside its peers, and says which targets are met."""
+"""`make bench`: measure lakery-cloud beside other clients, and show which targets it meets."""
 
 import argparse
 import json
@@ -49,21 +49,21 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    """The options."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     choices = {
         "only": (list(BY_NAME), "workloads"),
-        "peers": (list(dict.fromkeys(entry.name for entry in PEERS)), f"clients beside {OURS}"),
+        "peers": (list(dict.fromkeys(entry.name for entry in PEERS)), f"other clients than {OURS}"),
         "conditions": (list(CONDITIONS), "conditions"),
         "api": (list(dict.fromkeys(step.api for step in PLAN)), "APIs"),
     }
     for name, (known, what) in choices.items():
-        text = f"{what}, with commas, of: {', '.join(known)}"
+        text = f"{what}, separated by commas: {', '.join(known)}"
         parser.add_argument(f"--{name}", type=some_of(known), metavar="NAME,...", help=text)
-    parser.add_argument("--rounds", type=int, help="turns of each client at each workload; by default 2 to 5")
-    parser.add_argument("--quick", action="store_true", help="one turn each, and no page")
-    parser.add_argument("--json", type=Path, help="write what was measured to this file")
-    parser.add_argument("--render", action="store_true", help=f"measure nothing: make the page from {RESULTS.name}")
+    parser.add_argument("--rounds", type=int, help="turns of each client at each workload; by default 2 to 9")
+    parser.add_argument("--quick", action="store_true", help="one turn each; write no page")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--render", action="store_true", help=f"measure nothing; make the page from {RESULTS.name}")
     options = parser.parse_args()
     options.is_whole = not options.quick and all(getattr(options, name) is None for name in choices)
     for name, (known, _) in choices.items():
@@ -72,26 +72,26 @@ def parse() -> argparse.Namespace:
 
 
 def some_of(known: list[str]) -> Callable[[str], list[str]]:
-    """What reads names, with commas, that are known."""
+    """Return a parser of known names that are separated by commas."""
 
     def read(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
         return names
 
     return read
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure what was chosen, showing each table as it is there."""
+    """Measure the selected workloads, and print each table when it is complete."""
     results: list[dict[str, Any]] = []
     started = time.monotonic()
     log_path = Path(tempfile.gettempdir()) / "lakery-bench.log"
     entries = [entry for entry in PEERS if entry.name in options.peers or entry.name.startswith(OURS)]
     for environment in {entry.environment for entry in entries}:
-        python_of(environment)  # what has to be installed is installed before anything is measured
+        python_of(environment)  # install everything before measuring
     with log_path.open("w") as log:
         for step, name in PAIRS:
             if step.api not in options.api or step.condition not in options.conditions or name not in options.only:
@@ -106,12 +106,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             )
             results += [result.as_json() for result in found]
             print("\n".join(terminal(results[-len(found) :])), flush=True)
-    print(f"\n{time.monotonic() - started:.0f} seconds; what the clients said is in {log_path}", file=sys.stderr)
+    print(f"\n{time.monotonic() - started:.0f} seconds; the output of the clients is in {log_path}", file=sys.stderr)
     return {"machine": machine(), "results": results}
 
 
 def machine() -> dict[str, Any]:
-    """What this runs on."""
+    """Describe this machine."""
     text = Path("/proc/cpuinfo").read_text("utf-8")
     names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
     return {

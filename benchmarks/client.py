@@ -1,6 +1,6 @@
-"""One peer in a process of its own: does a workload each time it is told to, and says what that took.
+"""One client in a process of its own: it does a workload once per command, and reports time, CPU and memory.
 
-It reads lines `turn N` and writes lines of JSON. It needs nothing but the peer's library, in whose environment it runs.
+It reads lines `turn N` and writes lines of JSON. It runs in the client's environment, and needs only the client's library.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Open the peer, and work until standard input ends."""
+    """Open the client, and work until standard input ends."""
     entry = next(entry for entry in PEERS if (entry.api, entry.name) == (options.api, options.peer))
     workload = BY_NAME[options.workload]
     target = Target(options.url, workload.bucket, options.certificate, workload.concurrency, workload.verify)
@@ -51,29 +51,29 @@ async def serve(options: argparse.Namespace) -> None:
     try:
         work = Work(workload, peer, label=entry.name)
         await work.warm_up()
-    except Exception as error:  # noqa: BLE001, whatever a peer raises is its result
-        say(unavailable=_told(error))
+    except Exception as error:  # noqa: BLE001, any error of the client is its result
+        say(unavailable=_message_of(error))
     else:
         say(ready=True, version=metadata.version(entry.package), does=does(peer, workload))
-        for line in sys.stdin:  # nothing else has anything to do meanwhile
+        for line in sys.stdin:  # blocks the event loop, which is idle between turns
             say(**await measured(work, int(line.split()[1])))
     await peer.close()
 
 
 async def measured(work: Work, number: int) -> dict[str, Any]:
-    """A turn and what it took."""
+    """Do one turn, and return its figures."""
     forget_peak()
     before, started = cpu(), time.perf_counter()
     try:
         operations = await work.turn(number)
-    except Exception as error:  # noqa: BLE001, whatever a peer raises is its result
-        return {"error": _told(error)}
+    except Exception as error:  # noqa: BLE001, any error of the client is its result
+        return {"error": _message_of(error)}
     seconds = time.perf_counter() - started
     return {"operations": operations, "seconds": seconds, "cpu": cpu() - before, "peak": peak()}
 
 
 def does(peer: Peer, workload: Workload) -> str:
-    """What the peer does for the work, in words."""
+    """Describe what the client does for the workload."""
     said = {"put": peer.sends, "hit": peer.sends, "get": peer.gets, "read": peer.reads, "write": peer.streams}
     hashes_itself = peer.verifies if workload.reads else peer.hashes
     if workload.reads and (hashes_itself or not workload.verify):
@@ -82,28 +82,28 @@ def does(peer: Peer, workload: Workload) -> str:
 
 
 def cpu() -> float:
-    """Seconds of processor time of this process, all threads."""
+    """Return the CPU seconds of all threads of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def forget_peak() -> None:
-    """Let the peak of memory be what it is now (proc(5), "clear_refs")."""
+    """Reset the memory peak to the current use (proc(5), "clear_refs")."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> int:
-    """Bytes of memory that the process had at most."""
+    """Return the memory peak of this process in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def say(**what: Any) -> None:
-    """One line to the harness."""
+    """Send a line to the harness."""
     print(json.dumps(what), flush=True)
 
 
-def _told(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     traceback.print_exception(error)

@@ -1,4 +1,4 @@
-"""`make demo`: real input persisted to files and to an S3 API, read back verified, written again, and interrupted.
+"""`make demo`: save real input to files and to S3, read it back verified, save it again, and interrupt a stream.
 
 Everything runs on this machine: files in a temporary folder, and moto's S3 server in this process, behind a proxy that
 counts requests and bytes.
@@ -52,14 +52,14 @@ class Step:
 
 
 def input_files() -> list[Path]:
-    """Files of the repository."""
+    """Return files of the repository."""
     folders = [REPOSITORY / "src", REPOSITORY / "tests", REPOSITORY / "docs"]
     found = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".md", ".json", ".txt"}]
     return sorted({*found, REPOSITORY / "README.md", REPOSITORY / "pyproject.toml"})
 
 
 def generated(*, stops: asyncio.Event | None = None) -> SerializedDataStream:
-    """A stream of 100 MiB, the same each time. With `stops` it says when it is at 60 MiB, and gives no more."""
+    """A stream of 100 MiB, the same each time. With `stops` it sets the event at 60 MiB and then waits."""
 
     async def chunks() -> AsyncGenerator[bytes]:
         for number in range(STREAM_SIZE // MiB):
@@ -72,14 +72,14 @@ def generated(*, stops: asyncio.Event | None = None) -> SerializedDataStream:
 
 
 def opened(path: Path) -> SerializedDataStream:
-    """A file as a stream."""
+    """Return a file as a stream."""
     return SerializedDataStream(
         data_stream=chunks_of(path), content_type=guess_content_type(path), content_encoding=None
     )
 
 
 class Demo(abc.ABC):
-    """The same scenes on one storage."""
+    """All scenes on one storage."""
 
     def __init__(self, storage: ObjectStorage[Any], files: list[Path], proxy: ScriptedProxy | None) -> None:
         self.storage = storage
@@ -90,7 +90,7 @@ class Demo(abc.ABC):
         self.steps: list[Step] = []
 
     async def play(self) -> None:
-        """All scenes, one after another."""
+        """Play the scenes one after another."""
         size = sum(path.stat().st_size for path in self.files)
         started = self.start()
         records = [await self.registry.save_stream(opened(path)) for path in self.files]
@@ -132,7 +132,7 @@ class Demo(abc.ABC):
         self.note("kill a stream at 60 MiB", 1, 60 * MiB, started, "nothing is left")
 
     async def read_back(self, records: list[ContentRecord]) -> None:
-        """Read every record's content to its end; the storage compares the hash, and raises if it is wrong."""
+        """Read the content of every record to its end. The storage compares the hash, and raises on a wrong one."""
         for record in records:
             size = 0
             async for chunk in self.registry.load_stream(record)["data_stream"]:
@@ -141,16 +141,16 @@ class Demo(abc.ABC):
 
     @abc.abstractmethod
     async def left_over(self, expected: set[str]) -> list[str]:
-        """Keys and incomplete uploads that should not be there, seen around the storage."""
+        """Return unexpected keys and incomplete uploads, without asking the storage."""
 
     def start(self) -> float:
-        """Begin to count."""
+        """Reset the counters, and return the time."""
         if self.proxy is not None:
             self.proxy.exchanges.clear()
         return time.perf_counter()
 
     def bytes_sent(self) -> str:
-        """What was sent to the store since the start."""
+        """Return the number of bytes that were sent since the start."""
         if self.proxy is None:
             return "0 bytes written"
         return f"{sum(exchange.sent_bytes for exchange in self.proxy.exchanges)} bytes sent"
@@ -163,7 +163,7 @@ class Demo(abc.ABC):
 
 
 class FileDemo(Demo):
-    """On files."""
+    """The demo on files."""
 
     async def left_over(self, expected: set[str]) -> list[str]:
         root = Path(self.storage.keys.bucket)
@@ -172,7 +172,7 @@ class FileDemo(Demo):
 
 
 class S3Demo(Demo):
-    """On S3."""
+    """The demo on S3."""
 
     endpoint_url = ""
 
@@ -184,7 +184,7 @@ class S3Demo(Demo):
 
 
 async def run(console: Console) -> list[Step]:
-    """Play on both storages."""
+    """Play the demo on both storages."""
     files = input_files()
     async with AsyncExitStack() as stack:
         server = stack.enter_context(MotoServer())
@@ -206,7 +206,7 @@ async def run(console: Console) -> list[Step]:
 
 
 def main() -> None:
-    """The demo, and its table."""
+    """Play the demo, and print its table."""
     console = Console()
     steps = asyncio.run(run(console))
     table = Table(title="lakery-cloud: content-addressed, verified, nothing left behind")

@@ -1,4 +1,4 @@
-"""The environments of the peers: below the cache folder, each made on first use from its own constraint file."""
+"""Python environments of the clients, in the cache folder. Each is made on first use from its own constraint file."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ class PeerEnvironment(Environment):
 
 
 def python_of(environment: str | None) -> str:
-    """The Python of an environment, which is made if it is not there; None is ours."""
+    """Return the Python of an environment, and make the environment if needed. None is the running one."""
     if environment is None:
         return sys.executable
     made = PeerEnvironment(environment)

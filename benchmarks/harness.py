@@ -1,6 +1,6 @@
-"""Runs workloads: one null server and one process for each peer, and turns that go around: A B C, A B C.
+"""Run workloads: one null server, one process for each client, and turns in rotation: A B C, A B C.
 
-All peers meet the same server, the same content and the same machine, at nearly the same time.
+All clients get the same server, the same content and the same machine, at nearly the same time.
 """
 
 import http.client
@@ -25,22 +25,22 @@ from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob,
 from lakery_cloud.emulators.system import clean_environment
 
 PATIENCE = 300.0
-"""Seconds that a client may take for one answer before it is killed."""
+"""Seconds that a client may take for one turn before it is killed."""
 
 
 @dataclass
 class Result:
-    """A peer's turns at one workload.
+    """The turns of a client at one workload.
 
     Attributes:
         api: Which API.
         condition: Name of the conditions.
         workload: Name of the workload.
-        peer: Name of the peer.
-        version: Version of the peer's package.
-        does: What it does, in words.
-        turns: What each turn took: operations, seconds, processor seconds of client and server, peak memory; or an error.
-        unavailable: Why it could not take part.
+        peer: Name of the client.
+        version: Version of the client's package.
+        does: Description of its work.
+        turns: The figures of each turn: operations, seconds, CPU seconds of client and server, memory peak; or an error.
+        unavailable: Why it could not run.
     """
 
     api: str
@@ -53,12 +53,12 @@ class Result:
     unavailable: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """It, for a file."""
+        """Return the result as JSON data."""
         return asdict(self)
 
 
 class Admin:
-    """Requests of the harness itself to a null server, which answers S3 whatever else it speaks."""
+    """Requests of the harness to a null server. Each server also answers S3 requests."""
 
     def __init__(self, server: Running) -> None:
         parts = urlsplit(server.url)
@@ -76,7 +76,7 @@ class Admin:
         self._connection.close()
 
     def fill(self, workload: Workload) -> None:
-        """Make buckets, and what the workload reads."""
+        """Create the buckets, and the objects that the workload reads."""
         for bucket in (WRITTEN, KEPT):
             self._send("PUT", f"/{bucket}")
         if workload.kind == "get":
@@ -90,26 +90,26 @@ class Admin:
             self._send("PUT", f"/{KEPT}/{key}", kept_blob(0))
 
     def make_room(self) -> None:
-        """Drop what was written."""
+        """Delete the written objects."""
         self._send("DELETE", f"/{WRITTEN}")
         self._send("PUT", f"/{WRITTEN}")
 
     def _send(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self._connection.request(method, path, body, headers or {})
-        answer = self._connection.getresponse()
-        answer.read()
-        if answer.status >= 300:
-            raise RuntimeError(f"{method} {path} was answered {answer.status}")
+        response = self._connection.getresponse()
+        response.read()
+        if response.status >= 300:
+            raise RuntimeError(f"{method} {path} returned {response.status}")
 
 
 class Client:
-    """A peer's process."""
+    """The process of a client."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def hear(self) -> dict[str, Any]:
-        """The next line that it says."""
+    def receive(self) -> dict[str, Any]:
+        """Return the next line that it writes."""
         assert self._process.stdout is not None
         patience = threading.Timer(PATIENCE, self._process.kill)
         patience.start()
@@ -120,20 +120,20 @@ class Client:
         return dict(json.loads(line))
 
     def turn(self, number: int) -> dict[str, Any]:
-        """Have it do its work once."""
+        """Run one turn."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"turn {number}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             return {"error": f"it ended with exit code {self._process.wait()}"}
-        said = self.hear()
+        said = self.receive()
         return {"error": said["unavailable"]} if "unavailable" in said else said
 
 
 @contextmanager
 def client(entry: Entry, workload: Workload, server: Running, log: Any) -> Iterator[Client]:
-    """A peer's process, ready or not."""
+    """Start the process of a client, and end it afterwards."""
     environment = clean_environment("GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST")
     environment |= {"PYTHONPATH": str(REPOSITORY), "AWS_EC2_METADATA_DISABLED": "true"}
     command = [python_of(entry.environment), "-m", "benchmarks.client", "--api", entry.api, "--peer", entry.name]
@@ -157,15 +157,15 @@ def client(entry: Entry, workload: Workload, server: Running, log: Any) -> Itera
 
 @contextmanager
 def ending(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """End a peer's process afterwards, and close its pipes whether or not it reads them."""
+    """End the process of a client, and close its pipes even if it reads them no more."""
     try:
         yield
     finally:
-        process.kill()  # it has nothing to lose
+        process.kill()  # it has no state to save
         process.wait()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
-            with suppress(BrokenPipeError):  # to close is to send what is left, which nobody reads any more
+            with suppress(BrokenPipeError):  # closing a pipe sends its buffer, which the process no longer reads
                 pipe.close()
 
 
@@ -178,7 +178,7 @@ def measure(
     rounds: int,
     log: Any,
 ) -> list[Result]:
-    """Rounds of one workload under one condition; the peers take turns."""
+    """Run one workload under one condition; the clients take turns."""
     results = []
     with ExitStack() as stack:
         server = stack.enter_context(null_server(api, CONDITIONS[condition]))
@@ -189,7 +189,7 @@ def measure(
         for entry, peer in [(entry, stack.enter_context(client(entry, workload, server, log))) for entry in entries]:
             result = Result(api, condition, workload.name, entry.name)
             results.append(result)
-            said = peer.hear()
+            said = peer.receive()
             result.unavailable = said.get("unavailable")
             result.version, result.does = said.get("version", ""), said.get("does", "")
             if result.unavailable is None:

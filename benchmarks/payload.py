@@ -1,4 +1,4 @@
-"""The bytes that benchmarks send: one block of noise, repeated, so that server and clients know them without keeping any.
+"""The content of the benchmarks: one repeated block of noise, which server and clients can make without storing it.
 
 It needs the standard library alone: clients import it in environments of their own.
 """
@@ -12,18 +12,18 @@ KiB = 1024
 MiB = 1024**2
 
 BLOCK = random.Random(6).randbytes(MiB)  # noqa: S311, noise, no secret
-"""What large content consists of."""
+"""The block that large content repeats."""
 
 
 KNOWN = {
     256 * MiB: "3b6d444ab1bb870e15f9b6cd79c695f43f7860c0818356faac656af4cc346d0c",
     1024 * MiB: "e62fe40121193bc8b3176ed5ab50219e3878dc422f614c6e5c632706d8360da6",
 }
-"""Size -> SHA-256 of so many bytes of repeated blocks, known in advance so that no client hashes in its turn."""
+"""Size -> SHA-256 of so many bytes of repeated blocks, known in advance so that no turn includes hashing."""
 
 
 def pattern(start: int, stop: int) -> Iterator[memoryview]:
-    """The bytes `start` to `stop` of the endlessly repeated block, in pieces of at most one block, without a copy."""
+    """Yield the bytes `start` to `stop` of the endlessly repeated block in pieces of at most one block, without copies."""
     block = memoryview(BLOCK)
     while start < stop:
         offset = start % MiB
@@ -33,12 +33,12 @@ def pattern(start: int, stop: int) -> Iterator[memoryview]:
 
 
 def unique(size: int, *numbers: int) -> bytes:
-    """Content of a size that no other numbers give: noise with the numbers before it. The size is 32 to 1 MiB."""
+    """Return content that only these numbers give: the numbers, then noise. The size is 32 bytes to 1 MiB."""
     return _head(numbers) + BLOCK[32:size]
 
 
 async def unique_stream(size: int, chunk: int, *numbers: int) -> AsyncIterator[bytes]:
-    """The same content as a stream of chunks, each made when it is asked for."""
+    """Yield the same content in chunks, each made when it is needed."""
     for start in range(0, size, chunk):
         stop = min(size, start + chunk)
         yield BLOCK[start:stop] if start else _head(numbers) + BLOCK[32:stop]
@@ -49,14 +49,14 @@ def _head(numbers: tuple[int, ...]) -> bytes:
 
 
 async def blocks(size: int) -> AsyncIterator[bytes]:
-    """A stream of repeated blocks; the size is a multiple of 1 MiB."""
+    """Yield repeated blocks; the size is a multiple of 1 MiB."""
     for _ in range(size // MiB):
         yield BLOCK
 
 
 @cache
 def sha256_of_blocks(size: int) -> str:
-    """The SHA-256, in hexadecimal, of a stream of repeated blocks."""
+    """Return the hexadecimal SHA-256 of so many bytes of repeated blocks."""
     if size in KNOWN:
         return KNOWN[size]
     hasher = hashlib.sha256()

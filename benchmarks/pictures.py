@@ -1,6 +1,6 @@
-"""`make pictures`: the terminal pictures of the README, in docs/pictures/. Each is the real command on a local S3.
+"""`make pictures`: make the terminal pictures of the README, in docs/pictures/, by the real commands on a local S3.
 
-What a picture shows was printed by the command that stands in its first line; times and rates are those of this machine.
+A picture shows the output of the command in its first line. Times and rates are those of this machine.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ import aioboto3
 from rich.console import Console
 from rich.text import Text
 
-from lakery_cloud.cli.main import app
 from lakery_cloud.emulators import MotoServer
 from lakery_cloud.testing import FaultProxy, Rule, content
 from lakery_cloud.testing.faults import Throttle
@@ -33,9 +32,9 @@ WIDTH = 110
 FILES = {"2025/january.parquet": 60, "2025/february.parquet": 48, "2025/march.parquet": 24, "README.md": 0}
 """Names of files -> MiB of random content."""
 BYTES_PER_SECOND = 8 * MiB
-"""How fast a part travels, so that there is something to see."""
+"""The rate of each part, slow enough to show progress."""
 
-# How rich takes back what it has shown.
+# How rich replaces its own output.
 ERASE_LINE, LINE_UP = "\x1b[2K", "\x1b[1A"
 IGNORED = ("\r", "\x1b[?25h", "\x1b[?25l")
 _WORDS = re.compile(r"\x1b\[\??\d*[KAhl]|\r|\n|(?:(?!\x1b\[\??\d*[KAhl])[^\r\n])+")
@@ -43,7 +42,7 @@ _WORDS = re.compile(r"\x1b\[\??\d*[KAhl]|\r|\n|(?:(?!\x1b\[\??\d*[KAhl])[^\r\n])
 
 @asynccontextmanager
 async def local_s3() -> AsyncGenerator[str]:
-    """A bucket behind a slow line: the endpoint, with credentials and the storage in the environment."""
+    """Create a bucket behind a slow proxy, set credentials and storage in the environment, and yield the server's URL."""
     with MotoServer() as server:
         os.environ.update(server.environment(), AWS_DEFAULT_REGION=server.region)
         async with FaultProxy(
@@ -56,7 +55,7 @@ async def local_s3() -> AsyncGenerator[str]:
 
 
 def make_files(folder: Path) -> None:
-    """The files that are saved."""
+    """Write the files that the commands save."""
     for seed, (name, size) in enumerate(FILES.items()):
         path = folder / "reports" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +63,13 @@ def make_files(folder: Path) -> None:
 
 
 def printed(folder: Path, *arguments: str) -> str:
-    """All that a command shows on a terminal, with every frame of its progress."""
+    """Run a command on a terminal, and return its output with every frame of its progress."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(WIDTH)}
     with subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=env, stdout=theirs, stderr=theirs):  # noqa: S603, our own
         os.close(theirs)
         shown = bytearray()
-        with contextlib.suppress(OSError):  # Linux says so when the command has ended
+        with contextlib.suppress(OSError):  # Linux raises this when the command has ended
             while chunk := os.read(ours, 65536):
                 shown += chunk
     os.close(ours)
@@ -78,7 +77,7 @@ def printed(folder: Path, *arguments: str) -> str:
 
 
 def screens(shown: str) -> list[str]:
-    """What stood on the terminal each time before rich redrew something, and at the end."""
+    """Return the screen before each change by rich, and at the end."""
     found, lines, row = [], [""], 0
     for word in _WORDS.findall(shown):
         if word == ERASE_LINE:
@@ -95,7 +94,7 @@ def screens(shown: str) -> list[str]:
 
 
 def save(name: str, command: str, text: str) -> None:
-    """Write a picture of a command and what it printed."""
+    """Write a picture of a command and its output."""
     console = Console(record=True, file=io.StringIO(), width=WIDTH, force_terminal=True, color_system="truecolor")
     console.print(Text.assemble(("$ ", "dim"), (command, "bold")))
     console.print(Text.from_ansi(text.strip("\n")))
@@ -118,16 +117,16 @@ async def main() -> None:
             put = "put -r reports --records reports.jsonl --tag project=apollo"
             shown = screens(await run(*put.split()))
             most = max(screen.count("sending") for screen in shown)
-            under_way = [screen for screen in shown if screen.count("sending") == most]
-            save("put", f"lakery-cloud {put}", f"{under_way[len(under_way) // 3]}\n...\n{shown[-1]}")
-            for command in ("ls", *(["doctor"] if "doctor" in set(app) else [])):
+            in_progress = [screen for screen in shown if screen.count("sending") == most]
+            save("put", f"lakery-cloud {put}", f"{in_progress[len(in_progress) // 3]}\n...\n{shown[-1]}")
+            for command in ("ls", "doctor"):
                 save(command, f"lakery-cloud {command}", screens(await run(command))[-1])
             await damage(endpoint_url)
             save("verify", "lakery-cloud verify", screens(await run("verify"))[-1])
 
 
 async def damage(endpoint_url: str) -> None:
-    """Change one byte of stored content, as nobody should."""
+    """Change one byte of stored content."""
     async with aioboto3.Session().client("s3", endpoint_url=endpoint_url) as client:
         listed = await client.list_objects_v2(Bucket=BUCKET)
         key = min(listed["Contents"], key=lambda entry: entry["Size"])["Key"]

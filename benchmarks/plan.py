@@ -1,4 +1,4 @@
-"""What `make bench` measures without options: which work, under which conditions, how often."""
+"""The workloads, conditions and rounds of `make bench` without options."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """Workloads that are measured in the same way.
+    """Workloads with the same API, condition and number of rounds.
 
     Attributes:
         api: Which API.
         condition: Name of the conditions.
-        rounds: Turns of each peer, fewer where one takes long.
+        rounds: Turns of each client; fewer for long turns.
         workloads: Names of the workloads.
     """
 
@@ -32,7 +32,7 @@ OF_SDKS = ("puts", "gets", "streams", "write-256", "read-256")
 
 PLAN = (
     Step("s3", "plain", 5, ("puts", "hits", "gets", "streams")),
-    Step("s3", "plain", 9, ("read", "read-verified")),  # a turn is short, and one best peer of nine is chosen
+    Step("s3", "plain", 9, ("read", "read-verified")),  # turns are short, and the best of nine clients is compared
     Step("s3", "plain", 3, ("write",)),
     Step("s3", "plain", 2, ("many",)),
     Step("s3", "tls", 5, ("puts", "streams")),

@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def draw(entries: list[dict[str, Any]], path: Path) -> None:
-    """One picture: a panel for each workload; CPU where the server is what limits the rate."""
+    """Draw one picture with a panel for each workload. It shows CPU where the server limits the rate."""
     measured = Measured(entries)
     measure = "rate" if entries[0]["api"] == "s3" else "cpu"
     workloads = list(dict.fromkeys(entry["workload"] for entry in entries))
@@ -51,7 +51,7 @@ def draw(entries: list[dict[str, Any]], path: Path) -> None:
         panel.barh([bar[3] for bar in bars], medians, xerr=spread, color=colours, ecolor="#555555")
         unit = "MB/s" if BY_NAME[workload].is_large else "a second"
         panel.set_title(BY_NAME[workload].title, loc="left", fontweight="bold")
-        panel.set_xlabel(unit if measure == "rate" else "client CPU, ms an operation (less is better)")
+        panel.set_xlabel(unit if measure == "rate" else "client CPU, ms for an operation (less is better)")
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

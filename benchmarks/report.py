@@ -1,4 +1,4 @@
-"""A results file as a page: targets first, ratios before absolute figures, and what each peer does beside them."""
+"""A page made from a results file: targets first, then ratios and absolute figures of each client."""
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,46 +11,46 @@ from benchmarks.workloads import BY_NAME
 
 HEAD = """# Performance
 
-Made by `make bench`, which runs lakery-cloud and other clients side by side on a server that stores nothing
-([how](#how-this-is-measured)). **Ratios** compare us with a peer turn by turn, and above 1 is in our favour; absolute
-figures are those of the machine named here.
+`make bench` made this page. It runs lakery-cloud and other clients side by side on a server that stores almost nothing
+([details](#how-this-is-measured)). A **ratio** compares lakery-cloud with another client turn by turn; above 1,
+lakery-cloud is better. Absolute figures hold for this machine:
 
 {machine}
 
 ## Targets
 
-| measured | aimed at | reached | |
+| measured | target | reached | |
 |---|---|---|---|
 {targets}
 """
 
 HOW = """## How this is measured
 
-- The server is `benchmarks/null_server`: it answers as the store's API does, keeps small objects, and drops larger bodies
-  as they arrive; these are read back as one block of noise, repeated. It runs on the same machine as the clients and takes
-  a core of its own if it must: *server* is how much of one core it took, and near 100 % it would be what is measured.
-- Each client runs in a process of its own, in an environment made from `benchmarks/constraints`, or in ours if it is one
-  of the SDKs that lakery-cloud is made on. All of them are warm before the first turn, and they take turns: A B C, A B C.
-  A ratio is made of two turns of the same round, so what disturbs the machine for longer than that disturbs both.
-- Content differs from turn to turn. Whoever does not hash what it writes has the harness hash it, in line; reads are
-  compared with their hash where the title says *verified*. What else a client does for its figures stands beside them.
-- *CPU* is the client's processor time for one operation, all of its threads. *Peak* is the most memory that its process
-  had in a turn, Python and libraries included.
-- **plain** is HTTP without more. **tls** is HTTPS with a certificate made for the run. **network** is HTTP where each
-  answer waits 20 ms and a connection carries 100 MB/s, so that what is not sent side by side takes its time.
-- A turn of many small operations begins no further one after 0.75 seconds.
+- The server is `benchmarks/null_server`. It answers as the store's API does, keeps small objects, and drops larger bodies
+  as they arrive; a read of those returns one block of noise, repeated. It runs on the same machine as the clients.
+  *Server* is the share of one core that it used: near 100 %, the server limits the result.
+- Each client runs in a process of its own, in an environment made from `benchmarks/constraints`. The SDKs below
+  lakery-cloud run in its environment. All clients warm up before the first turn, and then take turns: A B C, A B C. A
+  ratio compares two turns of the same round, so that a slow period of the machine affects both.
+- Content differs from turn to turn. If a client does not hash the content that it writes, the harness hashes it in line.
+  Reads are compared with their hash if the title says *verified*. The last column shows what else a client does.
+- *CPU* is the CPU time of all threads of the client for one operation. *Peak* is the memory peak of its process in a
+  turn, including Python and libraries.
+- **plain** is plain HTTP. **tls** is HTTPS with a certificate made for the run. **network** is HTTP with 20 ms before each
+  response and 100 MB/s on each connection, so that clients with parallel requests have an advantage.
+- A turn of many small operations starts no more of them after 0.75 seconds.
 
-## What limits it
+## What limits the rates
 
-- **A verified read** is limited by its hash: it goes on in a thread of its own while bytes arrive, and can't be faster.
-- **A hashed write over TLS** is limited by the event loop's thread, which encrypts for all connections. Hashing and sending
-  go on beside that; what every client has to encrypt leaves less to gain over labox than without TLS.
-- **A write to Blob Storage** carries the MD5 of each block, since MD5 is the one checksum that both the service and Azurite
-  compare. It takes longer than sending the block does. The other clients here send none.
+- **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
+- **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
+  thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
+- **A write to Blob Storage** sends the MD5 of each block, since MD5 is the only checksum that both the service and Azurite
+  compare. Computing it takes longer than sending the block. The other clients here send no checksum.
 
-`make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures some of it and prints the tables; `--quick` all of
-it with one turn each. Without these it writes this page, its pictures, and `benchmarks/results.json`, which has every
-turn.
+`make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
+one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with
+the figures of every turn.
 """
 
 CONDITIONS = {"plain": "plain", "tls": "over TLS", "network": "over a network"}
@@ -58,7 +58,7 @@ APIS = {"s3": "S3", "gcs": "Cloud Storage", "azure": "Blob Storage"}
 
 
 def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
-    """The page; pictures are paths relative to it."""
+    """Return the page. Pictures are paths relative to it."""
     measured = Measured(results["results"])
     targets = "\n".join(f"| {' | '.join(row)} |" for row in rows(measured))
     sections = [HEAD.format(machine=_machine(results["machine"]), targets=targets)]
@@ -71,7 +71,7 @@ def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
 
 
 def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The lines of one workload's table, for a terminal."""
+    """Return the table of one workload as lines for a terminal."""
     measured, first = Measured(entries), entries[0]
     is_large = BY_NAME[first["workload"]].is_large
     yield f"\n{first['api']}, {first['condition']}: {BY_NAME[first['workload']].title}"
@@ -110,7 +110,7 @@ def _table(entries: Sequence[Mapping[str, Any]], measured: Measured) -> Iterator
 
 
 def _figures(entry: Mapping[str, Any], measured: Measured) -> list[str]:
-    """Ratio, rate, least, most, CPU, peak, server; none if no turn went well."""
+    """Return ratio, rate, minimum, maximum, CPU, peak and server; nothing if every turn failed."""
     place = (entry["api"], entry["condition"], entry["workload"], entry["peer"])
     rates = measured.values(*place, "rate")
     if not rates:
@@ -130,6 +130,6 @@ def _ratio(entry: Mapping[str, Any], measured: Measured) -> str:
 
 
 def _why(entry: Mapping[str, Any]) -> str:
-    """Why there are no figures."""
+    """Say why there are no figures."""
     reason = entry["unavailable"] or next((turn["error"] for turn in entry["turns"] if "error" in turn), "not measured")
     return " ".join(str(reason).split())[:120].replace("|", "/")

@@ -1,4 +1,4 @@
-"""What was aimed at, and what one run reached: issue by issue a bound, a measured figure, met or missed."""
+"""Targets, and the figures that a run reached."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from benchmarks.peers.catalog import OURS
 from benchmarks.workloads import BY_NAME
 
 SEQUENTIAL = ("labox", "aioboto3", "s3fs")
-"""Peers that send and read one part after the other."""
+"""Clients that transfer one part after the other."""
 
 Key = tuple[str, str, str, str]
 
 
 class Measured:
-    """What a run measured.
+    """The figures of a run.
 
     Args:
         results: The entries of a results file.
@@ -29,17 +29,17 @@ class Measured:
         }
 
     def values(self, api: str, condition: str, workload: str, peer: str, measure: str) -> list[float]:
-        """A figure of each turn that went well."""
+        """Return a figure of each turn that succeeded."""
         turns = self._turns.get((api, condition, workload, peer), [])
         return [figure(turn, workload, measure) for turn in turns if "error" not in turn]
 
     def median(self, api: str, condition: str, workload: str, peer: str, measure: str) -> float | None:
-        """The median of a figure, if there is one."""
+        """Return the median of a figure, or None if every turn failed."""
         values = self.values(api, condition, workload, peer, measure)
         return statistics.median(values) if values else None
 
     def ratios(self, api: str, condition: str, workload: str, peer: str, measure: str = "rate") -> list[float]:
-        """Ours by the peer's, turn by turn: both had the machine at nearly the same time."""
+        """Return our figure divided by the other client's, turn by turn."""
         pairs = zip(
             self._turns.get((api, condition, workload, OURS), []),
             self._turns.get((api, condition, workload, peer), []),
@@ -52,7 +52,7 @@ class Measured:
         ]
 
     def best_of(self, place: tuple[str, str, str], peers: Sequence[str], measure: str = "rate") -> str | None:
-        """The best of some peers by a figure; of all others if none are named."""
+        """Return the best of some clients by a figure; of all other clients if none are named."""
         found = [
             (median if measure == "rate" else -median, name)
             for *where, name in self._turns
@@ -64,13 +64,13 @@ class Measured:
 
 
 def figure(turn: Mapping[str, Any], workload: str, measure: str) -> float:
-    """A figure of a turn.
+    """Return a figure of a turn.
 
     Args:
-        turn: What it took.
+        turn: Its measurements.
         workload: Name of the workload.
-        measure: `rate` (operations or MB a second), `cpu` (milliseconds of the client an operation), `peak` (MB of memory),
-            `busy` (share of the time that the client computed), `server` (the same of the server).
+        measure: `rate` (operations or MB a second), `cpu` (client milliseconds per operation), `peak` (MB of memory),
+            `busy` (CPU share of the client), `server` (CPU share of the server).
     """
     if measure == "rate":
         scale = BY_NAME[workload].size / 1e6 if BY_NAME[workload].is_large else 1
@@ -90,11 +90,11 @@ class Target:
         api: Which API.
         condition: Which conditions.
         workload: Which workload.
-        bound: What is aimed at.
-        peers: Compared with the best of them; `*` is any but ours; none is a bound of our own figure.
+        bound: The target.
+        peers: Clients whose best figure is compared; `*` is any other client; none means that the bound is absolute.
         measure: Which figure.
-        is_least: Whether the bound is the least that is wanted, or the most.
-        other: Workload of ours to compare with, instead of peers.
+        is_least: Whether the bound is a minimum; else a maximum.
+        other: Another workload of lakery-cloud to compare with, instead of clients.
     """
 
     api: str
@@ -107,7 +107,7 @@ class Target:
     other: str | None = None
 
     def reached(self, measured: Measured) -> tuple[float, str] | None:
-        """What was reached, and beside whom; None if that was not measured."""
+        """Return the reached figure and the compared client, or None if either was not measured."""
         place = (self.api, self.condition, self.workload)
         if self.other is not None:
             ours = measured.median(*place, OURS, self.measure)
@@ -126,7 +126,7 @@ class Target:
 
 
 def _s3(condition: str) -> list[Target]:
-    """What holds plain and over TLS."""
+    """Return the targets of a condition, plain or TLS."""
     return [
         Target("s3", condition, "puts", 15, ("labox",)),
         Target("s3", condition, "puts", 0.6, ("obstore",)),
@@ -168,11 +168,11 @@ TARGETS = (
     Target("azure", "plain", "write-256", 150, measure="peak", is_least=False),
 )
 
-UNITS = {"rate": "x", "cpu": "x the CPU", "peak": " MB of memory", "busy": " of the time computing"}
+UNITS = {"rate": "x", "cpu": "x the CPU", "peak": " MB of memory", "busy": " of the time on the CPU"}
 
 
 def rows(measured: Measured) -> list[tuple[str, str, str, str]]:
-    """Each target: what is measured, what is aimed at, what was reached, and whether it is met."""
+    """Return a row of each target: the measured figure, the target, the reached value, and whether it is met."""
     return [_row(target, measured) for target in TARGETS]
 
 
@@ -180,7 +180,7 @@ def _row(target: Target, measured: Measured) -> tuple[str, str, str, str]:
     what = f"{target.api}, {target.condition}: {BY_NAME[target.workload].title}"
     unit = UNITS[target.measure]
     sign = "≥" if target.is_least else "≤"
-    beside = " or ".join(target.peers).replace("*", "the best peer")
+    beside = " or ".join(target.peers).replace("*", "the best other client")
     if target.other is not None:
         beside = BY_NAME[target.other].title
     aimed = f"{sign} {target.bound:g}{unit}" + (f" of {beside}" if beside else "")

@@ -1,4 +1,4 @@
-"""What is measured: the same work for every peer, with content that no two rounds share.
+"""The workloads: the same work for every client, with new content in each round.
 
 It needs the standard library alone: clients import it in environments of their own.
 """
@@ -16,10 +16,10 @@ from benchmarks.peers.base import Peer
 
 GiB = 1024**3
 WRITTEN, KEPT = "written", "kept"
-"""Buckets: what is written is dropped after each turn, what is read stays."""
+"""Buckets: the one for writes is emptied after each turn, the one for reads stays."""
 KEPT_BLOBS = 64
 LIMIT = 0.75
-"""Seconds after which a turn of many small operations begins no further one: rates need no more."""
+"""Seconds after which a turn of many small operations starts no more of them; that is enough for a rate."""
 CHUNK = 64 * KiB
 """Bytes of a chunk of a short stream."""
 
@@ -29,12 +29,12 @@ class Workload:
     """One kind of work.
 
     Attributes:
-        name: How options call it.
-        title: How tables and plots call it.
+        name: Its name in options.
+        title: Its name in tables and plots.
         kind: `put`, `hit`, `get`, `write` or `read`.
         size: Bytes of one blob or stream.
         count: Operations of one turn.
-        concurrency: How many of them are under way at a time.
+        concurrency: How many operations run at a time.
         verify: Whether reads are compared with their hash.
     """
 
@@ -48,23 +48,23 @@ class Workload:
 
     @property
     def reads(self) -> bool:
-        """Whether it reads what was there before."""
+        """Whether it reads existing objects."""
         return self.kind in ("get", "read")
 
     @property
     def is_large(self) -> bool:
-        """Whether bytes are what counts, not operations."""
+        """Whether its rate counts bytes instead of operations."""
         return self.count == 1
 
     @property
     def bucket(self) -> str:
-        """Where it works."""
+        """Its bucket."""
         return KEPT if self.reads else WRITTEN
 
 
 WORKLOADS = (
     Workload("puts", "1 KiB puts", "put", KiB, 2000, 32),
-    Workload("hits", "1 KiB puts of what is there", "hit", KiB, 2000, 32),
+    Workload("hits", "1 KiB puts of existing content", "hit", KiB, 2000, 32),
     Workload("gets", "1 KiB gets", "get", KiB, 2000, 32),
     Workload("streams", "256 KiB streams", "write", 256 * KiB, 200, 32),
     Workload("many", "1,000 streams of 256 KiB at once", "write", 256 * KiB, 1000, 1000),
@@ -79,19 +79,19 @@ BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
 
 def kept_blob(number: int) -> bytes:
-    """The blobs that gets read."""
+    """Return one of the blobs for reads."""
     return unique(KiB, 0, number)
 
 
 def warm_key() -> tuple[str, str]:
-    """Key and SHA-256 of the blob that is read to warm up."""
+    """Return key and SHA-256 of the blob for the warm-up."""
     content_hash = hashlib.sha256(kept_blob(0)).hexdigest()
     return f"bench/{content_hash}", content_hash
 
 
 @cache
 def kept_key(workload: Workload, number: int) -> tuple[str, str]:
-    """Key and SHA-256 of what is there to be read."""
+    """Return key and SHA-256 of an object for reads."""
     if workload.kind == "get":
         content_hash = hashlib.sha256(kept_blob(number)).hexdigest()
     else:
@@ -100,12 +100,12 @@ def kept_key(workload: Workload, number: int) -> tuple[str, str]:
 
 
 class Work:
-    """A workload done by one peer.
+    """A workload of one client.
 
     Args:
         workload: What to do.
-        peer: An open peer.
-        label: Keeps its keys apart from those of others, who warm up at the same time.
+        peer: An open client.
+        label: A prefix of its keys, since other clients warm up at the same time.
     """
 
     def __init__(self, workload: Workload, peer: Peer, *, label: str) -> None:
@@ -115,7 +115,7 @@ class Work:
         self._do = self._operation()
 
     async def warm_up(self) -> None:
-        """Load what is loaded once, and see that the peer does what it should."""
+        """Load modules, open connections, and check that the client works."""
         workload = self._workload
         if workload.kind == "hit":
             await self._all(KEPT_BLOBS, self._put, turn=0)
@@ -128,7 +128,7 @@ class Work:
             await self._all(min(workload.count, 50), self._do, turn=0)
 
     async def turn(self, number: int) -> int:
-        """Do all of it once; how many operations that were."""
+        """Run the workload once, and return the number of operations."""
         return await self._all(self._workload.count, self._do, turn=number)
 
     async def _all(self, count: int, operation: Callable[[int, int], Awaitable[None]], *, turn: int) -> int:
@@ -156,7 +156,7 @@ class Work:
 
     async def _put(self, turn: int, number: int) -> None:
         data = unique(self._workload.size, turn, number)
-        # The key of who doesn't hash is the hash all the same: that is the work that all of them do.
+        # Clients that don't hash get the hash as the key, so that all of them do the same work.
         key = f"{self._keys}/{number if self._peer.hashes else hashlib.sha256(data).hexdigest()}"
         await self._peer.put(key, data)
 
@@ -169,7 +169,7 @@ class Work:
         data = await self._peer.get(self._peer.handle(key, size=self._workload.size, sha256=content_hash))
         got = content_hash if self._peer.verifies else hashlib.sha256(data).hexdigest()
         if got != content_hash or len(data) != self._workload.size:
-            raise AssertionError(f"wrong content came from {key}")
+            raise AssertionError(f"{key} returned wrong content")
 
     async def _write(self, turn: int, number: int) -> None:
         size = self._workload.size
@@ -193,7 +193,7 @@ class Work:
             if hasher is not None:
                 hasher.update(chunk)
         if got != size or (hasher is not None and hasher.hexdigest() != content_hash):
-            raise AssertionError(f"{got} bytes came, or wrong ones")
+            raise AssertionError(f"received {got} bytes, or wrong content")
 
 
 async def _hashed(chunks: AsyncIterator[bytes], hasher: Any) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Servers that store nothing and are no bottleneck: what remains of a measurement is the client."""
+"""Servers that store almost nothing, so that a measurement shows the client."""
 
 import subprocess
 import sys

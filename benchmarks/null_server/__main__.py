@@ -1,4 +1,4 @@
-"""A null server as a process: prints its address, and serves until its standard input ends."""
+"""A null server as a process: it prints its address, and serves until its standard input ends."""
 
 import argparse
 import asyncio

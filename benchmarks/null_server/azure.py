@@ -1,4 +1,4 @@
-"""The part of Azure's Blob service that storage clients use, answered without storing; other paths are answered as S3.
+"""The part of Azure's Blob service that storage clients use, without storage. Other paths are answered as S3.
 
 It verifies neither signatures nor checksums. Addresses have the account in the path, as those of Azurite.
 """
@@ -18,7 +18,7 @@ VERSION = {"x-ms-version": "2025-01-05", "x-ms-request-id": "00000000-0000-0000-
 
 
 class Azure(S3):
-    """Containers and what is in them."""
+    """Containers and their blobs."""
 
     def answer(self, request: Request) -> Answer:
         if not request.path.startswith(ACCOUNT):
@@ -97,7 +97,7 @@ class Azure(S3):
 
 
 def _given(request: Request) -> dict[str, str]:
-    """The headers of a new blob that its readers get back."""
+    """Return the headers of a new blob that reads return."""
     prefix = "x-ms-blob-content-"
     given = {
         name.replace(prefix, "content-"): value
@@ -109,7 +109,7 @@ def _given(request: Request) -> dict[str, str]:
 
 
 def _content(stored: Stored, request: Request) -> Answer:
-    """A blob, or the range of it that was asked for."""
+    """Return a blob or the requested range of it."""
     headers = {
         "ETag": stored.etag,
         "Last-Modified": MODIFIED,

@@ -1,4 +1,4 @@
-"""A certificate authority for the length of a run, and a certificate of its for 127.0.0.1."""
+"""A certificate authority for one run, and its certificate for 127.0.0.1."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ VALID = timedelta(days=2)
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """Files with what a client trusts, and with what a server shows: its certificate and key."""
+    """Write the authority for clients, and the certificate and key for the server; return both paths."""
     authority, authority_key = _signed("null server", None)
     certificate, key = _signed("127.0.0.1", (authority, authority_key))
     trusted, shown = folder / "authority.pem", folder / "server.pem"
@@ -27,7 +27,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def _signed(name: str, issuer: Issuer | None) -> Issuer:
-    """A certificate and its key: an authority that signs itself, or what an authority signs."""
+    """Make a certificate and its key: a self-signed authority, or one that an authority signs."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

@@ -1,7 +1,7 @@
-"""The part of Cloud Storage's JSON API that storage clients use, answered without storing.
+"""The part of Cloud Storage's JSON API that storage clients use, without storage.
 
-Its XML API is S3's, so other paths are answered as S3; the harness fills it like that too. The CRC-32C of content that was
-dropped is that of what it is taken for.
+Its XML API is S3's, so other paths are answered as S3; the harness uses that to fill it. The CRC-32C of dropped content is
+that of the repeated block.
 """
 
 import base64
@@ -20,12 +20,12 @@ from benchmarks.null_server.wire import Answer, Request
 from benchmarks.payload import pattern
 
 KEPT = ("contentType", "contentEncoding", "storageClass", "metadata")
-"""What a client says about an object and gets back."""
+"""Metadata that a client sets and reads."""
 API, UPLOAD, DOWNLOAD = "/storage/v1/b", "/upload/storage/v1/b", "/download/storage/v1/b"
 
 
 class GCS(S3):
-    """Buckets and what is in them."""
+    """Buckets and their objects."""
 
     def answer(self, request: Request) -> Answer:
         for root in (API, UPLOAD, DOWNLOAD):
@@ -138,7 +138,7 @@ def _own_url(request: Request) -> str:
 
 
 def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """What is said about an object, and its bytes, out of a body of two parts (RFC 2387), by CRLF or by LF."""
+    """Return metadata and bytes of a body of two parts (RFC 2387), with CRLF or LF."""
     assert request.body is not None
     boundary = (request.header("content-type") or "").partition("boundary=")[2].strip("\"'").encode()
     _, first, rest = request.body.split(b"--" + boundary, 2)
@@ -149,7 +149,7 @@ def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
 
 
 def _given(described: Mapping[str, Any]) -> dict[str, str]:
-    """What is kept of what a client says about an object, as headers are: text."""
+    """Return the metadata of an object that reads return, as text, like headers."""
     return {name: json.dumps(described[name]) for name in KEPT if name in described}
 
 

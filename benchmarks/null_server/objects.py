@@ -1,6 +1,6 @@
-"""What a null server remembers of an object: its size and headers, and its bytes if they are few.
+"""The objects of a null server: size, headers, and the bytes of small ones.
 
-Larger content is taken for the repeated block of `benchmarks.payload`, and given back as that; what was sent is dropped.
+It drops larger content, and returns the repeated block of `benchmarks.payload` instead.
 """
 
 import itertools
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from benchmarks.payload import KiB, MiB
 
 KEPT = MiB + 4 * KiB
-"""Bytes up to which a body is kept as it came: 1 MiB, and what an API may wrap around it."""
+"""Largest body that is kept: 1 MiB, and the framing of an API."""
 
 PRETENDED = "x-null-size"
-"""A header of a request without a body: it stands for one of so many bytes."""
+"""A header of a request without a body, which makes an object of so many bytes."""
 
 _numbers = itertools.count(1)
 
@@ -38,14 +38,14 @@ class Stored:
 
 @dataclass(slots=True)
 class Upload:
-    """An upload in parts that is under way: number or name of a part -> its size and, if few, its bytes."""
+    """An unfinished upload in parts: number or name of a part -> its size and, for small ones, its bytes."""
 
     key: str
     headers: dict[str, str]
     parts: dict[str, tuple[int, bytes | None]] = field(default_factory=dict)
 
     def joined(self, names: list[str]) -> Stored:
-        """The object that parts make, in the order of their names.
+        """Make the object of all parts, in the order of their names.
 
         Raises:
             KeyError: One of the parts was never sent.
@@ -59,7 +59,7 @@ class Upload:
 
 @dataclass(slots=True)
 class Bucket:
-    """Objects and uploads by their names."""
+    """Objects and uploads by name."""
 
     objects: dict[str, Stored] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)

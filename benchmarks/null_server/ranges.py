@@ -1,4 +1,4 @@
-"""Byte ranges as headers ask for them."""
+"""Byte ranges of requests."""
 
 import re
 
@@ -9,7 +9,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Where a range starts and stops in content of a size; None if it begins behind the end or can't be read."""
+    """Return start and stop of a range in content of a size, or None if it is malformed or begins after the end."""
     match = _RANGE.fullmatch(header or "")
     if match is None:
         return None
@@ -21,7 +21,7 @@ def asked_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def content_answer(stored: Stored, wanted: str | None, headers: dict[str, str]) -> Answer | None:
-    """An object, or the range of it that was asked for; None if that begins behind its end."""
+    """Return an object or the requested range of it, or None if the range begins after its end."""
     start, stop, status = 0, stored.size, 200
     if wanted is not None:
         found = asked_range(wanted, stored.size)

@@ -1,4 +1,4 @@
-"""The part of S3's API that storage clients use, answered without storing: conditions, ranges, uploads in parts, copies.
+"""The part of S3's API that storage clients use, without storage: conditions, ranges, uploads in parts, copies.
 
 It verifies neither signatures nor checksums. Addresses have the bucket in the path.
 """
@@ -20,14 +20,14 @@ GIVEN_BACK = ("content-type", "content-encoding", "cache-control", "content-disp
 
 
 class S3:
-    """Buckets and what is in them; it is a `Dialect`."""
+    """A `Dialect`: buckets and their objects."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, Bucket] = {}
         self._numbers = itertools.count(1)
 
     def answer(self, request: Request) -> Answer:
-        """The answer to a request."""
+        """Return the response to a request."""
         name, _, key = unquote(request.path[1:]).partition("/")
         bucket = self._buckets.get(name)
         if not key:
@@ -49,7 +49,7 @@ class S3:
             return Answer(headers={"Location": f"/{name}"})
         if bucket is None:
             return _error(404, "NoSuchBucket", request)
-        if request.method == "DELETE":  # with all that is in it: the harness makes room like this
+        if request.method == "DELETE":  # deletes its objects too: the harness empties it like this
             del self._buckets[name]
             return Answer(204)
         if request.method == "HEAD":
@@ -93,7 +93,7 @@ class S3:
         return _xml("CopyObjectResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>")
 
     def _source(self, request: Request, source: str) -> Stored | Answer:
-        """What a copy reads, or why it can't."""
+        """Return the source of a copy, or the error."""
         name, _, key = unquote(source).lstrip("/").partition("/")
         found = self._buckets.get(name, Bucket()).objects.get(key)
         if found is None:
@@ -150,11 +150,11 @@ class S3:
 
 
 def _given(request: Request) -> dict[str, str]:
-    """The headers of a new object that its readers get back."""
+    """Return the headers of a new object that reads return."""
     kept = ("x-amz-meta-", "x-amz-checksum-", "x-amz-tagging")
     given = {name: value for name, value in request.headers() if name in GIVEN_BACK or name.startswith(kept)}
     encoding = given.get("content-encoding", "")
-    if "aws-chunked" in encoding:  # how it travelled, not what it is
+    if "aws-chunked" in encoding:  # the transfer's encoding, not the object's
         given["content-encoding"] = encoding.replace("aws-chunked", "").strip(",")
         if not given["content-encoding"]:
             del given["content-encoding"]
@@ -163,7 +163,7 @@ def _given(request: Request) -> dict[str, str]:
 
 
 def _payload(request: Request) -> tuple[int, bytes | None]:
-    """Size and, if few, the bytes of a body, which may be cut into signed chunks."""
+    """Return size and, for a small one, bytes of a body, which may consist of signed chunks."""
     pretended = request.header(PRETENDED)
     if pretended is not None:
         return int(pretended), None
@@ -174,7 +174,7 @@ def _payload(request: Request) -> tuple[int, bytes | None]:
 
 
 def _joined_chunks(body: bytes) -> bytes:
-    """The bytes of `aws-chunked` (S3 API Reference, "Signature Calculations for ... Multiple Chunks")."""
+    """Return the bytes of `aws-chunked` (S3 API Reference, "Signature Calculations for ... Multiple Chunks")."""
     joined, start = bytearray(), 0
     while True:
         end = body.index(b"\r\n", start)
@@ -194,9 +194,9 @@ def _echoed(request: Request) -> dict[str, str]:
 
 
 def _content(stored: Stored, request: Request) -> Answer:
-    """An object, or the range of it that was asked for."""
+    """Return an object or the requested range of it."""
     wanted = request.header("range")
-    # A checksum is that of all bytes.
+    # A checksum covers the whole object.
     shows_checksum = request.header("x-amz-checksum-mode") == "ENABLED" and wanted is None
     given = {
         name: value

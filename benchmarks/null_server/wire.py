@@ -1,6 +1,6 @@
-"""HTTP for servers that do nothing: requests are read by hand, and bodies dropped as they arrive, without a copy.
+"""HTTP for null servers: a small parser of requests, which drops large bodies as they arrive, without copies.
 
-What an answer says is a dialect's matter. It knows what the SDKs send, no more: no pipelining.
+A dialect makes the responses. The parser knows only what the SDKs send; it has no pipelining.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from benchmarks.payload import KiB, MiB, pattern
 
 READ_SIZE = MiB
 HIGH_WATER = 4 * MiB
-"""Bytes of an answer that wait in our own buffer before more are made."""
+"""Bytes of a response that are buffered before more are made."""
 STEP = 64 * KiB
-"""Bytes that are taken at a time where the rate is limited."""
+"""Bytes that are read at a time under a limited rate."""
 TICK = 0.001
-"""Seconds; the loop's timers are no finer."""
+"""Seconds; the timers of the loop have this resolution."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Request:
     body: bytes | None = b""
 
     def header(self, name: str) -> str | None:
-        """A header's value."""
+        """Return the value of a header."""
         start = self.lower.find(b"\r\n" + name.encode() + b":")
         if start < 0:
             return None
@@ -43,7 +43,7 @@ class Request:
         return self.head[start : end if end >= 0 else None].decode("latin-1").strip()
 
     def headers(self) -> Iterator[tuple[str, str]]:
-        """All headers."""
+        """Return all headers."""
         for line in self.head.decode("latin-1").split("\r\n")[1:]:
             name, _, value = line.partition(":")
             yield name.lower(), value.strip()
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer; its body is `body`, or the bytes `start` to `stop` of the repeated block."""
+    """A response. Its body is `body`, or the bytes `start` to `stop` of the repeated block."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Answer:
     is_head: bool = False
 
     def encoded(self) -> bytes:
-        """The head, and the body if it is `body`."""
+        """Return the head, and `body` if it is the body."""
         lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Whatever')}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         if "Content-Length" not in self.headers and self.status != 204:
@@ -89,10 +89,10 @@ REASONS = {
 
 
 class Dialect(Protocol):
-    """An API: what it answers."""
+    """The responses of an API."""
 
     def answer(self, request: Request) -> Answer:
-        """The answer to a request whose body has arrived; a body that is too large to keep is None."""
+        """Return the response to a request. A body that is too large to keep is None."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -104,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
         rate: Bytes a second that a connection carries each way; 0 is as many as it can.
     """
 
-    # The loop reads into it and hands it over at once, so that all connections can share one.
+    # The loop reads into it and passes it on at once, so all connections share it.
     _buffer = memoryview(bytearray(READ_SIZE))
 
     def __init__(self, dialect: Dialect, *, latency: float = 0, rate: float = 0) -> None:
@@ -117,7 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head = b""
         self._request: Request | None = None
         self._left = 0
-        self._chunk: str | None = None  # of a chunked body: what the next line is
+        self._chunk: str | None = None  # kind of the next line in a chunked body
         self._kept: bytearray | None = None
         self._sending: Iterator[memoryview] | None = None
         self._is_full = False
@@ -152,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
             self._pace(count)
 
     def _read_head(self, start: int, count: int) -> int:
-        """Read up to the end of a request's head; where its body begins in the buffer."""
+        """Read a request up to the end of its head, and return the body's position in the buffer."""
         head, start = self._read_until(b"\r\n\r\n", start, count)
         if head is None:
             return start
@@ -169,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
         return start
 
     def _read_chunk_line(self, start: int, count: int) -> int:
-        """Take a line of a chunked body (RFC 9112, 7.1); where what follows begins in the buffer."""
+        """Read a line of a chunked body (RFC 9112, 7.1), and return the position after it."""
         assert self._request is not None
         line, start = self._read_until(b"\r\n", start, count)
         if line is None:
@@ -178,14 +178,14 @@ class Connection(asyncio.BufferedProtocol):
             self._left = int(line.partition(b";")[0], 16)
             self._request.size += self._left
             self._chunk = "end" if self._left else "trailer"
-        elif self._chunk == "end":  # of its data
+        elif self._chunk == "end":  # after the data of a chunk
             self._chunk = "size"
-        elif not line:  # the trailer is over
+        elif not line:  # the end of the trailer
             self._chunk = None
         return start
 
     def _read_until(self, mark: bytes, start: int, count: int) -> tuple[bytes | None, int]:
-        """What comes before a mark, if it is there already; and where what follows begins in the buffer."""
+        """Return the bytes before a mark if it has arrived, and the position after it."""
         before = len(self._head)
         self._head += bytes(self._buffer[start:count])
         end = self._head.find(mark)
@@ -195,11 +195,11 @@ class Connection(asyncio.BufferedProtocol):
         return found, start + end + len(mark) - before
 
     def _read_body(self, start: int, count: int) -> int:
-        """Take a piece of the body; where the next one begins in the buffer."""
+        """Read a piece of the body, and return the position after it."""
         taken = min(self._left, count - start)
         if self._kept is not None:
             self._kept += self._buffer[start : start + taken]
-            if len(self._kept) > KEPT:  # of a chunked body nobody knows the size before
+            if len(self._kept) > KEPT:  # a chunked body has no known size
                 self._kept = None
         self._left -= taken
         return start + taken
@@ -247,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         self._send_more()
 
     def _pace(self, count: int) -> None:
-        """Read no more before what came had its time to travel."""
+        """Pause reading for the time that the received bytes take at the limited rate."""
         now = self._loop.time()
         self._arrived_at = max(self._arrived_at, now) + count / self._rate
         if self._arrived_at - now > TICK and self._transport is not None:

@@ -1,1 +1,1 @@
-"""One file for each client library that is compared; each runs in an environment of its own."""
+"""One file for each compared client library."""

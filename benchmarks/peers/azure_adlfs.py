@@ -9,7 +9,7 @@ from benchmarks.peers.fsspec_files import FileSystemPeer
 class ADLFS(FileSystemPeer):
     """Its file system."""
 
-    put_options = {"overwrite": True}  # noqa: RUF012, nobody changes it
+    put_options = {"overwrite": True}  # noqa: RUF012, never changed
 
     async def open(self) -> None:
         options = {"connection_string": connection_string(self.target.url), "skip_instance_cache": True}

@@ -9,7 +9,7 @@ from lakery_cloud import AzureBlobStorage
 
 
 class LakeryCloudAzure(LakeryCloud):
-    """`AzureBlobStorage` as it comes."""
+    """`AzureBlobStorage` with its defaults."""
 
     sends = "SHA-256, MD5, create-only put"
     streams = "SHA-256, MD5, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
@@ -21,8 +21,8 @@ class LakeryCloudAzure(LakeryCloud):
         return made(AzureBlobStorage, target, connection_string=connection_string(target.url), **self.options)
 
 
-class WithoutFastLane(LakeryCloudAzure):
-    """All requests by the SDK."""
+class WithoutHotRequests(LakeryCloudAzure):
+    """All requests sent by the SDK."""
 
-    reads = "windows of 4 MiB, one by one"
+    reads = "4 MiB ranges one by one"
     options: ClassVar = {"fast_lane": False}

@@ -1,4 +1,4 @@
-"""What a peer is: the same few operations of one client library, each done as its users would do it at its best."""
+"""The operations of a compared client library. Each is done as an experienced user would do it."""
 
 import abc
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from benchmarks.payload import MiB
 
 ACCESS_KEY_ID = "test"
-SECRET_ACCESS_KEY = "testtest"  # noqa: S105, nobody checks it
+SECRET_ACCESS_KEY = "testtest"  # noqa: S105, no server checks it
 REGION = "us-east-1"
 PART_SIZE = 8 * MiB
 PARTS_IN_FLIGHT = 4
@@ -16,18 +16,18 @@ CONNECTIONS = 64
 
 
 class Unavailable(Exception):
-    """The peer can't do what was asked for, and why."""
+    """The client can't do the workload, with the reason."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a peer works.
+    """The server and bucket of a client.
 
     Attributes:
-        url: Of the server.
+        url: URL of the server.
         bucket: Bucket or container.
         certificate: Path of a certificate to trust, or None.
-        concurrency: Operations that will be under way at a time.
+        concurrency: Operations that run at a time.
         verify: Whether reads are verified.
     """
 
@@ -39,7 +39,7 @@ class Target:
 
     @property
     def connections(self) -> int:
-        """Connections that a pool needs, so that none waits for one."""
+        """Size of a connection pool in which no operation waits."""
         return max(CONNECTIONS, min(self.concurrency, 256))
 
 
@@ -47,12 +47,12 @@ class Peer(abc.ABC):
     """One client library.
 
     Attributes:
-        hashes: Whether it hashes what it writes itself; the harness hashes for the others, in line.
-        verifies: Whether it hashes what it reads itself, where that is wanted.
+        hashes: Whether it hashes written content itself; else the harness does, in line.
+        verifies: Whether it hashes read content itself, where the workload verifies.
         sends: How it writes a blob.
-        gets: How it reads one.
+        gets: How it reads a blob.
         streams: How it writes a stream.
-        reads: How it reads one.
+        reads: How it reads a stream.
     """
 
     hashes: ClassVar[bool] = False
@@ -67,22 +67,22 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     async def open(self) -> None:
-        """Make a client.
+        """Open the client.
 
         Raises:
-            Unavailable: It can't work under these conditions.
+            Unavailable: The client doesn't support these conditions.
         """
 
-    async def close(self) -> None:  # noqa: B027, many hold nothing
-        """Give back what it holds."""
+    async def close(self) -> None:  # noqa: B027, many clients need no closing
+        """Close the client."""
 
     def handle(self, key: str, *, size: int, sha256: str) -> Any:
-        """What it takes to read an object that is there already."""
+        """Return what `get` and `read_stream` need to read an existing object."""
         return key
 
     @abc.abstractmethod
     async def put(self, key: str, data: bytes) -> Any:
-        """Write one blob; what it takes to read it."""
+        """Write one blob, and return its handle."""
 
     @abc.abstractmethod
     async def get(self, handle: Any) -> bytes:
@@ -90,15 +90,15 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        """Write a stream; what it takes to read it. The size is a hint for those who can't do without."""
+        """Write a stream, and return its handle. The size is for clients that can't write without it."""
 
     @abc.abstractmethod
     def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
-        """Read in chunks."""
+        """Read an object in chunks."""
 
 
 async def parts_of(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """Chunks joined to parts of a size; the last may be smaller."""
+    """Join chunks to parts of a size; the last one may be smaller."""
     waiting: list[bytes] = []
     have = 0
     async for chunk in chunks:

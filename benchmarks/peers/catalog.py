@@ -1,4 +1,4 @@
-"""Which peers there are, for which API, and which environment each of them runs in."""
+"""All compared clients: their APIs and environments."""
 
 import importlib
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from benchmarks.peers.base import Peer
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer.
+    """A client.
 
     Attributes:
-        name: How options, tables and plots call it.
-        api: Which API it speaks.
+        name: Its name in options, tables and plots.
+        api: Its API.
         place: Its class, as `module:class` in this package.
         package: The distribution whose version is shown.
         environment: Name of its constraint file; None is the environment that lakery-cloud itself runs in.
-        only: Names of the workloads that it takes part in; none are all.
+        only: Names of its workloads; empty for all.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Entry:
     only: tuple[str, ...] = ()
 
     def load(self) -> type[Peer]:
-        """Its class; imports the library."""
+        """Import the library, and return the class."""
         module, _, name = self.place.partition(":")
         return cast("type[Peer]", getattr(importlib.import_module(f"benchmarks.peers.{module}"), name))
 
@@ -37,7 +37,7 @@ OURS = "lakery-cloud"
 
 PEERS = (
     Entry(OURS, "s3", "s3_lakery_cloud:LakeryCloud", "lakery-cloud"),
-    Entry(f"{OURS}-sdk", "s3", "s3_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "s3", "s3_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(f"{OURS}-ranges", "s3", "s3_lakery_cloud:InRanges", "lakery-cloud", only=("read-256",)),
     Entry("labox", "s3", "s3_labox:Labox", "labox", "labox"),
     Entry("boto3", "s3", "s3_boto3:Boto3", "boto3", "boto3"),
@@ -50,13 +50,13 @@ PEERS = (
     Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "gcs", "gcs_lakery_cloud:LakeryCloudGCS", "lakery-cloud"),
-    Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry("gcsfs", "gcs", "gcs_gcsfs:GCSFS", "gcsfs"),
     Entry("google-cloud-storage", "gcs", "gcs_google:GoogleCloudStorage", "google-cloud-storage"),
     Entry("gcloud-aio-storage", "gcs", "gcs_gcloud_aio:GcloudAio", "gcloud-aio-storage", "gcloud-aio"),
     Entry("obstore", "gcs", "obstore_stores:ObstoreGCS", "obstore", "obstore"),
     Entry(OURS, "azure", "azure_lakery_cloud:LakeryCloudAzure", "lakery-cloud"),
-    Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutFastLane", "lakery-cloud"),
+    Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
     Entry("obstore", "azure", "obstore_stores:ObstoreAzure", "obstore", "obstore"),
@@ -64,5 +64,5 @@ PEERS = (
 
 
 def peers_of(api: str, workload: str) -> list[Entry]:
-    """The peers that speak an API and take part in a workload, ours first."""
+    """Return the clients of an API that do a workload, ours first."""
     return [entry for entry in PEERS if entry.api == api and (not entry.only or workload in entry.only)]

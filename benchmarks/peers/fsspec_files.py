@@ -1,4 +1,4 @@
-"""What fsspec's file systems share: an asynchronous interface for blobs, and files, which need a thread, for streams."""
+"""The base of fsspec's file systems: an asynchronous interface for blobs, and files in a thread for streams."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,10 +21,10 @@ class FileSystemPeer(Peer):
     reads = "a file read in a thread, 8 MiB at a time"
     fs: Any
     in_thread: Any
-    put_options: dict[str, Any] = {}  # noqa: RUF012, nobody changes it
+    put_options: dict[str, Any] = {}  # noqa: RUF012, never changed
 
     def path(self, key: str) -> str:
-        """A key as a path."""
+        """Return the path of a key."""
         return f"{self.target.bucket}/{key}"
 
     async def put(self, key: str, data: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""gcloud-aio-storage, on aiohttp. It can't write a stream of unknown content: it takes what fits into memory, or a file."""
+"""gcloud-aio-storage, on aiohttp. It can't write a stream of unknown size, only bytes in memory or a file."""
 
 import tempfile
 from collections.abc import AsyncIterator

@@ -18,7 +18,7 @@ class GCSFS(FileSystemPeer):
             "skip_instance_cache": True,
         }
         self.fs = GCSFileSystem(asynchronous=True, **options)
-        self._session = await self.fs._set_session()  # noqa: SLF001, its own documentation does so
+        self._session = await self.fs._set_session()  # noqa: SLF001, as in its documentation
         self.in_thread = GCSFileSystem(**options)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""google-cloud-storage, Google's own client, in threads."""
+"""google-cloud-storage, Google's client, in threads."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ from lakery_cloud import GCSStorage
 
 
 class LakeryCloudGCS(LakeryCloud):
-    """`GCSStorage` as it comes."""
+    """`GCSStorage` with its defaults."""
 
     sends = "SHA-256, CRC-32C, create-only insert"
     streams = "SHA-256, CRC-32C, temporary object by resumable upload, rewrite; one insert if it fits"
@@ -18,7 +18,7 @@ class LakeryCloudGCS(LakeryCloud):
         return made(GCSStorage, target, endpoint_url=target.url, token="anon", **self.options)  # noqa: S106, it is none
 
 
-class WithoutFastLane(LakeryCloudGCS):
-    """All requests by the SDK."""
+class WithoutHotRequests(LakeryCloudGCS):
+    """All requests sent by the SDK."""
 
     options: ClassVar = {"fast_lane": False}

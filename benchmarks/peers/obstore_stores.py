@@ -13,7 +13,7 @@ from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCES
 
 
 class Obstore(Peer):
-    """Its S3 store, with its own number of parts in flight."""
+    """Its S3 store, with its default number of parts in flight."""
 
     streams = "twelve 8 MiB parts in flight; one put if it fits"
 

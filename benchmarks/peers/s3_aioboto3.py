@@ -1,4 +1,4 @@
-"""aioboto3 as it comes, and tuned by hand: no second hash of what is sent, several parts in flight."""
+"""aioboto3 with its defaults, and tuned by hand: without a second hash of the body, several parts in flight."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -58,7 +58,7 @@ class Aioboto3(Peer):
             return content
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        if self.parts_in_flight > 1 and size <= PART_SIZE:  # one who tunes buffers the first part
+        if self.parts_in_flight > 1 and size <= PART_SIZE:  # a tuned program buffers the first part
             return await self.put(key, b"".join([chunk async for chunk in chunks]))
         place = {"Bucket": self.target.bucket, "Key": key}
         upload_id = (await self._client.create_multipart_upload(**place))["UploadId"]
@@ -90,7 +90,7 @@ class Aioboto3(Peer):
 
 
 class TunedAioboto3(Aioboto3):
-    """What its public settings give."""
+    """The best of its public settings."""
 
     sends = "one request, unsigned payload"
     streams = "four 8 MiB parts in flight, unsigned payload; one put if it fits"

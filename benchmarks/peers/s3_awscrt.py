@@ -15,7 +15,7 @@ from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCES
 
 
 class AwsCrt(Peer):
-    """Its S3 client; it does what it does in threads of its own."""
+    """Its S3 client, which works in threads of its own."""
 
     streams = "8 MiB parts, read through a thread"
     reads = "8 MiB ranges at a time"

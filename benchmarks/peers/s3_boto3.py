@@ -1,4 +1,4 @@
-"""boto3 in threads: its own managed transfers for streams."""
+"""boto3 in threads, with its managed transfers for streams."""
 
 import asyncio
 from collections.abc import AsyncIterator

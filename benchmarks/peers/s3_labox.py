@@ -1,4 +1,4 @@
-"""labox 0.1.0, the closest relative: boto3 in threads, hashes as lakery-cloud does, and verifies nothing."""
+"""labox 0.1.0, the most similar library: boto3 in threads, the same hashes as lakery-cloud, no verification."""
 
 import hashlib
 from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from lakery_cloud.storage import Digest, SerializedDataStream
 
 
 class LakeryCloud(Peer):
-    """`S3Storage` as it comes."""
+    """`S3Storage` with its defaults."""
 
     hashes = True
     verifies = True
@@ -65,8 +65,8 @@ class LakeryCloud(Peer):
         return chunks
 
 
-class WithoutFastLane(LakeryCloud):
-    """All requests by the SDK."""
+class WithoutHotRequests(LakeryCloud):
+    """All requests sent by the SDK."""
 
     options: ClassVar = {"fast_lane": False}
 

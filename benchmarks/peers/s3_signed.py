@@ -1,4 +1,4 @@
-"""The same requests signed by hand and sent over aiohttp: what Python reaches on this client, without retries or errors."""
+"""The same requests signed by hand and sent over aiohttp: the limit of aiohttp, without retries and errors."""
 
 import asyncio
 import hashlib

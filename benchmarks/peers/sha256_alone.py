@@ -1,4 +1,4 @@
-"""No client at all: how fast one thread hashes, which no verified read on one thread can exceed."""
+"""No client: hashing in one thread, which is the limit of a verified read in one thread."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,7 +8,7 @@ from benchmarks.peers.base import Peer, Unavailable
 
 
 class SHA256Alone(Peer):
-    """Reads what it has."""
+    """Yields the content without a server."""
 
     reads = "nothing is sent: the hash alone, in line"
 
@@ -22,7 +22,7 @@ class SHA256Alone(Peer):
         raise Unavailable("it only hashes")
 
     async def get(self, handle: Any) -> bytes:
-        return b""  # nothing has to warm up
+        return b""  # nothing to warm up
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         raise Unavailable("it only hashes")
