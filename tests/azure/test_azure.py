@@ -40,6 +40,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Stall
 from tests.azure.proxy import AzureProxy, is_request
+from tests.helpers import write, write_stream
 from tests.rigs.azure import AzureRig
 
 MiB = 1024**2
@@ -127,15 +128,6 @@ def small_copies(rig: AzureRig, **options: Any) -> AzureBlobStorage:
 
 def endpoint_of(rig: AzureRig) -> str:
     return f"{rig.server.endpoint_url}/{ACCOUNT_NAME}"
-
-
-async def write(storage: AzureBlobStorage, data: bytes = b"data", tags: Any = None) -> Any:
-    return await storage.write_data(data, digest_of(data), tags or {})
-
-
-async def write_stream(storage: AzureBlobStorage, data: bytes, tags: Any = None) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, tags or {})
 
 
 # The server

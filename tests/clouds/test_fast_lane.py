@@ -5,23 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from lakery_cloud import (
     AccessDenied,
     BucketNotFound,
     CredentialsError,
-    ObjectStorage,
     StorageUnavailable,
 )
-from lakery_cloud.engine import requests
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
     Rule,
-    content,
-    digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -34,11 +28,15 @@ from lakery_cloud.testing.faults import (
 )
 from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
 from tests.conftest import rig_on
+from tests.helpers import proxy_before, use_hot_requests, write
 from tests.rigs.base import BY_THE_SDK_ALONE, CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS
 
 # One server of each cloud: what is sent is the same on all, and the other suites run on all.
-pytestmark = pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the fast lane is off")
+pytestmark = [
+    pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the fast lane is off"),
+    pytest.mark.usefixtures("short_pauses"),
+]
 
 cloud_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-moto", "gcs-strict", "azure-azurite")))
 
@@ -57,16 +55,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 SHARED: list[dict[str, Any]] = [{}, {"prefix": "a b/ä+%/~"}, {"concurrent_ranges": 2, "range_size": 150_000}]
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
-
-
 @pytest.fixture
 async def proxy(cloud_rig: CloudRig) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(cloud_rig.server_url) as proxy:
-        cloud_rig.point_to(proxy.url)
+    async with proxy_before(cloud_rig) as proxy:
         yield proxy
 
 
@@ -83,25 +74,11 @@ def fast(rig: CloudRig, proxy: FaultProxy) -> list[bool]:
     return [is_fast(rig, exchange) for exchange in proxy.exchanges]
 
 
-async def write(storage: ObjectStorage[Any], data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
-
-
-async def use(storage: ObjectStorage[Any], *, seed: int = 0) -> None:
-    """Send each hot request, and check what becomes of them."""
-    data, parts = content(200_000, seed=seed), content(storage.settings.part_size + 1, seed=seed)
-    assert await storage.read_data(await write(storage, data)) == data
-    await write(storage, data)
-    assert await storage.read_data(await write(storage, b"")) == b""
-    stream = stream_of([parts])
-    assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
-
-
 @asynccontextmanager
 async def warmed(rig: CloudRig, proxy: FaultProxy, **options: Any) -> AsyncIterator[Any]:
     """A storage that has learned what the lane must know."""
     async with rig.storage(max_attempts=MAX_ATTEMPTS, max_concurrent_parts=1, **options) as storage:
-        await use(storage)
+        await use_hot_requests(storage)
         proxy.exchanges.clear()
         yield storage
 
@@ -110,7 +87,7 @@ async def test_hot_requests_go_over_the_lane_whatever_the_settings(cloud_rig: Cl
     cloud = cloud_of(cloud_rig)
     for options in (*SHARED, *SETTINGS[cloud]):
         async with warmed(cloud_rig, proxy, **options) as storage:
-            await use(storage, seed=1)
+            await use_hot_requests(storage, seed=1)
         hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT]
         assert {exchange.neutral for exchange in hot} == HOT
         assert all(is_fast(cloud_rig, exchange) for exchange in hot), options
@@ -120,7 +97,7 @@ async def test_hot_requests_go_over_the_lane_whatever_the_settings(cloud_rig: Cl
 
 async def test_lane_that_is_switched_off_carries_nothing(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
     async with warmed(cloud_rig, proxy, fast_lane=False) as storage:
-        await use(storage, seed=1)
+        await use_hot_requests(storage, seed=1)
     assert not any(fast(cloud_rig, proxy))
 
 
@@ -134,7 +111,7 @@ async def test_failure_on_the_lane_is_made_good(cloud_rig: CloudRig, proxy: Faul
                 continue
             proxy.exchanges.clear()
             proxy.arm(Rule(fault, operation, key=r"[0-9a-f]{64}$|\.tmp"))
-            await use(storage, seed=seed)
+            await use_hot_requests(storage, seed=seed)
             failed = next(exchange for exchange in proxy.exchanges if exchange.fault)
             assert is_fast(cloud_rig, failed), failed
     await cloud_rig.check_nothing_temporary()

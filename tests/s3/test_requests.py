@@ -14,7 +14,6 @@ from lakery_cloud import (
     DigestingStream,
     IntegrityError,
     LakeryCloudError,
-    S3Storage,
     StorageUnavailable,
 )
 from lakery_cloud.maintenance import sweep
@@ -23,8 +22,8 @@ from lakery_cloud.testing import (
     ScriptedProxy,
     content,
     digest_of,
-    stream_of,
 )
+from tests.helpers import scripted_proxy_before, write, write_stream
 from tests.rigs.s3 import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
@@ -37,8 +36,7 @@ EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expi
 
 @pytest.fixture
 async def proxy(s3_rig: S3Rig) -> AsyncIterator[ScriptedProxy]:
-    async with ScriptedProxy(s3_rig.server_url) as proxy:
-        s3_rig.point_to(proxy.url)
+    async with scripted_proxy_before(s3_rig) as proxy:
         yield proxy
 
 
@@ -60,15 +58,6 @@ def is_complete(exchange: Exchange) -> bool:
 
 def is_copy(exchange: Exchange) -> bool:
     return exchange.method == "PUT" and "?" not in exchange.target and "x-amz-copy-source" in exchange.headers
-
-
-async def write(storage: S3Storage, data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "value"})
-
-
-async def write_stream(storage: S3Storage, data: bytes) -> Any:
-    stream = stream_of([data])
-    return await storage.write_data_stream(stream, stream.get_digest, {"tag": "value"})
 
 
 async def test_blob_is_one_request(s3_rig: S3Rig, proxy: ScriptedProxy) -> None:

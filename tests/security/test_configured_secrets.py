@@ -3,7 +3,6 @@
 import json
 import pickle
 import pprint
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from lakery_cloud import ConfigError, Configuration
 from lakery_cloud.config.building import build_storage
 from lakery_cloud.config.secrets import Secret
 from lakery_cloud.config.sections import SECTIONS
-from tests.security.test_secrets import COMMAND, ENDPOINTS, Marker, check_storage, everything
+from tests.helpers import run_command
+from tests.security.credentials import Marker, check_storage, everything
+from tests.security.test_secrets import ENDPOINTS
 
 CONFIGURED: Mapping[str, Mapping[str, str]] = {
     "s3://bucket": {"access_key_id": "plain", "secret_access_key": "key", "session_token": "plain"},
@@ -132,6 +133,6 @@ def test_command_shows_no_configured_secret(tmp_path: Path) -> None:
         lines += [f"{name} = {json.dumps(value)}" for name, value in section.items()]
     (tmp_path / "lakery-cloud.toml").write_text("\n".join(lines), "utf-8")
     for command in (("config", "show"), ("storages",)):
-        done = subprocess.run([*COMMAND, *command], cwd=tmp_path, capture_output=True, check=False)
+        done = run_command(*command, cwd=tmp_path)
         assert done.stdout or done.returncode == 2
         marker.check(done.stdout + done.stderr, " ".join(command))
