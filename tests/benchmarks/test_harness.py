@@ -44,14 +44,14 @@ def test_peers_are_measured_in_turns(log: Any) -> None:
     assert min(figures) > 0
 
 
-def test_a_peer_that_cannot_work_says_why(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_client_reports_the_reason(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud")  # it only hashes
     (result,) = measure(BY_NAME["puts"], [broken], api="s3", condition="plain", rounds=1, log=log)
     assert result.turns == []
     assert result.unavailable == "Unavailable: it only hashes"
 
 
-def test_a_peer_that_dies_says_so(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_exits_is_reported(log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "python_of", lambda _: "/bin/false")
     (result,) = measure(BY_NAME["puts"], [SIGNED], api="s3", condition="plain", rounds=1, log=log)
     assert result.unavailable == "it ended with exit code 1"
@@ -95,7 +95,7 @@ def test_every_peer_has_pins() -> None:
         assert all("==" in line for line in lines if not line.startswith("#"))
 
 
-def test_a_table_tells_failures_from_figures() -> None:
+def test_table_distinguishes_failures_from_figures() -> None:
     lines = report.terminal([result(OURS, 1), result("labox", 0), result("s3fs", 2, 0)])
     _, _, ours, labox, s3fs = lines
     assert "1.00" in ours
@@ -130,7 +130,9 @@ def test_whatever_is_read_whole_has_a_hash_known_in_advance() -> None:
 
 
 @pytest.mark.parametrize(("does", "code"), [("exit 3", 3), ("exec sleep 60", -9)])
-def test_a_client_that_dies_or_hangs_in_its_turn_is_told(does: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_that_exits_or_hangs_in_a_turn_is_reported(
+    does: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(harness, "PATIENCE", 0.2)
     process = subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with harness.ending(process):

@@ -80,7 +80,7 @@ def test_checksums_behind_bodies_are_no_content() -> None:
         client.close()
 
 
-def test_nobody_trusts_its_certificate_unasked() -> None:
+def test_its_certificate_is_not_trusted_by_default() -> None:
     with null_server("s3", Conditions(tls=True)) as server:
         connection = http.client.HTTPSConnection(urlsplit(server.url).netloc, context=ssl.create_default_context())
         with pytest.raises(ssl.SSLCertVerificationError):

@@ -229,7 +229,7 @@ def test_null_server_answers_as_moto_does(servers: list[Asked], question: Callab
     assert question(null) == question(moto)
 
 
-def test_head_tells_the_checksum_that_a_put_brought(servers: list[Asked]) -> None:
+def test_head_returns_the_checksum_of_the_put(servers: list[Asked]) -> None:
     _, null = servers  # moto forgets it
     put(null)
     _, found = null("head_object", "ChecksumSHA256", Key="k", ChecksumMode="ENABLED")

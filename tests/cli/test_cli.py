@@ -20,7 +20,7 @@ MISSING = "0" * 64
 # Put and get.
 
 
-def test_what_was_put_is_what_get_gives(shell):
+def test_get_returns_the_content_of_put(shell):
     done = shell.run("put", shell.file())
     assert done.returncode == 0
     record = json.loads(done.stdout)
@@ -92,7 +92,7 @@ def test_put_pipes_into_get(shell):
     assert (shell.folder / "copy.txt").read_bytes() == CONTENT
 
 
-def test_nothing_is_said_where_nobody_watches(shell):
+def test_output_that_is_no_terminal_gets_no_progress(shell):
     file = shell.file("large.bin", LARGE)
     put = shell.run("put", file)
     assert (put.returncode, put.stderr) == (0, b"")
@@ -219,7 +219,7 @@ def test_ls_lists_all_content(shell):
     assert done.stderr == b""
 
 
-def test_stat_shows_what_is_stored(shell):
+def test_stat_describes_the_stored_object(shell):
     record = shell.put(CONTENT, "-t", "text/x-test")
     for target in (HASH, json.dumps(record)):
         facts = json.loads(shell.run("stat", target, "--json").stdout)
@@ -233,7 +233,7 @@ def test_stat_shows_what_is_stored(shell):
         assert table.keys() == facts.keys()
 
 
-def test_rm_deletes_what_it_is_told_to(shell):
+def test_rm_deletes_the_named_content(shell):
     shell.put(b"stays")
     record = shell.put()
     other = shell.put(b"another")
@@ -285,7 +285,7 @@ def test_the_default_storage_is_a_folder_in_the_data_directory(shell, unset):
     assert shell.run("get", HASH, LAKERY_CLOUD_STORAGE=unset).stdout == CONTENT
 
 
-def test_a_data_directory_with_odd_characters_is_no_trouble(shell):
+def test_data_directory_may_have_unusual_characters(shell):
     odd = {"LAKERY_CLOUD_STORAGE": None, "XDG_DATA_HOME": str(shell.folder / "d a%20t#a?é")}
     assert shell.run("put", "-", stdin=CONTENT, **odd).returncode == 0
     assert (shell.folder / "d a%20t#a?é" / "lakery-cloud" / "objects" / HASH).read_bytes() == CONTENT
@@ -362,7 +362,7 @@ def test_what_cannot_be_meant_exits_2_with_one_line(shell, arguments, kind, sayi
 
 
 @pytest.mark.parametrize("stdin", [b"", b"\n", b"readme\n", b"\xff\xfe\n", b"{\n"], ids=repr)
-def test_what_is_no_record_on_standard_input_exits_2_with_one_line(shell, stdin):
+def test_invalid_record_on_standard_input_exits_2_with_one_line(shell, stdin):
     shell.put()
     assert_fails(shell.run("get", "-", stdin=stdin), 2, "InvalidRecord")
 
@@ -392,7 +392,7 @@ def test_nothing_is_saved_when_one_of_the_files_is_missing(shell):
 
 
 @pytest.mark.parametrize("command", ["get", "stat"])
-def test_what_is_not_there_exits_3_with_one_line(shell, command):
+def test_missing_content_exits_3_with_one_line(shell, command):
     assert_fails(shell.run(command, MISSING), 3, "BucketNotFound", saying="objects")
     shell.put()
     assert_fails(shell.run(command, MISSING), 3, "NoStorageData", saying=MISSING)
@@ -433,7 +433,7 @@ def test_a_record_that_contradicts_itself_exits_5(shell):
     assert_fails(shell.run("get", json.dumps({**record, "content_size": 7})), 5, "IntegrityError")
 
 
-def test_a_record_of_another_storage_exits_2_and_says_what_it_needs(shell):
+def test_record_of_another_storage_exits_2_and_names_the_storage(shell):
     record = {**shell.put(), "storage_name": "lakery_cloud.s3@v1"}
     for command in ("get", "stat", "rm"):
         done = shell.run(command, json.dumps(record))
@@ -441,13 +441,13 @@ def test_a_record_of_another_storage_exits_2_and_says_what_it_needs(shell):
     assert shell.stored() == [HASH]
 
 
-def test_what_the_system_refuses_exits_1_with_one_line(shell):
+def test_error_of_the_system_exits_1_with_one_line(shell):
     shell.objects.write_text("not a folder")
     done = shell.run("put", shell.file())
     assert_fails(done, 1, "LakeryCloudError", saying="File exists")
 
 
-def test_a_name_with_odd_characters_stays_in_one_line(shell):
+def test_error_with_unusual_characters_in_a_name_is_one_line(shell):
     assert_fails(shell.run("put", "two\nlines[red]x[/red].txt"), 2, "ConfigError", saying="lines[red]x[/red].txt")
 
 
@@ -499,7 +499,7 @@ def test_ctrl_c_in_the_middle_of_a_stream_leaves_nothing(shell):
     assert shell.stored() == []
 
 
-def test_ctrl_c_while_nobody_reads_the_output_ends_the_command(shell):
+def test_ctrl_c_ends_a_command_whose_output_is_not_read(shell):
     record = shell.put(LARGE)
     getting = shell.start("get", record["content_hash"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     code, errors = interrupted(getting, when=lambda: select.select([getting.stdout], [], [], 0)[0])
@@ -507,7 +507,7 @@ def test_ctrl_c_while_nobody_reads_the_output_ends_the_command(shell):
     assert errors == "interrupted; unfinished transfers were cleaned up\n"
 
 
-def test_a_stream_whose_source_ends_early_is_saved_as_far_as_it_went(shell):
+def test_stream_whose_source_ends_early_is_saved_up_to_there(shell):
     # A pipe cannot say whether its writer finished or failed: what arrived is the content.
     record = shell.put(LARGE[: 1024**2])
     assert record["content_size"] == 1024**2

@@ -63,7 +63,7 @@ def assert_fails(done: Done, message: str) -> None:
     assert message in "\n".join(done.errors)
 
 
-def test_file_to_start_with_is_right_and_never_replaced_by_itself(folder: Folder) -> None:
+def test_first_file_is_valid_and_not_overwritten_without_force(folder: Folder) -> None:
     assert folder.lines("config", "init") == [{"written": "lakery-cloud.toml"}]
     text = folder.file.read_text("utf-8")
     (checked,) = folder.lines("config", "check")
@@ -75,7 +75,7 @@ def test_file_to_start_with_is_right_and_never_replaced_by_itself(folder: Folder
     assert folder.file.read_text("utf-8") == text
 
 
-def test_every_line_that_the_first_file_leaves_out_is_right(folder: Folder, tmp_path: Path) -> None:
+def test_commented_lines_of_the_first_file_are_valid(folder: Folder, tmp_path: Path) -> None:
     folder.run("config", "init")
     lines = folder.file.read_text("utf-8").splitlines()
     text = "\n".join(line.removeprefix("# ") if "[" in line or " = " in line else line for line in lines)
@@ -154,7 +154,7 @@ def test_storage_that_is_not_configured_is_refused_with_the_nearest(folder: Fold
     assert_fails(folder.run("ls", "--storage", "cld"), "did you mean 'cold'?")
 
 
-def test_url_counts_whatever_the_configuration_says(folder: Folder, tmp_path: Path) -> None:
+def test_url_on_the_command_line_overrides_the_configuration(folder: Folder, tmp_path: Path) -> None:
     folder.file.write_text("defualt = 1", "utf-8")
     assert folder.run("ls", "--storage", f"file://{tmp_path}/elsewhere").code == 0
 

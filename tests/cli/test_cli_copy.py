@@ -42,7 +42,7 @@ def test_names_of_files_travel_with_a_records_file(desk, there):
     assert tree(desk.folder / "out") == {"docs/a.txt": "one", "docs/b.txt": "two"}
 
 
-def test_copy_that_is_run_again_skips_what_is_there(desk, there):
+def test_second_copy_skips_existing_content(desk, there):
     desk.files(a="one")
     desk.run("put", "a.txt")
     first, second = (desk.run("copy", desk.objects.as_uri(), there) for _ in range(2))
@@ -57,7 +57,7 @@ def test_empty_records_file_copies_nothing(desk, there):
     assert (done.code, done.out, desk.stored("there")) == (0, [], set())
 
 
-def test_dry_run_says_what_would_be_copied(desk, there):
+def test_dry_run_lists_the_content_to_copy(desk, there):
     desk.files(a="one")
     desk.run("put", "a.txt")
     done = desk.run("copy", desk.objects.as_uri(), there, "--dry-run")

@@ -34,7 +34,7 @@ def fetch(
         return bytes(answer.read())
 
 
-def test_doctor_says_in_a_table_that_all_is_right(shell: Shell) -> None:
+def test_doctor_prints_a_table_of_passed_checks(shell: Shell) -> None:
     shell.put()
     done = shell.run("doctor")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -63,7 +63,7 @@ def test_doctor_prints_findings_as_json(shell: Shell) -> None:
     assert measured.keys() == {"put_bytes_per_second", "get_bytes_per_second"}
 
 
-def test_quiet_doctor_says_nothing_of_what_is_right(shell: Shell) -> None:
+def test_quiet_doctor_prints_no_passed_checks(shell: Shell) -> None:
     done = shell.run("doctor", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -120,7 +120,7 @@ def test_url_of_a_folder_is_refused(shell: Shell) -> None:
     assert_fails(shell.run("url", record), 2, "ConfigError", saying="has no URLs")
 
 
-def test_url_to_put_needs_a_file_that_is_there(shell: Shell) -> None:
+def test_url_to_put_needs_an_existing_file(shell: Shell) -> None:
     assert_fails(shell.run("url", "--put", "nowhere.txt"), 2, "ConfigError", saying="no file 'nowhere.txt' exists")
 
 

@@ -83,7 +83,7 @@ def test_background_server_is_used_by_its_exports_and_ended_once() -> None:
     assert (run("emulators", "down").stdout, run("emulators", "down", "moto").stdout) == ("", "not running  moto\n")
 
 
-def test_up_of_a_running_server_makes_its_buckets_and_says_where_it_is() -> None:
+def test_up_of_a_running_server_creates_buckets_and_prints_its_url() -> None:
     (first,) = in_background("moto", "--bucket", "one")
     (second,) = in_background("moto", "--bucket", "two")
     assert (second["pid"], second["buckets"]) == (first["pid"], ["one", "two"])
@@ -91,7 +91,7 @@ def test_up_of_a_running_server_makes_its_buckets_and_says_where_it_is() -> None
         emulators.up("moto", detach=True, port=("1",))
 
 
-def test_down_ends_only_what_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_down_ends_only_the_named_servers(capsys: pytest.CaptureFixture[str]) -> None:
     in_background("moto", "fake-gcs")
     processes = processes_of("fake-gcs")
     assert len(processes) == 3
@@ -172,7 +172,7 @@ def test_all_servers_keep_content_by_the_configuration_that_is_printed(tmp_path:
     assert running_names() == []
 
 
-def test_a_note_of_a_keeper_that_is_gone_leads_to_nobody() -> None:
+def test_note_of_a_dead_keeper_is_ignored() -> None:
     with state.keep("moto"):
         state.write(running("moto", pid=os.getpid()))
         assert state.find("moto") is not None
@@ -188,7 +188,7 @@ def test_a_second_keeper_of_one_name_is_refused(monkeypatch: pytest.MonkeyPatch)
         pass
 
 
-def test_storages_of_the_configuration_have_names_of_their_own() -> None:
+def test_configured_storages_have_distinct_names() -> None:
     found = tomllib.loads(
         client_settings.toml([running("moto", "one", "two"), running("seaweedfs"), running("azurite")])
     )
@@ -236,7 +236,7 @@ def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
     assert "the bucket name 'My_Bucket' is invalid" in done.stderr
 
 
-def test_env_and_down_of_nothing_say_what_to_do() -> None:
+def test_env_and_down_without_servers_advise_to_start_one() -> None:
     done = run("emulators", "env")
     assert (done.returncode, done.stdout) == (2, "")
     assert "ConfigError: no server is running; start one with `lakery-cloud emulators up moto -d`" in done.stderr

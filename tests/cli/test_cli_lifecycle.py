@@ -39,7 +39,7 @@ def test_rules_are_printed_without_credentials(tmp_path: Any, url: str, first: s
 
 
 @pytest.mark.parametrize("cloud_rig", TWO, indirect=True)
-def test_rules_are_set_when_told_to(cloud_rig: CloudRig) -> None:
+def test_rules_are_set_with_apply(cloud_rig: CloudRig) -> None:
     url = cloud_rig.url("x")
     done = run_command("lifecycle", "--apply", "--days", "3", "--storage", url)
     assert (done.returncode, lines_of(done.stderr)) == (0, ["set these rules"])
@@ -50,14 +50,14 @@ def test_rules_are_set_when_told_to(cloud_rig: CloudRig) -> None:
 
 
 @pytest.mark.parametrize("cloud_rig", TWO, indirect=True)
-def test_json_says_what_was_done(cloud_rig: CloudRig) -> None:
+def test_json_describes_the_changes(cloud_rig: CloudRig) -> None:
     for result in ("set", "there already"):
         done = run_command("lifecycle", "--apply", "--json", "--storage", cloud_rig.url("x"))
         assert (done.returncode, done.stderr) == (0, b"")
         assert json.loads(done.stdout) == {"result": result, "rules": rules_of(cloud_rig)}
 
 
-async def test_rules_are_only_printed_unless_told(seaweedfs_rig: S3Rig) -> None:
+async def test_rules_are_only_printed_without_apply(seaweedfs_rig: S3Rig) -> None:
     assert run_command("lifecycle", "--storage", seaweedfs_rig.url("x")).returncode == 0
     with pytest.raises(seaweedfs_rig._client.exceptions.ClientError, match="NoSuchLifecycleConfiguration"):
         await seaweedfs_rig._client.get_bucket_lifecycle_configuration(Bucket=seaweedfs_rig.bucket)

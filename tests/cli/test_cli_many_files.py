@@ -28,7 +28,7 @@ def test_records_come_in_the_order_of_the_files(desk):
     assert [record["content_hash"] for record in done.json] == [hash_of(str(number)) for number in range(20)]
 
 
-def test_json_lines_tell_what_became_of_each_file(desk):
+def test_json_has_a_line_for_each_file(desk):
     desk.files(a="one", b="two")
     desk.run("put", "a.txt")
     lines = desk.run("put", "a.txt", "b.txt", "--json").json
@@ -40,7 +40,7 @@ def test_json_lines_tell_what_became_of_each_file(desk):
     assert [line["record"]["content_hash"] for line in lines] == [hash_of("one"), hash_of("two")]
 
 
-def test_summary_counts_what_was_sent_and_what_was_not(desk):
+def test_summary_counts_sent_and_deduplicated_bytes(desk):
     desk.files(a="one", b="three")
     desk.run("put", "a.txt")
     (line,) = desk.run("put", "a.txt", "b.txt").errors
@@ -108,7 +108,7 @@ def test_fail_fast_begins_no_further_file(desk):
     assert (done.code, done.results) == (5, [("a.txt", "failed")])
 
 
-def test_bucket_that_is_not_there_is_told_once(desk):
+def test_missing_bucket_is_reported_once(desk):
     desk.files(a="one", b="two")
     done = desk.run("put", "a.txt", "b.txt", "--storage", f"{desk.objects.as_uri()}?create=false")
     assert (done.code, len(done.errors)) == (3, 1)
@@ -128,7 +128,7 @@ def test_exit_code_is_that_of_the_gravest_failure(desk):
 # Records files.
 
 
-def test_put_that_is_run_again_adds_only_what_is_new(desk):
+def test_second_put_adds_only_new_files(desk):
     desk.files(docs_a="one")
     desk.run("put", "-r", "docs", "--records", "docs.jsonl")
     before = (desk.folder / "docs.jsonl").read_text()
@@ -246,7 +246,7 @@ def test_records_files_are_listed_and_described(desk):
     assert [each["content_size"] for each in facts] == [3, 5]
 
 
-def test_what_a_records_file_names_and_the_storage_has_not_is_told(desk):
+def test_missing_content_of_a_records_file_is_reported(desk):
     desk.files(a="one", b="two")
     desk.run("put", "a.txt", "b.txt", "--records", "all.jsonl")
     desk.run("rm", hash_of("one"))
@@ -307,7 +307,7 @@ def test_url_of_stored_content_is_a_target(desk):
     assert desk.stored("elsewhere") == set()
 
 
-def test_bad_target_among_good_ones_leaves_all_as_it_was(desk):
+def test_one_invalid_target_changes_no_file(desk):
     desk.files(a="one")
     desk.run("put", "a.txt")
     assert desk.run("rm", hash_of("one"), "readme").code == 2

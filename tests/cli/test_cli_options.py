@@ -70,7 +70,7 @@ def test_ls_lists_storages_and_content_together(configured):
     assert len(configured.run("ls", url, f"hot/{HASH}", "hot/58*", "--json").json) == 3
 
 
-def test_ls_says_what_a_word_could_be_that_is_neither(configured):
+def test_ls_of_an_unknown_word_explains_its_forms(configured):
     done = configured.run("ls", "hto")
     assert done.code == 2
     assert "the name or URL of a storage" in done.errors[0]
@@ -89,7 +89,7 @@ def test_a_target_names_its_storage(configured, monkeypatch, place):
     assert configured.run("get", target).code == 3
 
 
-def test_a_storage_that_is_not_configured_is_told_with_the_nearest(configured):
+def test_unknown_storage_is_reported_with_the_nearest_key(configured):
     done = configured.run("get", f"hat/{HASH}")
     assert done.code == 2
     assert "did you mean 'hot'" in done.errors[0]
@@ -120,7 +120,7 @@ def test_a_target_with_its_storage_needs_no_other_one(configured):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_quiet_leaves_out_what_is_no_result(configured, monkeypatch, words, out):
+def test_quiet_prints_only_results(configured, monkeypatch, words, out):
     monkeypatch.setenv("LAKERY_CLOUD_STATE", str(configured.folder / "state"))
     done = configured.run(*words, "--quiet")
     assert (done.code, len(done.out), done.errors) == (0, out, [])

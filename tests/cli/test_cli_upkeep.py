@@ -25,7 +25,7 @@ def test_sweep_only_looks(shell):
     assert shell.stored() == [f".tmp/{OLD}", HASH]
 
 
-def test_sweep_deletes_when_told_to(shell):
+def test_sweep_deletes_with_delete(shell):
     done = shell.run("sweep", "--yes", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout) == {
@@ -40,7 +40,7 @@ def test_sweep_deletes_when_told_to(shell):
     assert lines_of(shell.run("sweep").stderr) == ["0 leftovers, 0 bytes: found"]
 
 
-def test_sweep_leaves_what_is_younger_than_the_age(shell):
+def test_sweep_keeps_keys_younger_than_the_age(shell):
     done = shell.run("sweep", "--yes", "--older-than", "36500d")
     assert (done.returncode, done.stdout) == (0, b"")
     assert shell.stored() == [f".tmp/{OLD}", HASH]
@@ -53,13 +53,13 @@ def test_sweep_refuses_an_age_that_is_none(shell, age):
     assert shell.stored() == [f".tmp/{OLD}", HASH]
 
 
-def test_verify_says_that_all_is_right(shell):
+def test_verify_reports_success(shell):
     done = shell.run("verify")
     assert (done.returncode, done.stdout) == (0, b"")
     assert lines_of(done.stderr) == [f"1 object, {len(CONTENT)} bytes: all intact"]
 
 
-def test_verify_names_what_is_damaged_and_exits_5(shell):
+def test_verify_names_damaged_content_and_exits_5(shell):
     shell.put(b"other")
     shell.damage()
     done = shell.run("verify")

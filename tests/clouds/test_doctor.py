@@ -83,7 +83,7 @@ def last(found: Mapping[str, Finding]) -> Finding:
     return found[list(found)[-1]]
 
 
-async def test_doctor_says_of_each_server_what_is_documented(server_rig: PairRig) -> None:
+async def test_findings_on_each_server_are_the_documented_ones(server_rig: PairRig) -> None:
     found = await diagnosis_of(server_rig.storage(prefix="a b/ü"))
     head, *table = rows("doctor.md", "Findings on local servers", with_head=True)
     column = [cell.strip() for cell in head].index(TITLES[server_rig.name])
@@ -120,7 +120,7 @@ async def test_endpoint_that_ignores_conditions_works_as_advised(rclone_rig: S3R
     assert await rclone_rig.keys() == [digest_of(data)["content_hash"]]
 
 
-async def test_read_only_key_may_read_and_is_told_what_to_grant(
+async def test_read_only_key_passes_reads_and_is_advised_which_permissions_to_grant(
     seaweedfs_rig: S3Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER[0])

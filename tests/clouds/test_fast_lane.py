@@ -83,7 +83,7 @@ async def warmed(rig: CloudRig, proxy: FaultProxy, **options: Any) -> AsyncItera
         yield storage
 
 
-async def test_hot_requests_go_over_the_lane_whatever_the_settings(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+async def test_hot_requests_are_sent_by_the_pool_with_any_settings(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
     cloud = cloud_of(cloud_rig)
     for options in (*SHARED, *SETTINGS[cloud]):
         async with warmed(cloud_rig, proxy, **options) as storage:
@@ -95,14 +95,14 @@ async def test_hot_requests_go_over_the_lane_whatever_the_settings(cloud_rig: Cl
             await cloud_rig.delete(key)
 
 
-async def test_lane_that_is_switched_off_carries_nothing(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+async def test_pool_that_is_switched_off_sends_nothing(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
     async with warmed(cloud_rig, proxy, fast_lane=False) as storage:
         await use_hot_requests(storage, seed=1)
     assert not any(fast(cloud_rig, proxy))
 
 
 @pytest.mark.parametrize("fault", [*NOT_SEEN, *LOST], ids=name_of)
-async def test_failure_on_the_lane_is_made_good(cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault) -> None:
+async def test_failed_hot_request_is_retried(cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault) -> None:
     async with warmed(cloud_rig, proxy) as storage:
         for seed, operation in enumerate(sorted(HOT), start=1):
             if isinstance(fault, ResetDuring) and operation not in ("put", "upload_part"):
@@ -118,7 +118,7 @@ async def test_failure_on_the_lane_is_made_good(cloud_rig: CloudRig, proxy: Faul
 
 
 @pytest.mark.parametrize("fault", NOT_SEEN, ids=name_of)
-async def test_attempts_on_the_lane_and_by_the_sdk_are_counted_together(
+async def test_attempts_of_the_pool_and_the_sdk_are_counted_together(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
     async with warmed(cloud_rig, proxy) as storage:
@@ -136,7 +136,7 @@ async def test_attempts_on_the_lane_and_by_the_sdk_are_counted_together(
     [(ExpiredCredentials(), CredentialsError), (Answer(403), AccessDenied), (Answer(404), BucketNotFound)],
     ids=["expired", "denied", "missing"],
 )
-async def test_refusal_on_the_lane_is_an_error_without_a_second_request(
+async def test_refused_hot_request_is_an_error_without_a_second_request(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, error: type[Exception]
 ) -> None:
     if isinstance(fault, Answer) and fault.status == 404:

@@ -413,7 +413,7 @@ async def test_conflict_with_another_writer_is_tried_again_so_many_times(
 
 
 @pytest.mark.case("26")
-async def test_conflict_where_none_can_be_is_an_error_of_ours_and_leaves_nothing(
+async def test_impossible_conflict_is_an_error_of_ours_and_leaves_nothing(
     cloud_rig: CloudRig, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with storage_of(cloud_rig) as storage:

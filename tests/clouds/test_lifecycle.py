@@ -196,7 +196,7 @@ async def test_content_of_a_storage_in_the_temporary_folder_does_not_expire(
         assert await apply_lifecycle(storage)
 
 
-async def test_cloud_storage_loses_no_rules_of_many_who_set_them_at_once(strict_rig: GCSRig) -> None:
+async def test_concurrent_changes_on_cloud_storage_lose_no_rules(strict_rig: GCSRig) -> None:
     prefixes = [f"x{number}" for number in range(ATTEMPTS - 1)]  # in each round at least one gets through
     storages = [strict_rig.storage(prefix=prefix) for prefix in prefixes]
     assert all(await asyncio.gather(*map(apply_lifecycle, storages)))
@@ -207,7 +207,7 @@ async def test_cloud_storage_loses_no_rules_of_many_who_set_them_at_once(strict_
     assert all(rule in rules for prefix in prefixes for rule in ours(strict_rig, prefix=prefix))
 
 
-async def test_bucket_that_somebody_changes_all_the_time_is_given_up(strict_rig: GCSRig) -> None:
+async def test_bucket_that_changes_before_each_attempt_is_unavailable(strict_rig: GCSRig) -> None:
     # The first change is the third request; later attempts read the rules before it.
     rules = [Rule(Answer(412), nth=1 + 2 * number) for number in range(1, ATTEMPTS + 1)]
     async with proxy_before(strict_rig, *rules), strict_rig.storage(prefix="x") as storage:
@@ -282,7 +282,7 @@ async def test_store_that_drops_filters_gets_its_earlier_rules_back(
             await shown(s3_rig)
 
 
-async def test_rules_on_azure_are_for_its_own_command(azure_rig: AzureRig) -> None:
+async def test_rules_on_azure_can_only_be_printed(azure_rig: AzureRig) -> None:
     async with azure_rig.storage(prefix="x") as storage:
         with pytest.raises(ConfigError, match="az storage account management-policy create --account-name devstore"):
             await apply_lifecycle(storage)

@@ -271,7 +271,7 @@ async def test_parts_larger_than_all_room_travel_one_by_one(rig: PairRig) -> Non
 
 
 @one_rig_a_cloud
-async def test_five_hundred_streams_cancelled_at_once_leave_nothing_and_give_all_back(rig: PairRig) -> None:
+async def test_five_hundred_streams_cancelled_at_once_leave_nothing_and_release_the_budget(rig: PairRig) -> None:
     part, long = rig.part_size, 8
     sources = [Slow(content(part * 2 if number < long else 100, seed=number), b"more") for number in range(500)]
     storage = rig.storage(max_buffered_bytes=64 * part, max_concurrent_requests=4)
@@ -308,7 +308,7 @@ def parts_in_memory() -> list[Part]:
 
 
 @one_rig_a_cloud
-async def test_parts_that_were_sent_are_held_no_longer(rig: PairRig) -> None:
+async def test_sent_parts_are_released(rig: PairRig) -> None:
     part, writers = rig.part_size, 8
     of_others = {id(held) for held in parts_in_memory()}
     waiting = [Slow(content(part + 100, seed=seed), b"the end") for seed in range(writers)]
@@ -330,7 +330,7 @@ async def test_parts_that_were_sent_are_held_no_longer(rig: PairRig) -> None:
 
 
 @one_rig_a_cloud
-async def test_round_after_round_leaves_no_task_and_no_descriptor(rig: PairRig) -> None:
+async def test_repeated_use_leaks_no_task_and_no_descriptor(rig: PairRig) -> None:
     process = psutil.Process()
     large = content(4 * MiB)
     await rig.keys()
@@ -385,7 +385,7 @@ class CountingProxy(FaultProxy):
 
 
 @one_server_a_cloud
-async def test_no_more_requests_and_reads_are_under_way_than_allowed(cloud_rig: CloudRig) -> None:
+async def test_requests_and_reads_stay_within_their_limits(cloud_rig: CloudRig) -> None:
     large = content(8 * MiB)
     async with CountingProxy(cloud_rig.server_url) as proxy:
         cloud_rig.point_to(proxy.url)

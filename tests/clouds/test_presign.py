@@ -120,7 +120,7 @@ async def test_url_is_for_one_method_and_one_key(signing_rig: CloudRig) -> None:
         assert await request(signed) == (200, DATA)
 
 
-async def test_url_says_when_it_ends(signing_rig: CloudRig) -> None:
+async def test_url_has_its_expiry(signing_rig: CloudRig) -> None:
     async with signing_rig.storage() as storage:
         short, long = [await storage.presign(DIGEST, expires=timedelta(hours=hours)) for hours in (1, 168)]
         assert timedelta(hours=166) < long.expires_at - short.expires_at < timedelta(hours=168)
@@ -165,7 +165,7 @@ CLOUDS: list[ObjectStorage[Any]] = [
         ({**DIGEST, "content_size": 6 * 1024**4}, {"method": "PUT"}, ConfigError, "a PUT has at most"),
     ],
 )
-async def test_what_is_wrong_is_said_before_any_request(
+async def test_invalid_options_are_refused_before_any_request(
     storage: ObjectStorage[Any], target: Any, options: Any, error: type[Exception], message: str
 ) -> None:
     async with storage:
@@ -185,7 +185,7 @@ async def test_s3_pins_no_hash_but_sha256() -> None:
             await storage.presign(digest_of(DATA, algorithm="sha512"), method="PUT")
 
 
-async def test_s3_url_carries_what_the_storage_sets() -> None:
+async def test_s3_url_has_the_settings_of_the_storage() -> None:
     settings = {"sse": "aws:kms", "kms_key_id": "key", "storage_class": "STANDARD_IA", "requester_pays": True}
     async with S3Rig.storage_at("http://127.0.0.1:9", **settings) as storage:
         signed = await storage.presign(DIGEST, method="PUT")
@@ -197,7 +197,7 @@ async def test_s3_url_carries_what_the_storage_sets() -> None:
     assert _signed_headers(signed.url, "X-Amz-SignedHeaders") == {*sent, "host"}
 
 
-async def test_azure_and_gcs_urls_carry_what_the_storage_sets(account: str) -> None:
+async def test_azure_and_gcs_urls_have_the_settings_of_the_storage(account: str) -> None:
     azure = AzureBlobStorage("container", account_name="me", account_key="c2VjcmV0", access_tier="Cool")
     gcs = GCSStorage("bucket", token=account, kms_key_name="key", storage_class="NEARLINE")
     async with azure, gcs:

@@ -129,7 +129,7 @@ def test_credentials_of_the_environment_are_not_pickled(
     ],
     ids=["s3", "gcs", "azure"],
 )
-async def test_no_credentials_say_what_to_set(
+async def test_missing_credentials_are_reported_with_the_settings_to_use(
     storage: ObjectStorage[Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")

@@ -54,7 +54,7 @@ def test_class_bucket_prefix_and_settings_reach_the_storage() -> None:
     assert (built.settings.part_size, built.settings.allowed_buckets) == (16 * MiB, {"other"})
 
 
-def test_settings_may_stand_in_the_url_or_the_table() -> None:
+def test_settings_are_read_from_the_url_and_the_table() -> None:
     built = storage("s3://bucket?region=eu-central-1&max_attempts=5", storage_class="STANDARD_IA", max_attempts=5)
     assert (built.settings.region, built.settings.storage_class, built.settings.max_attempts) == (
         "eu-central-1",
@@ -64,7 +64,7 @@ def test_settings_may_stand_in_the_url_or_the_table() -> None:
 
 
 @pytest.mark.parametrize("url", ["s3://bucket?part_size=8388608", "file:///srv?part_size=8388608"])
-def test_setting_that_says_one_thing_in_the_url_and_another_in_the_table_is_refused(url: str) -> None:
+def test_setting_with_two_values_in_url_and_table_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"storages\.it: part_size is 8388608 in the URL and 16777216 beside it"):
         storage(url, part_size="16MiB")
 
@@ -201,7 +201,7 @@ def test_credentials_of_each_cloud_reach_its_class(folder: Path) -> None:
         ),
     ],
 )
-def test_source_of_credentials_is_told_without_a_request(
+def test_source_of_credentials_is_known_without_a_request(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     url: str,
@@ -216,7 +216,7 @@ def test_source_of_credentials_is_told_without_a_request(
     assert storage(url, **settings).credential_source() == source
 
 
-def test_credentials_of_the_program_are_told_as_such() -> None:
+def test_credentials_of_the_program_are_named_as_their_source() -> None:
     assert GCSStorage("bucket", token="s3cr3t").credential_source() == "token, given by the program"
 
 
@@ -293,7 +293,7 @@ async def test_target_that_is_retired_is_read_and_never_written() -> None:
         await built.save(SerializedData(data=b"x", content_type="a/b", content_encoding=None))
 
 
-def test_target_takes_the_place_of_routes_default_and_the_storage_of_its_name() -> None:
+def test_target_replaces_routes_default_and_the_storage_of_its_name() -> None:
     configuration = Configuration(storages=TWO, default="hot", routes=[{"storage": "hot", "min_size": 0}])
     by_key = build_registry(configuration, target="cold")
     assert by_key.explain(Content(content_type="a/b", size=1)).storage_name == COLD["name"]

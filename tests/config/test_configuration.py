@@ -135,7 +135,7 @@ def test_environment_alone_is_enough(write: Write, monkeypatch: pytest.MonkeyPat
     assert configuration.routes[0].max_size == 1024
 
 
-def test_configuration_of_the_program_takes_nothing_from_elsewhere(
+def test_configuration_of_the_program_ignores_file_and_environment(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write()

@@ -178,7 +178,7 @@ async def test_explanation_is_where_content_lies(configure: Any) -> None:
             assert explained.key == stored.get("key", stored.get("blob"))
 
 
-async def test_stream_goes_by_what_is_known_when_it_starts(configure: Any) -> None:
+async def test_stream_is_routed_by_its_properties_at_the_start(configure: Any) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield CONTENTS["blue"][2]
 

@@ -88,7 +88,7 @@ def test_limits_of_concurrency_are_true() -> None:
         assert default == int(number) * (1024**2 if unit == "MiB" else 1)
 
 
-def test_every_url_setting_can_stand_in_a_url() -> None:
+def test_every_url_setting_is_accepted_in_a_url() -> None:
     for storage_class, not_in_urls in (
         (S3Storage, {"bucket", "prefix", "session", "client"}),
         (GCSStorage, {"bucket", "prefix", "fs", "token"}),
@@ -187,7 +187,7 @@ def test_every_storage_is_in_the_readme_and_none_is_called_planned() -> None:
                 assert "planned" not in line, f"{path}: {line}"
 
 
-def test_new_clouds_say_that_they_were_tested_locally_only() -> None:
+def test_pages_of_clouds_state_that_they_were_tested_locally_only() -> None:
     for page in ("gcs", "azure"):
         text = (DOCS / "storages" / f"{page}.md").read_text("utf-8")
         assert "**It has not yet been run against the real" in " ".join(text.split())

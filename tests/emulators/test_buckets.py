@@ -43,7 +43,7 @@ def test_bucket_is_removed_with_its_unfinished_uploads(seaweedfs: SeaweedFS) -> 
 
 
 @pytest.mark.parametrize("bucket", ["", "ab", "a" * 64, "Upper", "a--b", "-a-", "a.b", "../x", "a\nb"])
-def test_names_that_no_cloud_takes_are_refused_before_any_request(bucket: str) -> None:
+def test_invalid_bucket_names_are_refused_before_any_request(bucket: str) -> None:
     for kind in (SeaweedFS, FakeGCS):
         with pytest.raises(ConfigError, match="use 3 to 63 lower-case letters"):
             kind.at("http://127.0.0.1:1").make_bucket(bucket)

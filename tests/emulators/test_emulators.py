@@ -169,7 +169,7 @@ class TestProcesses:
             hosts = {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
         assert hosts == {"127.0.0.1"}
 
-    def test_takes_other_ports_when_one_was_taken_in_between(
+    def test_uses_other_ports_if_one_was_taken_in_between(
         self, kind: type[ProcessEmulator], listener: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         choose, choices = kind._choose_ports, []
@@ -215,12 +215,12 @@ class TestProcesses:
         assert not Path(folder).exists()
         assert not is_listening(port_of(endpoint_url))
 
-    def test_wait_tells_that_it_died(self, kind: type[ProcessEmulator]) -> None:
+    def test_wait_returns_when_it_died(self, kind: type[ProcessEmulator]) -> None:
         with kind() as server:
             assert server.wait(0.1) is None
             assert server._process is not None
             server._process.kill()
-            assert server.wait(10) == -signal.SIGKILL
+            assert server.wait(PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("kind", [FakeGCS, Azurite])
@@ -349,5 +349,5 @@ class TestInstall:
         assert install.Environment("localstack-4.12.0").folder != shipped
 
 
-def test_free_port_is_told_from_a_taken_one(listener: int) -> None:
+def test_free_port_is_distinguished_from_a_taken_one(listener: int) -> None:
     assert not can_bind(listener)

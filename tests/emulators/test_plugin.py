@@ -89,7 +89,7 @@ def test_servers_end_with_a_session_that_is_killed(users: pytest.Pytester) -> No
     assert_gone(servers_of(users))
 
 
-def test_another_server_can_stand_for_s3(users: pytest.Pytester) -> None:
+def test_s3_server_can_be_replaced(users: pytest.Pytester) -> None:
     users.makepyfile("def test_it(lakery_s3_server):\n    assert lakery_s3_server.name == 'seaweedfs'\n")
     users.runpytest_subprocess("--lakery-s3=seaweedfs").assert_outcomes(passed=1)
 

@@ -125,7 +125,7 @@ def test_tables_are_whole(dialect) -> None:
     assert set(dialect.operations.values()) <= NEUTRAL_OPERATIONS | {""}
 
 
-def test_shared_names_are_what_a_transport_can_do() -> None:
+def test_shared_names_are_the_methods_of_a_transport() -> None:
     methods = {name for name in vars(Transport) if not name.startswith("_")}
     of_one_cloud = {"apply_lifecycle", "credential_kind", "free_space", "presign", "put_damaged", "server_time"}
     assert methods - NEUTRAL_OPERATIONS == {
@@ -149,7 +149,7 @@ def test_shared_names_are_what_a_transport_can_do() -> None:
         ("account.blob.localhost:10000", "k/l"),
     ],
 )
-def test_account_stands_in_the_host_or_in_the_path(host: str, key: str) -> None:
+def test_account_is_read_from_the_host_or_the_path(host: str, key: str) -> None:
     assert AZURE.recognise(Request.of("GET", "/c/k/l", {"host": host, "x-ms-version": "1"})) == ("get_blob", key)
 
 
@@ -201,7 +201,7 @@ async def use_all(rig: CloudRig) -> None:
         await storage.delete(small)
 
 
-async def test_what_storages_send_is_recognised(cloud_rig: CloudRig) -> None:
+async def test_requests_of_storages_are_recognised(cloud_rig: CloudRig) -> None:
     if cloud_rig.is_live:
         pytest.skip("no proxy stands before a real account")
     async with proxy_before(cloud_rig) as proxy:

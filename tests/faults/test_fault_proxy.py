@@ -99,7 +99,7 @@ class TestAnswers:
         ("dialect", "status", "said"),
         [("s3", 400, "ExpiredToken"), ("gcs", 401, "authError"), ("azure", 401, "InvalidAuthenticationInfo")],
     )
-    async def test_expired_credentials_are_told_as_the_provider_does(
+    async def test_expired_credentials_have_the_response_of_the_provider(
         self, server: Server, client: aiohttp.ClientSession, dialect: str, status: int, said: str
     ) -> None:
         target, headers = TARGETS[dialect]

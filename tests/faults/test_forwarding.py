@@ -282,7 +282,7 @@ async def test_proxy_can_be_opened_again(server: Server, client: aiohttp.ClientS
             assert answer.status == 200
 
 
-async def test_scripted_proxy_can_make_any_fault_where_a_function_says(
+async def test_scripted_proxy_makes_any_fault_that_a_function_selects(
     server: Server, client: aiohttp.ClientSession
 ) -> None:
     async with ScriptedProxy(server.url) as proxy:

@@ -115,7 +115,7 @@ class TestSeeds:
         assert one == again != other
         assert {200, 500, 503} == set(one)
 
-    async def test_what_a_rule_does_depends_on_no_other_request(
+    async def test_effect_of_a_rule_depends_on_no_other_request(
         self, server: Server, client: aiohttp.ClientSession
     ) -> None:
         found = []
@@ -139,7 +139,7 @@ class TestFaultsThatDoNotFire:
             async with FaultProxy(server.url, [rule]) as proxy:
                 await statuses(proxy, client, "GET a", "GET b")
 
-    async def test_message_says_how_far_it_came(self, server: Server, client: aiohttp.ClientSession) -> None:
+    async def test_message_names_the_progress(self, server: Server, client: aiohttp.ClientSession) -> None:
         with pytest.raises(AssertionError, match="5 requests matched, 2 got the fault, it fired 0 of 2"):
             async with FaultProxy(server.url, [Rule(FlipAnswerByte(100), "get", nth=2, times=2)]) as proxy:
                 await statuses(proxy, client, *["GET a"] * 5)
@@ -164,14 +164,14 @@ class TestData:
         assert hash(Rule.from_json(rule.to_json())) == hash(rule)
         assert replace(rule, nth=3) != rule
 
-    def test_what_json_leaves_out_has_its_default(self) -> None:
+    def test_missing_fields_of_json_have_defaults(self) -> None:
         text = '{"fault": {"kind": "Answer", "status": 503}, "operation": "put"}'
         assert Rule.from_json(text) == Rule(Answer(503), "put")
 
     @pytest.mark.parametrize(
         "text", ["", "[]", "{}", '{"fault": {"kind": "Nothing"}}', '{"fault": {"kind": "Answer"}, "operation": "put"}']
     )
-    def test_what_is_no_rule_is_refused(self, text: str) -> None:
+    def test_invalid_rules_are_refused(self, text: str) -> None:
         with pytest.raises(ValueError):
             Rule.from_json(text)
 
@@ -187,7 +187,7 @@ class TestData:
             with pytest.raises(ValueError):
                 make()
 
-    def test_operations_and_dialects_that_nobody_knows_are_refused(self) -> None:
+    def test_unknown_operations_and_dialects_are_refused(self) -> None:
         with pytest.raises(ValueError, match="put_objekt"):
             FaultProxy("http://127.0.0.1:1", [Rule(BUSY, "put_objekt")])
         with pytest.raises(ValueError, match="put_blob"):

@@ -8,7 +8,7 @@ from tests.rigs.pairs import LIVE_PAIRS, Pair
 
 
 @pytest.mark.parametrize("pair", [pytest.param(pair, id=pair.name) for pair in LIVE_PAIRS])
-async def test_account_takes_and_gives_content(
+async def test_account_stores_content(
     pair: Pair, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if reason := why_not_live(pair.cloud):

@@ -28,7 +28,7 @@ SUITE = (
     "tests/live/test_live.py",
 )
 HANDFUL = {
-    "account_takes_and_gives": 1,
+    "account_stores_content": 1,
     "attributes_are_equal": 1,
     "prefix_is_kept": 9,
     "prefix_that_no_key": 6,
@@ -91,7 +91,7 @@ async def test_suite_runs_on_an_account_and_leaves_nothing(rig: CloudRig, cloud:
 
 
 @on_servers
-async def test_live_rig_removes_all_that_is_its_own_and_nothing_else(
+async def test_live_rig_removes_its_objects_and_no_others(
     rig: CloudRig, cloud: str, account: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in account.items():
@@ -135,14 +135,14 @@ async def test_live_rig_removes_all_that_is_its_own_and_nothing_else(
     assert await rig.keys() == ["somebody's"]
 
 
-def test_run_that_was_told_of_no_account_has_one_skipped_test_for_each_cloud() -> None:
+def test_run_without_an_account_has_one_skipped_test_for_each_cloud() -> None:
     done = run_pytest("tests/conformance", "tests/live/test_live.py", "-k", "live and (one_byte or account_takes)")
     assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():
         assert f"set {LIVE}=1 and {variable}" in done.stdout
 
 
-def test_cloud_whose_bucket_is_not_named_is_skipped_with_the_variable() -> None:
+def test_cloud_without_a_bucket_is_skipped_with_the_variable() -> None:
     done = run_pytest("tests/conformance", "-k", "live and one_byte", **{LIVE: "1"})
     assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():

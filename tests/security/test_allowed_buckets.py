@@ -87,7 +87,7 @@ async def test_own_bucket_is_always_allowed_whatever_the_prefix(cloud_rig: Cloud
 
 
 @pytest.mark.parametrize("storage_class", CLOUD_STORAGES)
-def test_it_stands_in_urls_and_pickles(storage_class: Any) -> None:
+def test_it_is_kept_in_urls_and_pickles(storage_class: Any) -> None:
     url = f"{storage_class.url_scheme}://bucket?allowed_buckets="
     for names, expected in (("a-1,b.c", {"a-1", "b.c"}), ("", set()), ("a-1", {"a-1"})):
         storage = storage_from_url(url + names)
@@ -99,7 +99,7 @@ def test_it_stands_in_urls_and_pickles(storage_class: Any) -> None:
 @pytest.mark.parametrize(
     "wrong", ["bucket", b"bucket", 5, [5], [None], [""], ["a/b"], ["a,b"], [".."], ["a b"], iter("a")]
 )
-def test_what_is_no_list_of_names_is_refused(storage_class: Any, wrong: Any) -> None:
+def test_invalid_list_of_names_is_refused(storage_class: Any, wrong: Any) -> None:
     with pytest.raises(ConfigError, match="allowed_buckets"):
         storage_class("bucket", allowed_buckets=wrong)
 

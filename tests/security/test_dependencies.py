@@ -35,7 +35,7 @@ def test_each_pin_is_exact() -> None:
     assert all(re.fullmatch(r"[\w.!+]+", version) for version in pinned().values())
 
 
-def test_what_is_installed_is_what_is_pinned() -> None:
+def test_installed_packages_are_the_pinned_ones() -> None:
     pins = pinned()
     found = {name: version for name, version in installed().items() if name not in TOOLS | {"lakery-cloud"}}
     assert found == {name: pins.get(name, "not pinned") for name in found}

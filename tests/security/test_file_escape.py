@@ -169,7 +169,7 @@ async def test_no_path_leads_out(house: House) -> None:
         *(("device", NoStorageData), ("dangling", NoStorageData), ("inner", NoStorageData), ("circle", NoStorageData)),
     ],
 )
-async def test_errors_say_which_kind_it_is(house: House, key: str, kind: type[Exception]) -> None:
+async def test_errors_name_the_kind_of_escape(house: House, key: str, kind: type[Exception]) -> None:
     errors = await house.attempt({"key": key})
     for name in ("read_data", "read_data_stream", "stat"):
         assert isinstance(errors[name], kind), f"{name}: {errors[name]!r}"

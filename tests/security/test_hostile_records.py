@@ -75,7 +75,7 @@ async def scene(rig: PairRig) -> AsyncIterator[Scene]:
         yield Scene(rig, storage, storage_data, proxy)
 
 
-async def test_what_can_not_be_is_refused_before_any_request(scene: Scene) -> None:
+async def test_malformed_storage_data_is_refused_before_any_request(scene: Scene) -> None:
     hostile = refused(scene.storage_data, scene.storage.place_names)
     assert len(hostile) > 80
     with watched() as deeds:
@@ -93,7 +93,7 @@ async def test_what_can_not_be_is_refused_before_any_request(scene: Scene) -> No
     await scene.check_untouched()
 
 
-async def test_settings_in_storage_data_never_count(scene: Scene) -> None:
+async def test_settings_in_storage_data_are_ignored(scene: Scene) -> None:
     with watched() as deeds:
         storage_data = {**JUNK, **scene.storage_data}
         assert await scene.storage.read_data(storage_data) == DATA
@@ -149,7 +149,7 @@ async def test_settings_in_storage_data_never_count(scene: Scene) -> None:
         ),
     ],
 )
-async def test_odd_keys_lead_to_nothing(scene: Scene, key: str) -> None:
+async def test_unusual_keys_name_no_content(scene: Scene, key: str) -> None:
     storage_data = {**scene.storage_data, scene.storage.place_names[-1]: key}
     with watched() as deeds:
         for name, use in uses(scene.storage, DIGEST).items():
@@ -189,7 +189,7 @@ odd_text = st.one_of(
 @pytest.mark.parametrize("storage", OFFLINE, ids=lambda storage: type(storage).__name__)
 @given(st.data())
 @settings(max_examples=300, deadline=None)
-def test_whatever_passes_is_a_plain_place(storage: ObjectStorage[Any], data: st.DataObject) -> None:
+def test_accepted_storage_data_names_a_safe_place(storage: ObjectStorage[Any], data: st.DataObject) -> None:
     value = junk | odd_text
     names = (*storage.place_names, "hash", "size", "user_project")
     storage_data = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(names, value)) | junk)
@@ -257,7 +257,7 @@ HOSTILE_RECORDS = {
 
 
 @pytest.mark.parametrize("text", HOSTILE_RECORDS.values(), ids=HOSTILE_RECORDS)
-async def test_record_is_refused_with_an_error_of_ours(text: str | bytes) -> None:
+async def test_hostile_record_raises_an_error_of_ours(text: str | bytes) -> None:
     registry = StorageRegistry([MemoryStorage()])
     with watched() as deeds, pytest.raises(LakeryCloudError) as raised:
         await registry.load(ContentRecord.from_json(text))
@@ -266,7 +266,7 @@ async def test_record_is_refused_with_an_error_of_ours(text: str | bytes) -> Non
 
 
 @pytest.mark.parametrize("name", ["lakery_cloud.s3@v2", "", "labox.aws.s3@v1", "os.system", "../x", "\0"])
-async def test_records_choose_among_registered_storages_alone(name: str) -> None:
+async def test_records_choose_only_registered_storages(name: str) -> None:
     with pytest.raises(NotRegistered):
         await StorageRegistry([MemoryStorage()]).load(ContentRecord.from_json(a_record(storage_name=name)))
 
@@ -295,7 +295,7 @@ async def test_record_made_without_json_is_checked_as_it_is_loaded() -> None:
     ["x" * MB, b"x" * MB, ["x" * MB], 10**5000, "é\n\x1b", {"a": ["b"]}],
     ids=lambda value: type(value).__name__,
 )
-def test_what_a_message_quotes_is_short_and_printable(value: object) -> None:
+def test_quotes_in_messages_are_short_and_printable(value: object) -> None:
     assert len(brief(value)) <= LONGEST_QUOTE + 3
     assert brief(value).isprintable()
 

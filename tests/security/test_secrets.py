@@ -279,7 +279,7 @@ def test_texts_of_libraries_lose_their_credentials(secret: str) -> None:
             assert secret not in shown
 
 
-def test_what_is_no_credential_stays() -> None:
+def test_text_without_credentials_is_kept() -> None:
     text = "Could not connect to http://127.0.0.1:9/bucket/key?list-type=2&prefix=a: [Errno 111] me@example.com"
     assert redact(text) == text
 

@@ -29,7 +29,7 @@ def test_range_as_rfc_9110_writes_it(start: int, stop: int | None, header: str |
 @pytest.mark.parametrize(
     ("header", "expected"), [(None, (None, 7)), ("", (None, 7)), ("bytes 0-4/10", (0, 10)), ("bytes 5-9/10", (5, 10))]
 )
-def test_content_range_tells_place_and_size(header: str | None, expected: tuple[int | None, int]) -> None:
+def test_content_range_has_position_and_size(header: str | None, expected: tuple[int | None, int]) -> None:
     assert read_content_range(header, size=7) == expected
 
 

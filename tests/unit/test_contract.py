@@ -87,7 +87,7 @@ def test_a_concrete_storage_needs_a_name():
         *("tésts@v1", "tests@v1@v2", "tests/x@v1", "tests@v١", b"tests@v1", 1, ("tests@v1",)),
     ],
 )
-def test_a_name_without_a_version_or_with_odd_characters_is_refused(name):
+def test_name_without_a_version_or_with_unusual_characters_is_refused(name):
     with pytest.raises(ConfigError, match="permanent, versioned name"):
         define(name=name)
 
@@ -104,7 +104,7 @@ def test_a_name_that_another_class_has_is_refused_and_both_are_named():
             define(name=holder.name, qualname="Newcomer")
 
 
-def test_a_subclass_of_a_concrete_storage_needs_a_name_of_its_own():
+def test_subclass_of_a_concrete_storage_needs_a_new_name():
     parent = define(name="tests.contract.parent@v1")
     with pytest.raises(NameConflict, match="a name of its own"):
         define(parent)
@@ -116,7 +116,7 @@ def test_the_name_of_a_class_that_is_gone_is_free_again():
     assert define(name="tests.contract.gone@v1", qualname="Successor").__qualname__ == "Successor"
 
 
-def test_the_same_class_made_again_takes_its_own_name_over():
+def test_redefined_class_keeps_its_name():
     first = define(name="tests.contract.cell@v1", qualname="Cell")
     second = define(name="tests.contract.cell@v1", qualname="Cell")
     assert first is not second
@@ -178,7 +178,7 @@ def test_named_refuses_a_name_without_a_version(name):
         MemoryStorage.named(name)
 
 
-def test_named_never_gives_a_class_that_somebody_else_defined():
+def test_named_never_returns_a_class_of_another_definition():
     with pytest.raises(NameConflict):
         MemoryStorage.named(OfNamed.name)
 
@@ -200,7 +200,7 @@ async def test_a_named_storage_pickles_as_itself(protocol):
     assert await twin.read_data(storage_data) == b"content"
 
 
-async def test_a_named_storage_is_unpickled_by_a_process_that_never_heard_of_it():
+async def test_named_storage_is_unpickled_by_a_process_that_did_not_define_it():
     storage = MemoryStorage.named("tests.contract.travels@v1")("bucket")
     storage_data = await stored(storage)
     assert unpickled_elsewhere(storage, storage_data) == "MemoryStorage tests.contract.travels@v1 content"

@@ -58,7 +58,7 @@ async def test_all_content_arrives_with_its_type_and_tags(source, destination) -
         assert attributes.tags == {"size": str(size)}
 
 
-async def test_records_choose_what_is_copied_and_in_which_order(source, destination) -> None:
+async def test_records_choose_content_and_order(source, destination) -> None:
     records = [await save(source, content(10, seed=seed)) for seed in range(5)]
     chosen = [records[3], records[1]]
     assert [copied.source async for copied in copy(source, destination, records=chosen)] == chosen
@@ -71,7 +71,7 @@ async def test_record_is_the_authority_on_the_type(source, destination) -> None:
     assert (copied.record.content_type, copied.record.content_encoding) == ("text/plain", None)
 
 
-async def test_what_is_there_already_is_not_read(source, destination) -> None:
+async def test_existing_content_is_not_read(source, destination) -> None:
     for seed in range(3):
         await save(source, content(10, seed=seed))
     async with aclosing(copy(source, destination, at_a_time=1)) as copying:

@@ -67,7 +67,7 @@ def is_true_of(digest, data, algorithm="sha256"):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "one byte", "large"])
-async def test_the_digest_of_a_blob_says_what_hashlib_says(data, algorithm):
+async def test_digest_of_a_blob_agrees_with_hashlib(data, algorithm):
     digest = await digest_data({"data": data, "content_type": "a/b", "content_encoding": None}, algorithm=algorithm)
     assert digest == {
         "content_type": "a/b",
@@ -172,7 +172,7 @@ async def test_the_digest_is_not_known_before_the_end():
     assert is_true_of(stream.get_digest(), b"onetwo")
 
 
-async def test_an_incomplete_digest_is_given_to_who_asks_for_it():
+async def test_incomplete_digest_is_returned_on_request():
     stream = digesting([b"one", b"two"])
     before = stream.get_digest(allow_incomplete=True)
     assert (before["content_size"], before["is_complete"], before["content_type"]) == (0, False, "a/b")
@@ -219,7 +219,7 @@ async def test_chunks_that_are_not_bytes_are_refused(chunk):
 
 @relaxed
 @given(st.binary())
-def test_bytes_like_chunks_become_bytes_that_nobody_changes(data):
+def test_bytes_like_chunks_become_immutable_bytes(data):
     assert as_bytes(data) is data
     buffer = bytearray(data)
     for like in (buffer, memoryview(buffer), memoryview(data)):
@@ -335,7 +335,7 @@ def test_printable_ascii_is_accepted(content_type, content_encoding):
 # Comparing.
 
 
-def test_content_that_is_what_its_digest_says_passes():
+def test_content_with_a_true_digest_passes():
     compare(GOOD, content_hash=GOOD["content_hash"], size=7, what="the data")
 
 
@@ -410,7 +410,7 @@ class SlowHasher:
         return ""
 
 
-async def test_streams_leave_the_threads_to_others_from_time_to_time():
+async def test_hashing_of_streams_yields_threads_to_others():
     loop, piece = asyncio.get_running_loop(), bytes(THREAD_THRESHOLD)
     with ThreadPoolExecutor(2) as threads:
         loop.set_default_executor(threads)

@@ -220,7 +220,7 @@ async def test_only_content_is_listed(tmp_path):
     assert [info.address.key async for info in storage.list()] == [f"p/{HASH}"]
 
 
-async def test_an_empty_storage_lists_nothing_and_a_missing_one_says_so(tmp_path):
+async def test_empty_storage_lists_nothing_and_a_missing_one_is_an_error(tmp_path):
     assert [info async for info in FileStorage(tmp_path).list()] == []
     assert [info async for info in FileStorage(tmp_path, prefix="p").list()] == []
     assert [info async for info in FileStorage(tmp_path / "made on the first write").list()] == []
@@ -349,7 +349,7 @@ THINGS = pytest.mark.parametrize(
 
 
 @THINGS
-async def test_what_is_no_regular_file_is_not_read(tmp_path, put):
+async def test_irregular_file_is_not_read(tmp_path, put):
     put(tmp_path / HASH)
     storage = FileStorage(tmp_path)
     for use in (storage.read_data, storage.stat):
@@ -362,7 +362,7 @@ async def test_what_is_no_regular_file_is_not_read(tmp_path, put):
 
 @THINGS
 @WRITES
-async def test_what_is_no_regular_file_is_not_overwritten(tmp_path, put, save):
+async def test_irregular_file_is_not_overwritten(tmp_path, put, save):
     put(tmp_path / HASH)
     before = (tmp_path / HASH).lstat()
     files = files_below(tmp_path)

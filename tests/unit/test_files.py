@@ -61,7 +61,7 @@ class Shelf(Storage):
 # Saving.
 
 
-async def test_a_file_comes_back_with_the_type_that_its_name_says(rig, source, tmp_path):
+async def test_file_has_the_content_type_of_its_name(rig, source, tmp_path):
     async with StorageRegistry([rig.storage()]) as registry:
         record = await registry.save_file(source, tags={"a": "b"})
         assert (record.content_type, record.content_size) == ("application/vnd.apache.parquet", len(DATA))
@@ -75,7 +75,7 @@ async def test_a_file_comes_back_with_the_type_that_its_name_says(rig, source, t
         assert not await registry.exists(record)
 
 
-async def test_what_the_caller_says_of_a_file_holds(source):
+async def test_content_type_of_the_caller_wins(source):
     registry = StorageRegistry([memory(), Archive()])
     record = await registry.save_file(
         source, content_type="x/y", content_encoding="gzip", storage="tests.files.archive@v1", algorithm="sha512"
@@ -111,7 +111,7 @@ async def test_a_file_that_changes_while_it_is_read_is_not_saved(source, change)
     assert [info async for info in registry.list()] == []
 
 
-async def test_a_file_that_is_not_what_its_digest_says_is_not_saved(source):
+async def test_file_with_another_digest_is_not_saved(source):
     registry = StorageRegistry([memory()])
     with pytest.raises(IntegrityError):
         await registry.save_file(source, digest=digest_of(DATA[1:]))
@@ -129,7 +129,7 @@ async def test_a_pipe_is_saved_too(tmp_path):
     assert (await registry.load(record))["data"] == DATA
 
 
-async def test_what_is_no_file_is_refused_before_anything_is_sent(tmp_path):
+async def test_path_that_is_no_file_is_refused_before_any_request(tmp_path):
     registry = StorageRegistry([FileStorage(tmp_path / "no storage here", create=False)])
     with pytest.raises(FileNotFoundError):
         await registry.save_file(tmp_path / "missing")
@@ -147,7 +147,7 @@ async def test_a_file_has_the_mode_that_a_new_one_has(source, tmp_path):
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
-async def test_wrong_content_leaves_the_file_that_was_there_and_nothing_else(source, tmp_path):
+async def test_wrong_content_keeps_the_existing_file_and_leaves_no_other(source, tmp_path):
     storage = FileStorage(tmp_path / "blobs")
     registry = StorageRegistry([storage])
     record = await registry.save_file(source)
@@ -198,7 +198,7 @@ async def test_a_registry_lists_the_storage_that_is_named():
     assert [info.size async for info in registry.list(storage=archive.name)] == [3]
 
 
-async def test_a_storage_that_can_no_more_than_it_must_says_so():
+async def test_minimal_storage_raises_a_clear_error():
     registry = StorageRegistry([Shelf()])
     data = {"data": b"content", "content_type": "x/y", "content_encoding": None}
     record = await registry.save(data)

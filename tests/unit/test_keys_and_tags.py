@@ -78,7 +78,7 @@ def test_an_empty_bucket_is_refused():
 
 @relaxed
 @given(PREFIXES)
-def test_a_temporary_key_tells_its_age_and_is_never_the_same(prefix):
+def test_temporary_key_has_its_time_and_is_unique(prefix):
     keys = KeySpace("bucket", prefix)
     before = datetime.now(UTC) - timedelta(seconds=1)
     first, second = keys.temporary(), keys.temporary()
@@ -130,12 +130,12 @@ def test_content_below_the_prefix_is_no_content_of_the_storage_above():
 
 @relaxed
 @given(PREFIXES)
-def test_a_prefix_that_everybody_can_hold_is_kept_as_it_is(prefix):
+def test_portable_prefix_is_kept_unchanged(prefix):
     assert check_prefix(prefix) == prefix
 
 
 @pytest.mark.parametrize("prefix", ["a b", "a//b", "%41", "a%2Fb", "é", "日本/語", "📦", "...", ".hidden", "a.", " a "])
-def test_odd_prefixes_are_kept_as_they_are(prefix):
+def test_unusual_prefixes_are_kept_unchanged(prefix):
     assert check_prefix(prefix) == prefix
 
 
@@ -210,7 +210,7 @@ def test_a_character_outside_of_the_rule_is_refused_in_keys_and_values(text, cha
 
 
 @pytest.mark.parametrize("character", ["\n", "&", "é", "٣", "@", "\x00"])
-def test_a_single_odd_character_at_the_end_is_refused(character):
+def test_single_unusual_character_at_the_end_is_refused(character):
     with pytest.raises(InvalidTags):
         check_tags({"key": f"value{character}"})
 
@@ -287,7 +287,7 @@ def test_an_unknown_setting_that_is_near_to_none_names_all():
         parse("s3://bucket?zzz=5", region=str)
 
 
-def test_a_setting_that_stands_twice_is_refused():
+def test_repeated_setting_is_refused():
     with pytest.raises(ConfigError, match="setting 'part_size' twice"):
         parse("s3://bucket?part_size=5&part_size=5")
 
@@ -412,7 +412,7 @@ def test_an_endpoint_is_kept_but_for_a_slash_at_its_end(url):
     "url",
     ["", "localhost", "localhost:9000", "//host", "ftp://host", "file:///etc", "http://", "https://:9000", "s3://b"],
 )
-def test_what_is_no_endpoint_is_refused(url):
+def test_invalid_endpoint_is_refused(url):
     with pytest.raises(ConfigError, match="endpoint_url must be a URL such as https://"):
         check_endpoint_url(url)
 

@@ -89,7 +89,7 @@ def test_on_s3_uploads_to_content_keys_end_too(prefix: str, content_hash: str) -
 
 
 @given(prefix=PREFIXES, other=PREFIXES)
-def test_rules_have_names_of_their_own_for_each_prefix(prefix: str, other: str) -> None:
+def test_rules_have_distinct_names_for_each_prefix(prefix: str, other: str) -> None:
     storages = [KeySpace(BUCKET, each) for each in (prefix, other)]
     assume(storages[0].prefix != storages[1].prefix)
     names = [rule["ID"] for each in storages for rule in lifecycle_rules(S3Storage(BUCKET, prefix=each.root))["Rules"]]
@@ -145,7 +145,7 @@ def test_rules_have_names_of_their_own_for_each_prefix(prefix: str, other: str) 
     ],
     ids=["s3", "gcs", "azure"],
 )
-def test_rules_are_what_the_tool_of_the_provider_takes(storage: ObjectStorage[Any], rules: dict[str, Any]) -> None:
+def test_rules_have_the_format_of_the_tool_of_the_provider(storage: ObjectStorage[Any], rules: dict[str, Any]) -> None:
     assert lifecycle_rules(storage, days=3) == rules
     assert json.loads(json.dumps(rules)) == rules
 
@@ -169,7 +169,7 @@ async def test_storage_without_such_rules_names_sweep(storage: ObjectStorage[Any
         await apply_lifecycle(storage)
 
 
-async def test_store_that_can_print_rules_but_not_set_them_says_so() -> None:
+async def test_store_whose_rules_can_only_be_printed_raises_a_clear_error() -> None:
     class Printing(MemoryStorage):
         name = "tests.printing@v1"
 

@@ -73,7 +73,7 @@ async def test_any_chunks_are_cut_into_parts_of_the_right_size(chunks, size):
 
 @relaxed
 @given(CHUNKS, st.integers(1, 4), st.integers(1, 40))
-async def test_growing_parts_are_contiguous_and_as_large_as_part_sizes_say(chunks, first, max_parts):
+async def test_growing_parts_are_contiguous_and_have_the_planned_sizes(chunks, first, max_parts):
     sizes = PartSizes(first, max_part_size=10**6, max_parts=max_parts, max_object_size=10**6)
     data = b"".join(chunks)
     if not can_hold(sizes, len(data)):
@@ -254,7 +254,7 @@ async def test_a_stream_of_exactly_the_largest_size_is_cut_and_one_byte_more_is_
 # The budget.
 
 
-async def test_who_came_first_is_served_first():
+async def test_waiters_are_served_in_order():
     budget = ByteBudget(10)
     await budget.acquire(10)
     served = []
@@ -295,7 +295,7 @@ async def test_a_waiter_that_is_cancelled_makes_room_for_the_next():
     assert_free(budget, 10)
 
 
-async def test_a_waiter_that_is_cancelled_after_it_was_served_gives_back():
+async def test_waiter_that_is_cancelled_after_it_was_served_releases_its_bytes():
     budget = ByteBudget(10)
     await budget.acquire(10)
     waiting = asyncio.create_task(budget.acquire(6))
@@ -333,7 +333,7 @@ async def test_a_request_larger_than_the_budget_runs_alone():
     assert_free(budget, 10)
 
 
-async def test_a_lease_gives_back_what_it_still_holds():
+async def test_lease_releases_its_remaining_bytes():
     budget = ByteBudget(10)
     with pytest.raises(OSError, match="in the block"), budget.lease() as lease:
         await lease.acquire(4)
@@ -352,7 +352,7 @@ async def test_a_lease_gives_back_what_it_still_holds():
         max_size=30,
     ),
 )
-async def test_whoever_is_cancelled_when_everything_is_given_back_in_the_end(limit, visitors):
+async def test_everything_is_released_whichever_waiter_is_cancelled(limit, visitors):
     budget = ByteBudget(limit)
     held = []
 

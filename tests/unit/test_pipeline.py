@@ -54,7 +54,7 @@ class Calls:
 # Bounded tasks.
 
 
-async def test_no_more_tasks_run_than_the_limit_says():
+async def test_number_of_tasks_stays_within_the_limit():
     calls, go = Calls(), asyncio.Event()
 
     async def start_all():
@@ -69,7 +69,7 @@ async def test_no_more_tasks_run_than_the_limit_says():
     assert (calls.most, calls.running) == (3, 0)
 
 
-async def test_a_task_that_is_started_at_once_takes_no_place():
+async def test_task_that_is_started_at_once_does_not_count():
     calls, go = Calls(), asyncio.Event()
     async with bounded_tasks(1) as tasks:
         first = await tasks.start(calls.wait(go, "first"))
@@ -80,7 +80,7 @@ async def test_a_task_that_is_started_at_once_takes_no_place():
     assert (first.result(), second.result()) == ("first", "second")
 
 
-async def test_the_first_failure_comes_out_as_itself_with_its_own_cause():
+async def test_first_failure_is_raised_unchanged_with_its_cause():
     failure, reason = OSError("the request failed"), ConnectionError("the wire broke")
 
     async def fail():
@@ -123,7 +123,7 @@ async def test_the_other_tasks_are_cancelled_and_awaited_when_one_fails():
     assert sorted(calls.ended) == ["cancelled", "cancelled", "cancelled", "failed"]
 
 
-async def test_a_failure_also_ends_who_waits_for_a_place():
+async def test_failure_also_ends_waiters():
     calls, go = Calls(), asyncio.Event()
     with pytest.raises(OSError, match="failed"):
         async with bounded_tasks(1) as tasks:
@@ -147,7 +147,7 @@ async def test_the_error_of_the_block_comes_out_as_itself():
     assert calls.ended == ["cancelled"]
 
 
-async def test_the_error_of_the_block_wins_over_what_its_tasks_say_to_being_cancelled():
+async def test_error_of_the_block_wins_over_errors_of_cancelled_tasks():
     async def says_something_else():
         try:
             await asyncio.Event().wait()
@@ -161,7 +161,7 @@ async def test_the_error_of_the_block_wins_over_what_its_tasks_say_to_being_canc
             raise ValueError("the source broke")
 
 
-async def test_the_first_failure_wins_over_what_the_others_say_to_being_cancelled():
+async def test_first_failure_wins_over_errors_of_cancelled_tasks():
     async def says_something_else():
         try:
             await asyncio.Event().wait()
@@ -228,7 +228,7 @@ async def test_results_come_in_the_order_of_their_items_within_limit_and_budget(
     assert all_free(budget, room)
 
 
-async def test_no_more_calls_are_ahead_than_the_limit_says():
+async def test_calls_ahead_stay_within_the_limit():
     calls, go = Calls(), asyncio.Event()
     budget = ByteBudget(1000)
     results = ordered_map(lambda item: calls.wait(go, item), range(10), size_of=lambda item: 1, budget=budget, limit=4)
@@ -257,7 +257,7 @@ async def test_no_more_calls_are_ahead_than_the_budget_has_room_for():
     assert all_free(budget, 10)
 
 
-async def test_one_call_is_under_way_even_when_others_hold_the_whole_budget():
+async def test_one_call_runs_even_if_others_have_the_whole_budget():
     calls, go = Calls(), asyncio.Event()
     go.set()
     budget = ByteBudget(10)
@@ -287,7 +287,7 @@ async def test_a_call_that_fails_ends_the_others_and_gives_everything_back():
     assert all_free(budget, 100)
 
 
-async def test_leaving_in_the_middle_cancels_and_awaits_what_is_ahead():
+async def test_leaving_in_the_middle_cancels_and_awaits_the_calls_ahead():
     calls, go, never = Calls(), asyncio.Event(), asyncio.Event()
     go.set()
     budget = ByteBudget(100)
@@ -305,7 +305,7 @@ async def test_leaving_in_the_middle_cancels_and_awaits_what_is_ahead():
     assert all_free(budget, 100)
 
 
-async def test_cancelling_the_consumer_cancels_and_awaits_what_is_ahead():
+async def test_cancelling_the_consumer_cancels_and_awaits_the_calls_ahead():
     calls = Calls()
     budget = ByteBudget(100)
 
@@ -325,7 +325,7 @@ async def test_cancelling_the_consumer_cancels_and_awaits_what_is_ahead():
     assert all_free(budget, 100)
 
 
-async def test_leaving_inside_a_cancelled_scope_awaits_what_is_ahead_too():
+async def test_leaving_inside_a_cancelled_scope_also_awaits_the_calls_ahead():
     calls = Calls()
     budget = ByteBudget(100)
     with anyio.CancelScope() as scope:
@@ -428,7 +428,7 @@ async def test_a_time_limit_around_finish_comes_after_its_end():
     assert calls.ended == ["done"]
 
 
-async def test_finish_has_a_time_limit_of_its_own():
+async def test_finish_has_a_separate_time_limit():
     calls = Calls()
     with pytest.raises(TimeoutError):
         await finish(calls.wait(asyncio.Event()), seconds=0.01)

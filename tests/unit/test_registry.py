@@ -185,7 +185,7 @@ def test_the_same_storage_may_be_added_again():
     assert registry.names == (storage.name,)
 
 
-def test_an_unknown_name_tells_which_are_known():
+def test_unknown_name_is_reported_with_the_known_ones():
     with pytest.raises(NotRegistered, match=r"no storage named 'x@v1'.*known are lakery_cloud\.memory@v1"):
         StorageRegistry([MemoryStorage()]).get("x@v1")
 
@@ -215,7 +215,7 @@ async def test_a_storage_that_is_not_registered_is_refused():
             await registry.save(blob(), storage=storage)
 
 
-def test_a_storage_that_counts_what_it_keeps_is_found_while_it_is_empty():
+def test_empty_storage_with_a_length_is_found():
     shelf = CountedShelf()
     assert StorageRegistry([shelf]).get(shelf.name) is shelf
 
@@ -246,7 +246,7 @@ def test_a_named_storage_serves_the_aliases_of_its_base_only_where_the_base_is_a
     assert StorageRegistry([named, reader]).get("tests.elsewhere@v1") is reader
 
 
-def test_an_alias_that_two_classes_claim_stands_for_neither():
+def test_alias_of_two_classes_selects_neither():
     reader, other = Reader(), OtherReader()
     registry = StorageRegistry([reader, other])
     assert registry.get("tests.elsewhere@v1") is reader
@@ -323,7 +323,7 @@ async def test_nothing_is_deleted_or_to_be_put_under_a_retired_name(name):
     assert (await registry.load(retired))["data"] == b"content"
 
 
-async def test_a_storage_without_urls_says_so():
+async def test_storage_without_urls_raises_a_clear_error():
     registry = StorageRegistry([Reader()])
     record = await registry.save(blob())
     with pytest.raises(ConfigError, match="has no URLs"):
@@ -475,7 +475,7 @@ async def test_content_that_is_not_stored_yet_is_sent_and_compared():
 
 @pytest.mark.parametrize("part_size", [3, 100], ids=["many parts", "one part"])
 @pytest.mark.parametrize("data", [b"cOntent", b"conten", b"contents", b""], ids=repr)
-async def test_a_stream_that_is_not_what_its_digest_says_is_not_stored(data, part_size):
+async def test_stream_with_another_digest_is_not_stored(data, part_size):
     memory = MemoryStorage(part_size=part_size)
     with pytest.raises(IntegrityError, match="its digest says"):
         await StorageRegistry([memory]).save_stream(blob_stream([data]), digest=await known())

@@ -75,7 +75,7 @@ def test_content_that_meets_all_conditions_matches(conditions: dict[str, Any], k
         ({"min_size": 0}, content(), "the size is unknown"),
     ],
 )
-def test_content_that_misses_a_condition_says_which(conditions: dict[str, Any], known: Content, why: str) -> None:
+def test_unmatched_condition_is_named(conditions: dict[str, Any], known: Content, why: str) -> None:
     assert list(Route(storage="s", **conditions).misses(known)) == [why]
 
 
@@ -134,6 +134,6 @@ async def test_explanation_is_what_save_does() -> None:
         assert (await routed.save(given)).storage_name == routed.explain(known).storage_name
 
 
-def test_explanation_of_a_retired_storage_is_what_save_says() -> None:
+def test_explanation_of_a_retired_storage_equals_the_error_of_save() -> None:
     with pytest.raises(ReadOnlyStorage):
         StorageRegistry([Archive()], retired={"tests.old@v1": Archive.name}).explain(content(), storage="tests.old@v1")

@@ -52,7 +52,7 @@ class ShelfStorage(ObjectStorage[Any]):
 ShelfSection = section_of(ShelfSettings, scheme="shelf", title="Shelf")
 
 
-def test_constructor_takes_the_fields() -> None:
+def test_constructor_accepts_the_fields() -> None:
     storage = ShelfStorage("top", height=4, wood="oak", key="k")
     assert (storage.settings.height, storage.settings.wood, storage.settings.load) == (4, "oak", 1024)
     parameters = inspect.signature(ShelfStorage).parameters
@@ -64,7 +64,7 @@ def test_constructor_takes_the_fields() -> None:
     assert "load: Weight of one board. In bytes." in documented
 
 
-def test_url_takes_the_fields_that_are_no_secret() -> None:
+def test_url_accepts_the_fields_without_secrets() -> None:
     storage = ShelfStorage.from_url("shelf://top/a?height=4&load=5&patience=1&wood=pine&is_open=false")
     settings = storage.settings
     found = (settings.height, settings.load, settings.patience, settings.wood, settings.is_open, settings.prefix)
@@ -74,7 +74,7 @@ def test_url_takes_the_fields_that_are_no_secret() -> None:
             ShelfStorage.from_url(f"shelf://top?{name}=x")
 
 
-def test_configuration_takes_the_fields_that_files_may_hold() -> None:
+def test_configuration_accepts_the_fields_of_files() -> None:
     given = {"height": "4", "load": "2KiB", "patience": "1", "wood": "pine", "is_open": "false", "key": "k"}
     section: Any = ShelfSection.model_validate({"url": "shelf://top", **given})
     assert (section.height, section.load, section.patience, section.wood, section.is_open) == (

@@ -19,7 +19,7 @@ async def test_results_come_in_order_however_long_each_takes():
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-async def test_no_more_calls_are_under_way_than_the_limit_says(limit):
+async def test_number_of_calls_stays_within_the_limit(limit):
     calls, go = Calls(), asyncio.Event()
     async with aclosing(side_by_side(lambda item: calls.wait(go, item), range(10), limit=limit)) as results:
         first = asyncio.create_task(anext(results))
@@ -30,7 +30,7 @@ async def test_no_more_calls_are_under_way_than_the_limit_says(limit):
     assert calls.most == limit
 
 
-async def test_slow_call_holds_up_no_others():
+async def test_slow_call_delays_no_others():
     calls, slow, go = Calls(), asyncio.Event(), asyncio.Event()
     go.set()
     work = side_by_side(lambda item: calls.wait(go if item else slow, item), range(50), limit=2, ahead=1000)
@@ -81,7 +81,7 @@ async def test_failure_comes_in_its_turn_and_ends_the_others():
     assert (calls.running, calls.ended[-1]) == (0, "cancelled")
 
 
-async def test_failure_of_the_items_comes_after_what_was_there():
+async def test_failure_of_the_source_comes_after_its_results():
     async def items():
         yield "first"
         raise OSError("the list broke off")

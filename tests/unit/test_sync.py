@@ -72,7 +72,7 @@ def test_every_asynchronous_method_is_there_with_its_signature_and_its_documenta
         assert blocking[method].__doc__ == original[method].__doc__
 
 
-def test_what_is_opened_decides_what_is_given():
+def test_open_returns_the_counterpart_of_its_argument():
     class Shelf(Storage):
         name = "tests.sync.shelf@v1"
         write_data = read_data = write_data_stream = read_data_stream = None
@@ -177,7 +177,7 @@ def test_a_generator_runs_in_the_thread_that_saves_and_is_closed():
     assert set(threads) == {threading.current_thread()}
 
 
-def test_the_error_of_a_source_comes_out_as_it_is_and_nothing_is_left():
+def test_error_of_a_source_is_raised_unchanged_and_nothing_is_left():
     failure = OSError("the tape is torn")
 
     def source():
@@ -275,7 +275,7 @@ def test_ctrl_c_while_a_stream_is_read_closes_it():
 # What can't work says so.
 
 
-def test_after_its_end_a_call_says_that_it_is_closed():
+def test_call_after_close_raises_a_clear_error():
     with sync.open(memory()) as storage:
         pass
     storage.close()
@@ -283,7 +283,7 @@ def test_after_its_end_a_call_says_that_it_is_closed():
         storage.find(digest_of(DATA))
 
 
-def test_a_call_that_is_under_way_when_another_thread_closes_says_so():
+def test_close_in_another_thread_ends_a_running_call_with_a_clear_error():
     target = memory()
     wire = tap(target)
     wire.hold("head")
@@ -295,7 +295,7 @@ def test_a_call_that_is_under_way_when_another_thread_closes_says_so():
             waiting.result()
 
 
-def test_a_blocking_call_out_of_its_own_loop_is_refused():
+def test_blocking_call_inside_its_loop_is_refused():
     def get_digest(**_):
         storage.find(digest_of(DATA))
 
@@ -303,7 +303,7 @@ def test_a_blocking_call_out_of_its_own_loop_is_refused():
         storage.write_data_stream(pieces(), get_digest, {})
 
 
-def test_after_a_fork_the_child_is_told_and_the_parent_goes_on():
+def test_after_a_fork_the_child_gets_an_error_and_the_parent_goes_on():
     printed = run_python(
         """
         import os
@@ -348,6 +348,6 @@ def test_a_program_that_closes_nothing_ends():
     assert printed == "True\n"
 
 
-def test_what_nobody_has_any_more_ends_its_thread():
+def test_garbage_collection_ends_the_thread():
     thread = sync.open(memory())._loop._thread
     assert not thread.is_alive()
