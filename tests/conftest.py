@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: the rigs, all from the one table of `tests.rigs.pairs`."""
+"""Fixtures that all tests share: the rigs, all from the table of `tests.rigs.pairs`."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ pytest_plugins = ["tests.servers", "tests.telemetry"]
 
 
 def pytest_configure() -> None:
-    # A shell has what it runs in the background ignore Ctrl-C, and all that that starts.
+    # A shell lets background processes, and all that they start, ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(autouse=True)
 def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Neither credentials nor settings of whoever runs the tests; a live rig gives them back."""
+    """Remove the credentials and settings of the user; a live rig restores them."""
     take_away(monkeypatch, tmp_path_factory.getbasetemp() / "nowhere")
 
 
@@ -64,7 +64,7 @@ def rig_on(*pairs: Pair) -> Any:
 
 
 rig = rig_on(*PAIRS)
-url_rig = rig_on(*(pair for pair in PAIRS if pair.name != "memory"))  # nobody else sees what memory holds
+url_rig = rig_on(*(pair for pair in PAIRS if pair.name != "memory"))  # memory is not shared between processes
 cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS))
 
 # For tests about one cloud or server: never a real account, since they know its server or put a proxy before it.

@@ -1,4 +1,4 @@
-"""The environment of whoever runs the tests: kept from them, and given back to those that use real accounts."""
+"""The user's environment: removed for all tests, and restored for tests on real accounts."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ PREFIXES = (
     "NO_GCE_CHECK",
     "STORAGE_",
 )
-"""What the variables start with that configure a cloud's SDK, or our command."""
+"""Prefixes of variables that configure an SDK or our command."""
 
 
 def _configuration() -> dict[str, str]:
@@ -28,11 +28,11 @@ def _configuration() -> dict[str, str]:
 
 
 USERS = _configuration()
-"""As it was when the tests were collected."""
+"""The user's variables at the start."""
 
 
 def take_away(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
-    """Leave neither credentials nor settings of the user."""
+    """Remove the credentials and settings of the user."""
     for name in _configuration():
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere))
@@ -43,7 +43,7 @@ def take_away(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
 
 
 def release(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give back what `take_away` took."""
+    """Restore the variables that `take_away` removed."""
     for name in _configuration():
         monkeypatch.delenv(name)
     for name, value in USERS.items():

@@ -1,4 +1,4 @@
-"""What many tests do: save content, run Python and the command, wait, and put a proxy before a server."""
+"""Helpers of many tests: save content, put a proxy before a server, run processes, and wait."""
 
 import asyncio
 import hashlib
@@ -18,10 +18,10 @@ PATIENCE = 300
 """Seconds after which something hangs. A loaded machine takes many times as long as an idle one."""
 
 COMMAND = (sys.executable, "-c", "from lakery_cloud.cli.main import main; main()")
-"""The `lakery-cloud` command of the tree that is tested."""
+"""The `lakery-cloud` command of the tested tree."""
 
 TAGS = {"tag": "a b"}
-"""The tags that helpers give all that they write."""
+"""The tags that `write` and `write_stream` set by default."""
 
 
 # Content.
@@ -96,7 +96,7 @@ async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> Non
 
 
 def run_python(script: str, *arguments: str, options: Sequence[str] = ()) -> str:
-    """Run a script in a Python of its own, and return what it prints. It must end well, and print no errors."""
+    """Run a script in a new Python process, and return its output. It must succeed, and print no errors."""
     command = [sys.executable, *options, "-c", textwrap.dedent(script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
@@ -104,7 +104,7 @@ def run_python(script: str, *arguments: str, options: Sequence[str] = ()) -> str
 
 
 def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run the `lakery-cloud` command in a process of its own."""
+    """Run the `lakery-cloud` command in a new process."""
     return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, timeout=PATIENCE, **options)
 
 
@@ -115,7 +115,7 @@ def wait_until(condition: Callable[[], object]) -> None:
     """Wait, in a thread or a synchronous test, until the condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "it never happened"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.01)
 
 
@@ -127,6 +127,6 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def let_others_run(rounds: int = 5) -> None:
-    """Let all other tasks go on that can."""
+    """Let all other tasks run until they wait."""
     for _ in range(rounds):
         await asyncio.sleep(0)

@@ -44,7 +44,7 @@ class SeaweedFSWithBucketKeys(SeaweedFS):
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Emulator]:
-    """moto's server, in a process of its own: it would share state with other servers of this process."""
+    """moto's server, in a process of its own, since servers in one process share state."""
     with MotoProcess() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""A TLS terminator before a server, with a certificate that only its own tests trust."""
+"""A TLS terminator before a server, with a certificate that only its tests trust."""
 
 import asyncio
 import ssl
@@ -42,7 +42,7 @@ def server_context(folder: Path, *, name: str) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]:
-    """The URL of a TLS terminator before a server; its certificate is for a name, and lies in the folder."""
+    """Start a TLS terminator before a server, and yield its URL. Its certificate for the name is `ca.pem` in the folder."""
     context = server_context(folder, name=name)
     host, port = url.removeprefix("http://").split(":")
 

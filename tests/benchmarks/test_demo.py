@@ -1,4 +1,4 @@
-"""What `make demo` runs does what it says."""
+"""The demo of `make demo`."""
 
 import os
 import subprocess

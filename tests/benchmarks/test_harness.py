@@ -1,4 +1,4 @@
-"""What benchmarks say: figures of peers that worked, reasons of those that didn't, and targets met or missed."""
+"""Results of benchmarks: figures of clients, reasons of failures, and targets met or missed."""
 
 import hashlib
 import io

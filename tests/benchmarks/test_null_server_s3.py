@@ -1,4 +1,4 @@
-"""What a benchmark stands on: the null server answers as moto does, wherever `S3Storage` asks."""
+"""The null server returns the same responses as moto to all requests of `S3Storage`."""
 
 import hashlib
 import uuid
@@ -21,7 +21,7 @@ PART = b"p" * (5 * MiB)
 
 
 class Asked:
-    """A client of one server, in a bucket of its own; what it gets is a status with what matters of the answer."""
+    """A client with a bucket on one server. Its requests return the status and the relevant parts of the response."""
 
     def __init__(self, client: Any) -> None:
         self.client = client

@@ -1,4 +1,4 @@
-"""The command in this process, which is many times quicker than a process of its own."""
+"""The command in this process, which is many times faster than in a new one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.helpers import hash_of
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: its exit code, and its lines on standard output and standard error."""
+    """The exit code of a command, and its lines on standard output and standard error."""
 
     code: int
     out: list[str]

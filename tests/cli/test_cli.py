@@ -480,7 +480,7 @@ def interrupted(process, *, when):
 def test_ctrl_c_in_the_middle_of_a_stream_leaves_nothing(shell):
     part_size = 65536
     temporary = shell.objects / ".tmp"
-    sent = len(LARGE) // part_size - 1  # the last full part may be held until more or the end comes
+    sent = len(LARGE) // part_size - 1  # the last full part may wait for more data or the end
 
     def waits_for_more():
         return any(path.stat().st_size >= sent * part_size for path in temporary.glob("*"))
@@ -508,7 +508,7 @@ def test_ctrl_c_ends_a_command_whose_output_is_not_read(shell):
 
 
 def test_stream_whose_source_ends_early_is_saved_up_to_there(shell):
-    # A pipe cannot say whether its writer finished or failed: what arrived is the content.
+    # A pipe does not show whether its writer finished or failed, so the received bytes are the content.
     record = shell.put(LARGE[: 1024**2])
     assert record["content_size"] == 1024**2
     assert shell.stored() == [record["content_hash"]]

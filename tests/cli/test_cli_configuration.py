@@ -1,4 +1,4 @@
-"""`config`, `explain`, `storages` and `--storage` with what a configuration names, as a user runs them."""
+"""`config`, `explain`, `storages` and `--storage` with configured storages, as a user runs them."""
 
 import tomllib
 from pathlib import Path

@@ -19,7 +19,7 @@ from tests.rigs.s3 import S3Rig
 
 @pytest.fixture
 def closed_url() -> Any:
-    """A storage behind a port that is taken, and where nobody listens."""
+    """The URL of a storage on a bound port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"s3://bucket?region=us-east-1&endpoint_url=http://127.0.0.1:{taken.getsockname()[1]}"
@@ -28,7 +28,7 @@ def closed_url() -> Any:
 def fetch(
     url: str, data: bytes | None = None, headers: Mapping[str, str] | None = None, *, method: str = "GET"
 ) -> bytes:
-    """What anybody gets who has the URL."""
+    """Send a request without credentials, and return the body of the response."""
     request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
     with urllib.request.urlopen(request) as answer:
         return bytes(answer.read())

@@ -1,4 +1,4 @@
-"""`lakery-cloud emulators` as a user runs it: servers start, are found, are used, and end; never anybody else's."""
+"""`lakery-cloud emulators` as a user runs it: servers start, are found, used, and end; those of other users are never touched."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.helpers import COMMAND, PATIENCE, wait_until
 
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Servers of whoever runs the tests are not seen, and those of a failed test are ended."""
+    """Hide the servers of the user, and end those of a failed test."""
     monkeypatch.setenv("LAKERY_CLOUD_STATE", str(tmp_path / "state"))
     yield
     emulators.down(quiet=True)
@@ -37,7 +37,7 @@ def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
 
 
 def in_background(*arguments: str) -> list[dict[str, Any]]:
-    """What `up -d` says in JSON."""
+    """Run `up -d`, and return its JSON."""
     done = run("emulators", "up", "--detach", "--json", *arguments)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -103,7 +103,7 @@ def test_down_ends_only_the_named_servers(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
 def test_foreground_servers_end_with_the_command_and_that_is_no_failure(number: signal.Signals) -> None:
-    # As a shell starts what a script runs with `&`: with Ctrl-C ignored. SIGTERM must do all the same.
+    # A shell starts background processes of a script with Ctrl-C ignored. SIGTERM must still work.
     wrapper = ("sh", "-c", 'trap "" INT; exec "$@"', "sh") if number == signal.SIGTERM else ()
     process = in_foreground("moto", "fake-gcs", wrapper=wrapper)
     processes = processes_of("moto") + processes_of("fake-gcs")

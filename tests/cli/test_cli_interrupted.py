@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a transfer: nothing is left, and the exit code says what happened."""
+"""Ctrl-C and SIGTERM during a transfer: nothing is left, and the exit code names the signal."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ async def running(*arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]
 
 
 async def first_part_arrived(proxy: FaultProxy, process: asyncio.subprocess.Process) -> None:
-    """Wait until the store has a part, which on some clouds is an object of its own."""
+    """Wait until the store has a part, which on some clouds is an object."""
 
     def has_part() -> bool:
         return any(each.neutral in ("upload_part", "put") and each.status is not None for each in proxy.exchanges)

@@ -1,4 +1,4 @@
-"""`lifecycle` on the command line: it prints unless told to apply, and says what to do where it can't."""
+"""`lifecycle` on the command line: it prints rules unless `--apply` is given, and advises if the store can't set them."""
 
 import json
 from typing import Any

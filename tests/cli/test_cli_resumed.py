@@ -1,4 +1,4 @@
-"""A `put` of many files that was interrupted: what was done stays, and running it again does the rest."""
+"""An interrupted `put` of many files: saved files stay, and a second run saves the rest."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the command shows on a terminal: progress, records above it, the log, and completion in the shell."""
+"""The output of the command on a terminal: progress, records above it, the log, and completion in the shell."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ def on_terminal(*arguments: str, stdout: int | None = None) -> tuple[bytes, str]
         try:
             while chunk := os.read(ours, 4096):
                 shown += chunk
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # Linux raises this when the other end is closed
             pass
         output = process.stdout.read() if process.stdout else b""
     os.close(ours)

@@ -1,4 +1,4 @@
-"""The doctor tells the truth about every local server, and leaves nothing there, whatever ends it."""
+"""The doctor on every local server: its findings are right, and it leaves nothing, however it ends."""
 
 import asyncio
 import base64
@@ -202,7 +202,7 @@ async def test_missing_folder_is_the_last_finding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [S3Rig, GCSRig, AzureRig])
 async def test_closed_port_is_the_only_finding(kind: type[CloudRig]) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
+    with socket.socket() as taken:  # bound without a listener
         taken.bind(("127.0.0.1", 0))
         found = await diagnosis_of(kind.storage_at(f"http://127.0.0.1:{taken.getsockname()[1]}"))
     assert (list(found), failed(found)) == (["reach"], ["reach"])

@@ -1,4 +1,4 @@
-"""Faults on the wire: one table for all clouds, by the fault proxy. What a cloud sends, a clean run of it tells."""
+"""Faults on the wire: the same ones for all clouds, by the fault proxy. A run without faults shows the requests."""
 
 import gc
 import time
@@ -52,7 +52,7 @@ from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import CLOUDS, PAIRS, Pair
 
-# Azure's SDK leaves the connection of a body that broke to the garbage collector, which warns of it.
+# Azure's SDK doesn't close the connection of an interrupted body; the garbage collector warns of it.
 pytestmark = [
     pytest.mark.usefixtures("short_pauses"),
     pytest.mark.filterwarnings(
@@ -69,7 +69,7 @@ LARGE = 32 * MiB
 
 CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status of an upload ends the upload
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
-"""Servers that store a blob whose bytes are not what its checksum says. Its reader notices."""
+"""Servers that store a blob with a wrong checksum. Its reader notices."""
 
 NOT_SEEN = [Answer(500), Answer(503), Answer(429), Answer(408), ResetBefore(), ResetDuring(), ResetAfter()]
 """Faults of requests that the server never sees."""
@@ -81,7 +81,7 @@ def name_of(fault: Fault) -> str:
     return f"{type(fault).__name__}{getattr(fault, 'status', '')}"
 
 
-# Azure has one server: here it is there once more, without the fast lane.
+# Azure has one server; this pair is the same with all requests by the SDK.
 AZURE_BY_THE_SDK = Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite")
 cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS), AZURE_BY_THE_SDK)
 
@@ -104,7 +104,7 @@ def storage_of(rig: CloudRig, **options: Any) -> Any:
 
 
 async def there(rig: CloudRig, data: bytes) -> bytes | None:
-    """What the content key of the data holds, asked around the proxy."""
+    """Return the bytes at the content key of the data, without the proxy."""
     found = await rig.get(digest_of(data)["content_hash"])
     return found and found.data
 
@@ -115,14 +115,14 @@ async def read(storage: ObjectStorage[Any], data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with a storage.
+    """An operation on a storage.
 
     Attributes:
-        name: What it is called.
-        do: Does it.
-        parts: How many parts of the rig its content has, besides its bytes.
+        name: Its name.
+        do: The operation.
+        parts: How many parts of the rig its content has, plus `size` bytes.
         size: How many bytes.
-        is_read: Whether its content is there before it.
+        is_read: Whether it reads existing content.
     """
 
     name: str
@@ -213,7 +213,7 @@ async def impatient_storage(rig: CloudRig, *works: Work, **options: Any) -> Any:
 def same_request(exchange: Exchange) -> tuple[str, ...]:
     """What all attempts at one request have in common."""
     sizes = [value for name, value in exchange.headers.items() if name.endswith(("range", "content-length"))]
-    path, _, query = exchange.target.partition("?")  # the fast lane sends it in the order in which it is signed
+    path, _, query = exchange.target.partition("?")  # hot requests sort it for the signature
     return exchange.operation, exchange.key, path, *sorted(query.split("&")), *sizes
 
 
@@ -243,7 +243,7 @@ async def sweep_all(storage: ObjectStorage[Any]) -> int:
 
 
 async def check_clean(rig: CloudRig, storage: ObjectStorage[Any], caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing temporary is left; where the clean-up itself met the fault, that was logged, and a sweep removes what is."""
+    """Check that nothing temporary is left, or that the failed clean-up was logged and a sweep removes the rest."""
     if any("could not" in record.message for record in caplog.records):
         caplog.clear()
         await sweep_all(storage)
@@ -321,7 +321,7 @@ async def test_beginning_whose_answer_was_lost_leaves_nothing_that_can_be_found(
         assert await sweep_all(storage) == 0
     assert await there(cloud_rig, data) == (data if times else None)
     assert not [key for key in await cloud_rig.keys() if "/" in key]
-    if cloud_rig.shows_uploads:  # where not, a session that nobody knows holds nothing, and ends after a week
+    if cloud_rig.shows_uploads:  # else a lost session stores nothing, and expires after a week
         assert await cloud_rig.uploads() == []
 
 
@@ -491,7 +491,7 @@ async def test_body_that_breaks_off_each_time_is_unavailable_and_never_short(
     proxy.arm(Rule(CutAnswer(0), "get", times=None))
     async with storage_of(cloud_rig, concurrent_ranges=ranges, range_size=200_000) as storage:
         assert await received_before(storage, data, StorageUnavailable) == b""
-    # Azure's SDK reads a body that broke off 3 times before it says so.
+    # Azure's SDK reads an interrupted body 3 times before it raises.
     most = (reader.MAX_RESUMPTIONS + 1) * 3
     assert 1 < max(Counter(map(same_request, proxy.exchanges_of("get"))).values()) <= most
 
@@ -589,7 +589,7 @@ def is_pinned(exchange: Exchange) -> bool:
 async def received_before(
     storage: ObjectStorage[Any], data: bytes, error: Any, *, after_first: Callable[[], Awaitable[None]] | None = None
 ) -> bytes:
-    """What a consumer of a stream gets before the error."""
+    """Return the bytes that a consumer of the stream gets before the error."""
     received = b""
     async with aclosing(storage.read_data_stream(storage.storage_data_of(digest_of(data)))) as chunks:
         with pytest.raises(error):

@@ -1,4 +1,4 @@
-"""What cancellations at random moments leave behind: nothing, on any storage."""
+"""Cancellations at random moments leave nothing, on any storage."""
 
 import asyncio
 import random

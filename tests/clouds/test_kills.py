@@ -1,4 +1,4 @@
-"""A writer that is killed at any step leaves no part of content, and nothing that `sweep` doesn't find."""
+"""A writer that is killed at any step leaves no partial content, and nothing that `sweep` doesn't find."""
 
 import asyncio
 import signal
@@ -66,7 +66,7 @@ async def test_killed_writer_leaves_nothing_that_sweep_does_not_find(
         if is_made:
             assert await storage.read_data(storage.storage_data_of(digest)) == data
         found = [leftover async for leftover in leftovers(storage, older_than=timedelta(0))]
-        assert len(found) <= 4  # the parts of a composite upload are objects of their own
+        assert len(found) <= 4  # the parts of a composite upload are objects
         assert len([leftover async for leftover in sweep(storage, older_than=timedelta(0))]) == len(found)
     assert await url_rig.keys() == ([f"p/{digest['content_hash']}"] if is_made else [])
     if url_rig.shows_uploads:

@@ -1,4 +1,4 @@
-"""Lifecycle rules in real buckets: ours get there once, those of others stay, and nothing that holds content expires."""
+"""Lifecycle rules in buckets: ours are set once, other rules stay, and no content expires."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ def ours(rig: CloudRig, *, prefix: str = "x", days: int = 7) -> list[Any]:
 
 
 async def shown(rig: CloudRig) -> dict[str, Any]:
-    """What the bucket says about its rules, without what changes with each answer."""
+    """Return the lifecycle rules of the bucket, without fields that change with each response."""
     if isinstance(rig, S3Rig):
         answer = await rig._client.get_bucket_lifecycle_configuration(Bucket=rig.bucket)
         return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
@@ -99,7 +99,7 @@ async def shown(rig: CloudRig) -> dict[str, Any]:
 
 
 async def set_theirs(rig: CloudRig) -> list[Any]:
-    """Rules of somebody else."""
+    """Set rules of another program."""
     rules = THEIRS[rig.storage_class.url_scheme]
     if isinstance(rig, S3Rig):
         await rig._client.put_bucket_lifecycle_configuration(

@@ -1,6 +1,6 @@
 """One storage under load: a thousand streams and ten thousand blobs at once keep to its limits, and all come to an end.
 
-No test asserts how quick anything is. `PATIENCE` only tells a slow server from a storage that waits for itself.
+No test asserts on time. `PATIENCE` only distinguishes a slow server from a deadlock.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ LONG_STREAMS = {"S3Storage on SeaweedFS": 30}
 ALL_BLOBS = {"MemoryStorage", "FileStorage"}
 """Servers are slow, or cost money, and are asked to write each content once."""
 
-# What is tested here is the storage's doing, whichever server answers: one each, that keeps up and is no real account.
+# The storage is tested, not the server: one fast local server for each cloud.
 one_rig_a_cloud = pytest.mark.parametrize(
     "rig", params_of("memory", "file", "s3-seaweedfs", "gcs-strict", "azure-azurite"), indirect=True
 )
@@ -56,7 +56,7 @@ one_server_a_cloud = pytest.mark.parametrize(
 
 
 def numbered(number: int) -> bytes:
-    """200 bytes of its own."""
+    """Return 200 bytes that only this number gives."""
     return number.to_bytes(4, "big") * 50
 
 
@@ -94,7 +94,7 @@ class Meter:
             yield chunk
 
     async def watch(self, storage: ObjectStorage[Any]) -> None:
-        """Count what the store acknowledges from now on."""
+        """Count the acknowledged requests from now on."""
         transport: Any = await storage.transport()
         transport.put = self._watched(transport.put)
         transport.upload_part = self._watched(transport.upload_part)
@@ -239,7 +239,7 @@ async def test_slow_sources_that_hold_all_room_stop_no_blob_and_one_that_ends_le
 @one_rig_a_cloud
 @pytest.mark.parametrize("growth", [1, 3], ids=["same", "larger-than-all-room"])
 async def test_streams_that_hold_all_room_and_want_more_do_not_block_each_other(rig: PairRig, growth: int) -> None:
-    # All of them wait with a full part, until each has one. Nobody has given anything back then.
+    # All of them wait with a full part until each has one. No bytes have been released until then.
     part, writers = rig.part_size, 2
     options: dict[str, Any] = {"max_buffered_bytes": writers * part}
     if growth > 1:  # the second part is 10/3 of the first
@@ -336,7 +336,7 @@ async def test_repeated_use_leaks_no_task_and_no_descriptor(rig: PairRig) -> Non
     await rig.keys()
 
     def own() -> int:
-        """What the rounds may leave open: files, or connections to the server. Other tests' servers live in this process."""
+        """Count open files, or connections to the server, since this process also runs servers of other tests."""
         gc.collect()
         return sockets_to(rig.server_url) if isinstance(rig, CloudRig) else process.num_fds()
 

@@ -33,7 +33,7 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
 SIZES = {"s3-seaweedfs": 1024, "gcs-fake": 256, "azure-azurite": 256}
-"""Mebibytes that a server takes in reasonable time, and that Azurite copies at all."""
+"""Mebibytes that a server stores in reasonable time, within the copy limit of Azurite."""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux' /proc")

@@ -43,7 +43,7 @@ signing_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.cloud in ("s3", "azu
 
 
 async def request(signed: PresignedURL, data: bytes | None = None, *, without: str = "") -> tuple[int, bytes]:
-    """What anybody gets who has the URL."""
+    """Send a request without credentials."""
     headers = {name: value for name, value in signed.headers.items() if name.lower() != without}
     async with (
         aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as client,
@@ -225,7 +225,7 @@ def private_key() -> rsa.RSAPrivateKey:
 
 @pytest.fixture
 def account(tmp_path: Path, private_key: rsa.RSAPrivateKey) -> str:
-    """The key file of a service account that nobody else knows."""
+    """Write the key file of a new service account."""
     pem = private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -265,7 +265,7 @@ async def test_gcs_url_is_signed_by_the_documented_rule(
 
 
 def at_google(signed: PresignedURL) -> PresignedURL:
-    """The request as fake-gcs-server knows it: it takes these for requests to its JSON API, but for Google's host."""
+    """Return the request for fake-gcs-server, which expects the XML API on Google's host name only."""
     return replace(signed, headers={**signed.headers, "Host": "storage.googleapis.com"})
 
 

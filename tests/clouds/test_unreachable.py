@@ -15,7 +15,7 @@ from tests.rigs.s3 import S3Rig
 
 @pytest.fixture
 def closed_port() -> str:
-    """URL of a port at which nobody listens."""
+    """URL of a port without a listener."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -23,7 +23,7 @@ def closed_port() -> str:
 
 @pytest.fixture
 def silent_port() -> Iterator[str]:
-    """URL of a port that lets nobody connect and refuses nobody: its queue of connections is full."""
+    """URL of a port with a full queue, which neither accepts nor refuses connections."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

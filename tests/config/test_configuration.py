@@ -1,4 +1,4 @@
-"""Settings come from a file, the environment and the program; what is wrong is said with its place and the nearest key."""
+"""Settings come from a file, the environment and the program; errors name the place and the nearest key."""
 
 import inspect
 import json
@@ -154,7 +154,7 @@ def test_default_is_the_only_storage_that_is_not_retired(retired: list[str], def
     assert Configuration(storages=storages, default="hot").default_key == "hot"
 
 
-# What is wrong.
+# Errors.
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_variable_of_a_list_that_is_no_json_is_refused(write: Write, monkeypatch
 # Every setting.
 
 NOT_IN_FILES = {"bucket", "container", "root", "prefix", "session", "client", "fs", "credential", "limits"}
-"""What the URL says, and objects that only a program can give."""
+"""Settings of the URL, and objects of the program."""
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.scheme)

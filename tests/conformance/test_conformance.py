@@ -1,4 +1,4 @@
-"""The conformance suite on every storage and every server that can tell the truth, also on doubles of unusual stores."""
+"""The conformance suite on every storage and server, also on doubles of unusual stores."""
 
 from lakery_cloud.testing import StorageConformance
 from tests.conftest import rig_on

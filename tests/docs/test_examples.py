@@ -1,4 +1,4 @@
-"""Every fenced code block of the documentation runs, parses, or says why it can't.
+"""Every fenced code block of the documentation runs, parses, or has a reason not to.
 
 The blocks of one page run in their order, each in a process of its own, in one new folder and against moto's server.
 
@@ -46,7 +46,7 @@ PAGES = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 
-# Page and first line of each block that is not run: nobody adds one unseen.
+# Page and first line of each block that is not run, so that a new one is noticed.
 NOT_RUN = {
     ("README.md", "make demo   # save real input to files and to a local S3, read it back verified"),
     ("CONTRIBUTING.md", "make help"),
@@ -69,7 +69,7 @@ SHELLS = {"sh", "bash", "console"}
 LANGUAGES = {"python", "text", *SHELLS, *PARSERS}
 
 ENDPOINT = "https://s3.example.com"
-"""Stands in the documentation for an S3-compatible store, and is moto's server here."""
+"""The S3-compatible store of the documentation; here it is moto's server."""
 BUCKETS = ("my-bucket", "my-archive")
 
 _OPEN = re.compile(r"(?P<fence> *(?:`{3,}|~{3,}))(?P<language>[^\s`]*)(?P<options>[^`]*)")
@@ -87,7 +87,7 @@ class Block:
     title: str
     source: str
     reason: str
-    """Why it is not run, as the marker before it says; empty without a marker."""
+    """The reason of the marker before it not to run it; empty without a marker."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -159,7 +159,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
             "XDG_DATA_HOME": str(home / "data"),
             "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         }
-        emulators.down(quiet=True)  # what a block has left in the background, if a later one failed
+        emulators.down(quiet=True)  # servers of a block in the background, if a later block failed
         # moto keeps its state as long as another test's server runs.
         for bucket in BUCKETS:
             for entry in client.list_objects_v2(Bucket=bucket).get("Contents", ()):
@@ -185,7 +185,7 @@ LONGEST_INSTALLATION = 1200
 
 
 def run(block: Block, environment: dict[str, str], folder: Path) -> str:
-    """What a block prints; it must succeed."""
+    """Run a block, and return its output. It must succeed."""
     source = block.source.replace(ENDPOINT, environment["AWS_ENDPOINT_URL_S3"])
     command = ["python", "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
     installs = source.startswith("pip install")
@@ -216,7 +216,7 @@ def test_a_new_user_needs_the_readme_alone(new_environment: dict[str, str], tmp_
 
 
 def run_all(page: str, environment: dict[str, str], folder: Path) -> None:
-    """Run the blocks of a page, and compare what they print with what the page says."""
+    """Run the blocks of a page, and compare their output with the page."""
     printed: tuple[Block, str] | None = None
     for block in blocks_of(page):
         if block.language == "text" and block.title == "Output":

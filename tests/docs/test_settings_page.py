@@ -1,4 +1,4 @@
-"""The page of settings is what the code says."""
+"""The page of settings agrees with the code."""
 
 from pathlib import Path
 

@@ -99,7 +99,7 @@ def children() -> set[psutil.Process]:
 
 @pytest.fixture
 def listener() -> Iterator[int]:
-    """A port that somebody else listens on."""
+    """A port with another listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -263,7 +263,7 @@ class TestSeaweedFS:
 
 
 def sockets_of(ports: list[Any]) -> list[Path]:
-    """Where SeaweedFS puts its gRPC sockets, whatever TMPDIR says."""
+    """Return the gRPC sockets of SeaweedFS, which ignores TMPDIR."""
     return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock")]
 
 

@@ -1,4 +1,4 @@
-"""The pytest plugin as users meet it: a pytest of its own, with warnings as errors."""
+"""The pytest plugin as users run it: in a pytest process, with warnings as errors."""
 
 from pathlib import Path
 

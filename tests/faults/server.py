@@ -1,4 +1,4 @@
-"""A tiny server for tests of proxies: it keeps what it is sent, and answers as a test says."""
+"""A tiny server for tests of proxies: it records requests, and a test chooses the responses."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,10 +25,10 @@ class Server:
     """The server.
 
     Attributes:
-        url: Where it is.
-        received: What came.
-        answer: What it answers; by default 200 with `body`.
-        body: Its usual answer.
+        url: Its URL.
+        received: The requests.
+        answer: Makes the response; by default 200 with `body`.
+        body: Body of the default response.
         counts_only: Whether bodies are counted in `size`, not kept.
         size: How many bytes were counted.
     """

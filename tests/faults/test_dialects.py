@@ -1,4 +1,4 @@
-"""What requests are called: by hand for every row of the tables, and by what the SDKs send to local servers."""
+"""Names of requests: every row of the tables by hand, and the requests of the SDKs to local servers."""
 
 import pytest
 
@@ -169,7 +169,7 @@ def test_key_is_read_from_a_multipart_body(head: bytes, key: str | None) -> None
     assert key_in_multipart(head) == key
 
 
-# What the SDKs send
+# Requests of the SDKs
 
 WHAT_A_STORAGE_SENDS = {
     "s3": {

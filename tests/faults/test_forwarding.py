@@ -1,4 +1,4 @@
-"""What a proxy must leave alone: bodies of any size, heads, connections, secrets, and clients that go."""
+"""A proxy passes on bodies of any size, heads, connections and secrets, and lets clients disconnect."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The rigs of real accounts work, and clean up: shown on local servers that stand for an account."""
+"""The rigs of real accounts work, and clean up: shown on local servers in place of accounts."""
 
 import asyncio
 import os
@@ -63,7 +63,7 @@ on_servers = pytest.mark.parametrize(
 
 
 def run_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run tests in a process of their own, as a user does."""
+    """Run tests in a new process, as a user does."""
     ours = ("PYTEST_", "LAKERY_CLOUD_LIVE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(

@@ -59,7 +59,7 @@ PASSING: tuple[Fault, ...] = (Answer(500), Answer(503), ResetBefore(), ResetAfte
 
 @dataclass(frozen=True)
 class Trouble:
-    """What goes wrong from the nth request of an operation on, and how often. It need not come to that."""
+    """A fault from the nth request of an operation on, and how often it is used. It need not occur."""
 
     fault: Fault
     operation: str
@@ -75,7 +75,7 @@ class Trouble:
 troubles = st.none() | st.builds(
     Trouble, st.sampled_from(PASSING), st.sampled_from(OPERATIONS), st.integers(1, 3), st.sampled_from([1, 1, 1, 20])
 )
-"""What goes wrong during one operation: mostly once, which nobody may notice; or until the attempts are used up."""
+"""Faults during one operation: mostly once, which retries must hide; or until the attempts are used up."""
 
 
 class Model(RuleBasedStateMachine):
@@ -135,7 +135,7 @@ class Model(RuleBasedStateMachine):
         return self.proxy and self.proxy.script(trouble.matches(), trouble.fault, times=trouble.times)
 
     async def settle(self, number: int) -> None:
-        """Let the model have what the store has of a content, whole or not at all; and remove what is left over."""
+        """Update the model with the state of a content in the store, complete or missing; and remove leftovers."""
         async for _ in sweep(self.direct, older_than=timedelta(0)):
             pass
         digest = digest_of(self.data(number))
@@ -221,7 +221,7 @@ class Model(RuleBasedStateMachine):
             await asyncio.wait([writing])
             if self.proxy is not None:
                 await self.proxy.wait_until_idle()
-            if operation != "begin_upload" or self.rig.shows_uploads:  # else nobody has heard of what was begun
+            if operation != "begin_upload" or self.rig.shows_uploads:  # else the upload is unknown to the client
                 await self.rig.check_nothing_temporary()
             await self.settle(number)
 

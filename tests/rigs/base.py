@@ -1,4 +1,4 @@
-"""What the rigs of this repository have beyond `lakery_cloud.testing.Rig`: so shared tests need not know the cloud."""
+"""The base of our rigs. It extends `lakery_cloud.testing.Rig` so that shared tests need not know the cloud."""
 
 import abc
 import os
@@ -12,7 +12,7 @@ from lakery_cloud.testing import Rig
 
 MiB = 1024**2
 BY_THE_SDK_ALONE = {"fast_lane": False} if os.environ.get("LAKERY_CLOUD_TEST_FAST_LANE") == "0" else {}
-"""What holds on the fast lane must hold without it: one local pair has it off always, all of them where this is asked for."""
+"""Options that leave all requests to the SDK. The variable sets them for all pairs; one local pair always has them."""
 
 
 class PairRig(Rig):
@@ -20,11 +20,11 @@ class PairRig(Rig):
 
     Attributes:
         storage_class: The storage.
-        bucket: Where the rig's objects are.
-        root: What stands in the bucket before each of the rig's keys, which are without it. Only a live rig has one: its
-            bucket is somebody's.
-        environment: Variables that hold the credentials.
-        shows_uploads: Whether the store lists unfinished uploads; else it ends them after a while.
+        bucket: The bucket of the rig's objects.
+        root: A prefix of all keys in the bucket, which the rig's keys omit. Only a live rig has one, since its bucket is
+            shared.
+        environment: Variables with the credentials.
+        shows_uploads: Whether the store lists unfinished uploads; else they expire.
     """
 
     storage_class: ClassVar[type[ObjectStorage[Any]]]
@@ -34,23 +34,23 @@ class PairRig(Rig):
     shows_uploads: ClassVar[bool] = True
 
     def in_bucket(self, key: str) -> str:
-        """A key or prefix of the rig as the bucket has it."""
+        """Return the key or prefix in the bucket for a key or prefix of the rig."""
         return f"{self.root}/{key}" if self.root and key else self.root or key
 
     @abc.abstractmethod
     async def stored_metadata(self, key: str) -> Mapping[str, str]:
-        """What the store keeps beside an object's bytes under names that we gave, to the letter."""
+        """Return the metadata that we stored with an object, unchanged."""
 
 
 class CloudRig(PairRig):
-    """A storage in a bucket of a cloud, or of a local server that stands for one. An own client goes around the storage.
+    """A storage in a bucket of a cloud or of a local server, and a client that inspects the bucket without the storage.
 
-    A local rig has a bucket of its own. A live one is given somebody's, and keeps to a random root in it.
+    A local rig creates a bucket. A live rig uses a given one, below a random root.
 
     Attributes:
-        server_url: Where the local server is.
-        endpoint_url: The setting of storages made from now on; None leaves it to the environment.
-        settings: What else storages on this server need to be told; the same in a URL.
+        server_url: URL of the local server.
+        endpoint_url: The setting of new storages; None leaves it to the environment.
+        settings: Further settings of all storages on this server, also in URLs.
     """
 
     server_url: str
@@ -82,7 +82,7 @@ class CloudRig(PairRig):
 
     def storage(self, *, prefix: str = "", **options: Any) -> Any:
         if self.root:
-            self.storage_class(self.bucket, prefix=prefix)  # what is refused as a prefix may stand behind a root
+            self.storage_class(self.bucket, prefix=prefix)  # a root makes prefixes valid that are refused alone
         return self._storage(self.bucket, prefix=self.in_bucket(prefix), **options)
 
     def elsewhere(self) -> Any:

@@ -23,11 +23,11 @@ class GCSRig(CloudRig):
     """`GCSStorage` on a local server or, with a bucket and no server, in the account of the environment.
 
     Args:
-        server_name: What the server is called.
-        url: Where it is.
+        server_name: Name of the server.
+        url: URL of the server.
         bucket: The bucket of an account.
         double: The server, if it is the strict double.
-        settings: Of all its storages.
+        settings: Settings of all its storages.
     """
 
     storage_class = GCSStorage
@@ -52,7 +52,7 @@ class GCSRig(CloudRig):
         self._client: Any = None
 
     async def __aenter__(self) -> Self:
-        if self.double is not None:  # one for the session: what a test has set holds for that test
+        if self.double is not None:  # it serves the whole session: reset the settings of the last test
             self.double.shortfalls.clear()
             self.double.damage = None
         self._client = aiohttp.ClientSession(raise_for_status=True, auto_decompress=False)
@@ -111,7 +111,7 @@ class GCSRig(CloudRig):
                 raise
 
     async def _bucket_uploads(self) -> AsyncGenerator[str]:
-        # No API lists them; the double tells.
+        # No API lists them; the double does.
         for session in self.double.sessions.values() if self.double else ():
             if session.is_open and session.bucket == self.bucket:
                 yield session.name

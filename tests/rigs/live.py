@@ -1,7 +1,7 @@
-"""Real accounts: how a run is told of them, and what it is told when something is missing.
+"""Real accounts: the variables that name them, and the reasons for skipped tests.
 
-A live rig keeps to a fresh random root in the given bucket, finds credentials where the storage does, and at its end removes
-all objects and uploads below that root.
+A live rig works below a random root in the given bucket, finds credentials as the storage does, and at its end removes all
+objects and uploads below that root.
 """
 
 import os

@@ -61,7 +61,7 @@ class MemoryRig(PairRig):
 
 
 class FileRig(PairRig):
-    """`FileStorage` in a folder of its own."""
+    """`FileStorage` in a new folder."""
 
     name = "FileStorage"
     storage_class = FileStorage

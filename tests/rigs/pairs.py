@@ -22,9 +22,9 @@ class Pair:
 
     Attributes:
         name: `<cloud>-<server>`, or the storage alone where there is no server.
-        make: Makes the rig, out of what the fixture `source` gives, or of a bucket of a real account.
-        source: The fixture of the server, or of what else the rig is made of.
-        cannot: Name of a test of the conformance suite -> why the server can't show it.
+        make: Makes the rig from the value of the fixture `source`, or from the bucket of a real account.
+        source: The fixture with the server or another argument of `make`.
+        cannot: Name of a conformance test -> why the server doesn't support it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Pair:
 
     @property
     def cloud(self) -> str:
-        """What its name begins with: `memory`, `file`, `s3`, `gcs` or `azure`."""
+        """The first part of its name: `memory`, `file`, `s3`, `gcs` or `azure`."""
         return self.name.partition("-")[0]
 
     @property
@@ -67,7 +67,7 @@ NO_LIST_OF_SESSIONS = {
 }
 NO_BLOCKS_FROM_URL = "it answers 501 to Put Block From URL, of which large copies are made"
 
-# One pair of S3 and one of Cloud Storage are without the fast lane: what holds on it must hold by the SDK alone.
+# On one pair of S3 and one of Cloud Storage, the SDK sends all requests. The results must be the same.
 LOCAL_PAIRS = (
     Pair(
         "memory",
@@ -131,7 +131,7 @@ CLOUDS = ("s3", "gcs", "azure")
 
 
 def params(pairs: Iterable[Pair]) -> list[Any]:
-    """Parameters of a fixture that opens these pairs; a real account that nobody named is skipped with what to set."""
+    """Return parameters of a fixture that opens these pairs. Real accounts without a bucket are skipped with the reason."""
     reasons = {pair: why_not_live(pair.cloud) if pair.is_live else None for pair in pairs}
     return [
         pytest.param(pair, id=pair.name, marks=[pytest.mark.skip(reason=reason)] if reason else [])

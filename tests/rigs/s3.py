@@ -53,7 +53,7 @@ class S3Rig(CloudRig):
             if self.is_live:
                 await self._remove_all()
                 return
-            with suppress(ClientError):  # only room on the server: what a test must not leave, it has looked for itself
+            with suppress(ClientError):  # only to save space: tests check for leftovers themselves
                 await self._remove_all()
                 await self._client.delete_bucket(Bucket=self.bucket)
 
@@ -113,7 +113,7 @@ class S3Rig(CloudRig):
             yield upload["Key"]
 
     async def _uploads(self) -> AsyncGenerator[dict[str, Any]]:
-        # One page: no test leaves a thousand, and SeaweedFS gives no marker for the next one.
+        # One page: no test leaves a thousand keys, and SeaweedFS returns no marker for the next page.
         answer = await self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=self._below)
         for upload in answer.get("Uploads", ()):
             yield upload

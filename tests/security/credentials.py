@@ -54,12 +54,12 @@ class Marker:
 
 @dataclass
 class Given:
-    """What a storage is given.
+    """Settings and environment of a storage.
 
     Attributes:
         settings: Keyword arguments.
         environment: Variables.
-        pickles: Whether it still pickles.
+        pickles: Whether the storage can be pickled.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)

@@ -53,11 +53,11 @@ JUNK: Mapping[str, Any] = {
     "": None,
     "__class__": {"__init__": "evil"},
 }
-"""What a store might be told elsewhere: none of it may count here."""
+"""Settings of a storage, which storage data must not change."""
 
 
 def refused(good: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Label -> storage data that can't be, made out of what is."""
+    """Return label -> malformed storage data, made from valid storage data."""
     *bucket_name, key_name = names
     found: dict[str, Any] = {
         f"no object: {value!r}": value for value in (*WRONG_TYPES, [good], "x" * MB) if value != {}
@@ -75,7 +75,7 @@ def refused(good: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def uses(storage: ObjectStorage[Any], digest: Digest) -> dict[str, Callable[[Any], Awaitable[Any]]]:
-    """Everything that takes storage data."""
+    """Return all operations on storage data."""
 
     async def stream(storage_data: Any) -> list[bytes]:
         return [chunk async for chunk in storage.read_data_stream(storage_data)]

@@ -1,4 +1,4 @@
-"""The environment is the one that was pinned: what an audit of the pins says holds for it."""
+"""The environment has exactly the pinned packages, so an audit of the pins covers it."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""`FileStorage`: whatever storage data says, nothing outside of the root is read, changed or deleted."""
+"""`FileStorage`: no storage data lets it read, change or delete anything outside of the root."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""No secret is ever shown: in a repr, an error, what stands behind it, a log line, a pickle or the command's output."""
+"""No secret is ever shown: in a repr, an error, its causes, a log line, a pickle or the command's output."""
 
 import asyncio
 import inspect
@@ -44,7 +44,7 @@ from tests.helpers import run_command, write, write_stream
 from tests.security.credentials import GIVERS, Marker, check_storage, everything, s3_keys, signature
 from tests.telemetry import Exported
 
-# Every setting is in one of these tables; a new one must be put there by who adds it.
+# Every setting is in one of these tables. Add new ones.
 SECRET: Mapping[type, set[str]] = {
     MemoryStorage: set(),
     FileStorage: set(),
@@ -57,7 +57,7 @@ ENGINE = {
     *("concurrent_ranges", "range_size", "verify", "cleanup_timeout", "allowed_buckets", "limits"),
 }
 CLOUD = {*ENGINE, "max_attempts", "connect_timeout", "read_timeout", "fast_lane", "endpoint_url"}
-"""`endpoint_url` is no secret, since one that holds any is refused."""
+"""`endpoint_url` is public, since one with a secret is refused."""
 PUBLIC: Mapping[type, set[str]] = {
     MemoryStorage: {*ENGINE, "bucket", "prefix"},
     FileStorage: {*ENGINE, "root", "prefix", "create"},
@@ -94,12 +94,12 @@ def test_every_secret_setting_is_given_in_a_test() -> None:
         assert secret <= {setting for kind, setting, _ in GIVERS if kind is storage_class}, storage_class
 
 
-# What goes wrong.
+# Failures.
 
 
 @asynccontextmanager
 async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """URL of a server that answers the head of each request with whatever bytes, and closes."""
+    """Start a server that answers the head of each request with any bytes, and closes; yield its URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -113,7 +113,7 @@ async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
 
 
 def _echo(head: bytes) -> bytes:
-    """403, with the first line of the request, where a signature stands, in the error's message."""
+    """Return a 403 whose message repeats the first line of the request, which may hold a signature."""
     line = head.partition(b"\r\n")[0].decode().replace("&", "&amp;")
     body = f'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>no: {line}</Message></Error>'.encode()
     return b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -182,7 +182,7 @@ async def operations(storage: ObjectStorage[Any]) -> AsyncIterator[tuple[str, Aw
 
 
 class Logs(logging.Handler):
-    """What our loggers say, at any level, with the tracebacks."""
+    """The log lines of our loggers at any level, with tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)

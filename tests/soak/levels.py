@@ -1,4 +1,4 @@
-"""Memory, tasks and sockets of this process: what a soak must bring back to where they were."""
+"""Memory, tasks and sockets of this process, which must not grow in a soak."""
 
 import asyncio
 import ctypes
@@ -14,7 +14,7 @@ PATIENCE = 60.0
 
 
 class Levels(NamedTuple):
-    """What a process holds.
+    """The resources of a process.
 
     Attributes:
         memory: Resident bytes.
@@ -27,7 +27,7 @@ class Levels(NamedTuple):
     sockets: int
 
     def rise(self, since: "Levels", *, memory: int) -> list[str]:
-        """What is higher than it was, in words; memory may be so many bytes higher."""
+        """Describe each level that has risen; memory may rise by so many bytes."""
         return [
             f"{name}: {was} at the start, {now} at the end"
             for name, was, now, allowed in zip(self._fields, since, self, (memory, 0, 0), strict=True)
@@ -38,7 +38,7 @@ class Levels(NamedTuple):
 def levels() -> Levels:
     """The levels now, without garbage."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # else freed memory counts as long as the C library keeps it
+    ctypes.CDLL(None).malloc_trim(0)  # else memory that the C library keeps counts too
     resident = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert resident is not None
     return Levels(int(resident[1]) * 1024, len(asyncio.all_tasks()), _sockets())
@@ -47,7 +47,7 @@ def levels() -> Levels:
 async def settled(since: Levels) -> Levels:
     """The levels, as soon as tasks and sockets are back where they were, or after `PATIENCE`."""
     end = asyncio.get_running_loop().time() + PATIENCE
-    # Nothing tells when the other side of a connection has closed it.
+    # No event says that the peer has closed a connection.
     while (now := levels()).rise(since, memory=1 << 60) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return now

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHARED = 8
 """Contents that all workers write, often at the same time; they are never deleted."""
 SMALLEST = 300
-"""Bytes: a fault in the last 200 bytes of a request then damages content, not what a provider says around it."""
+"""Bytes: a fault in the last 200 bytes of a request then damages content, not the provider's framing."""
 LARGEST_BLOB = 64 * 1024
 MOST_PARTS = 2.5
 LONGEST_BEFORE_CANCELLING = 0.5
@@ -48,16 +48,16 @@ class Sample(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What an audit must find.
+    """The expected content of a storage, and counts.
 
     Attributes:
-        stored: What was reported as written: it must be there.
-        unsure: What may be there, since its write or its deletion was interrupted: whole, or not at all.
-        hashes: Content hash -> what has it.
-        operations: How many ended, by name.
-        errors: How many of them by an error of ours, by its class.
-        cancelled: How many were cancelled.
-        losses: What must never be, in words.
+        stored: Content that was reported as written; it must exist.
+        unsure: Content whose write or deletion was interrupted; it must be complete or missing.
+        hashes: Content hash -> content.
+        operations: Number of ended operations by name.
+        errors: Number of errors of ours by class.
+        cancelled: Number of cancelled operations.
+        losses: Descriptions of losses, which must never occur.
     """
 
     stored: dict[Sample, Any] = field(default_factory=dict)
@@ -69,21 +69,21 @@ class Ledger:
     losses: list[str] = field(default_factory=list)
 
     def forget(self) -> None:
-        """Begin anew with an empty store; the counts go on."""
+        """Forget the content, but keep the counts."""
         self.stored.clear()
         self.unsure.clear()
         self.hashes.clear()
 
 
 class Load:
-    """Workers that write, read, find, list and delete until they are told to stop.
+    """Workers that write, read, find, list and delete until the time is over.
 
-    What each of them does is drawn from the seed; what comes of it depends on the others too.
+    The seed determines the operations of each worker; their results also depend on the other workers.
 
     Args:
-        storage: Where.
-        ledger: Where to note it.
-        seed: Whole number.
+        storage: The storage.
+        ledger: Records the results.
+        seed: Seed of the random numbers.
     """
 
     def __init__(self, storage: ObjectStorage[Any], ledger: Ledger, *, seed: int) -> None:
@@ -97,7 +97,7 @@ class Load:
         self._largest = largest
 
     async def run(self, seconds: float, *, workers: int) -> None:
-        """Work so long. Operations under way at the end are finished."""
+        """Work for so long, and finish the running operations."""
         end = asyncio.get_running_loop().time() + seconds
         async with asyncio.TaskGroup() as tasks:
             for number in range(workers):
@@ -169,7 +169,7 @@ class Load:
         ledger.stored[sample] = storage_data
 
     async def _write_broken(self, chance: random.Random, _: list[Sample]) -> None:
-        """A source that fails: its own error comes out, and nothing of it is ever stored."""
+        """Write a source that fails: its error is raised, and nothing of it is stored."""
         data = self._sample(chance, self._largest).data
         stream = stream_of(chunked(data, [64 * 1024]), failure=EOFError("the source is broken"))
         try:
@@ -179,7 +179,7 @@ class Load:
         self._lose("a stream whose source failed was reported as stored")
 
     async def _write_lie(self, chance: random.Random, _: list[Sample]) -> None:
-        """Content that is not what its digest says: neither is ever stored."""
+        """Write content with the digest of other content: neither is stored."""
         data = self._sample(chance, self._largest).data
         lie = Digest(**{**digest_of(data), "content_hash": WRONG_HASH})
         try:

@@ -60,7 +60,7 @@ STORES_DAMAGE = re.compile("FakeGCS|MotoServer")
 
 @dataclass
 class Figures:
-    """What a soak counted.
+    """The counts of a soak.
 
     Attributes:
         rounds: Rounds of load and audit.
@@ -92,15 +92,15 @@ async def soak(
     seed: int,
     report: Callable[[Figures], None] = lambda _: None,
 ) -> Figures:
-    """Work on one storage for so long, with faults on its wire if it has one, and audit after each round.
+    """Work on one storage for so long, with faults on its connections if it has a server, and audit after each round.
 
     Args:
-        rig: Storage and server. All that it holds is deleted after each audit.
-        seconds: How long to work; audits come on top.
-        round_seconds: How long between two audits.
+        rig: Storage and server. Each audit ends with an empty store.
+        seconds: How long to work, without audits.
+        round_seconds: Seconds between two audits.
         workers: Operations at a time.
-        seed: What the work and the faults are drawn from.
-        report: Told the figures after each round.
+        seed: Seed of the work and the faults.
+        report: Called with the figures after each round.
     """
     figures = Figures()
     async with _behind_faults(rig, seed) as (storage, proxy):
@@ -139,7 +139,7 @@ async def _behind_faults(rig: PairRig, seed: int) -> AsyncGenerator[tuple[Object
 
 
 def _count(proxy: FaultProxy, figures: Figures) -> None:
-    """Count what has passed, and forget it: the proxy would keep all of it."""
+    """Count the exchanges of the proxy, and drop them."""
     figures.requests += len(proxy.exchanges)
     figures.faults.update(type(exchange.fault).__name__ for exchange in proxy.exchanges if exchange.fault)
     proxy.exchanges.clear()
@@ -152,7 +152,7 @@ async def _audit(rig: PairRig, figures: Figures, warnings: list[str]) -> None:
         async for leftover in sweep(storage, older_than=timedelta(0)):
             figures.swept += 1
             figures.unlogged += not any(leftover.address.key in warning for warning in warnings)
-    # An upload whose answer was lost, on a store that lists none, is out of everybody's reach; such stores end it themselves.
+    # An upload whose response was lost can't be found on a store that lists none. Such uploads expire.
     uploads = await rig.uploads() if rig.shows_uploads else []
     ledger.losses += [f"left after sweep: {key}" for key in [*await rig.keys(), *uploads] if _is_left(key)]
     reads = asyncio.Semaphore(AUDIT_READS)

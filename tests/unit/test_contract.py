@@ -1,4 +1,4 @@
-"""What a storage class is: its permanent name, its copies, its storage data as a string."""
+"""Storage classes: permanent names, copies, and storage data as a string."""
 
 import copy
 import gc
@@ -59,7 +59,7 @@ _numbers = itertools.count(1)
 
 
 def define(*bases, qualname=None, **body):
-    """A storage class as a class statement of its own would make it."""
+    """Define a storage class as a class statement would."""
     namespace = {"__qualname__": qualname or f"Defined{next(_numbers)}", **body}
     return types.new_class("Defined", bases or (Nowhere, Storage), exec_body=lambda target: target.update(namespace))
 

@@ -1,4 +1,4 @@
-"""`copy`: what arrives, what is skipped, and what happens to content that can't be copied."""
+"""`copy`: copied, skipped and failed content."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""Files: content lies where its hash says, readable by its owner alone, and nothing outside of the root is touched."""
+"""Files: the hash is the path, only the owner can read, and nothing outside of the root is touched."""
 
 import contextlib
 import hashlib
@@ -126,7 +126,7 @@ async def test_the_same_content_written_again_is_the_same_file(tmp_path):
 async def test_content_survives_the_end_of_its_temporary_file(tmp_path, save):
     storage = FileStorage(tmp_path, part_size=10)
     storage_data = await save(storage)
-    # What a crash between the link and the end of the temporary name leaves, and what a sweep does about it.
+    # A crash between the link and the deletion of the temporary name, and the sweep after it.
     leftover = tmp_path / ".tmp" / "leftover"
     leftover.hardlink_to(tmp_path / HASH)
     assert [info.address.key async for info in storage.list()] == [HASH]
@@ -474,7 +474,7 @@ async def test_reading_makes_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# What the operating system refuses.
+# Errors of the operating system.
 
 
 @WRITES

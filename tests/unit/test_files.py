@@ -1,4 +1,4 @@
-"""Files, in and out: streamed, whole or not at all, and what a registry says of what is stored."""
+"""Saving and loading files through a registry, and its information about stored content."""
 
 import os
 import stat
@@ -35,7 +35,7 @@ def memory(**options):
 
 
 class Shelf(Storage):
-    """A third party's storage with nothing but what it must have."""
+    """A minimal storage of a third party."""
 
     name = "tests.files.shelf@v1"
 
@@ -176,7 +176,7 @@ async def test_a_target_that_can_not_be_is_refused_before_anything_is_read(sourc
     assert not (tmp_path / "file").exists()
 
 
-# What is stored.
+# Stored content.
 
 
 async def test_content_of_another_size_is_no_content_that_exists(tmp_path):

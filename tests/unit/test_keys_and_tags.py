@@ -1,4 +1,4 @@
-"""Keys, prefixes, tags and URLs: what is accepted, what is refused, and that no message repeats a secret."""
+"""Keys, prefixes, tags and URLs: which are accepted, and that no message repeats a secret."""
 
 import hashlib
 import re
@@ -335,7 +335,7 @@ def test_a_url_that_python_cannot_split_is_refused_as_configuration(url):
 
 # Credentials in URLs.
 
-# Long enough that no message holds one by chance.
+# Long enough to occur in no message by chance.
 PASSWORDS = st.text(string.ascii_letters + string.digits + "+=%~!*-_.:").map(lambda text: f"Zq9x{text}Jw7")
 
 
@@ -361,7 +361,7 @@ def test_every_storage_refuses_credentials_in_its_url(scheme):
 
 @pytest.mark.parametrize("separator", ["/", "?", "#"])
 def test_a_secret_with_a_character_that_ends_the_host_is_refused_and_not_repeated(separator):
-    # Secret keys of AWS have slashes, and whoever pastes one does not encode it.
+    # Secret keys of AWS have slashes, and users paste them without encoding.
     with pytest.raises(ConfigError) as caught:
         storage_from_url(f"s3://AKIAEXAMPLE:wJalrXUtn{separator}FEMIK7MDENG@bucket/prefix")
     assert_unsaid("wJalrXUtn", caught.value)

@@ -1,4 +1,4 @@
-"""The lifecycle rules of each provider: what they say to the letter, and that none of them is ever about content."""
+"""The lifecycle rules of each provider: their exact text, and that none of them matches content."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -74,7 +74,7 @@ def test_no_rule_deletes_content(
     temporary = storage.keys.temporary()
     assert temporary.key.startswith(root)
     assert part_address(temporary, 1).key.startswith(root)
-    # That of another storage in the same bucket neither, unless it was put into somebody's temporary folder; see
+    # Nor that of another storage in the same bucket, unless its prefix is in a temporary folder; see
     # `check_only_temporary`.
     if KeySpace(BUCKET, other).content(content_hash).key.startswith(root):
         assert TEMPORARY_FOLDER in other.split("/")
@@ -154,7 +154,7 @@ def test_rules_have_the_format_of_the_tool_of_the_provider(storage: ObjectStorag
 @pytest.mark.parametrize("storage_class", [*CLOUDS, MemoryStorage])
 async def test_days_that_are_none_are_refused_before_any_request(storage_class: type[Any], days: Any) -> None:
     storage = storage_class(BUCKET)
-    storage.transport = None  # opened by nobody
+    storage.transport = None  # never opened
     with pytest.raises(ConfigError, match="days must be a whole number of at least 1, not"):
         lifecycle_rules(storage, days=days)
     with pytest.raises(ConfigError, match="days must be a whole number of at least 1, not"):

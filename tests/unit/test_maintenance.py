@@ -1,4 +1,4 @@
-"""`verify` tells what is wrong; `sweep` goes by the younger of two ages. On every store they run in the conformance suite."""
+"""`verify` names problems; `sweep` uses the younger of two ages. The conformance suite runs both on every store."""
 
 import asyncio
 from collections.abc import AsyncIterator

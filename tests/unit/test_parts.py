@@ -40,7 +40,7 @@ def assert_free(budget, size):
 
 
 async def take_all(chunks, sizes, *, budget_size=10**9):
-    """All parts, given back one by one as a sender would, with what the lease must hold checked at each."""
+    """Cut all parts, release each as a sender would, and check the lease at each."""
     budget = ByteBudget(budget_size)
     parts = []
     with budget.lease() as lease:

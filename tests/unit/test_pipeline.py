@@ -17,7 +17,7 @@ relaxed = settings(deadline=None)
 
 
 def all_free(budget, limit):
-    """Whether nobody holds anything of the budget."""
+    """Return whether the whole budget is free."""
     if not budget.try_acquire(limit):
         return False
     has_more = budget.try_acquire(1)
@@ -26,7 +26,7 @@ def all_free(budget, limit):
 
 
 class Calls:
-    """Counts calls that are under way, and remembers how each of them ended."""
+    """Counts running calls, and records how each of them ended."""
 
     def __init__(self):
         self.running = self.most = self.started = 0

@@ -1,4 +1,4 @@
-"""The registry finds the storage that a record names, saves to the right one, and never gives back wrong content."""
+"""The registry finds the storage of a record, saves to the right one, and never returns wrong content."""
 
 import dataclasses
 import hashlib
@@ -78,7 +78,7 @@ class Shelf(Storage[str]):
 
 
 class CountedShelf(Shelf):
-    """A storage that says how much it keeps."""
+    """A storage with a length."""
 
     name = "tests.registry.counted-shelf@v1"
 
@@ -103,7 +103,7 @@ class Reader(Shelf):
 
 
 class OtherReader(Shelf):
-    """Another storage that reads what the same project wrote."""
+    """Another storage that reads data of the same project."""
 
     name = "tests.registry.other-reader@v1"
     aliases = ("tests.elsewhere@v2",)
@@ -117,7 +117,7 @@ def record_of(record, **changes):
 
 
 def damage(storage):
-    """Flip one bit of everything that a memory storage holds."""
+    """Flip one bit of every object in a memory storage."""
     objects = storage.contents.objects
     for key, found in objects.items():
         objects[key] = dataclasses.replace(found, data=bytes([found.data[0] ^ 1]) + found.data[1:])
@@ -641,7 +641,7 @@ def test_a_record_of_an_unknown_algorithm_is_refused():
 
 
 def changed(record, **changes):
-    """The record with other storage data; None takes a field away."""
+    """Return the record with other storage data; None removes a field."""
     values = {**json.loads(record.storage_data), **changes}
     return record_of(
         record, storage_data=json.dumps({name: value for name, value in values.items() if value is not None})

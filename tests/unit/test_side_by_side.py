@@ -1,4 +1,4 @@
-"""`side_by_side`: ordered results of calls of which a slow one holds up no others."""
+"""`side_by_side`: ordered results of concurrent calls. A slow call delays no others."""
 
 import asyncio
 from contextlib import aclosing

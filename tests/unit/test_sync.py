@@ -202,7 +202,7 @@ def test_a_stream_that_is_left_early_gives_its_connection_back():
         for _ in range(3):
             with closing(registry.load_stream(saved)["data_stream"]) as chunks:
                 assert next(chunks)
-        for chunk in registry.load_stream(saved)["data_stream"]:  # closed as soon as nobody has it
+        for chunk in registry.load_stream(saved)["data_stream"]:  # closed by the garbage collector
             assert chunk
             break
         del chunk
@@ -272,7 +272,7 @@ def test_ctrl_c_while_a_stream_is_read_closes_it():
         assert registry.load(saved)["data"] == DATA
 
 
-# What can't work says so.
+# Misuse.
 
 
 def test_call_after_close_raises_a_clear_error():

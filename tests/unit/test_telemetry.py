@@ -1,4 +1,4 @@
-"""Spans, metrics and log lines: which there are, and that none of them holds a secret."""
+"""Spans, metrics and log lines, and that none of them has a secret."""
 
 import dataclasses
 import inspect
