@@ -85,7 +85,7 @@ async def scripted_proxy_before(rig: CloudRig) -> AsyncIterator[ScriptedProxy]:
 
 async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> None:
     """Put, get, head and, where the cloud has parts, upload a part; check the results."""
-    data, parts = content(200_000, seed=seed), content(2 * storage.settings.part_size + 1, seed=seed)
+    data, parts = content(200_000, seed=seed), content(storage.settings.part_size + 1, seed=seed)
     assert await storage.read_data(await write(storage, data)) == data
     await write(storage, data)
     assert await storage.read_data(await write(storage, b"")) == b""

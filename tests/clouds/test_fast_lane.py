@@ -1,4 +1,4 @@
-"""The fast lane of every cloud: what goes over it, and what becomes of what fails there."""
+"""Hot requests on every cloud: which of them the pool sends, and how failures end."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,16 +32,16 @@ from tests.helpers import proxy_before, use_hot_requests, write
 from tests.rigs.base import BY_THE_SDK_ALONE, CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS
 
-# One server of each cloud: what is sent is the same on all, and the other suites run on all.
+# One server of each cloud, since the requests are the same on all. Other suites run on all servers.
 pytestmark = [
-    pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the fast lane is off"),
+    pytest.mark.skipif(bool(BY_THE_SDK_ALONE), reason="the SDK sends all requests"),
     pytest.mark.usefixtures("short_pauses"),
 ]
 
 cloud_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-moto", "gcs-strict", "azure-azurite")))
 
 HOT = {"put", "get", "head", "upload_part"}
-# What only the SDK, or its HTTP library, sends.
+# Headers that only the SDK or its HTTP library sends.
 MARKS = {"s3": "amz-sdk-invocation-id", "gcs": "accept", "azure": "x-ms-client-request-id"}
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -65,18 +65,18 @@ def cloud_of(rig: CloudRig) -> str:
     return {"s3": "s3", "gs": "gcs", "az": "azure"}[rig.storage_class.url_scheme]
 
 
-def is_fast(rig: CloudRig, exchange: Exchange) -> bool:
+def is_pooled(rig: CloudRig, exchange: Exchange) -> bool:
     return MARKS[cloud_of(rig)] not in exchange.headers
 
 
-def fast(rig: CloudRig, proxy: FaultProxy) -> list[bool]:
-    """Which of the requests went over the lane."""
-    return [is_fast(rig, exchange) for exchange in proxy.exchanges]
+def pooled(rig: CloudRig, proxy: FaultProxy) -> list[bool]:
+    """Return for each request whether the pool sent it."""
+    return [is_pooled(rig, exchange) for exchange in proxy.exchanges]
 
 
 @asynccontextmanager
 async def warmed(rig: CloudRig, proxy: FaultProxy, **options: Any) -> AsyncIterator[Any]:
-    """A storage that has learned what the lane must know."""
+    """A storage with open connections."""
     async with rig.storage(max_attempts=MAX_ATTEMPTS, max_concurrent_parts=1, **options) as storage:
         await use_hot_requests(storage)
         proxy.exchanges.clear()
@@ -90,7 +90,7 @@ async def test_hot_requests_are_sent_by_the_pool_with_any_settings(cloud_rig: Cl
             await use_hot_requests(storage, seed=1)
         hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT]
         assert {exchange.neutral for exchange in hot} == HOT
-        assert all(is_fast(cloud_rig, exchange) for exchange in hot), options
+        assert all(is_pooled(cloud_rig, exchange) for exchange in hot), options
         for key in await cloud_rig.keys():
             await cloud_rig.delete(key)
 
@@ -98,7 +98,7 @@ async def test_hot_requests_are_sent_by_the_pool_with_any_settings(cloud_rig: Cl
 async def test_pool_that_is_switched_off_sends_nothing(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
     async with warmed(cloud_rig, proxy, fast_lane=False) as storage:
         await use_hot_requests(storage, seed=1)
-    assert not any(fast(cloud_rig, proxy))
+    assert not any(pooled(cloud_rig, proxy))
 
 
 @pytest.mark.parametrize("fault", [*NOT_SEEN, *LOST], ids=name_of)
@@ -113,7 +113,7 @@ async def test_failed_hot_request_is_retried(cloud_rig: CloudRig, proxy: FaultPr
             proxy.arm(Rule(fault, operation, key=r"[0-9a-f]{64}$|\.tmp"))
             await use_hot_requests(storage, seed=seed)
             failed = next(exchange for exchange in proxy.exchanges if exchange.fault)
-            assert is_fast(cloud_rig, failed), failed
+            assert is_pooled(cloud_rig, failed), failed
     await cloud_rig.check_nothing_temporary()
 
 
@@ -125,10 +125,10 @@ async def test_attempts_of_the_pool_and_the_sdk_are_counted_together(
         proxy.arm(Rule(fault, "put", times=None))
         with pytest.raises(StorageUnavailable):
             await write(storage, b"data")
-    # What an idle connection is used for may be sent twice at once, since the other side may just have closed it.
+    # A request on an idle connection may be sent a second time at once, since the server may just have closed it.
     repeated = 2 if isinstance(fault, ResetBefore | ResetDuring | ResetAfter) else 1
     assert MAX_ATTEMPTS <= len(proxy.exchanges) <= MAX_ATTEMPTS * repeated
-    assert fast(cloud_rig, proxy)[0]
+    assert pooled(cloud_rig, proxy)[0]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_refused_hot_request_is_an_error_without_a_second_request(
         proxy.arm(Rule(fault, "put"))
         with pytest.raises(error):
             await write(storage, b"data")
-    assert fast(cloud_rig, proxy) == [True]
+    assert pooled(cloud_rig, proxy) == [True]
 
 
 async def test_response_that_is_too_large_is_no_success(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
@@ -155,5 +155,5 @@ async def test_response_that_is_too_large_is_no_success(cloud_rig: CloudRig, pro
     async with warmed(cloud_rig, proxy) as storage:
         proxy.arm(Rule(Answer(status, body="x" * 2_000_000), "put"))
         data = await write(storage, b"data")
-        assert fast(cloud_rig, proxy) == [True, True]
+        assert pooled(cloud_rig, proxy) == [True, True]
         assert await storage.read_data(data) == b"data"
