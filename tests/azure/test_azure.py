@@ -40,7 +40,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Stall
 from tests.azure.proxy import AzureProxy, is_request
-from tests.helpers import write, write_stream
+from tests.helpers import PATIENCE, write, write_stream
 from tests.rigs.azure import AzureRig
 
 MiB = 1024**2
@@ -199,7 +199,7 @@ async def test_body_that_stalls_leaves_no_connection_to_the_garbage_collector(az
         azure_rig.point_to(proxy.url)
         gc.disable()
         try:
-            async with azure_rig.storage(fast_lane=False, read_timeout=0.3) as storage, asyncio.timeout(60):
+            async with azure_rig.storage(fast_lane=False, read_timeout=1) as storage, asyncio.timeout(PATIENCE):
                 assert await storage.read_data(storage.storage_data_of(digest_of(data))) == data
                 await proxy.wait_until_idle()
         finally:

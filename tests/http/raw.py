@@ -99,14 +99,14 @@ def in_bytes(data: bytes) -> Iterable[bytes]:
 
 
 def pool_of(
-    origin: Origin, *, read_timeout: float = 5, connect_timeout: float = 2, tls: ssl.SSLContext | None = None
+    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
 ) -> ConnectionPool:
-    sockets = Sockets(limit=10, seconds=5)
+    sockets = Sockets(limit=10, seconds=60)
     return ConnectionPool(origin, tls=tls, sockets=sockets, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
 
 @asynccontextmanager
-async def pooled(serve: Serve, *, read_timeout: float = 5) -> AsyncIterator[tuple[ConnectionPool, RawServer]]:
+async def pooled(serve: Serve, *, read_timeout: float = 60) -> AsyncIterator[tuple[ConnectionPool, RawServer]]:
     """A pool of connections to a server."""
     async with running(serve) as server:
         pool = pool_of(server.origin, read_timeout=read_timeout)
@@ -183,7 +183,7 @@ class Wire:
 _BUFFER = memoryview(bytearray(LARGE))
 
 
-def open_wire(*, read_timeout: float = 5) -> Wire:
+def open_wire(*, read_timeout: float = 60) -> Wire:
     """A connection without a socket. Nothing stays in its buffer, so that all share one."""
     wire = Wire(Connection(_BUFFER, read_timeout), RecordingTransport())
     wire.connection.connection_made(wire.transport)
@@ -246,7 +246,7 @@ class Straying:
             while True:
                 accepted, _ = self._listener.accept()
                 self.connections += 1
-                accepted.settimeout(10)
+                accepted.settimeout(60)
                 with suppress(OSError), accepted:
                     if self._tls is not None:
                         accepted = self._tls.wrap_socket(accepted, server_side=True)

@@ -25,8 +25,8 @@ UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nbody"
 @asynccontextmanager
 async def client_of(**options: Any) -> AsyncIterator[HTTPClient]:
     client = HTTPClient(
-        sockets=Sockets(limit=10, seconds=5),
-        **{"tls": ssl.create_default_context, "connect_timeout": 2, "read_timeout": 5} | options,
+        sockets=Sockets(limit=10, seconds=60),
+        **{"tls": ssl.create_default_context, "connect_timeout": 60, "read_timeout": 60} | options,
     )
     async with aclosing(client):
         yield client

@@ -49,7 +49,7 @@ Opens = Callable[..., AbstractAsyncContextManager[Exchange]]
 
 @asynccontextmanager
 async def pool_exchange(
-    origin: Origin, *, read_timeout: float = 5, connect_timeout: float = 2, tls: ssl.SSLContext | None = None
+    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Exchange]:
     pool = pool_of(origin, read_timeout=read_timeout, connect_timeout=connect_timeout, tls=tls)
     try:
@@ -60,7 +60,7 @@ async def pool_exchange(
 
 @asynccontextmanager
 async def session_exchange(
-    origin: Origin, *, read_timeout: float = 5, connect_timeout: float = 2, tls: ssl.SSLContext | None = None
+    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Exchange]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
     connector = aiohttp.TCPConnector(ssl=tls or True)
@@ -73,7 +73,7 @@ def opens(request: pytest.FixtureRequest) -> Opens:
     return request.param
 
 
-async def reading(opens: Opens, serve: Serve, method: str = "GET", *, read_timeout: float = 5) -> BufferedResponse:
+async def reading(opens: Opens, serve: Serve, method: str = "GET", *, read_timeout: float = 60) -> BufferedResponse:
     """The response to one request."""
     async with running(serve) as server, opens(server.origin, read_timeout=read_timeout) as exchange:
         return await buffer(await exchange.send(request_of(method, b"body" if method == "PUT" else b"")))
