@@ -129,11 +129,11 @@ def test_whatever_is_read_whole_has_a_hash_known_in_advance() -> None:
     assert {workload.size for workload in BY_NAME.values() if workload.is_large} == set(KNOWN)
 
 
-@pytest.mark.parametrize(("does", "code"), [("exit 3", 3), ("exec sleep 60", -9)])
+@pytest.mark.parametrize(("does", "patience", "code"), [("exit 3", 300, 3), ("exec sleep 600", 0.2, -9)])
 def test_client_that_exits_or_hangs_in_a_turn_is_reported(
-    does: str, code: int, monkeypatch: pytest.MonkeyPatch
+    does: str, patience: float, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "PATIENCE", 0.2)
+    monkeypatch.setattr(harness, "PATIENCE", patience)
     process = subprocess.Popen(["sh", "-c", does], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with harness.ending(process):
         assert harness.Client(process).turn(1) == {"error": f"it ended with exit code {code}"}

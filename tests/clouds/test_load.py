@@ -362,7 +362,8 @@ async def test_repeated_use_leaks_no_task_and_no_descriptor(rig: PairRig) -> Non
                 await asyncio.sleep(0)
                 for task in cancelled:
                     task.cancel()
-                await asyncio.gather(*cancelled, return_exceptions=True)
+                outcomes = await asyncio.gather(*cancelled, return_exceptions=True)
+                assert all(isinstance(outcome, asyncio.CancelledError | bytes) for outcome in outcomes), outcomes
                 assert tasks_of(storage) == []
             seen.append(own())
     assert max(seen) <= before, seen
