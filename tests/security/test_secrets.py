@@ -204,10 +204,20 @@ def logs() -> Iterator[Logs]:
     logger.setLevel(level)
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
-@pytest.mark.parametrize(
-    "giver", GIVERS, ids=lambda key: "-".join(filter(None, (key[0].__name__, key[1], key[2].replace(" ", "_"))))
-)
+UNCHECKED = (S3Storage, "client", ""), "broken body"
+"""The SDK returns the head of a response without an ETag, which is a KeyError as long as issue 8 is open."""
+
+
+def cases() -> Iterator[Any]:
+    """Each way to give a secret with each failure."""
+    for giver in GIVERS:
+        for trouble in TROUBLES:
+            label = "-".join(filter(None, (giver[0].__name__, giver[1], giver[2], trouble))).replace(" ", "_")
+            known = [pytest.mark.xfail(raises=KeyError, strict=False)] if (giver, trouble) == UNCHECKED else []
+            yield pytest.param(giver, trouble, id=label, marks=known)
+
+
+@pytest.mark.parametrize(("giver", "trouble"), [*cases()])
 async def test_secret_is_never_shown(
     giver: tuple[type, str, str], trouble: str, logs: Logs, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +247,30 @@ async def test_secret_is_never_shown(
         marker.check(line, "the log")
     assert exported.spans
     marker.check(exported.text(), "telemetry")
+
+
+@pytest.mark.parametrize(
+    ("giver", "kinds"),
+    [
+        ((S3Storage, "environment", ""), {"put", "get", "head", "delete", "list", "begin_upload", "upload_part"}),
+        ((GCSStorage, "token", "credentials"), {"put", "get", "head", "delete", "list", "begin_upload", "upload_part"}),
+        ((AzureBlobStorage, "account_key", ""), {"put", "get", "head", "delete", "list", "upload_part"}),
+    ],
+    ids=["s3", "gcs", "azure"],
+)
+async def test_each_kind_of_request_is_tried(
+    giver: tuple[type, str, str], kinds: set[str], exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(answering(_echo_of_parts))
+        given = await GIVERS[giver](Marker(), url, stack)
+        for name, value in given.environment.items():
+            monkeypatch.setenv(name, value)
+        storage = await stack.enter_async_context(giver[0]("bucket", **given.settings, max_attempts=1))
+        async for _, operation in operations(storage):
+            with suppress(LakeryCloudError):
+                await operation
+    assert kinds <= set(exported.requests())
 
 
 async def test_token_that_can_not_be_loaded_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ class ConditionNotMet(Signal):
 
 
 _CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
+_USING = ("download_blob", "get_blob_properties", "get_blob_tags", "delete_blob", "get_block_list", "abort_copy")
 _READER = "Grant the role Storage Blob Data Reader (in a shared access signature: read and list)"
 _NETWORK = ", and let this network through the account's firewall"
 _REFUSED_CREDENTIALS = partial(Failure.credentials_refused, remedy=SET_CREDENTIALS)
@@ -59,7 +60,7 @@ RULES = RefusalRules(
         ("", "SourceConditionNotMet"): VersionChanged,
         ("start_copy_from_url", "BlobNotFound"): VersionChanged,
         ("stage_block_from_url", "BlobNotFound"): VersionChanged,
-        ("", "BlobNotFound"): KeyMissing,
+        **{(operation, "BlobNotFound"): KeyMissing for operation in _USING},
         ("download_blob", "ResourceNotFound"): KeyMissing,  # a private container's answer to anonymous requests
         **{
             ("get_blob_properties", code): KeyMissing

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from aiobotocore.awsrequest import AioAWSResponse
@@ -92,8 +92,8 @@ async def find_route(client: "S3Client", bucket: str) -> Route | None:
     signed = _SIGNED.match(headers["authorization"])
     if signed is None or not set(signed["names"].split(";")) <= _OURS:
         return None
-    origin = Origin.of(headers["url"])
-    return Route(origin, headers["url"].removeprefix(origin.url).removesuffix(PROBE), signed["region"])
+    root = urlsplit(headers["url"]).path.removesuffix(PROBE)  # without the credentials that a URL may have
+    return Route(Origin.of(headers["url"]), root, signed["region"])
 
 
 class S3Requests(Requests):
