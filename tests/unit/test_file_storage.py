@@ -460,7 +460,7 @@ async def test_a_root_that_no_path_can_spell_is_refused(tmp_path, root):
 @WRITES
 async def test_a_root_that_must_be_there_is_not_made(tmp_path, save):
     storage = FileStorage(tmp_path / "root", create=False, part_size=10)
-    with pytest.raises(BucketNotFound, match="root.*create it"):
+    with pytest.raises(BucketNotFound, match="root.*Create it"):
         await save(storage)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "root").mkdir()
