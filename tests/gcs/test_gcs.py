@@ -29,11 +29,11 @@ from lakery_cloud.providers.gcs.storage import GCSStorage
 from lakery_cloud.testing import (
     Exchange,
     ScriptedProxy,
+    StrictGCS,
     content,
     digest_of,
     tap,
 )
-from lakery_cloud.testing.gcs_double import StrictGCS
 from tests.helpers import scripted_proxy_before, write, write_stream
 from tests.rigs.gcs import GCSRig
 

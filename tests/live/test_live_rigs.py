@@ -136,7 +136,9 @@ async def test_live_rig_removes_its_objects_and_no_others(
 
 
 def test_run_without_an_account_has_one_skipped_test_for_each_cloud() -> None:
-    done = run_pytest("tests/conformance", "tests/live/test_live.py", "-k", "live and (one_byte or account_stores_content)")
+    done = run_pytest(
+        "tests/conformance", "tests/live/test_live.py", "-k", "live and (one_byte or account_stores_content)"
+    )
     assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():
         assert f"set {LIVE}=1 and {variable}" in done.stdout

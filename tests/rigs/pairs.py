@@ -116,7 +116,15 @@ LOCAL_PAIRS = (
     ),
 )
 # Stores that behave as local servers don't; for the conformance suite alone.
-PROFILE_PAIRS = (Pair("s3-aws", lambda double: S3Rig("StrictS3", double), "strict_s3"),)
+PROFILE_PAIRS = (
+    Pair("s3-aws", lambda double: S3Rig("StrictS3", double), "strict_s3"),
+    Pair(
+        "gcs-emulator-like",
+        lambda double: GCSRig("StrictGCS, emulator-like", double.url, double=double),
+        "emulator_like_gcs",
+        {**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
+    ),
+)
 LIVE_PAIRS = (
     Pair("s3-live", lambda bucket: S3Rig("a real account", bucket=bucket)),
     Pair(

@@ -12,19 +12,22 @@ from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance
+    from lakery_cloud.testing.doubles.gcs import StrictGCS
+    from lakery_cloud.testing.doubles.gcs_profiles import GCS_PROFILES, GCSProfile
     from lakery_cloud.testing.doubles.s3 import StrictS3
     from lakery_cloud.testing.doubles.s3_profiles import S3_PROFILES, S3Profile
     from lakery_cloud.testing.faults import Exchange, FaultNotFired, FaultProxy, Rule
     from lakery_cloud.testing.faults.scripted import ScriptedProxy
-    from lakery_cloud.testing.gcs_double import StrictGCS
     from lakery_cloud.testing.rig import RawObject, Rig
     from lakery_cloud.testing.wire import Wire, tap
 
 __all__ = [
+    "GCS_PROFILES",
     "S3_PROFILES",
     "Exchange",
     "FaultNotFired",
     "FaultProxy",
+    "GCSProfile",
     "RawObject",
     "Rig",
     "Rule",
@@ -43,11 +46,12 @@ __all__ = [
 
 _MODULES = {
     "conformance": ("StorageConformance",),
+    "doubles.gcs": ("StrictGCS",),
+    "doubles.gcs_profiles": ("GCS_PROFILES", "GCSProfile"),
     "doubles.s3": ("StrictS3",),
     "doubles.s3_profiles": ("S3_PROFILES", "S3Profile"),
     "faults": ("Exchange", "FaultNotFired", "FaultProxy", "Rule"),
     "faults.scripted": ("ScriptedProxy",),
-    "gcs_double": ("StrictGCS",),
     "rig": ("RawObject", "Rig"),
     "wire": ("Wire", "tap"),
 }
