@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lakery_cloud.digest import check_content_type
 from lakery_cloud.errors import InvalidTags
@@ -24,8 +24,7 @@ METADATA_ALGORITHM = "content-hash-algorithm"
 METADATA_SIZE = "content-size"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectAttributes:
+class ObjectAttributes(NamedTuple):
     """The attributes that a store keeps with an object."""
 
     content_type: str

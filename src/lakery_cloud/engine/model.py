@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -48,8 +48,7 @@ class Unreachable(StorageUnavailable):
     """No connection was established, so the store received no request."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
+class ObjectInfo(NamedTuple):
     """A store's description of one object.
 
     Attributes:
@@ -70,7 +69,7 @@ class ObjectInfo:
     content_type: str | None = None
     content_encoding: str | None = None
     modified: datetime | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +133,7 @@ class Limits:
     part_multiple: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The response to a read, while it arrives.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lakery_cloud.digest import is_size
 from lakery_cloud.engine.keys import Address, check_untrusted_key, is_bucket_name
@@ -13,8 +12,7 @@ from lakery_cloud.storage import Digest
 _QUALIFIED_HASH = re.compile(r"[\w/-]{1,64}:[0-9a-fA-F]{1,512}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """Storage data after its checks.
 
     Attributes:

@@ -8,8 +8,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from lakery_cloud.http.exchange import (
     ConnectionLost,
@@ -44,11 +43,11 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\0-\x08\x0a-\x
 # RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, for speed.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\0-\x08\x0a-\x1f\x7f]*+)*+")
 _SIZE = re.compile(r"[0-9]{1,18}")
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\0-\x08\x0a-\x1f\x7f]*|[ \t]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The head of a response.
 
     Attributes:
@@ -83,18 +82,17 @@ def write_head(request: Request) -> bytes:
         InvalidRequest: The target or a header has a character that a request can't carry.
     """
     headers = request.headers
-    if not _is_printable("".join(headers)) or not _is_printable("".join(headers.values())):
-        raise InvalidRequest("a header of the request has a character that HTTP can't carry")
-    if not _is_printable(request.target) or " " in request.target:
-        raise InvalidRequest("the target of the request has a character that HTTP can't carry")
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines = [f"{request.method} {request.target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if request.method in ("PUT", "POST", "PATCH") and "content-length" not in headers:
-        lines += f"content-length: {request.size}\r\n"
-    return f"{request.method} {request.target} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
-
-
-def _is_printable(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+        lines.append(f"content-length: {request.size}")
+    head = "\r\n".join([*lines, "\r\n"])
+    # In one pass: beside printable characters, it has the line ends and nothing else.
+    if not head.isascii() or (raw := head.encode()).translate(None, _PRINTABLE) != b"\r\n" * (len(lines) + 1):
+        raise InvalidRequest("a header or the target of the request has a character that HTTP can't carry")
+    if " " in request.target:
+        raise InvalidRequest("the target of the request has a character that HTTP can't carry")
+    return raw
 
 
 def read_head(raw: bytes) -> Head:
@@ -110,11 +108,10 @@ def read_head(raw: bytes) -> Head:
     status = _STATUS_LINE.fullmatch(line)
     if status is None or not _HEADERS.fullmatch(found + rest):
         raise UnsupportedResponse("a malformed head")
-    headers: dict[str, str] = {}
-    for header in rest.split("\r\n") if rest else ():
-        name, _, value = header.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    lines = [header.partition(":") for header in rest.split("\r\n")] if rest else []
+    headers = {name.lower(): value.strip(" \t") for name, _, value in lines}
+    if len(headers) < len(lines):
+        headers = _joined(lines)
     size, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if size is not None and not _SIZE.fullmatch(size):
         raise UnsupportedResponse("a malformed Content-Length")
@@ -122,6 +119,15 @@ def read_head(raw: bytes) -> Head:
         raise UnsupportedResponse("a body with another transfer encoding than chunked")
     keeps_alive = status[1] == "1" and "close" not in headers.get("connection", "").lower()
     return Head(int(status[2]), headers, keeps_alive)
+
+
+def _joined(lines: list[tuple[str, str, str]]) -> dict[str, str]:
+    """Headers of which some are repeated."""
+    headers: dict[str, str] = {}
+    for name, _, text in lines:
+        known, value = headers.get(name.lower()), text.strip(" \t")
+        headers[name.lower()] = value if known is None else f"{known}, {value}"
+    return headers
 
 
 class ChunkedBody:

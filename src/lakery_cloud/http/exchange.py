@@ -117,8 +117,7 @@ class Response(Protocol):
         """Return the connection for reuse, or close it if the body was not read to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class BufferedResponse:
+class BufferedResponse(NamedTuple):
     """A response with its whole body.
 
     Attributes:

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any, Self, TypeVar, cast
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -80,7 +79,7 @@ class _ObservedTransport:
                 # Only while it is opened: a body is read in the context of its consumer.
                 with request.current():
                     body = await opened.enter_async_context(self._transport.get(address, **options))
-                yield replace(body, chunks=_Counted(body.chunks, request))
+                yield body._replace(chunks=_Counted(body.chunks, request))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         with self._operation.request(Transport.list.__name__, bucket):

@@ -97,7 +97,7 @@ class GCSRequests(Requests):
             self._headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
-        await self.insert(address, (data,), self.resource(attributes))
+        await self.insert(address, (data,), self.resource(attributes), read=version_of)
 
     async def head(self, address: Address) -> ObjectInfo:
         return (await self.describe(address)).info
@@ -122,7 +122,7 @@ class GCSRequests(Requests):
             KeyMissing: The object does not exist.
         """
         request = self._request("GET", _object_path(address), address)
-        return await self._call("objects.get", address, request, partial(_stored, address))
+        return await self._call("objects.get", address, request, partial(stored_object, address))
 
     async def insert(
         self,
@@ -132,8 +132,9 @@ class GCSRequests(Requests):
         *,
         crc32c: str | None = None,
         before_last: Callable[[], None] | None = None,
-    ) -> StoredObject:
-        """Create an object from pieces. The store compares their CRC-32C."""
+        read: Callable[[Mapping[str, Any]], T],
+    ) -> T:
+        """Create an object from pieces, and read its description. The store compares their CRC-32C."""
         boundary = secrets.token_hex(16)
         described = json.dumps({**resource, "name": address.key, "crc32c": crc32c or await crc32c_header(*pieces)})
         head = (
@@ -149,7 +150,7 @@ class GCSRequests(Requests):
             body=(head.encode(), *pieces, f"\r\n--{boundary}--\r\n".encode()),
         )
         request.before_last = before_last
-        return await self._call("objects.insert", address, request, partial(_stored, address))
+        return await self._call("objects.insert", address, request, read)
 
     async def begin_resumable(self, address: Address, resource: Mapping[str, Any]) -> str:
         """Begin a resumable upload; return the URL of its session."""
@@ -183,7 +184,7 @@ class GCSRequests(Requests):
         query = {"ifGenerationMatch": generation, **self._encrypted}
         content = {"destination": resource, "sourceObjects": sources}
         request = self._request("POST", f"{_object_path(address)}/compose", address, query=query, content=content)
-        return await self._call("objects.compose", address, request, partial(_stored, address))
+        return await self._call("objects.compose", address, request, partial(stored_object, address))
 
     async def rewrite(
         self, source: ObjectInfo, address: Address, resource: Mapping[str, Any], *, token: str | None
@@ -305,7 +306,7 @@ def _upload_path(address: Address) -> str:
 
 
 def _quoted(text: str) -> str:
-    return quote(text, safe="")
+    return text if text.isalnum() and text.isascii() else quote(text, safe="")
 
 
 def _ignore(response: BufferedResponse) -> None:
@@ -314,7 +315,7 @@ def _ignore(response: BufferedResponse) -> None:
 
 def _read_json(read: Callable[[Any], T], response: BufferedResponse) -> T:
     try:
-        return read(json.loads(response.body))
+        return read(json.loads(response.body.decode()))
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise UnsupportedResponse("a malformed JSON response") from error
 
@@ -327,7 +328,13 @@ def _number(resource: Mapping[str, Any], name: str) -> str:
     return number
 
 
-def _stored(address: Address, resource: Mapping[str, Any]) -> StoredObject:
+def version_of(resource: Mapping[str, Any]) -> str:
+    """The generation of a new object. Its description has more, which would take time to read."""
+    _number(resource, "size")
+    return _number(resource, "generation")
+
+
+def stored_object(address: Address, resource: Mapping[str, Any]) -> StoredObject:
     metadata: Mapping[str, str] = resource.get("metadata") or {}
     md5 = resource.get("md5Hash")  # a composed object has none
     info = ObjectInfo(
@@ -369,7 +376,7 @@ def _session_url(response: BufferedResponse) -> str:
 
 def _stored_or_received(address: Address, response: BufferedResponse) -> StoredObject | int:
     if response.status != 308:
-        return _read_json(partial(_stored, address), response)
+        return _read_json(partial(stored_object, address), response)
     received = response.headers.get("range")
     if received is None:
         return 0
@@ -380,11 +387,13 @@ def _stored_or_received(address: Address, response: BufferedResponse) -> StoredO
 
 
 def _copied(address: Address, progress: Mapping[str, Any]) -> ObjectInfo | str:
-    return _stored(address, progress["resource"]).info if progress["done"] is True else str(progress["rewriteToken"])
+    return (
+        stored_object(address, progress["resource"]).info if progress["done"] is True else str(progress["rewriteToken"])
+    )
 
 
 def _page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], str | None]:
-    entries = [_stored(Address(bucket, str(entry["name"])), entry).info for entry in page.get("items") or ()]
+    entries = [stored_object(Address(bucket, str(entry["name"])), entry).info for entry in page.get("items") or ()]
     token = page.get("nextPageToken")
     return entries, str(token) if token else None
 

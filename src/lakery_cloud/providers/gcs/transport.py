@@ -22,7 +22,7 @@ from lakery_cloud.engine.model import (
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.http.headers import time_of
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
-from lakery_cloud.providers.gcs.requests import GCSRequests, payer_of
+from lakery_cloud.providers.gcs.requests import GCSRequests, payer_of, version_of
 from lakery_cloud.providers.gcs.settings import GCSSettings
 from lakery_cloud.providers.gcs.signing import Tokens, sign_url
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
@@ -123,7 +123,9 @@ class GCSTransport(CloudTransport):
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")
         async with self.requests:
-            await self._api.insert(address, (b"bytes",), {"contentType": "text/plain"}, crc32c=checksum)
+            await self._api.insert(
+                address, (b"bytes",), {"contentType": "text/plain"}, crc32c=checksum, read=version_of
+            )
         return True
 
     async def presign(

@@ -6,6 +6,7 @@ import secrets
 from asyncio import Semaphore
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_of_both
@@ -14,7 +15,7 @@ from lakery_cloud.engine.model import KeyExists, KeyMissing, Receipt, Signal, Up
 from lakery_cloud.engine.requests import backoff
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import ConnectionLost
-from lakery_cloud.providers.gcs.requests import GCSRequests, StoredObject
+from lakery_cloud.providers.gcs.requests import GCSRequests, StoredObject, stored_object
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
@@ -187,7 +188,13 @@ class CompositeUpload:
 
         try:
             async with self._limiter:
-                stored = await self._api.insert(address, part.pieces, self._resource, before_last=before_last)
+                stored = await self._api.insert(
+                    address,
+                    part.pieces,
+                    self._resource,
+                    before_last=before_last,
+                    read=partial(stored_object, address),
+                )
         except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
         return _compare(address, stored, piece.size, piece.checksum)
