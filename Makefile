@@ -11,7 +11,7 @@ CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test soak pictures check settings audit format docs build clean
+.PHONY: help demo bench test test-aiobotocore soak pictures check pages audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ bench: $(VENV)/.test ## Measure beside other clients, on servers that store noth
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TABLE) $(ARGS)
+
+test-aiobotocore: $(VENV)/.test ## Run S3's tests on the newest aiobotocore; installs it into the cache folder
+	$(BIN)/python -m tests.aiobotocore -n $(WORKERS) $(ARGS)
 
 soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md
@@ -40,8 +43,8 @@ check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dep
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
-settings: $(VENV)/.test ## Write docs/settings.md, the reference of all settings, from the code
-	$(BIN)/python -m tools.settings_page > docs/settings.md
+pages: $(VENV)/.test ## Write the pages of docs/ that come from the code: docs/settings.md
+	$(BIN)/python -m tools.pages
 
 audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network
 	@$(PYTHON) -m venv $(VENV)/audit

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from lakery_cloud.emulators.install import Environment, cache_folder
+from lakery_cloud.emulators.install import Environment
 
 CONSTRAINTS = Path(__file__).with_name("constraints")
 
@@ -12,12 +12,7 @@ class PeerEnvironment(Environment):
     """An environment made from a file of `benchmarks/constraints`."""
 
     def __init__(self, title: str) -> None:
-        super().__init__(title)
-        self.constraints = CONSTRAINTS / f"{title}.txt"
-
-    @property
-    def folder(self) -> Path:
-        return cache_folder() / "benchmarks" / super().folder.name
+        super().__init__(title, constraints=CONSTRAINTS, group="benchmarks")
 
 
 def python_of(environment: str | None) -> str:

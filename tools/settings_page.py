@@ -1,4 +1,4 @@
-"""docs/settings.md, which `make settings` generates from the models and settings classes. Needs every SDK."""
+"""docs/settings.md: all settings, from the models and settings classes."""
 
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,12 +13,13 @@ from lakery_cloud.config.secrets import Secret
 from lakery_cloud.config.sections import SECTIONS, StorageSection
 from lakery_cloud.config.urls import class_of_url
 from lakery_cloud.engine.settings import CloudSettings, EngineSettings, settings_of
+from tools.tables import code, table
 
 HEAD = """\
 # Settings
 
 Every key of `lakery-cloud.toml`. [Configuration](configuration.md) says how the file is found and used. This page is
-generated from the code by `make settings`.
+generated from the code by `make pages`.
 
 If a default is `-`, the provider, its SDK or the bucket decides. A size is a number of bytes or a text such as `64MiB`.
 Settings of `[storages.hot]` have variables with `HOT` instead of `<KEY>`.
@@ -81,14 +82,18 @@ def _page() -> Iterator[str]:
 
 
 def _table(found: Mapping[str, FieldInfo], *, prefix: str | None, defaults: Mapping[str, Any]) -> Iterator[str]:
-    variable = "" if prefix is None else " variable |"
-    yield f"| setting | type | default |{variable} meaning |"
-    yield f"|---|---|---|{'---|' if prefix else ''}---|"
-    for name, field in found.items():
-        default = "required" if field.is_required() else _default(name, field, defaults)
-        variable = "" if prefix is None else f" `{prefix}{name.upper()}` |"
-        yield f"| `{name}` | {_type(field)} | {default} |{variable} {field.description} |"
-    yield ""
+    header = ("setting", "type", "default", *(() if prefix is None else ("variable",)), "meaning")
+    rows = (
+        (
+            code(name),
+            _type(field),
+            "required" if field.is_required() else _default(name, field, defaults),
+            *(() if prefix is None else (code(prefix + name.upper()),)),
+            str(field.description),
+        )
+        for name, field in found.items()
+    )
+    yield from table(header, rows)
 
 
 def _is_cloud(section: type[StorageSection]) -> bool:
@@ -116,7 +121,7 @@ def _type(field: FieldInfo) -> str:
     kinds = [kind for kind in _parts(field.annotation) if kind is not types.NoneType]
     (kind,) = kinds
     if get_origin(kind) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(kind))
+        return code(*get_args(kind))
     origin = get_origin(kind) or kind
     names = {Secret: "secret", str: "text", bool: "true or false", int: "whole number", float: "seconds"}
     if origin in names:
@@ -138,12 +143,8 @@ def _parts(annotation: Any) -> Iterable[Any]:
 def _limits() -> Iterator[str]:
     clouds = [section for section in SECTIONS if _is_cloud(section)]
     limits = [settings_of(section.settings_class)["limits"].default for section in clouds]
-    yield f"| limit | {' | '.join(section.title for section in clouds)} |"
-    yield "|---" * (len(clouds) + 1) + "|"
-    for name, meaning in LIMITS.items():
-        cells = (_limit(name, getattr(limit, name)) for limit in limits)
-        yield f"| {meaning} | {' | '.join(cells)} |"
-    yield ""
+    rows = ((meaning, *(_limit(name, getattr(limit, name)) for limit in limits)) for name, meaning in LIMITS.items())
+    yield from table(("limit", *(section.title for section in clouds)), rows)
 
 
 def _limit(name: str, value: int | None) -> str:
@@ -162,4 +163,4 @@ def _size(value: int) -> str:
 
 
 if __name__ == "__main__":
-    print(settings_page(), end="")  # noqa: T201, what `make settings` writes to a file
+    print(settings_page(), end="")  # noqa: T201, the page alone

@@ -142,7 +142,14 @@ async def test_missing_credentials_are_reported_with_the_settings_to_use(
 @pytest.mark.parametrize(
     ("storage_class", "library", "said"),
     [
-        ("S3Storage", "aioboto3", 'S3Storage needs aioboto3: pip install "lakery-cloud[s3]"'),
+        (
+            "S3Storage",
+            "aiobotocore",
+            (
+                'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) '
+                'or "lakery-cloud[aiobotocore]" (a current aiobotocore)'
+            ),
+        ),
         ("GCSStorage", "gcsfs", 'GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"'),
         ("AzureBlobStorage", "adlfs", 'AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"'),
     ],

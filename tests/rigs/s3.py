@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack, suppress
 from functools import cache
 from typing import Any, Self
 
-import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 
 from lakery_cloud import S3Storage
@@ -43,7 +43,7 @@ class S3Rig(CloudRig):
         if self.server:
             options = {"endpoint_url": self.server_url, "region_name": self.server.region}
             options["config"] = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"})
-        self._client = await self._opened.enter_async_context(self.session().client("s3", **options))
+        self._client = await self._opened.enter_async_context(self.session().create_client("s3", **options))
         if not self.is_live:
             await self._client.create_bucket(Bucket=self.bucket)
         return self
@@ -61,15 +61,15 @@ class S3Rig(CloudRig):
         await self.abort_uploads()
         await asyncio.gather(*map(self.delete, await self.keys()))  # ten at a time: the client has so many connections
 
-    def session(self) -> aioboto3.Session:
+    def session(self) -> AioSession:
         """A session with the credentials that the server accepts, or with those of the environment."""
         if self.server is None:
-            return aioboto3.Session()
-        return _session(self.server.access_key_id, self.server.secret_access_key)
+            return AioSession()
+        return aws_session(self.server.access_key_id, self.server.secret_access_key)
 
     @classmethod
     def storage_at(cls, endpoint_url: str, **options: Any) -> S3Storage:
-        return S3Storage("bucket", session=_session("test", "testtest"), endpoint_url=endpoint_url, **options)
+        return S3Storage("bucket", session=aws_session("test", "testtest"), endpoint_url=endpoint_url, **options)
 
     async def abort_uploads(self) -> None:
         """Abort all multipart uploads, as a lifecycle rule would."""
@@ -126,6 +126,8 @@ class S3Rig(CloudRig):
 
 
 @cache
-def _session(access_key_id: str, secret_access_key: str) -> aioboto3.Session:
+def aws_session(access_key_id: str, secret_access_key: str) -> AioSession:
     """One session for all rigs of a server, since a session takes long to load the description of S3's API."""
-    return aioboto3.Session(aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key)
+    session = AioSession()
+    session.set_credentials(access_key_id, secret_access_key)
+    return session

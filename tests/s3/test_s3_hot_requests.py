@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import aioboto3
-import aiobotocore.session
 import pytest
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.session import AioSession
 
 from lakery_cloud import (
     ConfigError,
@@ -167,8 +166,8 @@ async def test_hook_of_a_session_that_signs_more_headers_leaves_all_requests_to_
     def add_header(request: Any, **_: Any) -> None:
         request.headers["x-amz-expected-bucket-owner"] = "123456789012"
 
-    session = aioboto3.Session()
-    session._session.get_component("event_emitter").register("before-sign.s3", add_header)
+    session = AioSession()
+    session.get_component("event_emitter").register("before-sign.s3", add_header)
     async with s3_rig.storage(session=session) as storage:
         await use(storage)
     assert ours(proxy) == set()
@@ -176,12 +175,12 @@ async def test_hook_of_a_session_that_signs_more_headers_leaves_all_requests_to_
 
 async def test_signature_that_is_not_ours_leaves_all_requests_to_the_sdk(s3_rig: S3Rig, proxy: FaultProxy) -> None:
     """As those of directory buckets and of multi-region access points."""
-    session = aioboto3.Session()
+    session = AioSession()
 
     def sign_by_version_2(**_: Any) -> str:
         return "s3"
 
-    session._session.get_component("event_emitter").register_first("choose-signer.s3.HeadObject", sign_by_version_2)
+    session.get_component("event_emitter").register_first("choose-signer.s3.HeadObject", sign_by_version_2)
     async with s3_rig.storage(session=session) as storage:
         await use(storage)
     assert ours(proxy) == set()
@@ -196,11 +195,11 @@ async def test_credentials_that_change_with_each_request_are_used(s3_rig: S3Rig,
         until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()  # so near that they are renewed at once
         return {"access_key": f"KEY{made}", "secret_key": "secret", "token": "t", "expiry_time": until}
 
-    botocore_session = aiobotocore.session.AioSession()
-    botocore_session._credentials = AioRefreshableCredentials.create_from_metadata(
+    session = AioSession()
+    session._credentials = AioRefreshableCredentials.create_from_metadata(
         metadata=await refresh(), refresh_using=refresh, method="test"
     )
-    async with s3_rig.storage(session=aioboto3.Session(botocore_session=botocore_session)) as storage:
+    async with s3_rig.storage(session=session) as storage:
         for number in range(3):
             await write(storage, b"%d" % number)
     assert all(map(is_ours, proxy.exchanges))
@@ -211,11 +210,11 @@ async def test_credentials_that_cannot_be_loaded_are_an_error_of_ours(s3_rig: S3
     async def refresh() -> dict[str, str]:
         raise OSError("the source is broken")
 
-    botocore_session = aiobotocore.session.AioSession()
+    session = AioSession()
     soon = datetime.now(UTC) + timedelta(minutes=1)
-    botocore_session._credentials = AioRefreshableCredentials("key", "secret", "t", soon, refresh, "test")
-    botocore_session._credentials._mandatory_refresh_timeout = timedelta(hours=1).total_seconds()
-    async with s3_rig.storage(session=aioboto3.Session(botocore_session=botocore_session)) as storage:
+    session._credentials = AioRefreshableCredentials("key", "secret", "t", soon, refresh, "test")
+    session._credentials._mandatory_refresh_timeout = timedelta(hours=1).total_seconds()
+    async with s3_rig.storage(session=session) as storage:
         with pytest.raises(CredentialsError):
             await write(storage, b"data")
     assert proxy.exchanges == []
@@ -245,9 +244,9 @@ async def test_credentials_are_those_that_the_sdk_has_refreshed(s3_rig: S3Rig, p
     credentials = AioRefreshableCredentials.create_from_metadata(
         metadata=await refresh(), refresh_using=refresh, method="test"
     )
-    botocore_session = aiobotocore.session.AioSession()
-    botocore_session._credentials = credentials
-    async with warmed(s3_rig, proxy, session=aioboto3.Session(botocore_session=botocore_session)) as storage:
+    session = AioSession()
+    session._credentials = credentials
+    async with warmed(s3_rig, proxy, session=session) as storage:
         await write(storage, b"first")
         credentials._expiry_time = datetime.now(UTC)
         await write(storage, b"second")

@@ -107,17 +107,20 @@ class Environment(Installation):
 
     Args:
         title: The name of the constraint file without its ending, `<name>-<version>`.
+        constraints: The folder of the constraint file.
+        group: The folder in the cache folder.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, *, constraints: Path = CONSTRAINTS, group: str = "emulators") -> None:
         super().__init__(title)
-        self.constraints = CONSTRAINTS / f"{title}.txt"
+        self.constraints = constraints / f"{title}.txt"
+        self._group = group
 
     @property
     def folder(self) -> Path:
         """The folder of the environment; it depends on the content of the constraint file."""
         content_hash = hashlib.sha256(self.constraints.read_bytes()).hexdigest()
-        return cache_folder() / "emulators" / f"{self.title}-{content_hash[:8]}"
+        return cache_folder() / self._group / f"{self.title}-{content_hash[:8]}"
 
     @property
     def is_installed(self) -> bool:

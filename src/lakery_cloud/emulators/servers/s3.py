@@ -44,11 +44,10 @@ class S3Emulator(Emulator):
         }
 
     def storage(self, bucket: str, **options: Any) -> ObjectStorage[Any]:
-        from lakery_cloud.providers.s3.storage import S3Storage  # first: its error says what to install
+        from lakery_cloud.providers.s3.storage import S3Storage
 
-        import aioboto3  # isort: skip
-
-        session = aioboto3.Session(aws_access_key_id=self.access_key_id, aws_secret_access_key=self.secret_access_key)
+        keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
+        session = S3Storage.credentials_from(keys)["session"]
         return S3Storage(bucket, session=session, endpoint_url=self.endpoint_url, region=self.region, **options)
 
     def make_bucket(self, bucket: str) -> None:
@@ -83,14 +82,18 @@ class S3Emulator(Emulator):
 def _client(endpoint_url: str, access_key_id: str, secret_access_key: str, region: str) -> Any:
     """Return a cached client, since creating one is slow."""
     try:
-        import boto3
+        import botocore.session
         from botocore.config import Config
     except ImportError as error:
         raise MissingDependency(
-            'boto3, which creates buckets, is not installed: pip install "lakery-cloud[s3]"'
+            'botocore, which creates buckets, is not installed: pip install "lakery-cloud[s3]" or '
+            '"lakery-cloud[aiobotocore]"'
         ) from error
-    session = boto3.session.Session(
-        aws_access_key_id=access_key_id, aws_secret_access_key=secret_access_key, region_name=region
+    return botocore.session.Session().create_client(
+        "s3",
+        region_name=region,
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        endpoint_url=endpoint_url,
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={}),
     )
-    config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
-    return session.client("s3", endpoint_url=endpoint_url, config=config)

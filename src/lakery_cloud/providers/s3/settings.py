@@ -10,6 +10,7 @@ from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
     import aioboto3
+    from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
 MiB = 1024**2
@@ -44,13 +45,16 @@ class S3Settings(CloudSettings):
     """Settings of `S3Storage`."""
 
     bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
-    session: "aioboto3.Session | None" = setting(
-        None, "Session to take credentials and region from.", in_files=False, is_secret=True
+    session: "aioboto3.Session | AioSession | None" = setting(
+        None,
+        "Session of aioboto3 or aiobotocore to take credentials and region from.",
+        in_files=False,
+        is_secret=True,
     )
     client: "S3Client | None" = setting(
         None,
-        "An open aioboto3 client, used as it is, with its own retries, time-outs and connections. It belongs to one event "
-        "loop, and the storage does not close it.",
+        "An open client of aiobotocore or aioboto3, used as it is, with its own retries, time-outs and connections. It "
+        "belongs to one event loop, and the storage does not close it.",
         in_files=False,
         is_secret=True,
     )

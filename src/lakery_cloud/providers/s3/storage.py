@@ -1,4 +1,4 @@
-"""`S3Storage`: Amazon S3 and stores with its API, on aioboto3. The engine has the algorithm."""
+"""`S3Storage`: Amazon S3 and stores with its API, on aiobotocore. The engine has the algorithm."""
 
 import os
 import ssl
@@ -19,11 +19,10 @@ from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
-    import aioboto3
-    import aiobotocore.session
     import botocore.loaders
     from aiobotocore.config import AioConfig
     from aiobotocore.httpsession import AIOHTTPSession
+    from aiobotocore.session import AioSession
     from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
     from botocore.httpsession import get_cert_path
@@ -32,7 +31,10 @@ try:
     from lakery_cloud.providers.s3.requests import Conditions, S3Requests, answer_probe
     from lakery_cloud.providers.s3.transport import S3Transport
 except ImportError as error:
-    raise MissingDependency('S3Storage needs aioboto3: pip install "lakery-cloud[s3]"') from error
+    raise MissingDependency(
+        'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '
+        '"lakery-cloud[aiobotocore]" (a current aiobotocore)'
+    ) from error
 
 
 # Status -> the code that S3 sends with it, or with 503 where other stores send 429 (API Reference, "List of error codes").
@@ -42,8 +44,8 @@ _CODES = {408: "RequestTimeout", 429: "SlowDown"}
 class S3Storage(CloudStorage[S3StorageData]):
     """Content-addressed objects in a bucket of Amazon S3, or of another store with its API.
 
-    Credentials come from where aioboto3 finds them (environment, profile, instance role), or from a `session` or `client`
-    of your own; they are never settings of the storage.
+    Credentials come from where the AWS SDK finds them (environment, profile, instance role), or from a `session` or
+    `client` of your own; they are never settings of the storage.
 
     The arguments are the fields of `S3Settings`.
 
@@ -62,6 +64,12 @@ class S3Storage(CloudStorage[S3StorageData]):
 
     @keywords_of(S3Settings)
     def __init__(self, settings: S3Settings) -> None:
+        if settings.session is not None and not _is_asynchronous(settings.session):
+            given = type(settings.session)
+            raise ConfigError(
+                "session must be a Session of aioboto3 or an AioSession of aiobotocore, "
+                f"not {given.__module__}.{given.__qualname__}"
+            )
         super().__init__(settings.bucket, settings)
 
     def lifecycle_rules(self, days: int) -> Mapping[str, Any]:
@@ -82,13 +90,14 @@ class S3Storage(CloudStorage[S3StorageData]):
             return {}
         if not {"access_key_id", "secret_access_key"} <= set(secrets):
             raise ConfigError("access_key_id and secret_access_key go together; give both of them")
-        keys = {f"aws_{name}": value for name, value in secrets.items()}
-        return {"session": _session(None, **keys)}
+        session = _session(None)
+        session.set_credentials(secrets["access_key_id"], secrets["secret_access_key"], secrets.get("session_token"))
+        return {"session": session}
 
     def _credential_source(self) -> str:
         if self.settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             return "AWS_ACCESS_KEY_ID in the environment"
-        session = aiobotocore.session.AioSession(profile=self.settings.profile)
+        session = AioSession(profile=self.settings.profile)
         name = session.get_config_variable("profile") or "default"
         settings = session.full_config["profiles"].get(name, {})
         if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
@@ -108,7 +117,8 @@ class S3Storage(CloudStorage[S3StorageData]):
         try:
             session = settings.session or _session(settings.profile)
             sockets = self._sockets()
-            opening = session.client(
+            create_client = session.create_client if isinstance(session, AioSession) else session.client
+            opening = create_client(
                 "s3",
                 region_name=settings.region,
                 endpoint_url=settings.endpoint_url,
@@ -179,7 +189,7 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
 
 def _trust(profile: str | None) -> ssl.SSLContext:
     """The certificates that the SDK trusts: `AWS_CA_BUNDLE`, the profile's `ca_bundle`, or its own."""
-    configured = aiobotocore.session.AioSession(profile=profile).get_config_variable("ca_bundle")
+    configured = AioSession(profile=profile).get_config_variable("ca_bundle")
     return ssl.create_default_context(cafile=get_cert_path(configured or True))
 
 
@@ -202,10 +212,16 @@ _CREDENTIAL_VARIABLES = (
 )
 
 
-def _session(profile: str | None, **keys: str) -> aioboto3.Session:
-    session = aiobotocore.session.AioSession(profile=profile)
+def _session(profile: str | None) -> AioSession:
+    session = AioSession(profile=profile)
     session.register_component("data_loader", _api_descriptions)
-    return aioboto3.Session(botocore_session=session, **keys)
+    return session
+
+
+def _is_asynchronous(session: Any) -> bool:
+    """Whether it is a session of aiobotocore, or of aioboto3, which may not be installed."""
+    classes = type(session).__mro__
+    return isinstance(session, AioSession) or any(each.__module__.startswith("aioboto3.") for each in classes)
 
 
 def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
