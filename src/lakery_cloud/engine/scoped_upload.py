@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +24,7 @@ from lakery_cloud.errors import (
     CredentialsError,
     StorageUnavailable,
 )
+from lakery_cloud.streams.limiter import WorkClock
 from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
@@ -35,8 +37,9 @@ class ScopedUpload:
     """A multipart upload for the length of an `async with` block.
 
     At the end of the block the upload is aborted unless it was completed, and its object is deleted if the key is
-    temporary. The clean-up continues through cancellations, for at most `cleanup_timeout` seconds. If it fails, the
-    leftover is logged with its key, and the block keeps its own error or result.
+    temporary. The clean-up continues through cancellations, for at most `cleanup_timeout` seconds, which don't include the
+    waits for a slot of the limiter. If it fails, the leftover is logged with its key, and the block keeps its own error or
+    result.
 
     Args:
         transport: The store.
@@ -60,11 +63,14 @@ class ScopedUpload:
         self._attributes = attributes
         self._is_temporary = is_temporary
         self._cleanup_timeout = cleanup_timeout
+        self._measuring = ExitStack()
         self._begun: asyncio.Task[Upload] | None = None
         self._completing: asyncio.Task[None] | None = None
         self._is_completed = False
 
     async def __aenter__(self) -> Self:
+        # From here on, since the clean-up awaits requests of the block that may wait for a slot.
+        self._measuring.enter_context(WorkClock().measuring())
         self._begun = asyncio.create_task(
             self._transport.begin_upload(self.address, self._attributes, is_temporary=self._is_temporary)
         )
@@ -127,6 +133,8 @@ class ScopedUpload:
                 self.address,
                 exc_info=True,
             )
+        finally:
+            self._measuring.close()
 
     async def _discard(self) -> None:
         upload = await self._find_upload()

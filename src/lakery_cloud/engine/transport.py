@@ -19,6 +19,7 @@ from lakery_cloud.errors import (
     NoStorageData,
 )
 from lakery_cloud.storage import Digest
+from lakery_cloud.streams.limiter import Limiter
 from lakery_cloud.streams.parts import Part
 
 ABORT_ATTEMPTS = 3
@@ -41,7 +42,7 @@ class Transport(abc.ABC):
     """Most objects of one `delete_all`."""
 
     def __init__(self, *, max_concurrent_requests: int, max_concurrent_reads: int) -> None:
-        self.requests = asyncio.Semaphore(max_concurrent_requests)
+        self.requests = Limiter(max_concurrent_requests)
         self.reads = asyncio.Semaphore(max_concurrent_reads)
 
     @abc.abstractmethod

@@ -10,6 +10,7 @@ import anyio
 
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.chunks import close_stream
+from lakery_cloud.streams.limiter import current_clock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -173,7 +174,8 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = N
     """Run a coroutine to its end even if the caller is cancelled, and then raise the cancellation.
 
     Raises:
-        TimeoutError: The coroutine took longer than `seconds`; None is no limit.
+        TimeoutError: The coroutine took longer than `seconds`, not counting its waits for a slot of a `Limiter`; None is
+            no limit.
     """
     task = asyncio.create_task(_within(seconds, coroutine))
     cancelled: asyncio.CancelledError | None = None
@@ -192,5 +194,9 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = N
 
 
 async def _within(seconds: float | None, awaitable: Awaitable[T]) -> T:
-    async with asyncio.timeout(seconds):
+    if seconds is None:
         return await awaitable
+    clock = current_clock()
+    with clock.measuring():
+        async with clock.limit(seconds):
+            return await awaitable
