@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
+from lakery_cloud.engine.bucket_names import ANY_NAMES, BucketNames
 from lakery_cloud.engine.keys import is_bucket_name
 from lakery_cloud.engine.model import Limits
 from lakery_cloud.engine.urls import check_endpoint_url, nearest
@@ -181,7 +182,10 @@ class EngineSettings:
     range_size: int = setting(8 * MiB, "Size of such a range.", unit="bytes")
     verify: bool = setting(True, "Whether reads compare content with its hash.")
     cleanup_timeout: float = setting(
-        30.0, "Time limit of the clean-up after a failed or cancelled write.", unit="seconds"
+        30.0,
+        "Time limit of the clean-up after a write, while it waits for the store. Waits for a slot of "
+        "`max_concurrent_requests` don't count.",
+        unit="seconds",
     )
     allowed_buckets: Collection[str] | None = setting(
         None,
@@ -196,6 +200,8 @@ class EngineSettings:
         }
     )
 
+    bucket_names: ClassVar[BucketNames] = ANY_NAMES
+    """The names that buckets can have."""
     file_credentials: ClassVar[tuple[Setting, ...]] = ()
     """Credentials that only configuration files may hold. `ObjectStorage.credentials_from` makes arguments of them."""
 
@@ -223,7 +229,7 @@ class EngineSettings:
         for name, setting in settings_of(type(self)).items():
             setting.check(getattr(self, name))
         if self.allowed_buckets is not None:
-            self._replace(allowed_buckets=_bucket_names(self.allowed_buckets))
+            self._replace(allowed_buckets=_bucket_names(self.allowed_buckets, self.bucket_names))
         if self.part_size % self.limits.part_multiple:
             raise ConfigError(
                 f"part_size must be a multiple of {self.limits.part_multiple} bytes, not {self.part_size}"
@@ -264,6 +270,8 @@ class CloudSettings(EngineSettings):
 
     def __post_init__(self) -> None:
         EngineSettings.__post_init__(self)  # a class with slots is made twice, and super() finds the other one
+        names = self.bucket_names
+        names.check(getattr(self, names.setting), setting=names.setting)
         if self.endpoint_url:
             self._replace(endpoint_url=check_endpoint_url(self.endpoint_url))
 
@@ -276,11 +284,11 @@ def _without_none(annotation: Any) -> Any:
     return next(given)
 
 
-def _bucket_names(buckets: Collection[str]) -> frozenset[str]:
+def _bucket_names(buckets: Collection[str], names: BucketNames) -> frozenset[str]:
     if isinstance(buckets, str | bytes) or not isinstance(buckets, Collection):
         raise ConfigError(f"allowed_buckets must be a list of names, not {brief(buckets)}")
     for name in buckets:
-        if not isinstance(name, str) or not (is_bucket_name(name) or _ARN.fullmatch(name)):
+        if not isinstance(name, str) or not (is_bucket_name(name) or names.is_name(name) or _ARN.fullmatch(name)):
             raise ConfigError(f"allowed_buckets has {brief(name)}, which can't be the name of a bucket")
     return frozenset(buckets)
 

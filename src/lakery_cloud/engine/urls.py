@@ -9,7 +9,7 @@ from lakery_cloud.errors import ConfigError
 
 
 def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:
-    """Bucket, prefix and settings of a URL. The prefix is percent-decoded, as in any URL.
+    """Bucket, prefix and settings of a URL. Bucket and prefix are percent-decoded, as in any URL.
 
     Args:
         url: The URL.
@@ -22,10 +22,10 @@ def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], An
     """
     parts = _split(url, f"the URL of the {scheme}:// storage")
     # A secret may contain "/", "?" or "#", so that the parser doesn't always see credentials as such.
-    if any(mark in unquote(parts.netloc) for mark in "@:"):
+    if "@" in unquote(parts.netloc) or ":" in parts.netloc:
         raise ConfigError(
             f"a {scheme}:// URL must not contain credentials or a port; set credentials in the environment or a profile, "
-            "and the address of the API as endpoint_url"
+            "and the address of the API as endpoint_url. Write the colon in a name as %3A"
         )
     if parts.scheme != scheme:
         raise ConfigError(f"expected a URL that starts with {scheme}://, not with {parts.scheme!r}")
@@ -41,11 +41,15 @@ def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], An
             settings[name] = readers[name](text)
         except ValueError as error:
             raise ConfigError(f"the setting {name!r} in the URL can't be {text!r}: {error}") from None
+    return _decoded(parts.netloc, "bucket"), _decoded(parts.path.removeprefix("/"), "prefix"), settings
+
+
+def _decoded(text: str, what: str) -> str:
     try:
-        prefix = unquote(parts.path.removeprefix("/"), errors="strict")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the prefix in the URL is not UTF-8: {error}") from None
-    return parts.netloc, prefix, settings
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        pass  # the error repeats the text
+    raise ConfigError(f"the {what} in the URL is not UTF-8")
 
 
 def merged(in_url: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:

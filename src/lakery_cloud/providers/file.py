@@ -131,7 +131,7 @@ class FileStorage(ObjectStorage[FileStorageData]):
         """
         host, path, in_url = parse_url(url, scheme=cls.url_scheme, readers=FileSettings.url_readers())
         if host not in ("", "localhost"):
-            raise ConfigError(f"a file URL starts with file:/// and has no host, not {host!r}")
+            raise ConfigError("a file URL starts with file:/// and has no host")
         if not path:
             raise ConfigError("a file URL needs the path of a folder: file:///srv/blobs")
         return cls(f"/{path}", **merged(in_url, settings))

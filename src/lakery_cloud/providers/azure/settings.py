@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
+from lakery_cloud.engine.bucket_names import BucketNames
 from lakery_cloud.engine.model import Limits, without_none
 from lakery_cloud.engine.settings import CloudSettings, EngineSettings, redefine, setting
 from lakery_cloud.errors import ConfigError
@@ -25,6 +26,17 @@ AZURE_LIMITS = Limits(
     max_object_size=50_000 * 4000 * MiB,
     max_copy_size=256 * MiB,
     copy_part_size=100 * MiB,
+)
+
+# Microsoft Learn, "Naming and Referencing Containers, Blobs, and Metadata", and for the containers whose name starts with
+# a dollar sign "Static website hosting", "Storage analytics logging" and "Change feed".
+CONTAINER_NAMES = BucketNames(
+    setting="container",
+    forms=(r"(?=.{1,63}$)[a-z0-9]+(?:-[a-z0-9]+)*", r"\$(?:root|web|logs|blobchangefeed)"),
+    rule="up to 63 lower-case letters, digits and single dashes between them, or is $root, $web or $logs",
+    mistakes={
+        r"[a-z0-9]+(?:\.[a-z0-9-]+)+(?::\d+)?": "Give the account as `account_name`, or the address as `endpoint_url`"
+    },
 )
 
 MAX_SEGMENTS = 254
@@ -94,8 +106,13 @@ class AzureSettings(CloudSettings):
     )
     limits: Limits = redefine(EngineSettings, "limits", AZURE_LIMITS)
 
+    bucket_names: ClassVar[BucketNames] = CONTAINER_NAMES
+
     def __post_init__(self) -> None:
         CloudSettings.__post_init__(self)
+        if self.container == "$root" and self.prefix.strip("/"):
+            # Microsoft Learn, "Naming and Referencing Containers, Blobs, and Metadata".
+            raise ConfigError("the name of a blob in $root has no slash; remove prefix, or give another container")
         keys = without_none(account_key=self.account_key, sas_token=self.sas_token, credential=self.credential)
         if self.fs is not None and (self.account_name or self.connection_string or keys or self.endpoint_url):
             raise ConfigError("an fs has its own account, credentials and endpoint_url; give either these or the fs")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
+from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
 from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting
 from lakery_cloud.errors import ConfigError
@@ -31,6 +32,15 @@ GCS_LIMITS = Limits(
     copy_part_size=64 * MiB,
     ordered_parts=True,
     part_multiple=CHUNK_MULTIPLE,
+)
+
+# Cloud Storage, "Bucket names". Emulators accept names of one or two characters.
+_LABEL = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+BUCKET_NAMES = BucketNames(
+    forms=(rf"(?=.{{1,222}}$)(?!{IS_IP_ADDRESS}$){_LABEL}(?:\.{_LABEL})*",),
+    rule="lower-case letters, digits, dashes and underscores, up to 63 at a time between dots, and a letter or digit at "
+    "both ends",
+    mistakes={rf"{IS_IP_ADDRESS}(?::\d+)?|[A-Za-z0-9.-]+:\d+": "Give the address of the API as `endpoint_url`"},
 )
 
 MAX_COMPONENTS = 10_000
@@ -89,6 +99,7 @@ class GCSSettings(CloudSettings):
     )
     limits: Limits = redefine(EngineSettings, "limits", GCS_LIMITS)
 
+    bucket_names: ClassVar[BucketNames] = BUCKET_NAMES
     file_credentials: ClassVar[tuple[Setting, ...]] = (
         Setting(
             name="credentials_file",

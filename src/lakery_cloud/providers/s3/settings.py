@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
+from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
 from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting
 from lakery_cloud.errors import ConfigError
@@ -25,6 +26,27 @@ S3_LIMITS = Limits(
     max_object_size=10_000 * 5 * GiB,
     max_copy_size=5 * GiB,
     copy_part_size=512 * MiB,
+)
+
+_NAME = rf"(?!\.{{1,2}}$)(?!{IS_IP_ADDRESS}$)[A-Za-z0-9._-]{{1,255}}"
+
+BUCKET_NAMES = BucketNames(
+    forms=(
+        # S3 User Guide, "General purpose bucket naming rules", without those that buckets made in us-east-1 before March
+        # 2018 may break: up to 255 characters, capitals, underscores. Aliases of access points look the same.
+        _NAME,
+        # S3 User Guide, "Referencing access points", and S3 on Outposts, "Referencing ARNs".
+        r"arn:aws[a-z-]*:(?:s3|s3-object-lambda):[a-z0-9-]*:\d{12}:accesspoint[/:][A-Za-z0-9.-]{1,63}",
+        r"arn:aws[a-z-]*:s3-outposts:[a-z0-9-]+:\d{12}:outpost[/:][A-Za-z0-9-]{1,63}[/:]accesspoint[/:][A-Za-z0-9-]{1,63}",
+        # Ceph documentation, "RGW Multi-tenancy": `tenant:bucket`. A number after the colon is the port of a host.
+        rf"[A-Za-z0-9_-]*:(?!\d{{1,5}}$){_NAME}",
+    ),
+    rule="up to 255 letters, digits, dots, dashes and underscores, or is the ARN of an access point",
+    mistakes={
+        r"arn:aws[a-z-]*:s3:::[^/]+": "Give the bucket's name, which follows `:::`",
+        r"arn:.*": "Give the bucket's name, or the ARN of an access point",
+        rf"{IS_IP_ADDRESS}(?::\d+)?|[A-Za-z0-9.-]+:\d+": "Give the address of the API as `endpoint_url`",
+    },
 )
 
 MAX_URL_LIFETIME = timedelta(days=7)
@@ -80,6 +102,7 @@ class S3Settings(CloudSettings):
     )
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
 
+    bucket_names: ClassVar[BucketNames] = BUCKET_NAMES
     file_credentials: ClassVar[tuple[Setting, ...]] = (
         Setting(
             name="access_key_id",
