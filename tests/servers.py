@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import pytest
@@ -20,7 +21,7 @@ from lakery_cloud.emulators import (
     SeaweedFS,
 )
 from lakery_cloud.emulators.servers.rclone import RcloneS3
-from lakery_cloud.testing import StrictGCS, StrictS3
+from lakery_cloud.testing import AzureDouble, StrictGCS, StrictS3
 from tests.helpers import PATIENCE
 
 T = TypeVar("T")
@@ -125,3 +126,15 @@ def azurite() -> Iterator[Azurite]:
     """Azurite, in a process of its own."""
     with Azurite() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def azure_doubles(azurite: Azurite) -> Iterator[Callable[[str], AzureDouble]]:
+    """The doubles of Azure accounts by their profiles, each in a thread of its own once a test needs it."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def double(profile: str) -> AzureDouble:
+            return stack.enter_context(in_a_thread(lambda: AzureDouble(azurite, profile)))
+
+        yield double

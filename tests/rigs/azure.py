@@ -13,25 +13,38 @@ from azure.storage.blob.aio import BlobServiceClient
 from lakery_cloud import AzureBlobStorage
 from lakery_cloud.emulators import Azurite
 from lakery_cloud.emulators.servers.azurite import ACCOUNT_NAME
-from lakery_cloud.testing import RawObject
+from lakery_cloud.engine.keys import TEMPORARY_FOLDER
+from lakery_cloud.testing import AzureDouble, RawObject
 from tests.rigs.base import CloudRig
 
 
 class AzureRig(CloudRig):
-    """`AzureBlobStorage` on a local server or, with a container and no server, in the account of the environment."""
+    """`AzureBlobStorage` on a local server or, with a container and no server, in the account of the environment.
+
+    On a double its storages use the double, and the rig itself the server behind it.
+    """
 
     storage_class = AzureBlobStorage
     part_size = 100_000
 
     def __init__(
-        self, server_name: str, server: Azurite | None = None, *, bucket: str | None = None, **settings: Any
+        self,
+        server_name: str,
+        server: Azurite | None = None,
+        *,
+        double: AzureDouble | None = None,
+        bucket: str | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__(server_name, bucket=bucket)
         self.settings = settings
-        self._server = server
+        self._double = double
+        self._server = server = double.server if double else server
         self.server_url = server.endpoint_url if server else ""
         self.endpoint_url = None
         self.environment = server.environment() if server else {}
+        if double:
+            self.environment = {"AZURE_STORAGE_CONNECTION_STRING": double.connection_string}
         self._opened = contextlib.AsyncExitStack()
         self._client: Any = None
 
@@ -116,6 +129,9 @@ class AzureRig(CloudRig):
     async def _bucket_keys(self) -> AsyncGenerator[str]:
         async for blob in self._client.list_blobs(name_starts_with=self._below or None):
             yield blob.name
+        for key in self._double.kept_versions(self.bucket) if self._double else ():
+            if f"{TEMPORARY_FOLDER}/" in key:
+                yield key
 
     def _blob(self, key: str) -> Any:
         return self._client.get_blob_client(self.in_bucket(key))

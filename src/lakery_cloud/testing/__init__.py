@@ -12,6 +12,8 @@ from lakery_cloud.testing.content import chunked, content, digest_of, stream_of
 
 if TYPE_CHECKING:
     from lakery_cloud.testing.conformance import StorageConformance
+    from lakery_cloud.testing.doubles.azure import AzureDouble
+    from lakery_cloud.testing.doubles.azure_profiles import AZURE_PROFILES, AzureProfile
     from lakery_cloud.testing.doubles.gcs import StrictGCS
     from lakery_cloud.testing.doubles.gcs_profiles import GCS_PROFILES, GCSProfile
     from lakery_cloud.testing.doubles.s3 import StrictS3
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from lakery_cloud.testing.wire import Wire, tap
 
 __all__ = [
+    "AZURE_PROFILES",
     "GCS_PROFILES",
     "S3_PROFILES",
+    "AzureDouble",
+    "AzureProfile",
     "Exchange",
     "FaultNotFired",
     "FaultProxy",
@@ -48,6 +53,8 @@ _MODULES = {
     "conformance": ("StorageConformance",),
     "doubles.gcs": ("StrictGCS",),
     "doubles.gcs_profiles": ("GCS_PROFILES", "GCSProfile"),
+    "doubles.azure": ("AzureDouble",),
+    "doubles.azure_profiles": ("AZURE_PROFILES", "AzureProfile"),
     "doubles.s3": ("StrictS3",),
     "doubles.s3_profiles": ("S3_PROFILES", "S3Profile"),
     "faults": ("Exchange", "FaultNotFired", "FaultProxy", "Rule"),

@@ -137,6 +137,9 @@ class ForwardingProxy(abc.ABC):
     async def match_fault(self, exchange: Exchange, body: RequestBody) -> FaultMatch:
         """Append the exchange to `exchanges` and choose its fault, or `NO_FAULT`."""
 
+    def change_headers(self, exchange: Exchange, headers: CIMultiDict[str]) -> None:  # noqa: B027, optional
+        """Change the headers of the server's response before the client gets them."""
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
@@ -236,6 +239,7 @@ class ForwardingProxy(abc.ABC):
         headers = _forwarded(upstream.headers)
         if "Location" in headers:
             headers["Location"] = self._location_on_proxy(headers["Location"], exchange.key)
+        self.change_headers(exchange, headers)
         response = _Relayed(upstream, headers)
         if "Content-Length" in upstream.headers:
             response.content_length = upstream.content_length

@@ -1,0 +1,162 @@
+"""Profiles of accounts of Azure Blob Storage: how each differs from Azurite, and the source that says so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+
+class RefusedOperation(NamedTuple):
+    """An operation that an account refuses.
+
+    Attributes:
+        operation: Its name, as in the dialect `azure` of fault proxies.
+        status: HTTP status.
+        code: `x-ms-error-code`.
+        message: Words of Azure.
+    """
+
+    operation: str
+    status: int
+    code: str
+    message: str
+
+
+class Throttled(NamedTuple):
+    """A refusal by overload.
+
+    Attributes:
+        status: HTTP status.
+        code: `x-ms-error-code`.
+        retry_after: Header `Retry-After`, in seconds.
+    """
+
+    status: int
+    code: str
+    retry_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureProfile:
+    """Behaviour of an account, or of what is in front of it.
+
+    Attributes:
+        name: Name of the profile.
+        title: Name of the account.
+        sources: Attribute -> the source of its value.
+        immutable: Whether committed blobs can be neither deleted nor replaced, and for what reason.
+        versioned: Whether the account keeps versions.
+        soft_deletes: Whether deleted versions are kept for some days.
+        purges: Whether the account allows to delete soft-deleted versions for good.
+        archived: Whether blobs are archived, except for temporary ones.
+        refusals: Operations that the account, or the shared access signature, refuses.
+        throttled: Refusals that each request gets once, in turn.
+        missing: Headers that responses lack.
+        missing_from: The operations whose responses lack them; all without any.
+        pages: Operations that a proxy answers with a page of HTML.
+        invents: Operation -> status of the empty response that a proxy sends without passing the request on.
+        empties: Operations whose responses a proxy replaces by empty ones, after the store has acted.
+        same_marker: Whether each page of a listing has the same marker.
+    """
+
+    name: str
+    title: str
+    sources: Mapping[str, str] = field(default_factory=dict)
+    immutable: Literal["", "policy", "hold"] = ""
+    versioned: bool = False
+    soft_deletes: bool = False
+    purges: bool = False
+    archived: bool = False
+    refusals: tuple[RefusedOperation, ...] = ()
+    throttled: tuple[Throttled, ...] = ()
+    missing: tuple[str, ...] = ()
+    missing_from: tuple[str, ...] = ()
+    pages: tuple[str, ...] = ()
+    invents: Mapping[str, int] = field(default_factory=dict)
+    empties: tuple[str, ...] = ()
+    same_marker: bool = False
+
+
+LEARN = "Microsoft Learn"
+CODES = f'{LEARN}, "Azure Blob Storage error codes"'
+DELETE = f'{LEARN}, "Delete Blob"'
+VERSIONS = f'{LEARN}, "Blob versioning"; Azure/azure-sdk-for-java pull request 48716'
+
+_PERMISSION = "This request is not authorized to perform this operation using this permission."
+
+_PROFILES = (
+    AzureProfile(name="azure", title="Azure Blob Storage"),
+    AzureProfile(
+        name="immutable",
+        title="a container with a retention policy",
+        sources={"immutable": f'{LEARN}, "Container-level WORM policies for immutable blob data"; {CODES}'},
+        immutable="policy",
+    ),
+    AzureProfile(
+        name="legal-hold",
+        title="a container with a legal hold",
+        sources={"immutable": f'{LEARN}, "Legal holds for immutable blob data"; {CODES}'},
+        immutable="hold",
+    ),
+    AzureProfile(
+        name="versioned",
+        title="an account with versions",
+        sources={"versioned": VERSIONS},
+        versioned=True,
+    ),
+    AzureProfile(
+        name="soft-delete",
+        title="an account with versions and soft delete",
+        sources={
+            "versioned": VERSIONS,
+            "soft_deletes": f'{LEARN}, "Soft delete for blobs"; {DELETE}, "Permanent delete"',
+            "purges": f'{DELETE}, "Permanent delete"',
+        },
+        versioned=True,
+        soft_deletes=True,
+        purges=True,
+    ),
+    AzureProfile(
+        name="archive",
+        title="blobs in the archive tier",
+        sources={"archived": f'{LEARN}, "Access tiers for blob data"; {CODES}'},
+        archived=True,
+    ),
+    AzureProfile(
+        name="cdn",
+        title="an account behind a content delivery network",
+        sources={"missing": "Azure/azure-sdk-for-python issues 22297, 28260 and 33443"},
+        missing=("content-range",),
+    ),
+    AzureProfile(
+        name="sas-without-delete",
+        title="a shared access signature without delete",
+        sources={"refusals": f'{LEARN}, "Create a service SAS"; azure-storage-blob, StorageErrorCode'},
+        refusals=(RefusedOperation("delete_blob", 403, "AuthorizationPermissionMismatch", _PERMISSION),),
+    ),
+    AzureProfile(
+        name="throttling",
+        title="an account at its limit of requests",
+        sources={
+            "throttled": f'{LEARN}, "Scalability and performance targets for standard storage accounts"; '
+            f'{LEARN}, "Common REST API error codes"'
+        },
+        throttled=(Throttled(503, "ServerBusy", 1), Throttled(429, "TooManyRequests", 1)),
+    ),
+    AzureProfile(
+        name="portal",
+        title="a login page in front of the account",
+        pages=(
+            *("put_blob", "put_block", "put_block_list", "get_blob", "get_blob_properties", "delete_blob", "copy_blob"),
+            *("list_blobs", "get_blob_tags", "get_block_list", "get_container_properties"),
+        ),
+    ),
+    AzureProfile(
+        name="gateway",
+        title="a proxy that invents answers",
+        invents={"put_blob": 201, "put_block_list": 201, "copy_blob": 202, "delete_blob": 200},
+    ),
+    AzureProfile(name="same-marker", title="an account whose listings repeat a marker", same_marker=True),
+)
+
+AZURE_PROFILES: Mapping[str, AzureProfile] = {profile.name: profile for profile in _PROFILES}
+"""Profiles by name."""
