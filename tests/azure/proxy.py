@@ -13,6 +13,8 @@ from yarl import URL
 from lakery_cloud.emulators import Azurite
 from lakery_cloud.testing import Exchange, ScriptedProxy
 
+_IDENTIFIED = {"x-ms-request-id": "0"}
+
 
 class AzureProxy(ScriptedProxy):
     """A proxy in front of Azurite that also makes blocks from URLs, and answers copies and reads as a test says.
@@ -38,7 +40,7 @@ class AzureProxy(ScriptedProxy):
             return await self._half_a_copy(request)
         if request.query.get("comp") == "copy":
             self.copy_status = "aborted"
-            return web.Response(status=204)
+            return web.Response(status=204, headers=_IDENTIFIED)
         if request.method == "GET" and "comp" not in request.query and self.cuts:
             self.cuts -= 1
             return await self._cut(request)
@@ -61,7 +63,7 @@ class AzureProxy(ScriptedProxy):
         block = base64.b64decode(request.query["blockid"]).decode()
         async with self._blob(request) as blob:
             await blob.stage_block(block, data)
-        return web.Response(status=201)
+        return web.Response(status=201, headers=_IDENTIFIED)
 
     async def _half_a_copy(self, request: web.Request) -> web.Response:
         async with self._blob(request) as blob:

@@ -1,22 +1,33 @@
 """The hot requests of `AzureBlobStorage`: how they are authorized, and which of them the SDK sends."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from adlfs import AzureBlobFileSystem
 from azure.core.credentials import AccessToken, AzureSasCredential
-from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import (
+    ContainerSasPermissions,
+    UserDelegationKey,
+    generate_blob_sas,
+    generate_container_sas,
+)
+from azure.storage.blob.aio import BlobServiceClient
 
-from lakery_cloud import CredentialsError, StorageUnavailable
+from lakery_cloud import ConfigError, CredentialsError, StorageUnavailable
 from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME
 from lakery_cloud.engine import requests
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.providers.azure.settings import AzureSettings
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
+from lakery_cloud.providers.azure.transport import AzureTransport
 from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
@@ -205,6 +216,7 @@ class Service:
             self._writers.discard(writer)
 
     def _answer(self, method: str, headers: Mapping[str, str]) -> bytes:
+        body = "data" if method == "get" else ""
         sent = {"ETag": '"1"', "x-ms-request-id": "0", "Content-Length": "0", "Content-Range": "bytes 0-3/4"}
         if headers.get("authorization") in self.refused:
             uri = "https://login.microsoftonline.com/a-tenant/oauth2/authorize"
@@ -212,10 +224,14 @@ class Service:
             status, sent = 401, {"WWW-Authenticate": challenge, "Content-Length": "0"}
         elif method == "get":
             status, sent["Content-Length"] = 206, "4"
+        elif method == "post":
+            fields = "".join(f"<{name}>{value}</{name}>" for name, value in KEY.items())
+            body = f"<UserDelegationKey>{fields}</UserDelegationKey>"
+            status, sent["Content-Type"], sent["Content-Length"] = 200, "application/xml", str(len(body))
         else:
             status = 201 if method == "put" else 200
         lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items() if name != self.missing)
-        return f"HTTP/1.1 {status} OK\r\n{lines}\r\n{'data' if method == 'get' else ''}".encode()
+        return f"HTTP/1.1 {status} OK\r\n{lines}\r\n{body}".encode()
 
 
 @pytest.fixture
@@ -315,3 +331,53 @@ async def test_put_without_proof_is_sent_again(azure_rig: AzureRig, proxy: Fault
     async with azure_rig.storage() as storage:
         await use(storage)
     assert rule.fired == 1
+
+
+# Signed by a login
+
+
+KEY = {
+    "SignedOid": "oid",
+    "SignedTid": "tid",
+    "SignedStart": "2026-01-01T00:00:00Z",
+    "SignedExpiry": "2026-01-02T00:00:00Z",
+    "SignedService": "b",
+    "SignedVersion": "2024-08-04",
+    "Value": "c2VjcmV0",
+}
+
+
+def signature_for(account: str, url: str) -> bool:
+    """Whether a URL has the signature that the key of a login makes for an account."""
+    query = dict(parse_qsl(urlsplit(url).query))
+    key = UserDelegationKey()
+    for name, value in KEY.items():
+        setattr(key, re.sub("(?<!^)([A-Z])", r"_\1", name).lower(), value)
+    expected = generate_blob_sas(
+        account, "container", "key", permission=query["sp"], expiry=query["se"], user_delegation_key=key
+    )
+    return dict(parse_qsl(expected))["sig"] == query["sig"]
+
+
+@pytest.mark.case("67")
+async def test_url_is_signed_for_the_account_whatever_the_host(service: Service) -> None:
+    async with AzureBlobStorage(
+        "container",
+        account_name="me",
+        endpoint_url=service.url,  # a domain of the user's own, say
+        credential=Tokens(),  # type: ignore[arg-type]
+    ) as storage:
+        signed = await storage.presign({"container": "container", "blob": "key"})
+    assert signed.url.startswith(f"{service.url}/container/key?")
+    assert signature_for("me", signed.url)
+    assert not signature_for("other", signed.url)
+
+
+@pytest.mark.case("67")
+async def test_url_is_not_signed_for_an_unknown_account(service: Service) -> None:
+    async with BlobServiceClient(service.url, credential=Tokens()) as client:  # type: ignore[arg-type]
+        transport = AzureTransport(client, AzureSettings("container"))
+        expires = timedelta(hours=1)
+        with pytest.raises(ConfigError, match="Set account_name"):
+            await transport.presign(Address("container", "key"), method="GET", expires=expires, content=None)
+    assert service.seen == []

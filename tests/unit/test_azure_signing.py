@@ -4,10 +4,11 @@ import base64
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from azure.core.pipeline.transport import AioHttpTransport, HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
-from lakery_cloud.providers.azure.signing import authorization, string_to_sign
+from lakery_cloud.providers.azure.signing import account_of, authorization, string_to_sign
 
 KEY = base64.b64encode(b"a key of an account").decode()
 
@@ -50,3 +51,40 @@ def test_request_is_signed_as_the_sdk_signs_it() -> None:
 def test_length_of_nothing_is_not_signed() -> None:
     signed = string_to_sign("account", "PUT", "/c", query="", headers={"content-length": "0"})
     assert signed == string_to_sign("account", "PUT", "/c", query="", headers={})
+
+
+@pytest.mark.case("67")
+@pytest.mark.parametrize(
+    ("host", "account"),
+    [
+        ("account.blob.core.windows.net", "account"),
+        ("account.dfs.core.windows.net", "account"),
+        ("ACCOUNT.blob.core.windows.net", "account"),
+        ("account.blob.core.chinacloudapi.cn", "account"),
+        ("account-secondary.blob.core.windows.net", "account"),
+        ("account-secondary-ipv6.blob.core.windows.net", "account"),
+        ("account-dualstack.blob.core.windows.net", "account"),
+        ("account-internetrouting.blob.core.windows.net", "account"),
+        ("account.privatelink.blob.core.windows.net", "account"),
+        ("account.z01.blob.storage.azure.net", "account"),
+        ("account-secondary.z43.blob.storage.azure.net:443", "account"),
+        ("account.z01.privatelink.blob.storage.azure.net", "account"),
+        ("files.example.com", None),
+        ("account.z01.azurefd.net", None),
+        ("account.azureedge.net", None),
+        ("blob.core.windows.net", None),
+        ("127.0.0.1:10000/account", "account"),
+        ("localhost:10000/account/", "account"),
+        ("[::1]:10000/account", "account"),
+        ("127.0.0.1:10000", None),
+    ],
+)
+def test_account_is_found_in_the_hosts_that_azure_gives_it(host: str, account: str | None) -> None:
+    assert account_of(f"https://{host}", None) == account
+
+
+@pytest.mark.case("67")
+def test_account_of_a_host_counts_more_than_a_configured_one() -> None:
+    assert account_of("https://account.z01.blob.storage.azure.net", "other") == "account"
+    assert account_of("https://files.example.com", "other") == "other"
+    assert account_of("https://127.0.0.1:10000/not-an-account", "other") == "other"

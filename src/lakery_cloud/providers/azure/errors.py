@@ -1,104 +1,28 @@
 """The engine's errors for refusals of Azure and errors of its SDK."""
 
-from functools import partial
-from http import HTTPStatus
-from typing import Any, NamedTuple
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from azure.core import exceptions as azure_errors
 from azure.core.pipeline.policies import ContentDecodePolicy
 
-from lakery_cloud.engine.error_messages import Failure, RefusalRules, redact_error
+from lakery_cloud.engine.error_messages import MAX_QUOTE, Failure, redact, redact_error
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import (
-    BodyInterrupted,
-    KeyExists,
-    KeyMissing,
-    Signal,
-    UploadGone,
-    VersionChanged,
-    WriteConflict,
-)
+from lakery_cloud.engine.model import BodyInterrupted, Signal
+from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
+from lakery_cloud.providers.azure.answers import UnusableResponse
+from lakery_cloud.providers.azure.refusals import RULES, SET_CREDENTIALS
+from lakery_cloud.providers.azure.signing import is_address
 
-SDK_ERRORS = (azure_errors.AzureError, UnsupportedResponse, ValueError)
-"""Errors of a call of the SDK. It raises `ValueError` for a response without a header that it needs."""
-SET_CREDENTIALS = (
-    "Set AZURE_STORAGE_CONNECTION_STRING; or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, "
-    "AZURE_STORAGE_SAS_TOKEN, or what azure.identity's DefaultAzureCredential reads"
+SDK_ERRORS = (
+    *(azure_errors.AzureError, UnsupportedResponse),
+    *(ValueError, AttributeError, KeyError, TypeError, IndexError),
 )
+"""Errors of a call of the SDK. It raises built-in ones for responses that it can't read; it checks arguments first."""
 CHECK_ACCOUNT = "check the name of the account, endpoint_url and the network"
-
-
-class ConditionNotMet(Signal):
-    """The condition on the source of a copy failed, or the one on its destination."""
-
-
-_CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
-_USING = ("download_blob", "get_blob_properties", "get_blob_tags", "delete_blob", "get_block_list", "abort_copy")
-_READER = "Grant the role Storage Blob Data Reader (in a shared access signature: read and list)"
-_NETWORK = ", and let this network through the account's firewall"
-_REFUSED_CREDENTIALS = partial(Failure.credentials_refused, remedy=SET_CREDENTIALS)
-
-
-def _invalid_name(failure: Failure) -> Exception:
-    return failure.misconfigured(f"{failure.address.bucket!r} can't be the name of a container")
-
-
-# Microsoft Learn, "Common REST API error codes" and "Blob Storage error codes".
-RULES = RefusalRules(
-    signals={
-        **{
-            (operation, code): KeyExists
-            for operation in _CREATING
-            # A signature that allows to create, but not to overwrite, leads to the second one.
-            for code in ("BlobAlreadyExists", "UnauthorizedBlobOverwrite", "TargetConditionNotMet", "ConditionNotMet")
-        },
-        ("start_copy_from_url", "ConditionNotMet"): ConditionNotMet,
-        ("download_blob", "ConditionNotMet"): VersionChanged,
-        ("stage_block_from_url", "ConditionNotMet"): VersionChanged,
-        ("", "SourceConditionNotMet"): VersionChanged,
-        ("start_copy_from_url", "BlobNotFound"): VersionChanged,
-        ("stage_block_from_url", "BlobNotFound"): VersionChanged,
-        **{(operation, "BlobNotFound"): KeyMissing for operation in _USING},
-        ("download_blob", "ResourceNotFound"): KeyMissing,  # a private container's answer to anonymous requests
-        **{
-            ("get_blob_properties", code): KeyMissing
-            for code in ("ResourceNotFound", "ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
-        },
-        ("download_blob", "InvalidRange"): VersionChanged,
-        ("commit_block_list", "InvalidBlockList"): UploadGone,
-        **{(operation, "PendingCopyOperation"): WriteConflict for operation in _CREATING},
-    },
-    outcomes={
-        **dict.fromkeys(
-            ("ContainerNotFound", "ContainerBeingDeleted", "ResourceNotFound", "ContainerDisabled"), Failure.no_bucket
-        ),
-        **dict.fromkeys(
-            (
-                *("AccountIsDisabled", "AuthenticationFailed", "InvalidAuthenticationInfo"),
-                *("KeyBasedAuthenticationNotPermitted", "NoAuthenticationInformation", "PublicAccessNotPermitted"),
-            ),
-            _REFUSED_CREDENTIALS,
-        ),
-        **dict.fromkeys(("Md5Mismatch", "InvalidMd5"), Failure.damaged),
-        **dict.fromkeys(("InvalidResourceName", "OutOfRangeInput"), _invalid_name),
-        **dict.fromkeys(
-            ("BlobTagsNotSupportedForAccountType", "FeatureNotSupportedForAccount"),
-            partial(Failure.misconfigured, remedy="The account has no blob index tags; set blob_tags to false"),
-        ),
-        **dict.fromkeys(("BlobArchived", "BlobBeingRehydrated"), partial(Failure.archived, remedy="rehydrate it")),
-    },
-    grants={
-        **dict.fromkeys(("download_blob", "get_blob_properties", "list_blobs"), _READER + _NETWORK),
-        "get_blob_tags": (f"Grant the role Storage Blob Data Owner (in a shared access signature: tags){_NETWORK}"),
-    },
-    grant=(
-        "Grant the role Storage Blob Data Contributor, or Owner where tags are used (in a shared access signature: "
-        f"read, create, write, delete and tags){_NETWORK}"
-    ),
-    set_credentials=SET_CREDENTIALS,
-)
 
 
 class Refusal(NamedTuple):
@@ -138,10 +62,12 @@ class Refusal(NamedTuple):
             address: Container and blob.
             endpoint: URL of the API.
         """
+        if self.status < 400:
+            return Failure(operation, address, endpoint, f"a response {self.status}").unusable()
         code = self.code
         # Some codes mean different things, and some emulators have other ones than Azure.
-        if code == "CannotVerifyCopySource" and self.status in (404, 412):
-            code = "SourceConditionNotMet"
+        if code == "CannotVerifyCopySource" and self.status < 500:
+            code = "SourceConditionNotMet" if self.status in (404, 412) else ""
         elif self.status == 400 and "md5" in self.message.lower():
             code = "Md5Mismatch"
         elif "failed to authenticate" in self.message:
@@ -150,7 +76,19 @@ class Refusal(NamedTuple):
         message = self.message.partition("\n")[0].removesuffix(".")
         said = f"Azure answered {self.code or self.status}"
         failure = Failure(operation, address, endpoint, f"{said}: {message}" if message else said)
-        return RULES.error(failure, code=code, status=self.status)
+        error = RULES.error(failure, code=code, status=self.status)
+        if self.status in (400, 403, 404) and not isinstance(error, Signal) and _lacks_account(endpoint):
+            return failure.misconfigured(
+                f"The URL of a local server ends with its account, such as {endpoint.rstrip('/')}/devstoreaccount1; "
+                "correct endpoint_url"
+            )
+        return error
+
+
+def _lacks_account(endpoint: str) -> bool:
+    """Whether a URL is one of an emulator, but without the account in its path: the container is taken for the account."""
+    parts = urlsplit(endpoint)
+    return is_address(parts.hostname or "") and not parts.path.strip("/")
 
 
 def _details(response: BufferedResponse) -> dict[str, str]:
@@ -158,22 +96,26 @@ def _details(response: BufferedResponse) -> dict[str, str]:
     if "xml" not in response.headers.get("content-type", ""):
         return {}
     try:
-        body: Any = ContentDecodePolicy.deserialize_from_text(response.body, "application/xml")
+        body = ContentDecodePolicy.deserialize_from_text(response.body, "application/xml")
         return {field.tag.lower(): field.text or "" for field in body}
-    except (azure_errors.DecodeError, AttributeError, TypeError):
+    except (azure_errors.DecodeError, AttributeError, TypeError, ValueError):
         return {}
 
 
 def translate(error: Exception, operation: str, address: Address, *, endpoint: str) -> Exception:
     """The engine's error for an error of the SDK; see `Refusal.error` for the arguments."""
+    if isinstance(error, LakeryCloudError | Signal):  # some are ValueErrors
+        return error
     said = redact_error(error)
     if isinstance(error, azure_errors.HttpResponseError) and error.response is not None:
         refusal = Refusal.of_error(error)
         _forget_responses(error)
         return refusal.error(operation, address, endpoint=endpoint)
     failure = Failure(operation, address, endpoint, said)
+    if isinstance(error, UnusableResponse | UnsupportedResponse):
+        return failure.unusable()
     if isinstance(error, azure_errors.ClientAuthenticationError):
-        return failure.no_credentials(SET_CREDENTIALS)
+        return Failure(operation, address, endpoint, why_no_token(error)).no_credentials(SET_CREDENTIALS)
     if isinstance(error, azure_errors.ServiceRequestError):
         cause = error.inner_exception
         if isinstance(cause, aiohttp.ClientSSLError):
@@ -182,9 +124,33 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
             return failure.unreachable(CHECK_ACCOUNT)
         return failure.no_answer()
-    if not isinstance(error, azure_errors.AzureError):
-        return failure.unusable()
+    if not isinstance(error, azure_errors.AzureError) or isinstance(error, azure_errors.DecodeError):
+        # Its text may quote the response.
+        return Failure(operation, address, endpoint, "a response that can't be read").unusable()
     return failure.signal(BodyInterrupted) if operation == "download_blob" else failure.no_answer()
+
+
+_ATTEMPT = re.compile(r"^\t(\w+): (.*?)(?=^\t\w+: |^To mitigate|\Z)", re.MULTILINE | re.DOTALL)
+_NOT_SET_UP = re.compile(
+    r"unavailable|not (?:be )?(?:found|installed|configured|enabled|set up)|no accounts", re.IGNORECASE
+)
+_POINTERS = re.compile(r"\s*(?:Visit|See|To mitigate|Please (?:visit|refer))\b[^\n]*https?://\S+[^\n]*")
+
+
+def why_no_token(error: BaseException) -> str:
+    """Why a credential has no token, in its own words; of a chain, the credentials that were set up come first."""
+    redact_error(error)
+    text = redact(str(error)) or type(error).__name__
+    attempts = [(name, " ".join(_POINTERS.sub("", said).split())) for name, said in _ATTEMPT.findall(text)]
+    if not attempts:
+        return text
+    failed = [(name, said) for name, said in attempts if not _NOT_SET_UP.search(said)]
+    others = [name for name, _ in attempts if name not in dict(failed)]
+    if not failed:
+        return f"none of these credentials is set up: {', '.join(others)}"
+    ending = f"; not set up: {', '.join(others)}" if others else ""
+    each = (MAX_QUOTE - len(ending)) // len(failed) - 2
+    return "; ".join(f"{name}: {said}"[:each] for name, said in failed) + ending
 
 
 def _forget_responses(error: BaseException | None) -> None:
@@ -193,9 +159,3 @@ def _forget_responses(error: BaseException | None) -> None:
         if isinstance(error, azure_errors.HttpResponseError):
             error.response = None
         error = error.__cause__ or error.__context__
-
-
-def raise_if_throttled(response: Any) -> None:
-    """Let the SDK retry after 429: of responses it retries only after 408 and 5xx, but after any error of its own."""
-    if response.http_response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise azure_errors.ServiceRequestError("Azure answered 429: too many requests")

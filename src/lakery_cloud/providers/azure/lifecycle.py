@@ -1,6 +1,7 @@
-"""The lifecycle rules of Azure Blob Storage, which belong to the account and which its API for blobs can't set."""
+"""The lifecycle rules of Azure Blob Storage, which its API for blobs can't set, and the retention of a container."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from lakery_cloud.engine.keys import KeySpace
@@ -39,3 +40,18 @@ def not_applicable(account_name: str) -> ConfigError:
         f"`az storage account management-policy show {account}` prints, since the command replaces all rules; then run: "
         f"az storage account management-policy create {account} --policy @policy.json"
     )
+
+
+# Microsoft Learn, "Get Container Properties".
+_RETENTION = {
+    "x-ms-has-immutability-policy": "a retention policy",
+    "x-ms-has-legal-hold": "a legal hold",
+    "x-ms-immutable-storage-with-versioning-enabled": "a retention of versions",
+}
+
+
+def retention_of(headers: Mapping[str, str]) -> str | None:
+    """What forbids deletions in a container; empty for nothing, None if a response about it does not tell."""
+    if "x-ms-has-immutability-policy" not in headers:
+        return None
+    return " and ".join(text for name, text in _RETENTION.items() if headers.get(name) == "true")

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from azure.core import MatchConditions
@@ -31,18 +31,16 @@ from lakery_cloud.http.exchange import (
 )
 from lakery_cloud.http.headers import Clock, byte_range, http_date, read_content_range, required, size_of, time_of
 from lakery_cloud.http.session import SLICE_SIZE
-from lakery_cloud.providers.azure.errors import (
-    CHECK_ACCOUNT,
-    SDK_ERRORS,
-    SET_CREDENTIALS,
-    Refusal,
-    raise_if_throttled,
-)
+from lakery_cloud.providers.azure.answers import ANSWERS, check_answer, check_sdk_answer
+from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal, why_no_token
+from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import Tokens, authorization, string_to_sign
 from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
     from lakery_cloud.providers.azure.settings import AzureSettings
+
+T = TypeVar("T")
 
 METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if they are not index tags. The name is permanent."""
@@ -83,16 +81,17 @@ class AzureRequests(Requests):
             "x-ms-blob-type": "BlockBlob",
         }
         request = self._request("PUT", address, headers, body=(data,))
-        await self.send("upload_blob", address, request, partial(_check, "etag"), expected=(201,))
+        await self._ask("upload_blob", address, request, partial(check_answer, "upload_blob"))
 
     async def head(self, address: Address) -> ObjectInfo:
         request = self._request("HEAD", address, {})
-        return await self.send("get_blob_properties", address, request, partial(_info, address), expected=(200,))
+        return await self._ask("get_blob_properties", address, request, partial(_described, address))
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
         headers = without_none(**{"x-ms-range": byte_range(start, stop), "if-match": version})
         request = self._request("GET", address, headers)
-        return await self.open_body("download_blob", address, request, partial(_body, address), expected=(200, 206))
+        expected = ANSWERS["download_blob"].statuses
+        return await self.open_body("download_blob", address, request, partial(_body, address), expected=expected)
 
     async def part(self, upload: Upload, part: Part) -> Receipt:
         block = block_id(upload, part.number)
@@ -103,8 +102,13 @@ class AzureRequests(Requests):
             query=f"comp=block&blockid={quote(base64.b64encode(block.encode()), safe='')}",
             body=part.pieces,
         )
-        await self.send("stage_block", upload.address, request, partial(_check, "x-ms-request-id"), expected=(201,))
+        await self._ask("stage_block", upload.address, request, partial(check_answer, "stage_block"))
         return Receipt(part.number, block)
+
+    async def _ask(
+        self, operation: str, address: Address, request: Request, read: Callable[[BufferedResponse], T]
+    ) -> T:
+        return await self.send(operation, address, request, read, expected=ANSWERS[operation].statuses)
 
     def _request(
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
@@ -146,7 +150,7 @@ class AzureRequests(Requests):
         try:  # a client with a token uses TLS, which the SDK checks
             return await self._tokens.headers()
         except Exception as error:
-            raise self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS) from error
+            raise self.failure("signing", address, why_no_token(error)).no_credentials(SET_CREDENTIALS) from error
 
     async def _renew_credentials(self) -> bool:
         return self._tokens is not None and await self._tokens.renew(self._challenge)
@@ -243,6 +247,7 @@ class SDKRequests:
         self, operation: str, address: Address, *, read: Callable[[Any], Any] | None = None, **parameters: Any
     ) -> Any:
         blob = self._client.get_blob_client(address.bucket, address.key)
+        parameters.setdefault("raw_response_hook", check_sdk_answer)  # the client of a user has none
         try:
             answer = await getattr(blob, operation)(**parameters)
             return answer if read is None else read(answer)
@@ -260,7 +265,7 @@ class _Responses:
         """A hook for the SDK: called with each response, of which the last one alone is in use."""
         self.close()
         self._last = response.http_response.internal_response
-        raise_if_throttled(response)  # this hook replaces the client's
+        check_sdk_answer(response)  # this hook replaces the client's
 
     def close(self) -> None:
         if self._last is not None:
@@ -372,11 +377,9 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
     )
 
 
-def _check(header: str, response: BufferedResponse) -> None:
-    """Refuse a response to a put without a header that each has."""
-    if response.body:
-        raise UnsupportedResponse("a response to a put with a body")
-    required(response.headers, header)
+def _described(address: Address, response: BufferedResponse) -> ObjectInfo:
+    check_answer("get_blob_properties", response)
+    return _info(address, response)
 
 
 def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
@@ -396,6 +399,7 @@ def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo
 
 
 def _body(address: Address, response: Response) -> OpenBody:
+    check_answer("download_blob", response)
     content_range = response.headers.get("content-range")
     if response.status == 206 and content_range is None:  # some stores send a range with 200
         raise UnsupportedResponse("a response 206 without Content-Range")

@@ -6,7 +6,9 @@ Microsoft Learn, "Authorize with Shared Key", for the versions of the service si
 import asyncio
 import base64
 import hmac
+import ipaddress
 import logging
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -63,6 +65,40 @@ def authorization(account: str, key: bytes, text: str) -> str:
     """
     signature = base64.b64encode(hmac.digest(key, text.encode(), "sha256")).decode()
     return f"SharedKey {account}:{signature}"
+
+
+# Microsoft Learn, "Storage account overview", "Storage account endpoints"; "Use private endpoints for Azure Storage"; and
+# "Network routing preference for Azure Storage".
+_ACCOUNT = re.compile(
+    r"([a-z0-9]{3,24}?)(?:-secondary|-ipv6|-dualstack|-internetrouting|-microsoftrouting)*"
+    r"(?:\.z\d+|\.privatelink)*\.(?:blob|dfs)\.(?:core\.[a-z0-9.-]+|storage\.azure\.net)"
+)
+
+
+def account_of(url: str, name: str | None) -> str | None:
+    """The account behind the URL of a blob service: what the URL itself says counts first.
+
+    Args:
+        url: URL of the service.
+        name: Name of the account as it was configured, for URLs that don't show it, such as one with your own domain.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if found := _ACCOUNT.fullmatch(host):
+        return found[1]
+    if name or not is_address(host):
+        return name
+    return parts.path.strip("/").partition("/")[0] or None  # an emulator
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an address, or this machine, as those of emulators."""
+    if host == "localhost":
+        return True
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def shared_access_signature(

@@ -28,8 +28,9 @@ try:
     from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-    from lakery_cloud.providers.azure.errors import SET_CREDENTIALS, raise_if_throttled
+    from lakery_cloud.providers.azure.answers import check_sdk_answer
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
+    from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
     from lakery_cloud.providers.azure.requests import AzureRequests
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
@@ -95,14 +96,14 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         settings = self.settings
         if settings.fs is not None:
-            yield AzureTransport(settings.fs.service_client, settings)
+            yield AzureTransport(settings.fs.service_client, settings, account_name=settings.fs.account_name)
             return
         sockets = self._sockets()
         tls = ssl.create_default_context()
         async with open_session(sockets, tls) as session, self._file_system(session) as fs:
             client = fs.service_client
             if not settings.fast_lane:
-                yield AzureTransport(client, settings)
+                yield AzureTransport(client, settings, account_name=fs.account_name)
                 return
             http = HTTPClient(
                 sockets=sockets,
@@ -112,7 +113,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 session=session,
             )
             async with aclosing(http):
-                yield AzureTransport(client, settings, signed=AzureRequests(client, http, settings=settings))
+                signed = AzureRequests(client, http, settings=settings)
+                yield AzureTransport(client, settings, account_name=fs.account_name, signed=signed)
 
     @asynccontextmanager
     async def _file_system(self, session: aiohttp.ClientSession) -> AsyncGenerator[AzureBlobFileSystem]:
@@ -171,7 +173,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 connection_timeout=self.settings.connect_timeout,
                 read_timeout=self.settings.read_timeout,
             ),
-            "raw_response_hook": raise_if_throttled,
+            "raw_response_hook": check_sdk_answer,
+            "permit_redirects": False,  # Azure sends none, and the target of another server is not ours
             # Content that fits into one put is one put: blocks at a content key would outlive a cancellation.
             "max_single_put_size": AZURE_LIMITS.max_put_size,
             "max_single_get_size": MAX_READ,

@@ -25,20 +25,25 @@ from lakery_cloud.engine.model import (
     Receipt,
     Unreachable,
     Upload,
+    UploadGone,
     VersionChanged,
     without_none,
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS
-from lakery_cloud.errors import BucketNotFound, CredentialsError, LakeryCloudError, StorageUnavailable
-from lakery_cloud.http.headers import time_of
-from lakery_cloud.providers.azure.errors import (
-    SDK_ERRORS,
-    SET_CREDENTIALS,
-    ConditionNotMet,
-    raise_if_throttled,
-    translate,
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    LakeryCloudError,
+    StorageUnavailable,
 )
-from lakery_cloud.providers.azure.lifecycle import not_applicable
+from lakery_cloud.http.exchange import UnsupportedResponse
+from lakery_cloud.http.headers import time_of
+from lakery_cloud.providers.azure.answers import check_sdk_answer
+from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
+from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
+from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS, ConditionNotMet
 from lakery_cloud.providers.azure.requests import (
     AzureRequests,
     SDKRequests,
@@ -49,7 +54,7 @@ from lakery_cloud.providers.azure.requests import (
     sdk_tier,
     tags_in_metadata,
 )
-from lakery_cloud.providers.azure.signing import TOKEN_SCOPE, shared_access_signature
+from lakery_cloud.providers.azure.signing import TOKEN_SCOPE, account_of, shared_access_signature
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
@@ -66,6 +71,8 @@ SOURCE_GRANT = timedelta(hours=1)
 _READ = BlobSasPermissions(read=True)
 _CREATE = BlobSasPermissions(create=True)  # a signature without `write` can't replace a blob
 _NAME: Callable[[BlobProperties], str] = attrgetter("name")
+_NOTHING_STORED = (Unreachable, AccessDenied, BucketNotFound, ConfigError, CredentialsError)
+"""After these errors it is certain that the store has no block of the request."""
 
 
 class AzureTransport(CloudTransport):
@@ -74,13 +81,19 @@ class AzureTransport(CloudTransport):
     Args:
         client: The SDK's client.
         settings: The storage's settings.
+        account_name: Name of the account, if it is known.
         signed: Hot requests that lakery-cloud sends itself; without them, the SDK sends all requests.
     """
 
     sdk_errors = SDK_ERRORS
 
     def __init__(
-        self, client: BlobServiceClient, settings: "AzureSettings", *, signed: AzureRequests | None = None
+        self,
+        client: BlobServiceClient,
+        settings: "AzureSettings",
+        *,
+        account_name: str | None = None,
+        signed: AzureRequests | None = None,
     ) -> None:
         super().__init__(
             max_concurrent_requests=settings.max_concurrent_requests,
@@ -89,7 +102,9 @@ class AzureTransport(CloudTransport):
         self._client = client
         self._endpoint = client.url.partition("?")[0]
         self._settings = settings
+        self._account = account_of(self._endpoint, account_name)
         self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
+        self._deletes_blocks = True  # whether a deletion discards the blocks of a blob that is not committed
         self._reached: dict[str, bool] = {}  # upload id -> whether a block may have reached the store
         self._cancelled: set[str] = set()  # ids of uploads of which a block was cancelled on its way
 
@@ -100,8 +115,9 @@ class AzureTransport(CloudTransport):
         return await send(self._hot_requests)
 
     async def has_bucket(self, bucket: str) -> bool:
-        status, _ = await self._head_container(bucket)
-        return status != 404  # 403 is an answer about an existing container
+        status, headers = await self._head_container(bucket)
+        # 403 is an answer about an existing container.
+        return status != 404 and headers.get("x-ms-error-code") != "ContainerBeingDeleted"
 
     async def server_time(self, bucket: str) -> datetime | None:
         _, headers = await self._head_container(bucket)
@@ -113,7 +129,7 @@ class AzureTransport(CloudTransport):
 
         def note(response: Any) -> None:
             responses.append(response.http_response)
-            raise_if_throttled(response)  # this hook replaces the client's
+            check_sdk_answer(response)  # this hook replaces the client's
 
         async def get_container_properties() -> None:
             try:
@@ -137,7 +153,9 @@ class AzureTransport(CloudTransport):
         self, bucket: str, root: str, read: Callable[[BlobProperties], T], **options: Any
     ) -> AsyncIterator[T]:
         container = self._client.get_container_client(bucket)
-        pages = container.walk_blobs(name_starts_with=root, delimiter="/", **options).by_page()
+        pages = container.walk_blobs(
+            name_starts_with=root, delimiter="/", raw_response_hook=check_sdk_answer, **options
+        ).by_page()
 
         async def next_page() -> Sequence[T] | None:
             if (page := await anext(pages, None)) is None:
@@ -150,7 +168,7 @@ class AzureTransport(CloudTransport):
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         if self._settings.blob_tags:
-            tags: dict[str, str] = await self._blob_call("get_blob_tags", address)
+            tags: Mapping[str, str] = await self._blob_call("get_blob_tags", address, read=_checked_tags)
             return tags
         properties = await self._blob_call("get_blob_properties", address)
         return tags_in_metadata(properties.metadata)
@@ -162,7 +180,7 @@ class AzureTransport(CloudTransport):
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         try:
             receipt = await super().upload_part(upload, part)
-        except Unreachable:
+        except _NOTHING_STORED:
             self._reached.setdefault(upload.id, False)
             raise
         except asyncio.CancelledError:
@@ -192,14 +210,20 @@ class AzureTransport(CloudTransport):
     ) -> None:
         self._reached.pop(upload.id, None)
         self._cancelled.discard(upload.id)
-        await self._blob_call(
-            "commit_block_list",
-            upload.address,
-            block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
-            **sdk_described(upload.attributes, self._settings),
-            **({"match_condition": MatchConditions.IfMissing} if create_only else {}),
-            **({} if upload.is_temporary else sdk_tier(self._settings)),
-        )
+        try:
+            await self._blob_call(
+                "commit_block_list",
+                upload.address,
+                block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
+                # Always, so that a retry after a lost response makes no second version.
+                match_condition=MatchConditions.IfMissing,
+                **sdk_described(upload.attributes, self._settings),
+                **({} if upload.is_temporary else sdk_tier(self._settings)),
+            )
+        except KeyExists as signal:
+            if create_only:
+                raise
+            raise UploadGone(str(signal)) from signal  # the key is ours alone: an earlier attempt has completed it
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if not is_temporary(address.key):
@@ -211,18 +235,45 @@ class AzureTransport(CloudTransport):
                 return  # nothing reached the store, nor would this
         with suppress(BucketNotFound):
             for _ in range(ABORT_ATTEMPTS):
-                try:
-                    _, uncommitted = await self._blob_call("get_block_list", address, block_list_type="uncommitted")
-                except KeyMissing:
-                    uncommitted = []
-                if not uncommitted:
-                    if not is_late:
-                        return
+                if await self._has_blocks(address):
+                    await self._discard_blocks(address)
+                elif is_late:
                     await asyncio.sleep(LATE_BLOCK)
                 else:
-                    await self._blob_call("commit_block_list", address, block_list=[])
-                    await self.delete(address)
+                    return
                 is_late = False
+
+    async def _has_blocks(self, address: Address) -> bool:
+        """Whether a blob has blocks that are not committed."""
+        try:
+            _, uncommitted = await self._blob_call("get_block_list", address, block_list_type="uncommitted")
+        except KeyMissing:
+            return False
+        return bool(uncommitted)
+
+    async def _discard_blocks(self, address: Address) -> None:
+        """Delete a blob that has blocks, but was never committed (Microsoft Learn, "Delete Blob", "Remarks").
+
+        Raises:
+            AccessDenied: The deletion is not allowed. Nothing is committed then, since it could not be deleted.
+        """
+        if self._deletes_blocks:
+            try:
+                await self._blob_call("delete_blob", address)
+            except KeyMissing:
+                self._deletes_blocks = not await self._has_blocks(address)
+            if self._deletes_blocks:
+                return
+        # Azurite finds only committed blobs. The deletion above was allowed, but retention may forbid the next one.
+        _, headers = await self._head_container(address.bucket)
+        retention = retention_of(headers)
+        if retention != "":
+            raise AccessDenied(
+                f"the blocks of {address} stay until the store discards them, a week after the last one: it does not "
+                f"delete them, and {retention or 'unknown retention'} may keep the empty blob that would replace them"
+            )
+        await self._blob_call("commit_block_list", address, block_list=[])
+        await self.delete(address)
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         # Only at temporary keys: blocks at content keys can't be aborted, see `abort_upload`.
@@ -259,18 +310,23 @@ class AzureTransport(CloudTransport):
 
         Raises:
             CredentialsError: The credentials can't sign.
+            ConfigError: The name of the account is unknown.
         """
         credential = self._client.credential
-        key: Any = getattr(credential, "account_key", None)
+        account, key = getattr(credential, "account_name", None), getattr(credential, "account_key", None)
         if key is None and hasattr(credential, "get_token"):
+            if (account := self._account) is None:
+                raise ConfigError(
+                    f"no URL for {address} can be signed, since {self._endpoint} does not show the name of the account. "
+                    "Set account_name"
+                )
             request_key = self._client.get_user_delegation_key
             key = await self._call("get_user_delegation_key", address, request_key, datetime.now(UTC), expires_at)
-        if key is None:
+        if account is None or key is None:
             raise CredentialsError(
                 f"a shared access signature can't sign a URL for {address}, nor can a client without credentials; give the "
                 "account's key, or log in with the role Storage Blob Delegator"
             )
-        account = getattr(credential, "account_name", None) or str(self._client.account_name)
         try:
             return shared_access_signature(account, address, rights, expires_at=expires_at, key=key)
         except SDK_ERRORS:
@@ -287,7 +343,7 @@ class AzureTransport(CloudTransport):
         }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
-        raise not_applicable(str(self._client.account_name))
+        raise not_applicable(self._account or "<account>")
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         parameters = sdk_described(attributes, self._settings)
@@ -342,8 +398,22 @@ class AzureTransport(CloudTransport):
     def _blob(self, address: Address) -> BlobClient:
         return self._client.get_blob_client(address.bucket, address.key)
 
-    async def _blob_call(self, operation: str, address: Address, **parameters: Any) -> Any:
-        return await self._call(operation, address, getattr(self._blob(address), operation), **parameters)
+    async def _blob_call(
+        self, operation: str, address: Address, *, read: Callable[[Any], Any] | None = None, **parameters: Any
+    ) -> Any:
+        parameters.setdefault("raw_response_hook", check_sdk_answer)  # the client of a user has none
+
+        async def call() -> Any:
+            answer = await getattr(self._blob(address), operation)(**parameters)
+            return answer if read is None else read(answer)
+
+        return await self._call(operation, address, call)
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         return translate(error, operation, address, endpoint=self._endpoint)
+
+
+def _checked_tags(tags: Mapping[str | None, str | None]) -> Mapping[str | None, str | None]:
+    if None in tags or None in tags.values():
+        raise UnsupportedResponse("a response with a malformed tag")
+    return tags

@@ -1,0 +1,123 @@
+"""What Azure promises for each operation, and the check that a response is that. Nothing else counts as success."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from azure.core import exceptions as azure_errors
+
+from lakery_cloud.http.exchange import BufferedResponse, Response, UnsupportedResponse
+
+
+class UnusableResponse(azure_errors.ServiceResponseError):
+    """A response to the SDK that is not what the API promises. The SDK sends the request again."""
+
+
+class Answer(NamedTuple):
+    """A response of success: Microsoft Learn, "Operations on blobs" and "Operations on containers", page by page.
+
+    Attributes:
+        statuses: Status codes.
+        headers: Headers that prove the effect, in lower case.
+        root: The element that the body consists of; empty if it has none.
+    """
+
+    statuses: tuple[int, ...]
+    headers: tuple[str, ...] = ("x-ms-request-id",)
+    root: str = ""
+
+
+_MADE = ("etag", "x-ms-request-id")
+ANSWERS: Mapping[str, Answer] = {
+    "upload_blob": Answer((201,), _MADE),
+    "stage_block": Answer((201,)),
+    "stage_block_from_url": Answer((201,)),
+    "commit_block_list": Answer((201,), _MADE),
+    "start_copy_from_url": Answer((202,), ("etag", "x-ms-copy-status")),
+    "abort_copy": Answer((204,)),
+    "get_blob_properties": Answer((200,), ("etag", "content-length", "x-ms-request-id")),
+    "download_blob": Answer((200, 206), ("etag", "content-length", "x-ms-request-id")),
+    "delete_blob": Answer((202,)),
+    "get_blob_tags": Answer((200,), root="Tags"),
+    "get_block_list": Answer((200,), root="BlockList"),
+    "list_blobs": Answer((200,), root="EnumerationResults"),
+    "get_container_properties": Answer((200,), _MADE),
+    "get_user_delegation_key": Answer((200,), root="UserDelegationKey"),
+}
+"""The SDK's name of an operation -> its answer."""
+
+_OPERATIONS = {
+    ("PUT", "", "", False): "upload_blob",
+    ("PUT", "", "block", False): "stage_block",
+    ("PUT", "", "block", True): "stage_block_from_url",
+    ("PUT", "", "blocklist", False): "commit_block_list",
+    ("PUT", "", "", True): "start_copy_from_url",
+    ("PUT", "", "copy", False): "abort_copy",
+    ("HEAD", "", "", False): "get_blob_properties",
+    ("GET", "", "", False): "download_blob",
+    ("DELETE", "", "", False): "delete_blob",
+    ("GET", "", "tags", False): "get_blob_tags",
+    ("GET", "", "blocklist", False): "get_block_list",
+    ("GET", "container", "list", False): "list_blobs",
+    ("GET", "container", "", False): "get_container_properties",
+    ("POST", "service", "userdelegationkey", False): "get_user_delegation_key",
+}
+"""(method, restype, comp, has a source) -> operation."""
+_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
+
+
+def check_sdk_answer(response: Any) -> None:
+    """A hook for the SDK: refuses responses of success that are not what the API promises, and those that throttle.
+
+    Of responses the SDK retries only 408 and 5xx, but also any error of its own.
+
+    Raises:
+        UnusableResponse: The response proves nothing.
+        ServiceRequestError: The store is overloaded.
+    """
+    answer, request = response.http_response, response.http_request
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        raise azure_errors.ServiceRequestError("Azure answered 429: too many requests")
+    if answer.status_code >= 400:
+        return
+    query = parse_qs(urlsplit(request.url).query)
+    kind = (*(query.get(name, [""])[0] for name in ("restype", "comp")), "x-ms-copy-source" in request.headers)
+    operation = _OPERATIONS.get((request.method, *kind))
+    if operation is None:
+        return
+    try:
+        _check_head(operation, answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+        if operation != "download_blob":
+            _check_body(operation, answer.body())
+    except UnsupportedResponse as error:
+        raise UnusableResponse(str(error)) from error
+
+
+def check_answer(operation: str, response: Response | BufferedResponse) -> None:
+    """The same for a response to our own request.
+
+    Raises:
+        UnsupportedResponse: The response proves nothing.
+    """
+    _check_head(operation, response.status, response.headers)
+    if isinstance(response, BufferedResponse):
+        _check_body(operation, response.body)
+
+
+def _check_head(operation: str, status: int, headers: Mapping[str, str]) -> None:
+    expected = ANSWERS[operation]
+    if status not in expected.statuses:
+        raise UnsupportedResponse(f"a response {status}")
+    for name in expected.headers:
+        if not headers.get(name):
+            raise UnsupportedResponse(f"a response without {name}")
+
+
+def _check_body(operation: str, body: bytes) -> None:
+    root = ANSWERS[operation].root
+    if not root and body:
+        raise UnsupportedResponse("a response with a body that it never has")
+    if root and ((found := _ROOT.match(body)) is None or found[1] != root.encode()):
+        raise UnsupportedResponse(f"a response without {root}")
