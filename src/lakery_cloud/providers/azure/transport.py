@@ -382,7 +382,7 @@ class AzureTransport(CloudTransport):
             f"the copy to {address} ended with the status {status!r}; nothing was stored, try again"
         )
 
-    async def _copy_source(self, source: ObjectInfo) -> dict[str, str]:
+    async def _copy_source(self, source: ObjectInfo) -> dict[str, Any]:
         """The source of a copy, with permission to read it: the service reads it like any other client."""
         url = str(self._blob(source.address).url)  # has the shared access signature of the client's URL
         credential = self._client.credential
