@@ -5,7 +5,8 @@ import errno
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -112,3 +113,80 @@ def _state(file: BinaryIO) -> tuple[int, ...] | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+# Names and bytes on the disk.
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, and flush each entry that is new."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        flush(folder.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_at(path: Path, pieces: Iterable[bytes | memoryview], offset: int) -> None:
+    """Write bytes into an existing file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                rest, offset = rest[written:], offset + written
+    finally:
+        os.close(descriptor)
+
+
+def check_regular(status: os.stat_result) -> None:
+    """Refuse links, folders, pipes and devices.
+
+    Raises:
+        FileNotFoundError: It is no regular file.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(errno.ENOENT, "not a regular file")
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading; return its descriptor.
+
+    Raises:
+        FileNotFoundError: There is none, or something else.
+    """
+    check_regular(path.lstat())  # before it is opened, which has effects on devices
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def link_new(source: Path, target: Path) -> None:
+    """Give a file another name. The first name is left for the caller to remove, if it is left.
+
+    Raises:
+        FileExistsError: The name is taken.
+        IntegrityError: It is taken by something that is no regular file.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        with suppress(FileNotFoundError):  # another process has deleted it meanwhile
+            if not stat.S_ISREG(target.lstat().st_mode):
+                raise IntegrityError(f"{str(target)!r} is no file; find out who made it, and remove it") from None
+        raise
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        # A file system without hard links. Two writers at once then rename over each other: with the same content.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.rename(source, target)
+    flush(target.parent)

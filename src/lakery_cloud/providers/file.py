@@ -5,9 +5,8 @@ import errno
 import json
 import logging
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -35,13 +34,13 @@ from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
     ConfigError,
-    IntegrityError,
     InvalidRecord,
     LakeryCloudError,
     StorageUnavailable,
     brief,
 )
-from lakery_cloud.streams.parts import Part, Pieces
+from lakery_cloud.files import check_regular, flush, link_new, make_folder, open_regular, write_at
+from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")
@@ -66,6 +65,25 @@ MAX_SEGMENT = 255
 READ_SIZE = 1 * MiB
 ATTRIBUTES = "user.lakery_cloud"
 """Extended attribute that holds content type, encoding, tags and metadata as JSON, where the file system has such."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room within your quota",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or use a file system for larger files",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or lower max_concurrent_requests",
+    errno.ENFILE: "close files of other programs",
+    errno.ENOMEM: "make memory free",
+    errno.EIO: "check the disk",
+    errno.ENODEV: "mount the folder again",
+    errno.ENXIO: "mount the folder again",
+    errno.ESTALE: "mount the folder again",
+    errno.ETIMEDOUT: "check the file server",
+    errno.EHOSTDOWN: "check the file server",
+    errno.EBUSY: "wait",
+    errno.EAGAIN: "wait",
+}
+"""Error number -> what to do."""
 
 
 class FileStorageData(TypedDict):
@@ -174,8 +192,8 @@ class FileTransport(Transport):
         def write() -> None:
             temporary = self._new_file(attributes)
             try:
-                _write(temporary, (data,), 0)
-                _flush(temporary)
+                write_at(temporary, (data,), 0)
+                flush(temporary)
                 _link(temporary, self._path(address))
             finally:
                 temporary.unlink(missing_ok=True)
@@ -196,23 +214,31 @@ class FileTransport(Transport):
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
     ) -> AsyncGenerator[Body]:
         async with self.reads:
-            info = await self._run(address, lambda: _info(address, self._path(address)))
-            if version not in (None, info.version):
-                raise VersionChanged(str(address))
-            yield Body(info, self._chunks(info, start, info.size if stop is None else min(stop, info.size)), start)
+            with ExitStack() as opened:
 
-    async def _chunks(self, info: ObjectInfo, start: int, stop: int) -> AsyncIterator[bytes]:
-        """The bytes, a mebibyte at a time."""
-        path = self._path(info.address)
+                def open_file() -> tuple[int, ObjectInfo]:
+                    # Not returned alone: a cancelled caller gets nothing, but must close the file.
+                    descriptor = open_regular(self._path(address))
+                    opened.callback(os.close, descriptor)
+                    return descriptor, _info(address, descriptor)
+
+                descriptor, info = await self._run(address, open_file)
+                if version not in (None, info.version):
+                    raise VersionChanged(str(address))
+                stop = info.size if stop is None else min(stop, info.size)
+                yield Body(info, self._chunks(descriptor, info, start, stop), start)
+
+    async def _chunks(self, descriptor: int, info: ObjectInfo, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes, a mebibyte at a time. An open file stays readable if another client deletes it."""
         for offset in range(start, stop, READ_SIZE):
             size = min(READ_SIZE, stop - offset)
-            yield await self._run(info.address, partial(_read, path, offset, size, info.version))
+            yield await self._run(info.address, partial(_read, descriptor, offset, size, info.version))
 
     async def delete(self, address: Address) -> None:
         def unlink() -> None:
             path = self._path(address)
             path.unlink()
-            _flush(path.parent)
+            flush(path.parent)
 
         with suppress(KeyMissing):
             await self._run(address, unlink)
@@ -250,13 +276,17 @@ class FileTransport(Transport):
         return Upload(address, str(await self._run(address, lambda: self._new_file(attributes))), attributes)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
-        await self._run_on_upload(upload, lambda: _write(Path(upload.id), part.pieces, part.offset))
+        await self._run_on_upload(upload, lambda: write_at(Path(upload.id), part.pieces, part.offset))
         return Receipt(part.number, "")
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         def copy() -> None:
-            data = _read(self._path(source.address), start, stop - start, source.version)
-            _write(Path(upload.id), (data,), start)
+            descriptor = open_regular(self._path(source.address))
+            try:
+                data = _read(descriptor, start, stop - start, source.version)
+            finally:
+                os.close(descriptor)
+            write_at(Path(upload.id), (data,), start)
 
         await self._run_on_upload(upload, copy)
         return Receipt(number, "")
@@ -265,7 +295,7 @@ class FileTransport(Transport):
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> None:
         def link() -> None:
-            _flush(Path(upload.id))
+            flush(Path(upload.id))
             _link(Path(upload.id), self._path(upload.address))
             Path(upload.id).unlink(missing_ok=True)
 
@@ -281,7 +311,7 @@ class FileTransport(Transport):
             if _info(source.address, path).version != source.version:
                 raise VersionChanged(str(source.address))
             _set_attributes(path, attributes)
-            _flush(path)
+            flush(path)
             _link(path, self._path(address))
 
         try:
@@ -334,7 +364,7 @@ class FileTransport(Transport):
         if not self._create_root and not root.is_dir():
             raise BucketNotFound(f"the folder {str(root)!r} does not exist. Create it, or check its name")
         path = self._path(self._keys.temporary())
-        _make_folder(path.parent)
+        make_folder(path.parent)
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         except FileNotFoundError as error:
@@ -364,78 +394,35 @@ def _translate(error: OSError, address: Address) -> Exception:
         return KeyMissing(str(address))
     if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ELOOP):
         return AccessDenied(f"{address}: {error.strerror}; check the owner and mode of the folder")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageUnavailable(f"{address}: {error.strerror}; nothing was stored, make room and try again")
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is not None:
+        return StorageUnavailable(f"{address}: {error.strerror}; {remedy}, then try again")
     return LakeryCloudError(f"{address}: {error.strerror}")
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, and flush each entry that is new."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, pieces: Pieces, offset: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                written = os.pwrite(descriptor, rest, offset)
-                rest, offset = rest[written:], offset + written
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path, offset: int, size: int, version: str | None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        if _version(os.fstat(descriptor)) != version:
-            raise VersionChanged(str(path))
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-
-
 def _link(source: Path, target: Path) -> None:
-    """Give a file another name, unless that is taken. The first name is left for the caller to remove, if it is left."""
-    _make_folder(target.parent)
+    make_folder(target.parent)
     try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        if not stat.S_ISREG(target.lstat().st_mode):
-            raise IntegrityError(f"{str(target)!r} is no file; find out who made it, and remove it") from None
-        raise KeyExists(str(target)) from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
-            raise
-        # A file system without hard links. Two writers at once then rename over each other: with the same content.
-        if target.exists():
-            raise KeyExists(str(target)) from None
-        os.rename(source, target)
-    _flush(target.parent)
+        link_new(source, target)
+    except FileExistsError as error:
+        raise KeyExists(str(target)) from error
+
+
+def _read(descriptor: int, offset: int, size: int, version: str | None) -> bytes:
+    if _version(os.fstat(descriptor)) != version:
+        raise VersionChanged("the file was changed")
+    return os.pread(descriptor, size, offset)
 
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}"
 
 
-def _info(address: Address, path: Path) -> ObjectInfo:
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "not a regular file")
-    attributes = _attributes(path)
+def _info(address: Address, file: Path | int) -> ObjectInfo:
+    """The description of a file, by its path or descriptor."""
+    status = os.fstat(file) if isinstance(file, int) else file.lstat()
+    check_regular(status)
+    attributes = _attributes(file)
     return ObjectInfo(
         address,
         status.st_size,
@@ -470,9 +457,9 @@ def _set_attributes(path: Path, attributes: ObjectAttributes) -> None:
         )
 
 
-def _attributes(path: Path) -> ObjectAttributes:
+def _attributes(file: Path | int) -> ObjectAttributes:
     try:
-        found: Any = json.loads(os.getxattr(path, ATTRIBUTES, follow_symlinks=False))
+        found: Any = json.loads(os.getxattr(file, ATTRIBUTES, follow_symlinks=isinstance(file, int)))
     except (OSError, AttributeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
