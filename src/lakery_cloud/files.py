@@ -5,9 +5,9 @@ import errno
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -62,15 +62,16 @@ def check_target(path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "the folder of the target does not exist", str(path.parent))
 
 
-async def chunks_of(path: Path) -> AsyncGenerator[bytes]:
-    """Read a file in chunks.
+async def chunks_of(path: Path | int) -> AsyncGenerator[bytes]:
+    """Read a file in chunks. An open file is closed at the end.
 
     Raises:
         IntegrityError: The file changed during the read. The error comes before the end of the stream, so that nothing is
             saved. A change that keeps the size, within one tick of the file system's clock, is not detected.
         OSError: The file does not exist or can't be read.
     """
-    with path.open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if isinstance(path, Path) else path
+    with os.fdopen(descriptor, "rb") as file:
         before = _state(file)
         while chunk := await asyncio.to_thread(file.read, CHUNK_SIZE):
             yield chunk
@@ -81,7 +82,7 @@ async def chunks_of(path: Path) -> AsyncGenerator[bytes]:
 
 
 async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
-    """Write a file atomically: an existing file is replaced when all chunks are written.
+    """Write a file atomically: an existing file is replaced when all chunks are written. Its mode stays.
 
     Pipes and devices are written directly.
     """
@@ -90,17 +91,97 @@ async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
             async for chunk in chunks:
                 await asyncio.to_thread(device.write, chunk)
         return
-    temporary = path.with_name(f".lakery-cloud-{uuid4().hex}")
+    with _opened_folder(path.parent) as folder:
+        await _replace(folder, path.name, chunks)
+
+
+async def write_file_below(folder: Path, name: PurePosixPath, chunks: AsyncIterable[bytes]) -> None:
+    """Write a regular file below a folder as `write_file` does. A link in its place is replaced, none is followed.
+
+    Raises:
+        OSError: Something that is no folder, or no file, is in the way.
+    """
+    with _opened_folder(folder, name.parts[:-1], create=True) as parent:
+        try:
+            await _replace(parent, name.name, chunks)
+        except FileExistsError as error:
+            raise FileExistsError(error.errno, error.strerror, str(folder / name)) from error
+
+
+def open_below(folder: Path, name: PurePosixPath) -> int | None:
+    """Open a regular file below a folder without following a link; return its descriptor, or None if there is none.
+
+    Raises:
+        OSError: Something that is no folder is in the way, or the file can't be read.
+    """
+    with suppress(FileNotFoundError), _opened_folder(folder, name.parts[:-1]) as parent:
+        return open_regular(name.name, parent)
+    return None
+
+
+@contextmanager
+def _opened_folder(path: Path, parts: Sequence[str] = (), *, create: bool = False) -> Generator[int]:
+    """The descriptor of a folder below another one, reached without following a link."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if create:
+        path.mkdir(exist_ok=True)
+    folder = os.open(path, flags)
     try:
-        with temporary.open("xb") as file:
+        for place, part in enumerate(parts, start=1):
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            try:
+                inner = os.open(part, flags | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                where = str(path.joinpath(*parts[:place]))
+                raise NotADirectoryError(
+                    errno.ENOTDIR, "a link or a file is in the place of a folder", where
+                ) from error
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+async def _replace(folder: int, name: str, chunks: AsyncIterable[bytes]) -> None:
+    """Write a file in an open folder under a temporary name, and give it its own name at the end."""
+    mode = _replaceable_mode(folder, name)
+    temporary = f".lakery-cloud-{uuid4().hex}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as file:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
             file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             await asyncio.to_thread(os.fsync, file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
         raise
+
+
+def _replaceable_mode(folder: int, name: str) -> int | None:
+    """The mode of a file that may be replaced; None if there is no file, or a link.
+
+    Raises:
+        FileExistsError: Something else has the name.
+    """
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(mode):
+        return stat.S_IMODE(mode)
+    if stat.S_ISLNK(mode):
+        return None
+    raise FileExistsError(errno.EEXIST, "a folder, pipe, socket or device is in the place of the file; remove it", name)
 
 
 def _is_device(path: Path) -> bool:
@@ -158,14 +239,15 @@ def check_regular(status: os.stat_result) -> None:
         raise FileNotFoundError(errno.ENOENT, "not a regular file")
 
 
-def open_regular(path: Path) -> int:
-    """Open a regular file for reading; return its descriptor.
+def open_regular(path: str | Path, folder: int | None = None) -> int:
+    """Open a regular file, in an open folder if one is given, for reading; return its descriptor.
 
     Raises:
         FileNotFoundError: There is none, or something else.
     """
-    check_regular(path.lstat())  # before it is opened, which has effects on devices
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    # Before it is opened, which has effects on devices.
+    check_regular(os.stat(path, dir_fd=folder, follow_symlinks=False))
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
 
 def link_new(source: Path, target: Path) -> None:

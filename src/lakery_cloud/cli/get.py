@@ -1,9 +1,11 @@
 """`get` loads content to standard output, to a file, or to a folder."""
 
 import json
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -24,7 +26,7 @@ from lakery_cloud.cli.progress import Summary, Transfers
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import Target, open_targets
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
-from lakery_cloud.files import chunks_of, write_file
+from lakery_cloud.files import chunks_of, open_below, write_file, write_file_below
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
@@ -79,7 +81,10 @@ async def get(
             for target in found:
                 await _print(target, transfers)
             return 0
-        return await _write_all(targets_of, transfers, is_one=is_one, jobs=jobs, quiet=quiet, as_json=as_json)
+        folder = output if output.is_dir() or not is_one else None
+        return await _write_all(
+            targets_of, transfers, folder=folder, is_one=is_one, jobs=jobs, quiet=quiet, as_json=as_json
+        )
 
 
 async def _print(target: Target, transfers: Transfers) -> None:
@@ -107,7 +112,14 @@ class Loaded:
 
 
 async def _write_all(
-    targets_of: dict[Path, Target], transfers: Transfers, *, is_one: bool, jobs: int, quiet: bool, as_json: bool
+    targets_of: dict[Path, Target],
+    transfers: Transfers,
+    *,
+    folder: Path | None,
+    is_one: bool,
+    jobs: int,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Write several files at a time, and print their results in order."""
     failures, summary = Failures(is_single=is_one), Summary("loaded", skipped=UNCHANGED)
@@ -115,7 +127,7 @@ async def _write_all(
     async def load(item: tuple[Path, Target]) -> Loaded:
         path, target = item
         try:
-            loaded = await _load(path, target, transfers)
+            loaded = await _load(path, target, transfers, folder=folder)
         except FAILURES as error:
             loaded = Loaded(path, target, FAILED, None, error)
         transfers.finish(skipped=loaded.size or 0 if loaded.result == UNCHANGED else 0)
@@ -136,13 +148,18 @@ async def _write_all(
     return code
 
 
-async def _load(path: Path, target: Target, transfers: Transfers) -> Loaded:
+async def _load(path: Path, target: Target, transfers: Transfers, *, folder: Path | None) -> Loaded:
+    """Write a file below a folder, where no link is followed, or to the path that the user has named."""
     record = await target.record()
-    if await _has_content(path, record, transfers):
+    if folder is None:
+        file, write = _open_named(path), partial(write_file, path)
+    else:
+        name = _relative_path(target)
+        file, write = open_below(folder, name), partial(write_file_below, folder, name)
+    if file is not None and await _has_content(file, record, transfers, name=path.name):
         return Loaded(path, target, UNCHANGED, record.content_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
     async with aclosing(_content(target, record, transfers, name=path.name)) as chunks:
-        await write_file(path, chunks)
+        await write(chunks)
     return Loaded(path, target, LOADED, record.content_size)
 
 
@@ -151,13 +168,18 @@ def _content(target: Target, record: ContentRecord, transfers: Transfers, *, nam
     return transfers.follow(stream, description=f"loading {name}", total=record.content_size)
 
 
-async def _has_content(path: Path, record: ContentRecord, transfers: Transfers) -> bool:
-    """Return whether a file already has the content of a record."""
-    if not path.is_file() or path.stat().st_size != record.content_size:
+def _open_named(path: Path) -> int | None:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path.is_file() else None
+
+
+async def _has_content(file: int, record: ContentRecord, transfers: Transfers, *, name: str) -> bool:
+    """Return whether an open file already has the content of a record; close it."""
+    if os.fstat(file).st_size != record.content_size:
+        os.close(file)
         return False
     hasher = new_hasher(record.content_hash_algorithm)
     chunks = transfers.follow(
-        chunks_of(path), description=f"comparing {path.name}", total=record.content_size, is_transfer=False
+        chunks_of(file), description=f"comparing {name}", total=record.content_size, is_transfer=False
     )
     async with aclosing(chunks):
         async for chunk in chunks:
@@ -178,7 +200,14 @@ def _assign_paths(targets: list[Target], output: Path | None, *, is_one: bool) -
         return {}
     if is_one and not output.is_dir():
         return dict.fromkeys([output], targets[0])
-    return {output / _relative_path(target): target for target in targets}
+    return {_path_below(output, target): target for target in targets}
+
+
+def _path_below(folder: Path, target: Target) -> Path:
+    try:
+        return folder / _relative_path(target)
+    except InvalidRecord:  # `_load` raises it again, as an error of this file alone
+        return Path(target.file or "")
 
 
 def _relative_path(target: Target) -> PurePosixPath:
@@ -193,6 +222,10 @@ def _relative_path(target: Target) -> PurePosixPath:
     relative = path.relative_to(path.anchor)
     if not relative.parts or ".." in relative.parts or "\0" in target.file:
         raise InvalidRecord(f"the file name {brief(target.file)} in the records leads out of the output folder")
+    try:
+        os.fsencode(target.file)
+    except UnicodeEncodeError as error:
+        raise InvalidRecord(f"no file can have the name {brief(target.file)} in the records") from error
     return relative
 
 
