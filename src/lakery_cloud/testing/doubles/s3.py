@@ -27,7 +27,6 @@ class StrictS3:
         profile: The store that it behaves as, or the name of its profile.
 
     Attributes:
-        profile: The store that it behaves as.
         url: URL of the server.
         received: The requests, as `<operation> <path and query>`.
         damage: Changes the next body; used once.
@@ -38,11 +37,10 @@ class StrictS3:
     region = "us-east-1"
 
     def __init__(self, profile: S3Profile | str = "aws") -> None:
-        self.profile = S3_PROFILES[profile] if isinstance(profile, str) else profile
         self.url = ""
         self.received: list[str] = []
         self.damage: Callable[[bytes], bytes] | None = None
-        self._state = S3State(self.profile)
+        self._state = S3State(S3_PROFILES[profile] if isinstance(profile, str) else profile)
         self._checks = S3Checks(self._state)
         self._buckets = BucketRequests(self._state, self._checks)
         self._objects = ObjectRequests(self._state, self._checks)
@@ -50,6 +48,15 @@ class StrictS3:
         application = web.Application(client_max_size=16 * 1024**3)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, auto_decompress=False, shutdown_timeout=1, access_log=None)
+
+    @property
+    def profile(self) -> S3Profile:
+        """The store that it behaves as."""
+        return self._state.profile
+
+    @profile.setter
+    def profile(self, profile: S3Profile | str) -> None:
+        self._state.profile = S3_PROFILES[profile] if isinstance(profile, str) else profile
 
     @property
     def endpoint_url(self) -> str:
@@ -75,9 +82,30 @@ class StrictS3:
     def page_size(self, size: int) -> None:
         self._buckets.page_size = size
 
+    @property
+    def min_part_size(self) -> int:
+        """Smallest part of an upload, except the last one; a smaller one makes tests quick."""
+        return self._uploads.min_part_size
+
+    @min_part_size.setter
+    def min_part_size(self, size: int) -> None:
+        self._uploads.min_part_size = size
+
     def make_bucket(self, bucket: str) -> None:
         """Make a bucket."""
         self._state.make_bucket(bucket)
+
+    def remove_bucket(self, bucket: str) -> None:
+        """Remove a bucket with everything in it."""
+        self._state.remove_bucket(bucket)
+
+    def abort_uploads(self, bucket: str) -> None:
+        """Abort all multipart uploads, as a lifecycle rule would."""
+        self._state.uploads[bucket].clear()
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        """Store an object without a request."""
+        self._state.store(bucket, key, data, headers={}, tags={}, checksums={})
 
     def current(self, bucket: str, key: str) -> DoubleVersion | None:
         """The current version of an object; None if it does not exist."""
@@ -105,10 +133,13 @@ class StrictS3:
         body = await request.read()
         try:
             answer = await self._answer(request, operation, bucket, key, query, body)
+            if operation in self.profile.empties:
+                answer = web.Response()
         except Refusal as refusal:
             answer = _refused(request, refusal)
-        for name in self.profile.missing:
-            answer.headers.popall(name, None)
+        if not self.profile.missing_from or operation in self.profile.missing_from:
+            for name in self.profile.missing:
+                answer.headers.popall(name, None)
         return answer
 
     async def _answer(
@@ -120,14 +151,14 @@ class StrictS3:
             self._state.make_bucket(bucket)
             return web.Response()
         if self.profile.page:
-            return web.Response(body=PAGE, content_type="text/html")
+            return web.Response(body=PAGE, content_type="text/html", headers={"etag": '"page"'})
         if operation in self.profile.invents:
             return web.Response()
         if bucket not in self.buckets:
             raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         if self.damage is not None and body:
             body, self.damage = self.damage(body), None
-        request["ignored"] = self._checks.check_support(request, operation)
+        self._checks.check_support(request, operation)
         self._checks.check_payer(request)
         self._checks.check_key(key)
         if key:

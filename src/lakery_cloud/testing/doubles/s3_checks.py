@@ -4,6 +4,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from urllib.parse import parse_qsl
 
 import google_crc32c
@@ -26,16 +27,18 @@ _UNNAMED = "A header you provided implies functionality that is not implemented"
 _INVALID = "Unsupported header '{}' received for this API call."
 
 
+_ignored: ContextVar[frozenset[str]] = ContextVar("ignored")
+
+
 class S3Checks:
     """The checks of one double."""
 
     def __init__(self, state: S3State) -> None:
         self._state = state
-        self._profile = state.profile
 
-    def check_support(self, request: web.Request, operation: str) -> frozenset[str]:
-        """Refuse headers that the store does not support; return the names of those that it ignores."""
-        if operation in self._profile.no_operations:
+    def check_support(self, request: web.Request, operation: str) -> None:
+        """Refuse headers that the store does not support, and note those that it ignores."""
+        if operation in self._state.profile.no_operations:
             raise Refusal(501, "NotImplemented", f"{operation} not implemented")
         ignored = set()
         for name, value in request.headers.items():
@@ -48,17 +51,21 @@ class S3Checks:
                     raise Refusal(400, "InvalidArgument", _INVALID.format(name.lower()))
                 case "ignored":
                     ignored.add(name.lower())
-        return frozenset(ignored)
+        _ignored.set(frozenset(ignored))
+
+    def is_ignored(self, header: str) -> bool:
+        """Whether the store ignores a header of the request that it is answering."""
+        return header in _ignored.get()
 
     def _answer(self, header: str, operation: str) -> str:
-        for rule in self._profile.headers:
+        for rule in self._state.profile.headers:
             if header.startswith(rule.header) and (not rule.operations or operation in rule.operations):
                 return rule.answer
         return ""
 
     def check_payer(self, request: web.Request) -> None:
         """Refuse requests without a payer."""
-        if self._profile.requester_pays and request.headers.get("x-amz-request-payer") != "requester":
+        if self._state.profile.requester_pays and request.headers.get("x-amz-request-payer") != "requester":
             raise Refusal(403, "AccessDenied", "Access Denied")
 
     def check_key(self, key: str) -> None:
@@ -68,7 +75,7 @@ class S3Checks:
 
     def check_write(self, request: web.Request) -> None:
         """Refuse a write that a policy or the metadata forbids."""
-        demanded = self._profile.encryption
+        demanded = self._state.profile.encryption
         if demanded and request.headers.get("x-amz-server-side-encryption") != demanded:
             raise Refusal(403, "AccessDenied", "with an explicit deny in a resource-based policy")
         metadata = {k: v for k, v in request.headers.items() if k.lower().startswith(METADATA)}
@@ -77,7 +84,7 @@ class S3Checks:
 
     def check_absent(self, request: web.Request, bucket: str, key: str) -> None:
         """Refuse a create-only write to a key that has an object."""
-        if "if-none-match" not in request.headers or "if-none-match" in request["ignored"]:
+        if "if-none-match" not in request.headers or self.is_ignored("if-none-match"):
             return
         if request.headers["if-none-match"] != "*":
             raise Refusal(501, "NotImplemented", _UNNAMED)
@@ -113,7 +120,7 @@ class S3Checks:
         """
         if "content-md5" in request.headers:
             return
-        if md5 and self._profile.needs_md5:
+        if md5 and self._state.profile.needs_md5:
             raise Refusal(400, "InvalidRequest", "Missing required header for this request: Content-MD5")
         if not any(name.lower().startswith(CHECKSUM) for name in request.headers):
             raise Refusal(400, "InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required")

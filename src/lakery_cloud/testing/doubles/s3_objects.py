@@ -26,12 +26,11 @@ class ObjectRequests:
 
     def __init__(self, state: S3State, checks: S3Checks) -> None:
         self._state = state
-        self._profile = state.profile
         self._checks = checks
 
     def put(self, request: web.Request, bucket: str, key: str, body: bytes) -> web.Response:
         """PutObject."""
-        if self._profile.locked:
+        if self._state.profile.locked:
             self._checks.check_has_checksum(request, md5=False)
         if len(body) > MAX_PUT:
             raise Refusal(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")
@@ -49,7 +48,7 @@ class ObjectRequests:
         headers = {
             **found.headers,
             **self.written(found),
-            "etag": f"W/{found.etag}" if self._profile.weak_etags else found.etag,
+            "etag": f"W/{found.etag}" if self._state.profile.weak_etags else found.etag,
             "last-modified": format_datetime(found.modified, usegmt=True),
             "accept-ranges": "bytes",
         }
@@ -57,7 +56,7 @@ class ObjectRequests:
             headers |= found.checksums
         if request.method == "HEAD":
             return web.Response(headers={**headers, "content-length": str(len(found.data))})
-        if self._profile.archived:
+        if self._state.profile.archived:
             raise Refusal(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         if self._decodes(request, found):
             return await self._decoded(request, found, headers)
@@ -73,7 +72,9 @@ class ObjectRequests:
 
     def _decodes(self, request: web.Request, found: DoubleVersion) -> bool:
         accepted = request.headers.get("accept-encoding", "")
-        return self._profile.decodes and found.headers.get("content-encoding") == "gzip" and "gzip" not in accepted
+        return (
+            self._state.profile.decodes and found.headers.get("content-encoding") == "gzip" and "gzip" not in accepted
+        )
 
     async def _decoded(self, request: web.Request, found: DoubleVersion, headers: dict[str, str]) -> web.StreamResponse:
         """Decoded content, as gateways send it: in chunks, whatever range was requested."""
@@ -108,11 +109,11 @@ class ObjectRequests:
         self._checks.check_write(request)
         self._checks.check_absent(request, bucket, key)
         response = web.StreamResponse(headers={"content-type": "application/xml"})
-        if self._profile.copy_spaces:
+        if self._state.profile.copy_spaces:
             await response.prepare(request)
-        for _ in range(round(self._profile.copy_seconds * 10)):
+        for _ in range(round(self._state.profile.copy_seconds * 10)):
             await asyncio.sleep(0.1)
-            if self._profile.copy_spaces:
+            if self._state.profile.copy_spaces:
                 await response.write(b" ")
         made = self._copied(request, source, bucket, key)
         checksums = "".join(
@@ -120,7 +121,7 @@ class ObjectRequests:
             for name, value in made.checksums.items()
         )
         result = f"<ETag>{escape(made.etag)}</ETag><LastModified>{time_of(made.modified)}</LastModified>{checksums}"
-        if not self._profile.copy_spaces:
+        if not self._state.profile.copy_spaces:
             answer = xml("CopyObjectResult", result)
             answer.headers.update(self._version(made))
             return answer
@@ -130,9 +131,10 @@ class ObjectRequests:
 
     def _copied(self, request: web.Request, source: DoubleVersion, bucket: str, key: str) -> DoubleVersion:
         assert source.data is not None
-        headers, ignored = request.headers, request["ignored"]
+        headers = request.headers
         replaces = headers.get("x-amz-metadata-directive") == "REPLACE"
-        has_tags = headers.get("x-amz-tagging-directive") == "REPLACE" and "x-amz-tagging-directive" not in ignored
+        directive = "x-amz-tagging-directive"
+        has_tags = headers.get(directive) == "REPLACE" and not self._checks.is_ignored(directive)
         checksums = source.checksums if not any("-" in each for each in source.checksums.values()) else {}
         if algorithm := headers.get("x-amz-checksum-algorithm", "").lower():
             checksums = {CHECKSUM + algorithm: checksum_of(source.data, algorithm)}
@@ -151,7 +153,7 @@ class ObjectRequests:
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
         found = self._state.find(bucket, key, version or None)
         self._checks.check_if_match(request, "x-amz-copy-source-if-match", found)
-        if self._profile.archived:
+        if self._state.profile.archived:
             raise Refusal(403, "InvalidObjectState", "The operation is not valid for the object's storage class")
         return found
 
@@ -160,4 +162,4 @@ class ObjectRequests:
         return {"etag": made.etag, **self._version(made)}
 
     def _version(self, made: DoubleVersion) -> Mapping[str, str]:
-        return {"x-amz-version-id": made.version_id} if self._profile.versioned else {}
+        return {"x-amz-version-id": made.version_id} if self._state.profile.versioned else {}

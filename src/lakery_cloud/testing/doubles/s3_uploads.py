@@ -25,13 +25,17 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 class UploadRequests:
-    """Answers requests for multipart uploads."""
+    """Answers requests for multipart uploads.
+
+    Attributes:
+        min_part_size: Smallest part, except the last one.
+    """
 
     def __init__(self, state: S3State, checks: S3Checks, objects: ObjectRequests) -> None:
         self._state = state
-        self._profile = state.profile
         self._checks = checks
         self._objects = objects
+        self.min_part_size = MIN_PART
 
     def begin(self, request: web.Request, bucket: str, key: str) -> web.Response:
         """CreateMultipartUpload."""
@@ -125,10 +129,10 @@ class UploadRequests:
             if checksum not in (None, checksum_of(stored, PARTS_CHECKSUM)):
                 raise Refusal(400, "InvalidPart", "One or more of the specified parts could not be found.")
         parts = [upload.parts[number] for number in numbers]
-        if any(len(part) < MIN_PART for part in parts[:-1]):
+        if any(len(part) < self.min_part_size for part in parts[:-1]):
             raise Refusal(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
         sizes = {len(part) for part in parts[:-1]}
-        if self._profile.equal_parts and (len(sizes) > 1 or len(parts[-1]) > max(sizes, default=len(parts[-1]))):
+        if self._state.profile.equal_parts and (len(sizes) > 1 or len(parts[-1]) > max(sizes, default=len(parts[-1]))):
             raise Refusal(400, "InvalidPart", "All non-trailing parts must have the same length.")
         return parts
 
