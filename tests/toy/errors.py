@@ -2,10 +2,10 @@
 
 import json
 from contextlib import suppress
-from functools import partial
 
-from lakery_cloud.engine.error_messages import Failure, RefusalRules
 from lakery_cloud.engine.model import KeyExists, KeyMissing, UploadGone, VersionChanged
+from lakery_cloud.engine.refusals import RefusalRow, RefusalRules
+from lakery_cloud.errors import BucketNotFound, CredentialsError, IntegrityError
 from lakery_cloud.http.exchange import BufferedResponse
 
 SET_TOKEN = "Give the store's token"
@@ -18,11 +18,11 @@ RULES = RefusalRules(
         ("copy", "NoKey"): VersionChanged,
         ("", "NoKey"): KeyMissing,
     },
-    outcomes={
-        "NoBucket": Failure.no_bucket,
-        "WrongToken": partial(Failure.credentials_refused, remedy=SET_TOKEN),
-        "WrongChecksum": Failure.damaged,
-    },
+    table=(
+        RefusalRow("NoBucket", 404, BucketNotFound, "Create it", "this store"),
+        RefusalRow("WrongToken", 401, CredentialsError, SET_TOKEN, "this store"),
+        RefusalRow("WrongChecksum", 400, IntegrityError, "Write again", "this store"),
+    ),
     grant="Ask the store's owner",
     set_credentials=SET_TOKEN,
 )

@@ -38,7 +38,7 @@ class ToyTransport(CloudTransport):
             return False
         return True
 
-    async def delete(self, address: Address) -> None:
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         await self._send("delete", address, "DELETE")
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:

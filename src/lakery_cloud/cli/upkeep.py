@@ -16,12 +16,13 @@ from lakery_cloud.cli.common import (
     pluralize,
 )
 from lakery_cloud.cli.progress import error_console, print_above, print_note
-from lakery_cloud.errors import IntegrityError
+from lakery_cloud.errors import IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,
     DEFAULT_DAYS,
     READS_AT_A_TIME,
     Leftover,
+    Problem,
     Verified,
     apply_lifecycle,
     leftovers,
@@ -109,6 +110,8 @@ async def verify(
 ) -> None:
     """Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.
 
+    Archived objects are listed without being read. Restore them, and verify them then.
+
     Example: `lakery-cloud verify --storage s3://bucket/reports`
 
     Args:
@@ -118,7 +121,7 @@ async def verify(
         quiet: Show no progress and no total.
         as_json: Print JSON, one object a line, also for intact content.
     """
-    count = size = wrong = 0
+    count = size = wrong = archived = 0
     console = error_console()
     columns = (TextColumn("{task.description}"), DownloadColumn(binary_units=True), TransferSpeedColumn())
     is_shown = console.is_terminal and not quiet
@@ -127,7 +130,8 @@ async def verify(
         async with open_storage(storage) as source:
             async for verified in verify_storage(source, after=after, at_a_time=at_a_time):
                 count, size = count + 1, size + verified.info.size
-                wrong += verified.problem is not None
+                archived += verified.problem is Problem.ARCHIVED
+                wrong += verified.problem not in (None, Problem.ARCHIVED)
                 progress.update(
                     task, completed=size, description=f"{pluralize(count, 'object')}, last {verified.content_hash[:16]}"
                 )
@@ -136,6 +140,11 @@ async def verify(
         raise IntegrityError(
             f"{wrong} of {pluralize(count, 'object')} in {source!r} failed verification; delete them, and save their "
             "content again from another copy"
+        )
+    if archived:
+        raise StorageUnavailable(
+            f"{archived} of {pluralize(count, 'object')} in {source!r} could not be read, since archived content must be "
+            "restored first; restore them, and verify them then"
         )
     if not as_json and not quiet:
         print_note(f"{pluralize(count, 'object')}, {decimal(size)}: all intact")

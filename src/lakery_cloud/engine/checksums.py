@@ -66,5 +66,9 @@ def hex_to_header(digest: str) -> str:
 
 
 def header_to_hex(checksum: str) -> str:
-    """A digest in base64 as hexadecimal."""
-    return base64.b64decode(checksum).hex()
+    """A digest in base64 as hexadecimal.
+
+    Raises:
+        ValueError: It is no base64.
+    """
+    return base64.b64decode(checksum, validate=True).hex()

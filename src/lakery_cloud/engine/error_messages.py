@@ -1,27 +1,29 @@
-"""Messages of errors, the same for every provider, and the rules that turn a store's refusals into errors.
+"""Messages of errors, the same for every provider.
 
 A message says what failed, where, what the store said, and what to do.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Signal, Unreachable
+from lakery_cloud.engine.model import Archived, Full, Signal, Uncertain, Unreachable, Unsupported
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
     ConfigError,
     CredentialsError,
     IntegrityError,
+    InvalidTags,
     LakeryCloudError,
     StorageUnavailable,
 )
 
 MAX_QUOTE = 500
 """Most characters that an error quotes from a store or a library."""
+LATER = "Try again later"
+RENEW = "Renew them, or check that they belong to this endpoint"
 
 _MASK = "***"
 _IN_HOST = re.compile(r"(?<=//)[^/?#\s'\"]*@")
@@ -31,6 +33,7 @@ _IN_QUERY = re.compile(
     re.IGNORECASE,
 )
 """Signatures, tokens, and the URLs of Cloud Storage's upload sessions, which are credentials too."""
+_HEADER = re.compile(r"\b(?:x-[a-z0-9]+-[a-z0-9-]+|if-(?:none-)?match|content-md5)\b")
 
 
 def redact(text: str) -> str:
@@ -96,11 +99,11 @@ class Failure:
         """An answer to which the algorithm reacts."""
         return kind(f"{self.tried}: {self.said}")
 
-    def no_bucket(self) -> BucketNotFound:
+    def no_bucket(self, remedy: str) -> BucketNotFound:
         """The bucket does not exist."""
         return BucketNotFound(
             f"{self.operation} failed, because the bucket {self.address.bucket!r} does not exist at {self.endpoint}: "
-            f"{self.said}. Create it, or check its name, region and endpoint"
+            f"{self.said}. {remedy}"
         )
 
     def no_credentials(self, remedy: str) -> CredentialsError:
@@ -110,35 +113,50 @@ class Failure:
     def credentials_refused(self, remedy: str) -> CredentialsError:
         """The credentials are expired, unknown or wrong."""
         return CredentialsError(
-            f"the credentials were not accepted for {self.tried} at {self.endpoint}: {self.said}. Renew them, or check "
-            f"that they belong to this endpoint. {remedy}"
+            f"the credentials were not accepted for {self.tried} at {self.endpoint}: {self.said}. {remedy}"
         )
 
     def denied(self, grant: str) -> AccessDenied:
         """The credentials lack a permission."""
         return AccessDenied(f"{self.tried} is not allowed: {self.said}. {grant}")
 
-    def damaged(self) -> IntegrityError:
+    def damaged(self, remedy: str) -> IntegrityError:
         """The store received other bytes than their checksum says."""
         return IntegrityError(
-            f"the store refused {self.tried}, because the bytes don't match their checksum: {self.said}"
+            f"the store refused {self.tried}, because the bytes don't match their checksum: {self.said}. {remedy}"
         )
+
+    def wrong_tags(self, remedy: str) -> InvalidTags:
+        """The store refuses the tags."""
+        return InvalidTags(f"the store refused the tags of {self.tried}: {self.said}. {remedy}")
 
     def misconfigured(self, remedy: str) -> ConfigError:
         """A setting is wrong."""
         return ConfigError(f"{self.tried} failed: {self.said}. {remedy}")
 
-    def archived(self, remedy: str) -> StorageUnavailable:
+    def archived(self, remedy: str) -> Archived:
         """The content must be restored before it can be read."""
-        return StorageUnavailable(f"{self.address} is archived: {self.said}; {remedy}, then read it again")
+        return Archived(f"{self.address} is archived: {self.said}. {remedy}")
 
-    def unavailable(self) -> StorageUnavailable:
+    def full(self, remedy: str) -> Full:
+        """A quota or the space of the store is used up."""
+        return Full(f"{self.tried} failed for lack of space: {self.said}. {remedy}")
+
+    def unavailable(self, remedy: str = LATER) -> StorageUnavailable:
         """The store is overloaded or failing."""
-        return StorageUnavailable(f"{self.tried} failed after all retries: {self.said}. Try again later")
+        return StorageUnavailable(f"{self.tried} failed after all retries: {self.said}. {remedy}")
 
-    def refused(self) -> LakeryCloudError:
+    def unsupported(self, remedy: str) -> Unsupported:
+        """The store does not support something in the request."""
+        error = Unsupported(
+            f"{self.tried} was refused, because {self.endpoint} does not support something in it: {self.said}. {remedy}"
+        )
+        error.headers = frozenset(_HEADER.findall(self.said.lower()))
+        return error
+
+    def refused(self, remedy: str) -> LakeryCloudError:
         """The store refused the request for any other reason."""
-        return LakeryCloudError(f"{self.tried} was refused: {self.said}")
+        return LakeryCloudError(f"{self.tried} was refused: {self.said}. {remedy}")
 
     def unreachable(self, remedy: str = "check endpoint_url and the network") -> Unreachable:
         """No connection was established."""
@@ -148,58 +166,13 @@ class Failure:
         """The connection could not be encrypted."""
         return Unreachable(f"{self.tried} failed: no TLS connection to {self.endpoint}: {self.said}")
 
-    def no_answer(self) -> StorageUnavailable:
+    def no_answer(self) -> Uncertain:
         """The connection broke, or no response arrived in time."""
-        return StorageUnavailable(
-            f"{self.tried} at {self.endpoint} got no response after all retries: {self.said}. Try again later"
-        )
+        return Uncertain(f"{self.tried} at {self.endpoint} got no response after all retries: {self.said}. {LATER}")
 
-    def unusable(self) -> StorageUnavailable:
+    def unusable(self) -> Uncertain:
         """The response does not say what the API promises."""
-        return StorageUnavailable(
-            f"{self.tried} at {self.endpoint} got {self.said}, after all retries. Check that endpoint_url is this store's "
-            "API, and that no proxy answers in its place"
+        return Uncertain(
+            f"{self.tried} at {self.endpoint} got no usable response: {self.said}. Check that "
+            "endpoint_url is this store's API, and that no proxy answers in its place"
         )
-
-
-Outcome = Callable[[Failure], Exception]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefusalRules:
-    """What the refusals of one provider's API mean. The store's own code counts first, its status only without one.
-
-    Attributes:
-        signals: (operation, code) -> signal; the operation is empty for any.
-        outcomes: Code -> error.
-        grants: Operation -> the sentence that says which permission it needs.
-        grant: The same for every other operation.
-        set_credentials: The sentence that says how to configure credentials.
-    """
-
-    signals: Mapping[tuple[str, str], type[Signal]]
-    outcomes: Mapping[str, Outcome]
-    grants: Mapping[str, str] = field(default_factory=dict)
-    grant: str
-    set_credentials: str
-
-    def error(self, failure: Failure, *, code: str, status: int) -> Exception:
-        """The signal or error for a refusal.
-
-        Args:
-            failure: The failed request.
-            code: The store's code; empty without one.
-            status: HTTP status.
-        """
-        signal = self.signals.get((failure.operation, code)) or self.signals.get(("", code))
-        if signal is not None:
-            return failure.signal(signal)
-        if outcome := self.outcomes.get(code):
-            return outcome(failure)
-        if status == 401:
-            return failure.credentials_refused(self.set_credentials)
-        if status == 403:
-            return failure.denied(self.grants.get(failure.operation, self.grant))
-        if status >= 500 or status in (408, 429):
-            return failure.unavailable()
-        return failure.refused()

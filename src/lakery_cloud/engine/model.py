@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.errors import (
-    StorageUnavailable,
-)
+from lakery_cloud.errors import ConfigError, StorageUnavailable
 
 
 class Signal(Exception):
@@ -28,10 +26,6 @@ class WriteConflict(Signal):
     """Another write to the key is in progress; retry."""
 
 
-class ConditionUnsupported(Signal):
-    """The endpoint has no conditional writes; the transport remembers that."""
-
-
 class VersionChanged(Signal):
     """The object has another version than the request was pinned to."""
 
@@ -48,6 +42,28 @@ class Unreachable(StorageUnavailable):
     """No connection was established, so the store received no request."""
 
 
+class Uncertain(StorageUnavailable):
+    """The store may have acted on the request, but no response proves it."""
+
+
+class Archived(StorageUnavailable):
+    """The content must be restored before it can be read. A retry does not help."""
+
+
+class Full(StorageUnavailable):
+    """A quota or the space of the store is used up. A retry does not help."""
+
+
+class Unsupported(ConfigError):
+    """The store does not support something in the request.
+
+    Attributes:
+        headers: The headers that the refusal names, in lower case.
+    """
+
+    headers: frozenset[str] = frozenset()
+
+
 class ObjectInfo(NamedTuple):
     """A store's description of one object.
 
@@ -60,6 +76,7 @@ class ObjectInfo(NamedTuple):
         content_encoding: Content coding.
         modified: Time of the last change.
         metadata: The object's own metadata.
+        version_id: The store's name for this version in a deletion, if its bucket keeps versions.
     """
 
     address: Address
@@ -70,6 +87,7 @@ class ObjectInfo(NamedTuple):
     content_encoding: str | None = None
     modified: datetime | None = None
     metadata: Mapping[str, str] = {}
+    version_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

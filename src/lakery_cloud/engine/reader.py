@@ -131,6 +131,8 @@ async def _sequence(
                         "concurrent_ranges to 1, and read it again if it broke off"
                     )
                 check_size(location, body.info)
+                if progress.version and not _is_same(body.info.version, progress.version):
+                    raise VersionChanged(f"the store ignored the pinned version of {location.address}")
                 progress.version = body.info.version
                 stop = body.info.size if stop is None else stop
                 async for chunk in body.chunks:
@@ -245,6 +247,11 @@ def _is_wanted(body: Body, start: int, stop: int | None) -> bool:
     if body.start is None:
         return start == 0 and stop in (None, body.info.size)
     return body.start == start
+
+
+def _is_same(found: str | None, pinned: str) -> bool:
+    """Whether two ETags or generations name one version; ETags that a proxy made weak do (RFC 9110, section 8.8.3.2)."""
+    return found is not None and found.removeprefix("W/") == pinned.removeprefix("W/")
 
 
 def check_size(location: Location, info: ObjectInfo) -> None:

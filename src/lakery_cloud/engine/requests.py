@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from lakery_cloud.engine.error_messages import Failure, redact_error
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import BodyInterrupted
+from lakery_cloud.engine.model import Archived, BodyInterrupted, Full
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.errors import CredentialsError, StorageUnavailable
 from lakery_cloud.http.exchange import (
@@ -162,7 +162,7 @@ class Requests(abc.ABC):
                 has_renewed = True
                 if await self._renew_credentials():
                     continue
-            if attempt >= attempts or not isinstance(failure, StorageUnavailable):
+            if attempt >= attempts or not _may_pass(failure, cause):
                 raise failure from cause
             await asyncio.sleep(backoff(attempt))
             attempt += 1
@@ -181,6 +181,13 @@ class Requests(abc.ABC):
     def failure(self, operation: str, address: Address, said: str) -> Failure:
         """A failed request, for its error."""
         return Failure(operation, address, self.endpoint, said)
+
+
+def _may_pass(failure: Exception, cause: Exception | None) -> bool:
+    """Whether a retry may succeed."""
+    if isinstance(cause, RefusedRequest) and cause.status < 400:  # a redirect, or a success of the wrong kind
+        return False
+    return isinstance(failure, StorageUnavailable) and not isinstance(failure, Archived | Full)
 
 
 class BodyChunks:

@@ -12,6 +12,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
     KeyExists,
     Receipt,
+    Uncertain,
     Unreachable,
     Upload,
     UploadGone,
@@ -22,6 +23,7 @@ from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
     CredentialsError,
+    LakeryCloudError,
     StorageUnavailable,
 )
 from lakery_cloud.streams.limiter import WorkClock
@@ -65,7 +67,8 @@ class ScopedUpload:
         self._cleanup_timeout = cleanup_timeout
         self._measuring = ExitStack()
         self._begun: asyncio.Task[Upload] | None = None
-        self._completing: asyncio.Task[None] | None = None
+        self._completing: asyncio.Task[str | None] | None = None
+        self._version_id: str | None = None
         self._is_completed = False
 
     async def __aenter__(self) -> Self:
@@ -112,9 +115,11 @@ class ScopedUpload:
         except UploadGone as signal:
             if not self._is_temporary:
                 raise KeyExists(str(self.address)) from signal  # the caller looks whether it does
-            made = await self._transport.head(self.address)
-            if made is None or made.size != size:
+            if not await self._is_made(size):
                 raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
+        except Uncertain:
+            if not self._is_temporary or not await self._is_made(size):
+                raise
         except (KeyExists, WriteConflict) as signal:
             if not self._is_temporary:
                 raise
@@ -124,14 +129,23 @@ class ScopedUpload:
             ) from signal
         self._is_completed = True
 
+    async def _is_made(self, size: int) -> bool:
+        """Whether the store has completed the upload, although its response does not say so."""
+        made = await self._transport.head(self.address)
+        if made is None or made.size != size:
+            return False
+        self._version_id = made.version_id
+        return True
+
     async def _clean_up(self) -> None:
         try:
             await finish(self._discard(), seconds=self._cleanup_timeout)
-        except Exception:
+        except Exception as error:
             logger.warning(
-                "could not clean up the upload to %s; a lifecycle rule of the bucket or `lakery-cloud sweep` can remove it",
+                "could not clean up the upload to %s: %s. A lifecycle rule or `lakery-cloud sweep` can remove it",
                 self.address,
-                exc_info=True,
+                error,
+                exc_info=None if isinstance(error, LakeryCloudError) else error,
             )
         finally:
             self._measuring.close()
@@ -140,13 +154,15 @@ class ScopedUpload:
         upload = await self._find_upload()
         if self._completing is not None:
             await asyncio.wait([self._completing])
-            self._is_completed = not self._completing.cancelled() and self._completing.exception() is None
+            if not self._completing.cancelled() and self._completing.exception() is None:
+                self._is_completed = True
+                self._version_id = self._completing.result()
         try:
             if upload is not None and not self._is_completed:
                 await self._transport.abort_upload(self.address, upload)
         finally:
             if self._is_temporary and self._completing is not None:
-                await self._transport.delete(self.address)
+                await self._transport.delete(self.address, version_id=self._version_id)
 
     async def _find_upload(self) -> Upload | None:
         assert self._begun is not None

@@ -5,6 +5,7 @@ A response to which the algorithm reacts is a `Signal`; every other failure is a
 
 import abc
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
@@ -37,7 +38,7 @@ class Transport(abc.ABC):
     """
 
     conditional_writes: bool = True
-    """Whether create-only requests work at this endpoint."""
+    """Whether create-only requests are refused for existing keys; else they replace objects, and the writer looks first."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
 
@@ -56,7 +57,6 @@ class Transport(abc.ABC):
         Raises:
             KeyExists: The key has an object.
             WriteConflict: Another client is creating it.
-            ConditionUnsupported: The endpoint can't create conditionally.
             IntegrityError: The store received other bytes than the checksum says.
         """
 
@@ -80,8 +80,22 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def delete(self, address: Address) -> None:
-        """Delete an object. A missing object is no error."""
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
+        """Delete an object. A missing object is no error.
+
+        Args:
+            address: Bucket and key.
+            version_id: The only version of the object. With it, a bucket that keeps versions keeps nothing of the object,
+                if the permissions suffice.
+        """
+
+    async def delete_version(self, address: Address, version_id: str) -> None:
+        """Delete a version of an object so that nothing of it is kept. A missing version is no error.
+
+        Raises:
+            AccessDenied: The permissions don't suffice, or the store has to keep the version.
+        """
+        await self.delete(address, version_id=version_id)
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete objects, with one request where the store can. Missing objects are no error."""
@@ -123,12 +137,15 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> None:
+    ) -> str | None:
         """Make the object from its parts, in order of their numbers.
+
+        Returns:
+            The name of the new version for `delete`, if the bucket keeps versions.
 
         Raises:
             UploadGone: The upload no longer exists.
-            KeyExists, WriteConflict, ConditionUnsupported: As for `put`, if `create_only`.
+            KeyExists, WriteConflict: As for `put`, if `create_only`.
         """
 
     @abc.abstractmethod
@@ -161,7 +178,7 @@ class Transport(abc.ABC):
         """Create an object from another one, inside the store; return the store's description of it, if it sends one.
 
         Raises:
-            KeyExists, WriteConflict, ConditionUnsupported: As for `put`.
+            KeyExists, WriteConflict: As for `put`.
             VersionChanged: The source is gone, or has another version than `source` says.
         """
 
@@ -203,6 +220,17 @@ class Transport(abc.ABC):
             CredentialsError: The credentials can't sign.
         """
         raise ConfigError(f"{address} has no URL, since it is not served by HTTP")
+
+
+async def appears(transport: Transport, address: Address, *, seconds: float) -> bool:
+    """Whether a key gets an object in time."""
+    deadline, pause = time.monotonic() + seconds, 0.1
+    while await transport.head(address) is None:
+        if time.monotonic() + pause > deadline:
+            return False
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 5)
+    return True
 
 
 async def missing(transport: Transport, address: Address) -> NoStorageData | BucketNotFound:

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.model import (
-    ConditionUnsupported,
     KeyExists,
     ObjectInfo,
     Receipt,
+    Uncertain,
     VersionChanged,
     WriteConflict,
 )
@@ -31,6 +31,8 @@ from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
 
 CREATE_ATTEMPTS = 6
 """Create-only requests that may conflict with another writer (409 on S3) before a write fails."""
+MAX_REFUSALS = 2
+"""Refusals of a create-only request for a key that has no object, before a write fails."""
 CONFLICT_PAUSE = 0.1
 """Longest pause before the second attempt, in seconds; doubled for each further one."""
 
@@ -179,7 +181,7 @@ class Writer:
             _check_same(copy, digest)
         except IntegrityError:
             # It is ours: the request that made it was create-only.
-            await self._transport.delete(content)
+            await self._transport.delete(content, version_id=copy.version_id)
             raise
 
     async def _copy_in_parts(self, source: ObjectInfo, content: Address, attributes: ObjectAttributes) -> None:
@@ -196,19 +198,28 @@ class Writer:
 
     async def _create(self, content: Address, digest: Digest, create: Callable[[], Awaitable[object]]) -> None:
         """Make the content key with a create-only request. An existing key with this content is success."""
+        refusals = 0
         for attempt in range(1, CREATE_ATTEMPTS + 1):
             if not self._transport.conditional_writes and await self.is_stored(content, digest):
                 return
             try:
                 await create()
-            except ConditionUnsupported:
-                continue
-            except KeyExists:
-                # Else another client has deleted it meanwhile.
+            except KeyExists as signal:
                 if await self.is_stored(content, digest):
                     return
+                refusals += 1  # another client has deleted it meanwhile, or the store refuses for a reason of its own
+                if refusals == MAX_REFUSALS:
+                    raise StorageUnavailable(
+                        f"creating {content} is refused although the key has no object: {signal}. Check the policies of "
+                        "the bucket and of the organization"
+                    ) from signal
             except WriteConflict:
                 await asyncio.sleep(backoff(attempt, first=CONFLICT_PAUSE))
+            except Uncertain:
+                with suppress(StorageUnavailable):
+                    if await self.is_known_to_be_stored(content, digest):
+                        return
+                raise
             else:
                 self._session.remember(content.key)
                 return

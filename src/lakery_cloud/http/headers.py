@@ -41,7 +41,7 @@ def time_of(header: str | None) -> datetime | None:
     """The time in a header such as `Date` (RFC 9110, section 5.6.7), in whole seconds; None if it has none."""
     try:
         return parsedate_to_datetime(header).astimezone(UTC) if header else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

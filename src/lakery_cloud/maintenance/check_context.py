@@ -76,9 +76,17 @@ class CheckContext:
             raise SkipCheck("no object could be put")
         return self.written
 
-    async def put(self, address: Address, data: bytes, tags: Mapping[str, str] | None = None) -> None:
+    async def put(
+        self,
+        address: Address,
+        data: bytes,
+        *,
+        tags: Mapping[str, str] | None = None,
+        content_encoding: str | None = None,
+    ) -> None:
         """Put an object, and register it for `clean_up`."""
-        await self.create(address, self.transport.put(address, data, await attributes_of(data, tags or {})))
+        attributes = await attributes_of(data, tags or {}, content_encoding=content_encoding)
+        await self.create(address, self.transport.put(address, data, attributes))
 
     async def create(self, address: Address, request: Any) -> None:
         """Await a request that creates an object, shielded from cancellation, so that `clean_up` runs after it."""
@@ -133,7 +141,9 @@ class CheckContext:
         return sorted(found & self._used_keys)
 
 
-async def attributes_of(data: bytes, tags: Mapping[str, str]) -> ObjectAttributes:
+async def attributes_of(
+    data: bytes, tags: Mapping[str, str], *, content_encoding: str | None = None
+) -> ObjectAttributes:
     """Return the attributes of an object with these bytes."""
-    digest = await digest_data(SerializedData(data=data, content_type=CONTENT_TYPE, content_encoding=None))
+    digest = await digest_data(SerializedData(data=data, content_type=CONTENT_TYPE, content_encoding=content_encoding))
     return attributes_of_content(digest, tags)

@@ -3,6 +3,7 @@
 A check returns a result or raises. It writes only to keys of its `CheckContext`.
 """
 
+import gzip
 import os
 import statistics
 import time
@@ -12,14 +13,13 @@ from enum import StrEnum
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
-    ConditionUnsupported,
     KeyExists,
     KeyMissing,
     ObjectInfo,
     Unreachable,
     WriteConflict,
 )
-from lakery_cloud.errors import IntegrityError, LakeryCloudError
+from lakery_cloud.errors import AccessDenied, IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck, attributes_of
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks, finish
@@ -71,12 +71,16 @@ async def space(context: CheckContext) -> Result:
 
 async def put(context: CheckContext) -> Result:
     """Put an object with a create-only request."""
-    address = context.address()
+    address, was_conditional = context.address(), context.transport.conditional_writes
     try:
         await context.put(address, SAMPLE)
-    except ConditionUnsupported:  # the transport sends no more conditions after this
+    except KeyExists as signal:  # the key is new: a retry has found the object of the first attempt
+        raise StorageUnavailable(
+            f"the object was stored, but the response to the put did not prove it: {signal}. Check that endpoint_url is "
+            "the store's API, and that no proxy changes its responses"
+        ) from signal
+    if was_conditional and not context.transport.conditional_writes:
         context.is_create_only = False
-        await context.put(address, SAMPLE)
     context.written = address
     return Result(f"{len(SAMPLE)} bytes were stored")
 
@@ -85,6 +89,13 @@ async def head(context: CheckContext) -> Result:
     """Look up the put object."""
     address = context.require_written()
     context.sample = _check_size(address, await context.transport.head(address), len(SAMPLE), "a put")
+    if (context.sample.version or "").startswith("W/"):
+        return Result(
+            "the object has the size that was put, but a weak ETag, as behind a proxy that compresses",
+            Outcome.WARNING,
+            "the store can't pin interrupted reads to a version, so that only the hash shows a change meanwhile: leave "
+            "verify on, or switch off the compression of the proxy",
+        )
     return Result("the object has the size that was put")
 
 
@@ -201,7 +212,7 @@ async def tags(context: CheckContext) -> Result:
     context.require_written()
     address = context.address()
     try:
-        await context.put(address, SAMPLE, TAGS)
+        await context.put(address, SAMPLE, tags=TAGS)
         kept = await context.transport.tags(address)
     except Unreachable:
         raise
@@ -214,6 +225,27 @@ async def tags(context: CheckContext) -> Result:
         Outcome.WARNING,
         "don't rely on tags in this store; a file system needs extended attributes for them. Records work without tags",
     )
+
+
+async def encoding(context: CheckContext) -> Result:
+    """Read content with a content encoding as it was put."""
+    context.require_written()
+    if not context.is_readable:
+        raise SkipCheck("no object could be read")
+    address, data = context.address(), gzip.compress(SAMPLE, mtime=0)
+    await context.put(address, data, content_encoding="gzip")
+    try:
+        _, found = await context.read(address)
+    except Unreachable:
+        raise
+    except StorageUnavailable as error:
+        return Result("encoded content can't be read", Outcome.WARNING, f"{error} ({_ENCODED})")
+    if found == data:
+        return Result("encoded content comes back as it was put")
+    return Result("the store changes encoded content", Outcome.WARNING, f"don't set content_encoding ({_ENCODED})")
+
+
+_ENCODED = "relevant only for content with a content_encoding"
 
 
 async def multipart(context: CheckContext) -> Result:
@@ -319,6 +351,26 @@ async def delete(context: CheckContext) -> Result:
     return Result("a deleted object is gone" if context.written else "deleting is allowed")
 
 
+async def versions(context: CheckContext) -> Result:
+    """Delete a version for good, if the bucket keeps versions."""
+    context.require_written()
+    address = context.address()
+    await context.put(address, SAMPLE)
+    info = _check_size(address, await context.transport.head(address), len(SAMPLE), "a put")
+    if info.version_id is None:
+        raise SkipCheck("the store names no versions")
+    try:
+        await context.transport.delete_version(address, info.version_id)
+    except AccessDenied as error:
+        return Result(
+            "the bucket keeps versions of deleted objects",
+            Outcome.WARNING,
+            f"{error}. Each stream leaves a version of its temporary object, until a lifecycle rule for noncurrent "
+            "versions deletes it",
+        )
+    return Result("the bucket keeps versions, and temporary objects can be deleted with theirs")
+
+
 async def nothing_left(context: CheckContext) -> Result:
     """Delete all objects of the other checks, and check that none is left."""
     count, failure = 0, None
@@ -353,6 +405,7 @@ STORE_CHECKS: Mapping[str, StoreCheck] = {
     "create-only race": create_only_race,
     "checksum": checksum,
     "tags": tags,
+    "encoding": encoding,
     "multipart": multipart,
     "abort": abort,
     "copy": copy,
@@ -360,6 +413,7 @@ STORE_CHECKS: Mapping[str, StoreCheck] = {
     "latency": latency,
     "throughput": throughput,
     "delete": delete,
+    "versions": versions,
     "nothing left": nothing_left,
 }
 """Name -> check, in the order in which they run."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.error_messages import redact_error
-from lakery_cloud.engine.model import Unreachable
+from lakery_cloud.engine.model import Archived, Full, Uncertain, Unreachable, Unsupported
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import (
@@ -202,9 +202,13 @@ _SUMMARIES: tuple[tuple[type[LakeryCloudError], str], ...] = (
     (CredentialsError, "missing or refused"),
     (BucketNotFound, "does not exist"),
     (Unreachable, "no connection"),
+    (Archived, "archived"),
+    (Full, "no space left"),
+    (Uncertain, "no usable response"),
     (StorageUnavailable, "the store is unavailable"),
     (AccessDenied, "permission denied"),
     (IntegrityError, "the stored bytes differ from the written ones"),
+    (Unsupported, "not supported by the store"),
     (ConfigError, "a setting is wrong"),
 )
 """Error -> `Finding.seen`."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
-from lakery_cloud.engine.model import ObjectInfo
+from lakery_cloud.engine.model import Archived, ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.reader import read
 from lakery_cloud.engine.storage_data import Location
@@ -36,6 +36,8 @@ class Problem(StrEnum):
     """It is intact, but at the key of other content."""
     CHANGED = "changed"
     """It was replaced during the read, by another program: this library never replaces content."""
+    ARCHIVED = "archived"
+    """It was not read, since it is archived. Restore it, and verify it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ async def _check(storage: ObjectStorage[Any], transport: Transport, listed: Obje
                 await update_hash(hasher, chunk)
     except IntegrityError:
         return Verified(info, content_hash, Problem.CHANGED)
+    except Archived:
+        return Verified(info, content_hash, Problem.ARCHIVED)
     except NoStorageData:
         return None
     return Verified(info, content_hash, _problem(info, content_hash, hasher.hexdigest()))

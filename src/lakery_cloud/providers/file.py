@@ -234,7 +234,7 @@ class FileTransport(Transport):
             size = min(READ_SIZE, stop - offset)
             yield await self._run(info.address, partial(_read, descriptor, offset, size, info.version))
 
-    async def delete(self, address: Address) -> None:
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         def unlink() -> None:
             path = self._path(address)
             path.unlink()

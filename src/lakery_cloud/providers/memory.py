@@ -146,7 +146,7 @@ class MemoryTransport(Transport):
                 raise VersionChanged(str(address))
             yield Body(_info(address, found), _chunks(found.data[start:stop]), start)
 
-    async def delete(self, address: Address) -> None:
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         await self._turn()
         self._contents.objects.pop(address.key, None)
 

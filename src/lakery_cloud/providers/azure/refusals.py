@@ -1,10 +1,10 @@
 """The error codes of Azure Blob Storage: what each means for our requests, and what to do about it. Data alone."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
-from lakery_cloud.engine.error_messages import Failure, RefusalRules
+from lakery_cloud.engine.error_messages import LATER, RENEW
 from lakery_cloud.engine.model import (
+    Archived,
     KeyExists,
     KeyMissing,
     Signal,
@@ -12,7 +12,16 @@ from lakery_cloud.engine.model import (
     VersionChanged,
     WriteConflict,
 )
-from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.engine.refusals import RefusalRow, RefusalRules
+from lakery_cloud.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    LakeryCloudError,
+    StorageUnavailable,
+)
 
 COMMON = 'Microsoft Learn, "Common REST API error codes"'
 BLOB = 'Microsoft Learn, "Azure Blob Storage error codes"'
@@ -29,39 +38,10 @@ class ConditionNotMet(Signal):
     """The condition on the source of a copy failed, or the one on its destination."""
 
 
-class Refused(NamedTuple):
-    """An error code.
-
-    Attributes:
-        code: `x-ms-error-code`.
-        status: Status that the code comes with.
-        make: Makes the error, from the failure and the advice if there is one.
-        advice: The sentence that says what to do; empty where `make` has one of its own.
-        source: Where the code is documented.
-    """
-
-    code: str
-    status: int
-    make: Callable[..., Exception]
-    advice: str = ""
-    source: str = COMMON
-
-    def error(self, failure: Failure) -> Exception:
-        """The error for a failed request."""
-        return self.make(failure, self.advice) if self.advice else self.make(failure)
-
-
-def _refused(failure: Failure, advice: str) -> LakeryCloudError:
-    return LakeryCloudError(f"{failure.tried} was refused: {failure.said}. {advice}")
-
-
-def _invalid_name(failure: Failure) -> Exception:
-    return failure.misconfigured(
-        f"{failure.address.bucket!r} can't be the name of a container, or the account's part of endpoint_url is wrong"
-    )
-
-
-_denied, _wrong, _refused_key = Failure.denied, Failure.misconfigured, Failure.credentials_refused
+_CREDENTIALS = f"{RENEW}. {SET_CREDENTIALS}"
+_CREATE = "Create it, or check its name and the endpoint"
+_NAME = "This can't be the name of a container, or the account's part of endpoint_url is wrong"
+_AGAIN = "Write again"
 _NETWORK = "let this network through the account's firewall"
 _KEY_VAULT = "Check that the key of the account exists in its key vault, is enabled, and that the account may use it"
 _LEASE = "Another program has a lease on it; wait until the lease ends, or break it"
@@ -73,117 +53,126 @@ _TOO_LARGE = "Reduce part_size and the limits of the storage"
 
 REFUSALS = (
     # Credentials
-    Refused("NoAuthenticationInformation", 401, _refused_key, SET_CREDENTIALS),
-    Refused("InvalidAuthenticationInfo", 401, _refused_key, SET_CREDENTIALS),
-    Refused("AuthenticationFailed", 403, _refused_key, f"Check this machine's clock. {SET_CREDENTIALS}"),
-    Refused(
+    RefusalRow("NoAuthenticationInformation", 401, CredentialsError, _CREDENTIALS, COMMON),
+    RefusalRow("InvalidAuthenticationInfo", 401, CredentialsError, _CREDENTIALS, COMMON),
+    RefusalRow("AuthenticationFailed", 403, CredentialsError, f"Check this machine's clock. {SET_CREDENTIALS}", COMMON),
+    RefusalRow(
         "KeyBasedAuthenticationNotPermitted",
         403,
-        _refused_key,
+        CredentialsError,
         "The account accepts no keys: remove the key, and log in, for example by managed identity or `az login`",
         'Microsoft Learn, "Prevent Shared Key authorization for an Azure Storage account"',
     ),
-    Refused(
+    RefusalRow(
         "PublicAccessNotPermitted",
         409,
-        _refused_key,
-        SET_CREDENTIALS,
+        CredentialsError,
+        _CREDENTIALS,
         'Microsoft Learn, "Remediate anonymous read access to blob data"',
     ),
-    # Permissions. AuthorizationFailure and AuthorizationPermissionMismatch get the permission that the request needs.
-    Refused(
+    # Permissions. Those without advice get the permission that the request needs.
+    RefusalRow("AuthorizationFailure", 403, AccessDenied, "", COMMON),
+    RefusalRow("AuthorizationPermissionMismatch", 403, AccessDenied, "", SDK),
+    RefusalRow(
         "AuthorizationSourceIPMismatch",
         403,
-        _denied,
+        AccessDenied,
         "The shared access signature is for other addresses; use one whose `sip` allows this machine",
         SDK,
     ),
-    Refused(
+    RefusalRow(
         "AuthorizationProtocolMismatch",
         403,
-        _denied,
+        AccessDenied,
         "The shared access signature allows HTTPS alone; use an endpoint_url with https",
         SDK,
     ),
-    Refused(
+    RefusalRow(
         "AuthorizationServiceMismatch",
         403,
-        _denied,
+        AccessDenied,
         "The shared access signature is for another service; use one whose `ss` includes b",
         SDK,
     ),
-    Refused(
+    RefusalRow(
         "AuthorizationResourceTypeMismatch",
         403,
-        _denied,
+        AccessDenied,
         "The shared access signature is for other resources; use one whose `srt` includes c and o",
         SDK,
     ),
-    Refused(
+    RefusalRow(
         "InsufficientAccountPermissions",
         403,
-        _denied,
+        AccessDenied,
         "The account refuses such requests at present; its secondary endpoint, for example, is read-only",
+        COMMON,
     ),
-    Refused("AccountIsDisabled", 403, _denied, "The account is disabled; check its subscription"),
-    Refused("UnauthorizedBlobOverwrite", 403, _denied, "Grant write, or delete the blob first", BLOB),
-    Refused("KeyVaultAccessTokenCannotBeAcquired", 403, _wrong, _KEY_VAULT),
-    Refused("KeyVaultEncryptionKeyNotFound", 403, _wrong, _KEY_VAULT),
-    Refused("KeyVaultVaultNotFound", 403, _wrong, _KEY_VAULT),
-    Refused(
+    RefusalRow("AccountIsDisabled", 403, AccessDenied, "The account is disabled; check its subscription", COMMON),
+    RefusalRow("UnauthorizedBlobOverwrite", 403, AccessDenied, "Grant write, or delete the blob first", BLOB),
+    RefusalRow("KeyVaultAccessTokenCannotBeAcquired", 403, ConfigError, _KEY_VAULT, COMMON),
+    RefusalRow("KeyVaultEncryptionKeyNotFound", 403, ConfigError, _KEY_VAULT, COMMON),
+    RefusalRow("KeyVaultVaultNotFound", 403, ConfigError, _KEY_VAULT, COMMON),
+    RefusalRow(
         "BlobUsesCustomerSpecifiedEncryption",
         409,
-        _wrong,
+        ConfigError,
         "Each request for this blob must have its key, which lakery-cloud can't send",
         'Microsoft Learn, "Provide an encryption key on a request to Blob Storage"',
     ),
     # Retention, archives, leases
-    Refused("BlobImmutableDueToPolicy", 409, _denied, f"A retention policy protects it. {_HELD}", BLOB),
-    Refused("BlobImmutableDueToLegalHold", 409, _denied, f"A legal hold protects it. {_HELD}", BLOB),
-    Refused("BlobArchived", 409, Failure.archived, "rehydrate it", BLOB),
-    Refused("BlobBeingRehydrated", 409, Failure.archived, "wait until it is rehydrated", BLOB),
+    RefusalRow("BlobImmutableDueToPolicy", 409, AccessDenied, f"A retention policy protects it. {_HELD}", BLOB),
+    RefusalRow("BlobImmutableDueToLegalHold", 409, AccessDenied, f"A legal hold protects it. {_HELD}", BLOB),
+    RefusalRow("BlobArchived", 409, Archived, "Rehydrate it, then read it again", BLOB),
+    RefusalRow("BlobBeingRehydrated", 409, Archived, "Wait until it is rehydrated, then read it again", BLOB),
     *(
-        Refused(code, 412, _refused, _LEASE, BLOB)
+        RefusalRow(code, 412, LakeryCloudError, _LEASE, BLOB)
         for code in (
             *("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation"),
             *("LeaseLost", "LeaseNotPresentWithBlobOperation", "LeaseNotPresentWithContainerOperation"),
         )
     ),
-    Refused("SnapshotsPresent", 409, _refused, "Delete the snapshots of this blob first", BLOB),
+    RefusalRow("SnapshotsPresent", 409, LakeryCloudError, "Delete the snapshots of this blob first", BLOB),
     # Containers, accounts and names
-    Refused("ContainerNotFound", 404, Failure.no_bucket, "", BLOB),
-    Refused("ContainerBeingDeleted", 409, Failure.no_bucket, "", BLOB),
-    Refused("ContainerDisabled", 409, _denied, "The account's administrator has disabled the container", BLOB),
-    Refused("ResourceNotFound", 404, Failure.no_bucket),
-    Refused("InvalidResourceName", 400, _invalid_name),
-    Refused("OutOfRangeInput", 400, _invalid_name),
-    Refused("InvalidUri", 400, _invalid_name),
-    Refused("RequestUrlFailedToParse", 400, _invalid_name),
+    RefusalRow("ContainerNotFound", 404, BucketNotFound, _CREATE, BLOB),
+    RefusalRow("ContainerBeingDeleted", 409, BucketNotFound, _CREATE, BLOB),
+    RefusalRow("ContainerDisabled", 409, AccessDenied, "The account's administrator has disabled the container", BLOB),
+    RefusalRow("ResourceNotFound", 404, BucketNotFound, _CREATE, COMMON),
+    RefusalRow("InvalidResourceName", 400, ConfigError, _NAME, COMMON),
+    RefusalRow("OutOfRangeInput", 400, ConfigError, _NAME, COMMON),
+    RefusalRow("InvalidUri", 400, ConfigError, _NAME, COMMON),
+    RefusalRow("RequestUrlFailedToParse", 400, ConfigError, _NAME, COMMON),
     # Damage
-    Refused("Md5Mismatch", 400, Failure.damaged),
-    Refused("InvalidMd5", 400, Failure.damaged),
-    Refused("Crc64Mismatch", 400, Failure.damaged, "", 'Microsoft Learn, "Put Blob"'),
+    RefusalRow("Md5Mismatch", 400, IntegrityError, _AGAIN, COMMON),
+    RefusalRow("InvalidMd5", 400, IntegrityError, _AGAIN, COMMON),
+    RefusalRow("Crc64Mismatch", 400, IntegrityError, _AGAIN, 'Microsoft Learn, "Put Blob"'),
     # Features and limits of the account
-    Refused("BlobTagsNotSupportedForAccountType", 400, _wrong, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
-    Refused("FeatureNotSupportedForAccount", 409, _wrong, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
-    Refused("FeatureVersionMismatch", 409, _wrong, _OTHER_STORE, BLOB),
-    Refused("InvalidBlobTier", 400, _wrong, _TIER, BLOB),
-    Refused("AccessTierNotSupportedForBlobType", 400, _wrong, _TIER, EMULATOR),
-    Refused("BlobAccessTierNotSupportedForAccountType", 400, _wrong, _TIER, SDK),
-    Refused("BlobTierInadequateForContentLength", 409, _wrong, _TIER, BLOB),
-    Refused("ContentLengthLargerThanTierLimit", 409, _wrong, _TIER, BLOB),
-    Refused("CannotChangeToLowerTier", 409, _wrong, _TIER, BLOB),
-    Refused("RequestBodyTooLarge", 413, _wrong, _TOO_LARGE),
-    Refused("BlockCountExceedsLimit", 409, _wrong, "Increase part_size", BLOB),
-    Refused("BlockListTooLong", 400, _wrong, "Increase part_size", BLOB),
-    Refused("MetadataTooLarge", 400, _wrong, "Shorten the tags, or set blob_tags to true"),
-    Refused("InvalidBlobType", 409, _refused, "Another program made a blob of another type there; delete it", BLOB),
-    Refused("BlobOperationNotSupported", 409, _refused, "Another program made a file there; delete it", BLOB),
-    Refused("ResourceTypeMismatch", 409, _refused, "A folder has this name; use another prefix"),
-    Refused("CopyAcrossAccountsNotSupported", 409, _wrong, "Use one endpoint_url for all containers", BLOB),
+    RefusalRow(
+        "BlobTagsNotSupportedForAccountType", 400, ConfigError, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'
+    ),
+    RefusalRow("FeatureNotSupportedForAccount", 409, ConfigError, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
+    RefusalRow("FeatureVersionMismatch", 409, ConfigError, _OTHER_STORE, BLOB),
+    RefusalRow("InvalidBlobTier", 400, ConfigError, _TIER, BLOB),
+    RefusalRow("AccessTierNotSupportedForBlobType", 400, ConfigError, _TIER, EMULATOR),
+    RefusalRow("BlobAccessTierNotSupportedForAccountType", 400, ConfigError, _TIER, SDK),
+    RefusalRow("BlobTierInadequateForContentLength", 409, ConfigError, _TIER, BLOB),
+    RefusalRow("ContentLengthLargerThanTierLimit", 409, ConfigError, _TIER, BLOB),
+    RefusalRow("CannotChangeToLowerTier", 409, ConfigError, _TIER, BLOB),
+    RefusalRow("RequestBodyTooLarge", 413, ConfigError, _TOO_LARGE, COMMON),
+    RefusalRow("BlockCountExceedsLimit", 409, ConfigError, "Increase part_size", BLOB),
+    RefusalRow("BlockListTooLong", 400, ConfigError, "Increase part_size", BLOB),
+    RefusalRow("MetadataTooLarge", 400, ConfigError, "Shorten the tags, or set blob_tags to true", COMMON),
+    RefusalRow(
+        "InvalidBlobType", 409, LakeryCloudError, "Another program made a blob of another type there; delete it", BLOB
+    ),
+    RefusalRow(
+        "BlobOperationNotSupported", 409, LakeryCloudError, "Another program made a file there; delete it", BLOB
+    ),
+    RefusalRow("ResourceTypeMismatch", 409, LakeryCloudError, "A folder has this name; use another prefix", COMMON),
+    RefusalRow("CopyAcrossAccountsNotSupported", 409, ConfigError, "Use one endpoint_url for all containers", BLOB),
     # Requests that Azure knows, and other stores don't
     *(
-        Refused(code, status, _wrong, _OTHER_STORE)
+        RefusalRow(code, status, ConfigError, _OTHER_STORE, COMMON)
         for code, status in (
             *(("ConditionHeadersNotSupported", 400), ("InvalidHeaderValue", 400), ("InvalidHttpVerb", 400)),
             *(("InvalidInput", 400), ("InvalidQueryParameterValue", 400), ("MissingRequiredQueryParameter", 400)),
@@ -193,16 +182,16 @@ REFUSALS = (
             *(("InvalidXmlNodeValue", 400), ("MissingRequiredXmlNode", 400), ("MissingContentLengthHeader", 411)),
         )
     ),
-    Refused("APINotImplemented", 501, _wrong, _OTHER_STORE, EMULATOR),
+    RefusalRow("APINotImplemented", 501, ConfigError, _OTHER_STORE, EMULATOR),
     # Overload and work in progress
-    Refused("ServerBusy", 503, Failure.unavailable),
-    Refused("TooManyRequests", 429, Failure.unavailable, "", 'Microsoft Learn, "Status and error codes"'),
-    Refused("InternalError", 500, Failure.unavailable),
-    Refused("OperationTimedOut", 500, Failure.unavailable),
-    Refused("CannotVerifyCopySource", 500, Failure.unavailable, "", BLOB),
-    Refused("AccountBeingCreated", 409, Failure.unavailable),
-    Refused("SystemInUse", 409, Failure.unavailable, "", BLOB),
-    Refused("PendingCopyOperation", 409, Failure.unavailable, "", BLOB),
+    RefusalRow("ServerBusy", 503, StorageUnavailable, LATER, COMMON),
+    RefusalRow("TooManyRequests", 429, StorageUnavailable, LATER, 'Microsoft Learn, "Status and error codes"'),
+    RefusalRow("InternalError", 500, StorageUnavailable, LATER, COMMON),
+    RefusalRow("OperationTimedOut", 500, StorageUnavailable, LATER, COMMON),
+    RefusalRow("CannotVerifyCopySource", 500, StorageUnavailable, LATER, BLOB),
+    RefusalRow("AccountBeingCreated", 409, StorageUnavailable, LATER, COMMON),
+    RefusalRow("SystemInUse", 409, StorageUnavailable, LATER, BLOB),
+    RefusalRow("PendingCopyOperation", 409, StorageUnavailable, LATER, BLOB),
 )
 """The codes that our requests may get. Queues, files, page and append blobs have further ones."""
 
@@ -238,7 +227,7 @@ _READER = f"Grant the role Storage Blob Data Reader (in a shared access signatur
 
 RULES = RefusalRules(
     signals=SIGNALS,
-    outcomes={row.code: row.error for row in REFUSALS},
+    table=REFUSALS,
     grants={
         **dict.fromkeys(("download_blob", "get_blob_properties", "list_blobs"), _READER),
         "get_blob_tags": (

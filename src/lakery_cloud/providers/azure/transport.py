@@ -141,7 +141,7 @@ class AzureTransport(CloudTransport):
         await self._call("get_container_properties", Address(bucket, ""), get_container_properties)
         return responses[-1].status_code, responses[-1].headers
 
-    async def delete(self, address: Address) -> None:
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         with suppress(KeyMissing):
             await self._blob_call("delete_blob", address)
 

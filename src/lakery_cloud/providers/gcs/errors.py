@@ -2,22 +2,31 @@
 
 import json
 import zlib
-from functools import partial
 from typing import NamedTuple
 
-from lakery_cloud.engine.error_messages import Failure, RefusalRules
+from lakery_cloud.engine.error_messages import LATER, Failure
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import KeyExists, KeyMissing, UploadGone, VersionChanged, WriteConflict
+from lakery_cloud.engine.refusals import RefusalRow, RefusalRules
+from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, StorageUnavailable
 from lakery_cloud.http.exchange import MAX_BUFFERED, BufferedResponse
 
 LOG_IN = "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
 
 # Our names for statuses that mean different things.
-ANONYMOUS = "401 (no credentials)"
 DAMAGED = "400 (checksum)"
 NO_PAYER = "400 (requester pays)"
 
-# Statuses and reasons of Cloud Storage, "HTTP status and error codes for JSON".
+_SOURCE = 'Cloud Storage documentation, "HTTP status and error codes for JSON"'
+REFUSALS = (
+    RefusalRow("", 404, BucketNotFound, "Create it, or check its name and the endpoint", _SOURCE),
+    RefusalRow(DAMAGED, 400, IntegrityError, "Write again", _SOURCE),
+    RefusalRow(NO_PAYER, 400, ConfigError, "Set user_project", _SOURCE),
+    RefusalRow("rateLimitExceeded", 403, StorageUnavailable, LATER, _SOURCE),
+    RefusalRow("userRateLimitExceeded", 403, StorageUnavailable, LATER, _SOURCE),
+)
+"""The refusals that the algorithm does not handle itself."""
+
 RULES = RefusalRules(
     signals={
         ("objects.insert", "409"): WriteConflict,
@@ -33,13 +42,7 @@ RULES = RefusalRules(
         ("buckets.patch", "412"): VersionChanged,
         **{("upload", status): UploadGone for status in ("404", "410", "412", "499")},
     },
-    outcomes={
-        "404": Failure.no_bucket,
-        ANONYMOUS: partial(Failure.no_credentials, remedy=LOG_IN),
-        DAMAGED: Failure.damaged,
-        NO_PAYER: partial(Failure.misconfigured, remedy="Set user_project"),
-        **dict.fromkeys(("rateLimitExceeded", "userRateLimitExceeded"), Failure.unavailable),
-    },
+    table=REFUSALS,
     grants={
         "objects.get": "Grant storage.objects.get; without storage.objects.list Cloud Storage answers like this for a "
         "missing object too",
@@ -89,19 +92,22 @@ class Refusal(NamedTuple):
         said = f"Cloud Storage answered {self.status} {self.reason}".rstrip()
         said = f"{said}: {self.message}" if self.message else said
         failure = Failure(operation, address, endpoint, said)
-        return RULES.error(failure, code=self._code(is_anonymous=is_anonymous), status=self.status)
-
-    def _code(self, *, is_anonymous: bool) -> str:
-        message = self.message.lower()
-        if self.reason in RULES.outcomes:
-            return self.reason
         if self.status == 401 and is_anonymous:
-            return ANONYMOUS
+            return failure.no_credentials(LOG_IN)
+        return RULES.error(failure, code=self._code(), status=self.status)
+
+    def _code(self) -> str:
+        message = self.message.lower()
+        if self.reason in _REASONS:
+            return self.reason
         if self.status == 400 and ("crc32c" in message or "md5" in message):
             return DAMAGED
         if self.status == 400 and "requester pays" in message:
             return NO_PAYER
         return str(self.status)
+
+
+_REASONS = frozenset(row.code for row in REFUSALS if row.code)
 
 
 def _decoded(response: BufferedResponse) -> bytes:

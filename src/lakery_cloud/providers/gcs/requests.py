@@ -200,10 +200,11 @@ class GCSRequests(Requests):
         request = self._request("POST", path, address, query=query, content=resource)
         return await self._call("objects.rewrite", address, request, partial(_copied, address))
 
-    async def delete(self, address: Address) -> None:
-        """Delete an object. A missing object is no error."""
-        request = self._request("DELETE", _object_path(address), address)
-        await self.send("objects.delete", address, request, _ignore, expected=(200, 204, 404))
+    async def delete(self, address: Address, *, generation: str | None = None) -> bool:
+        """Delete an object, or one generation of it; return whether it existed. A missing object is no error."""
+        query = without_none(generation=generation)
+        request = self._request("DELETE", _object_path(address), address, query=query)
+        return await self.send("objects.delete", address, request, _has_existed, expected=(200, 204, 404))
 
     async def list_page(self, bucket: str, root: str, token: str | None) -> tuple[list[ObjectInfo], str | None]:
         """One page of the objects directly below a root, and the token of the next page."""
@@ -311,6 +312,10 @@ def _quoted(text: str) -> str:
 
 def _ignore(response: BufferedResponse) -> None:
     """Read nothing: the status proves success."""
+
+
+def _has_existed(response: BufferedResponse) -> bool:
+    return response.status != 404
 
 
 def _read_json(read: Callable[[Any], T], response: BufferedResponse) -> T:

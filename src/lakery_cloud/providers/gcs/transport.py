@@ -65,9 +65,11 @@ class GCSTransport(CloudTransport):
             response = await self._api.bucket(bucket, expected=range(600))
         return time_of(response.headers.get("date"))
 
-    async def delete(self, address: Address) -> None:
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         async with self.requests:
-            await self._api.delete(address)
+            has_existed = await self._api.delete(address, generation=version_id)
+            if not has_existed and version_id is not None:  # another client may have replaced the object
+                await self._api.delete(address)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         token: str | None = None
@@ -103,9 +105,10 @@ class GCSTransport(CloudTransport):
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> None:
-        await self._upload(upload).complete(receipts)
+    ) -> str | None:
+        generation = await self._upload(upload).complete(receipts)
         del self._uploads[upload.id]
+        return generation
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         # An upload without a response to its beginning can't be found. It has no bytes, and expires after a week.

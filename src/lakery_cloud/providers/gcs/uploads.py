@@ -56,10 +56,12 @@ class ResumableUpload:
             _compare(self._address, stored, part.offset + part.size, self._checksum)
         return Receipt(part.number, "", as_header(self._checksum))
 
-    async def complete(self, receipts: Sequence[Receipt]) -> None:
-        """Do nothing: the last part has made the object."""
+    async def complete(self, receipts: Sequence[Receipt]) -> str | None:
+        """The generation of the object. No request is needed: the last part has made it."""
         if self._last is None or not self._last.done():
             raise UploadGone(f"the last part of the upload to {self._address} was never sent")
+        stored = self._last.result()
+        return stored and stored.info.version
 
     async def abort(self) -> None:
         """Cancel the session, and delete the object that it may have made."""
@@ -143,8 +145,8 @@ class CompositeUpload:
         # Shielded: a store that has the whole part makes its object even if its client disconnects. `abort` waits for that.
         return Receipt(part.number, await asyncio.shield(piece.sending), as_header(piece.checksum))
 
-    async def complete(self, receipts: Sequence[Receipt]) -> None:
-        """Compose the parts, as many at a time as one request can, and delete them."""
+    async def complete(self, receipts: Sequence[Receipt]) -> str:
+        """Compose the parts, as many at a time as one request can, and delete them; return the object's generation."""
         self._is_composing = True
         rest, so_far, generation = list(receipts), Piece(0, 0), ""
         while rest:
@@ -158,6 +160,7 @@ class CompositeUpload:
             await self._delete_parts()
         except LakeryCloudError:
             logger.warning("could not delete the parts of %s; they are temporary objects", self._address, exc_info=True)
+        return generation
 
     async def abort(self) -> None:
         """Delete all parts, and the object that they may have been composed to."""

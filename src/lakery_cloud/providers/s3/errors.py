@@ -2,26 +2,31 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
+from json import JSONDecodeError
 from typing import Any, NamedTuple
 
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError, RestXMLParser
 
-from lakery_cloud.engine.error_messages import Failure, RefusalRules, redact_error
+from lakery_cloud.engine.error_messages import Failure, redact_error
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import (
-    ConditionUnsupported,
-    KeyExists,
-    KeyMissing,
-    UploadGone,
-    VersionChanged,
-    WriteConflict,
-)
-from lakery_cloud.http.exchange import BufferedResponse
+from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
+from lakery_cloud.providers.s3.refusals import OTHER_REGION, RULES, SET_CREDENTIALS, SOURCE_CHANGED
 
-SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError)
-"""Errors of the SDK for a request without a response."""
+
+class CopyTimedOut(botocore_errors.BotoCoreError):  # type: ignore[misc]  # it has no types
+    """No response to a copy arrived in time. The SDK does not retry this error: the first copy may still be running."""
+
+    fmt = "{error}"
+
+
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
+"""Errors of code that reads a response without looking whether it has the promised shape."""
+UNREADABLE = (ResponseParserError, UnsupportedResponse, ValueError, KeyError)
+"""Errors of the SDK for a response that it can't read; it checks arguments before it sends them."""
+SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE)
+"""Errors of the SDK for a request without a usable response."""
 NO_CREDENTIALS = (
     botocore_errors.NoCredentialsError,
     botocore_errors.PartialCredentialsError,
@@ -29,88 +34,10 @@ NO_CREDENTIALS = (
     botocore_errors.TokenRetrievalError,
     botocore_errors.SSOError,
 )
-SET_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-
-REDIRECTS = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307", "400"})
-"""Codes by which S3 says that a bucket is elsewhere; the answer to HEAD has only a status."""
-
-# Our names for two codes that mean different things.
-SOURCE_CHANGED = "PreconditionFailed (source)"
-NO_CONDITIONS = "NotImplemented (condition)"
-
-_CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
-_SET_REGION = partial(Failure.misconfigured, remedy="The bucket is in another region; set region")
-_REFUSED_CREDENTIALS = partial(Failure.credentials_refused, remedy=SET_CREDENTIALS)
-
-# Codes of the API Reference, "Error responses".
-RULES = RefusalRules(
-    signals={
-        ("put_object", "PreconditionFailed"): KeyExists,
-        ("complete_multipart_upload", "PreconditionFailed"): KeyExists,
-        ("copy_object", "PreconditionFailed"): KeyExists,
-        ("copy_object", SOURCE_CHANGED): VersionChanged,
-        ("get_object", "PreconditionFailed"): VersionChanged,
-        ("get_object", "InvalidRange"): VersionChanged,
-        ("upload_part_copy", "PreconditionFailed"): VersionChanged,
-        ("upload_part_copy", "NoSuchKey"): VersionChanged,
-        ("copy_object", "NoSuchKey"): VersionChanged,
-        ("get_object", "NoSuchKey"): KeyMissing,
-        ("get_object_tagging", "NoSuchKey"): KeyMissing,
-        ("head_object", "404"): KeyMissing,
-        ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"): KeyMissing,
-        ("", "NoSuchUpload"): UploadGone,
-        **{
-            (operation, code): WriteConflict
-            for operation in _CONDITIONAL
-            for code in ("ConditionalRequestConflict", "OperationAborted")
-        },
-        **{(operation, NO_CONDITIONS): ConditionUnsupported for operation in _CONDITIONAL},
-    },
-    outcomes={
-        "NoSuchBucket": Failure.no_bucket,
-        **dict.fromkeys(
-            (
-                *("ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId"),
-                *("InvalidSecurity", "InvalidToken", "NotSignedUp", "RequestExpired", "RequestTimeTooSkewed"),
-                *("SignatureDoesNotMatch", "TokenRefreshRequired", "UnrecognizedClientException"),
-            ),
-            _REFUSED_CREDENTIALS,
-        ),
-        "400": _REFUSED_CREDENTIALS,  # HEAD has no body: expired credentials are a bare 400
-        **dict.fromkeys(
-            ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"), Failure.damaged
-        ),
-        **dict.fromkeys(
-            ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint", "301"), _SET_REGION
-        ),
-        "InvalidObjectState": partial(Failure.archived, remedy="restore it"),
-        **dict.fromkeys(
-            ("SlowDown", "RequestTimeout", "InternalError", "ConditionalRequestConflict", "OperationAborted", "409"),
-            Failure.unavailable,
-        ),
-    },
-    grants={
-        **dict.fromkeys(
-            ("get_object", "head_object"),
-            "Grant s3:GetObject; without s3:ListBucket S3 answers like this for a missing object too",
-        ),
-        "delete_object": "Grant s3:DeleteObject",
-        **dict.fromkeys(
-            ("list_objects_v2", "list_multipart_uploads"), "Grant s3:ListBucket and s3:ListBucketMultipartUploads"
-        ),
-        "get_object_tagging": "Grant s3:GetObjectTagging",
-        **dict.fromkeys(
-            (
-                "get_bucket_lifecycle_configuration",
-                "put_bucket_lifecycle_configuration",
-                "delete_bucket_lifecycle",
-            ),
-            "Grant s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration",
-        ),
-    },
-    grant="Grant s3:PutObject, s3:PutObjectTagging, s3:GetObject and s3:AbortMultipartUpload",
-    set_credentials=SET_CREDENTIALS,
+_CREDENTIAL_OPERATIONS = frozenset(
+    {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
 )
+"""The SDK's requests for credentials, which it sends before other requests."""
 
 _parser = RestXMLParser()
 
@@ -123,65 +50,91 @@ class Refusal(NamedTuple):
         code: S3's code; the status where the response has none.
         message: S3's message.
         condition: The condition that failed, where S3 names it.
+        region: The region of the bucket, where S3 names it.
     """
 
     status: int
     code: str
     message: str
     condition: str
+    region: str
 
     @classmethod
-    def of(cls, status: int, details: Mapping[str, Any]) -> "Refusal":
-        """A refusal from the SDK's description of an error."""
+    def of(cls, status: int, details: Any, headers: Mapping[str, str]) -> "Refusal":
+        """A refusal from the SDK's description of an error, which may have any shape."""
+        if not isinstance(details, Mapping):
+            details = {}
         return cls(
             status,
             str(details.get("Code") or status),
-            str(details.get("Message", "")),
+            f"{details.get('Message') or ''} {details.get('Header') or ''}".strip(),
             str(details.get("Condition", "")),
+            str(details.get("Region") or headers.get("x-amz-bucket-region") or ""),
         )
 
     @classmethod
     def of_response(cls, response: BufferedResponse) -> "Refusal":
         """A refusal from a response of our own request."""
-        details: Mapping[str, Any] = {}
+        details: Any = {}
         if response.body:
             raw = {"status_code": response.status, "headers": response.headers, "body": response.body}
-            with suppress(ResponseParserError):
+            with suppress(ResponseParserError, *MALFORMED):
                 details = _parser.parse(raw, None).get("Error", {})
-        return cls.of(response.status, details)
+        return cls.of(response.status, details, response.headers)
 
-    def error(self, operation: str, address: Address, *, endpoint: str, is_conditional: bool) -> Exception:
+    def error(self, operation: str, address: Address, *, endpoint: str) -> Exception:
         """The engine's signal or error.
 
         Args:
             operation: The SDK's name of the request.
             address: Bucket and key.
             endpoint: URL of the API.
-            is_conditional: Whether requests that can be create-only are.
         """
-        code = self.code
+        code = "KMS" if self.code.startswith("KMS.") else self.code
         if operation == "copy_object" and code == "PreconditionFailed" and "copy-source" in self.condition.lower():
             code = SOURCE_CHANGED
-        if code == "NotImplemented" and is_conditional and operation in _CONDITIONAL:
-            code = NO_CONDITIONS
         said = f"S3 answered {self.code}: {self.message}" if self.message else f"S3 answered {self.code}"
-        return RULES.error(Failure(operation, address, endpoint, said), code=code, status=self.status)
+        failure = Failure(operation, address, endpoint, said)
+        if code in OTHER_REGION and self.region:
+            return failure.misconfigured(f"The bucket is in {self.region!r}; set region to it")
+        return RULES.error(failure, code=code, status=self.status, message=self.message)
 
 
-def translate(error: Exception, operation: str, address: Address, *, endpoint: str, is_conditional: bool) -> Exception:
+def translate(error: Exception, operation: str, address: Address, *, endpoint: str) -> Exception:
     """The engine's error for an error of the SDK; see `Refusal.error` for the arguments."""
+    if isinstance(error, LakeryCloudError):  # some are ValueErrors
+        return error
     said = redact_error(error)
     if isinstance(error, botocore_errors.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        refusal = Refusal.of(status, error.response.get("Error", {}))
-        return refusal.error(operation, address, endpoint=endpoint, is_conditional=is_conditional)
+        metadata = error.response.get("ResponseMetadata", {})
+        refusal = Refusal.of(
+            metadata.get("HTTPStatusCode", 0), error.response.get("Error", {}), metadata.get("HTTPHeaders", {})
+        )
+        if error.operation_name in _CREDENTIAL_OPERATIONS:
+            return _without_credentials(refusal, error.operation_name, address)
+        return refusal.error(operation, address, endpoint=endpoint)
     failure = Failure(operation, address, endpoint, said)
+    if isinstance(error, JSONDecodeError):  # S3 sends none; sources of credentials do
+        return Failure(operation, address, endpoint, said).no_credentials(SET_CREDENTIALS)
+    if isinstance(error, UNREADABLE):
+        said = str(error) if isinstance(error, UnsupportedResponse) else "a response that can't be read"
+        return Failure(operation, address, endpoint, said).unusable()
     if isinstance(error, NO_CREDENTIALS):
         return failure.no_credentials(SET_CREDENTIALS)
     if isinstance(error, botocore_errors.EndpointConnectionError | botocore_errors.ConnectTimeoutError):
         return failure.unreachable()
     if isinstance(error, botocore_errors.SSLError):
         return failure.no_tls()
-    if isinstance(error, botocore_errors.HTTPClientError):
+    if isinstance(error, botocore_errors.HTTPClientError | CopyTimedOut):
         return failure.no_answer()
     return failure.misconfigured("Check the settings of the storage")
+
+
+def _without_credentials(refusal: Refusal, operation: str, address: Address) -> Exception:
+    """The error for a refused request for credentials, which is no request to the store."""
+    failure = Failure(operation, address, "the service that gives out credentials", refusal.message or refusal.code)
+    if refusal.code == "AccessDenied":
+        return failure.denied(f"Grant sts:{operation}, and check the trust policy of the role")
+    if refusal.status >= 500 or refusal.code in ("Throttling", "ThrottlingException"):
+        return failure.unavailable()
+    return failure.no_credentials(SET_CREDENTIALS)

@@ -4,10 +4,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -15,23 +14,29 @@ from aiobotocore.awsrequest import AioAWSResponse
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
-from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header
+from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header, md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload, without_none
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
+from lakery_cloud.errors import IntegrityError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, time_of
-from lakery_cloud.providers.s3.errors import REDIRECTS, SDK_ERRORS, SET_CREDENTIALS, Refusal, translate
+from lakery_cloud.providers.s3.answers import content_hash, sdk_required
+from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
+from lakery_cloud.providers.s3.refusals import REDIRECTS, SET_CREDENTIALS
 from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
-from lakery_cloud.streams.parts import Part
+from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.parts import Part, Pieces
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
     from lakery_cloud.providers.s3.settings import S3Settings
+
+T = TypeVar("T")
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -39,6 +44,9 @@ PROBE = "lakery-cloud-route"
 """A key that is never requested: the SDK is asked where it would send a request for it."""
 
 _METADATA = "x-amz-meta-"
+_SHA256, _CRC32C, _MD5 = "x-amz-checksum-sha256", "x-amz-checksum-crc32c", "content-md5"
+_PARAMETERS = {_SHA256: "ChecksumSHA256", _CRC32C: "ChecksumCRC32C", _MD5: "ContentMD5"}
+"""Header -> the SDK's parameter."""
 _SIGNED = re.compile(
     r"AWS4-HMAC-SHA256 Credential=[^/ ]+/\d{8}/(?P<region>[^/ ]+)/s3/aws4_request, ?SignedHeaders=(?P<names>[a-z0-9;-]+),"
 )
@@ -46,15 +54,24 @@ _SIGNED = re.compile(
 _OURS = frozenset({"host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
 
 
-@dataclass(slots=True)
-class Conditions:
-    """Whether the endpoint supports `If-None-Match`: by the settings, until it refuses the header."""
+# Optional headers, see `Features`. Names of the last two start with that of the first one.
+CONDITIONS = "if-none-match"
+OBJECT_SIZE = "x-amz-mp-object-size"
+CHECKSUMS = "x-amz-checksum-"
+COPY_CHECKSUM = "x-amz-checksum-algorithm"
+CHECKSUM_MODE = "x-amz-checksum-mode"
+OPTIONAL = frozenset({CONDITIONS, OBJECT_SIZE, CHECKSUMS, COPY_CHECKSUM, CHECKSUM_MODE})
 
-    are_supported: bool
+Supported = Collection[str]
+"""The optional headers that a request may have."""
 
 
 class BucketMoved(Signal):
     """The bucket is not where the request went; only the SDK knows how to find it."""
+
+
+class DecodedBody(Signal):
+    """The body seems to be decoded on its way: it has no length, since a server only decodes it while it sends it."""
 
 
 class Route(NamedTuple):
@@ -104,20 +121,10 @@ class S3Requests(Requests):
         http: Sends the requests.
         credentials: The credentials of the client.
         settings: The storage's settings.
-        conditions: Whether requests are conditional.
     """
 
-    def __init__(
-        self,
-        client: "S3Client",
-        http: HTTPClient,
-        *,
-        credentials: Any,
-        settings: "S3Settings",
-        conditions: "Conditions",
-    ) -> None:
+    def __init__(self, client: "S3Client", http: HTTPClient, *, credentials: Any, settings: "S3Settings") -> None:
         super().__init__(endpoint=client.meta.endpoint_url, max_attempts=settings.max_attempts)
-        self._conditions = conditions
         self._client = client
         self._http = http
         self._credentials = credentials
@@ -158,35 +165,44 @@ class S3Requests(Requests):
         except Exception as error:
             raise self._unsigned(error, Address(bucket, "")) from error
 
-    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
-        headers = {**_described(attributes), **await _checksum(data, attributes), **self._stored_as}
-        if self._conditions.are_supported:
+    async def put(
+        self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
+    ) -> None:
+        headers = {**_described(attributes), **await _checksum((data,), supported, attributes), **self._stored_as}
+        if CONDITIONS in supported:
             headers["if-none-match"] = "*"
         await self.send(
             "put_object", address, self._request("PUT", address, headers, body=(data,)), _etag, expected=(200,)
         )
 
-    async def head(self, address: Address) -> ObjectInfo:
-        request = self._request("HEAD", address, {"x-amz-checksum-mode": "ENABLED"})
-        return await self.send("head_object", address, request, partial(_info, address), expected=(200,))
+    async def head(self, address: Address, supported: Supported = OPTIONAL) -> ObjectInfo:
+        headers = {CHECKSUM_MODE: "ENABLED"} if CHECKSUM_MODE in supported else {}
+        request = self._request("HEAD", address, headers)
+        return await self.send("head_object", address, request, partial(_head, address), expected=(200,))
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
-        headers = without_none(**{"range": byte_range(start, stop), "if-match": version})
-        return await self.open_body(
-            "get_object", address, self._request("GET", address, headers), partial(_body, address), expected=(200, 206)
-        )
+        headers = without_none(**{"range": byte_range(start, stop), "if-match": strong(version)})
+        try:
+            return await self._open(address, headers)
+        except DecodedBody:
+            return await self._open(address, {**headers, "accept-encoding": "gzip"})
 
-    async def part(self, upload: Upload, part: Part) -> Receipt:
-        checksum = await crc32c_header(*part.pieces)
+    async def _open(self, address: Address, headers: dict[str, str]) -> OpenBody:
+        request = self._request("GET", address, headers)
+        read = partial(_body, address, may_be_decoded="accept-encoding" not in headers)
+        return await self.open_body("get_object", address, request, read, expected=(200, 206))
+
+    async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
+        headers = await _checksum(part.pieces, supported)
         request = self._request(
             "PUT",
             upload.address,
-            {"x-amz-checksum-crc32c": checksum},
+            headers,
             query=encode_query({"partNumber": str(part.number), "uploadId": upload.id}),
             body=part.pieces,
         )
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
-        return Receipt(part.number, etag, checksum)
+        return Receipt(part.number, etag, headers.get(_CRC32C))
 
     def _request(
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
@@ -232,7 +248,7 @@ class S3Requests(Requests):
     def _unsigned(self, error: Exception, address: Address) -> Exception:
         """The engine's error for a request that could not be signed; credentials come from code of any kind."""
         if isinstance(error, (botocore_errors.ClientError, *SDK_ERRORS)):
-            return translate(error, "signing", address, endpoint=self.endpoint, is_conditional=False)
+            return translate(error, "signing", address, endpoint=self.endpoint)
         return self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS)
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
@@ -245,7 +261,7 @@ class S3Requests(Requests):
         refusal = Refusal.of_response(response)
         if refusal.code in REDIRECTS:
             return BucketMoved(refusal.code)
-        return refusal.error(operation, address, endpoint=self.endpoint, is_conditional=self._conditions.are_supported)
+        return refusal.error(operation, address, endpoint=self.endpoint)
 
 
 class SDKRequests:
@@ -254,7 +270,6 @@ class SDKRequests:
     Args:
         client: The SDK's client.
         settings: The storage's settings.
-        conditions: Whether requests are conditional.
         translate: Makes the engine's error for an error of the SDK.
     """
 
@@ -263,57 +278,62 @@ class SDKRequests:
         client: "S3Client",
         *,
         settings: "S3Settings",
-        conditions: Conditions,
         translate: Callable[[Exception, str, Address], Exception],
     ) -> None:
         self._client = client
         self._payer = sdk_payer(settings)
         self._stored_as = sdk_stored_as(settings)
-        self._conditions = conditions
         self._translate = translate
 
-    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
-        checksum = content_checksum(attributes)
+    async def put(
+        self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
+    ) -> None:
         await self._call(
             "put_object",
             address,
+            _required_etag,
             Body=data,
             **sdk_described(attributes),
-            **({"ChecksumSHA256": checksum} if checksum else {"ChecksumCRC32C": await crc32c_header(data)}),
-            **({"IfNoneMatch": "*"} if self._conditions.are_supported else {}),
+            **await self._checksum((data,), supported, attributes),
+            **({"IfNoneMatch": "*"} if CONDITIONS in supported else {}),
             **self._stored_as,
         )
 
-    async def head(self, address: Address) -> ObjectInfo:
-        return _info_of_sdk(address, await self._call("head_object", address, ChecksumMode="ENABLED"))
+    async def head(self, address: Address, supported: Supported = OPTIONAL) -> ObjectInfo:
+        mode = {"ChecksumMode": "ENABLED"} if CHECKSUM_MODE in supported else {}
+        return await self._call("head_object", address, partial(_head_of_sdk, address), **mode)
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
-        wanted = without_none(Range=byte_range(start, stop), IfMatch=version)
-        answer = await self._call("get_object", address, **wanted)
-        body = answer["Body"]
-        first, _ = read_content_range(answer.get("ContentRange"), size=answer["ContentLength"])
-        chunks = BodyChunks(partial(body.read, READ_SIZE), interruptions=(*SDK_ERRORS, aiohttp.ClientError))
-        return Body(_info_of_sdk(address, answer), chunks, first), body.close
+        wanted = without_none(Range=byte_range(start, stop), IfMatch=strong(version))
+        return await self._call("get_object", address, partial(_body_of_sdk, address), **wanted)
 
-    async def part(self, upload: Upload, part: Part) -> Receipt:
-        checksum = await crc32c_header(*part.pieces)
-        answer = await self._call(
+    async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
+        checksum = await self._checksum(part.pieces, supported)
+        etag = await self._call(
             "upload_part",
             upload.address,
+            _required_etag,
             UploadId=upload.id,
             PartNumber=part.number,
             Body=b"".join(part.pieces),
-            ChecksumCRC32C=checksum,
+            **checksum,
         )
-        return Receipt(part.number, answer["ETag"], checksum)
+        return Receipt(part.number, etag, checksum.get("ChecksumCRC32C"))
 
-    async def _call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
+    async def _checksum(
+        self, pieces: Pieces, supported: Supported, attributes: ObjectAttributes | None = None
+    ) -> dict[str, str]:
+        headers = await _checksum(pieces, supported, attributes)
+        return {_PARAMETERS[name]: value for name, value in headers.items()}
+
+    async def _call(
+        self, operation: str, address: Address, read: Callable[[Mapping[str, Any]], T], **parameters: Any
+    ) -> T:
         target = {"Bucket": address.bucket, "Key": address.key}
         try:
-            answer: dict[str, Any] = await getattr(self._client, operation)(**target, **self._payer, **parameters)
+            return read(await getattr(self._client, operation)(**target, **self._payer, **parameters))
         except (botocore_errors.ClientError, *SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
-        return answer
 
 
 def sdk_payer(settings: "S3Settings") -> dict[str, str]:
@@ -338,18 +358,24 @@ def sdk_described(attributes: ObjectAttributes) -> dict[str, Any]:
     )
 
 
-def _info_of_sdk(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
-    _, size = read_content_range(answer.get("ContentRange"), size=answer["ContentLength"])
-    return ObjectInfo(
-        address,
-        size,
-        answer["ETag"],
-        content_hash(answer.get("ChecksumSHA256")),
-        answer.get("ContentType"),
-        answer.get("ContentEncoding"),
-        answer.get("LastModified"),
-        answer.get("Metadata", {}),
-    )
+def _required_etag(answer: Mapping[str, Any]) -> str:
+    return str(sdk_required(answer, "ETag"))
+
+
+def _head_of_sdk(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
+    return _info(address, answer["ResponseMetadata"]["HTTPHeaders"])
+
+
+def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
+    body, metadata = answer["Body"], answer["ResponseMetadata"]
+    try:
+        info = _info(address, metadata["HTTPHeaders"])
+        start = _start(metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
+    except UnsupportedResponse:
+        body.close()
+        raise
+    chunks = BodyChunks(partial(body.read, READ_SIZE), interruptions=(*SDK_ERRORS, aiohttp.ClientError))
+    return Body(info, chunks, start), body.close
 
 
 def _described(attributes: ObjectAttributes) -> dict[str, str]:
@@ -365,11 +391,29 @@ def _described(attributes: ObjectAttributes) -> dict[str, str]:
     }
 
 
-async def _checksum(data: bytes, attributes: ObjectAttributes) -> dict[str, str]:
-    """The checksum that S3 compares with the body: the content hash, if S3 knows its algorithm."""
-    if sha256 := content_checksum(attributes):
-        return {"x-amz-checksum-sha256": sha256}
-    return {"x-amz-checksum-crc32c": await crc32c_header(data)}
+async def _checksum(pieces: Pieces, supported: Supported, attributes: ObjectAttributes | None = None) -> dict[str, str]:
+    """The checksum that the store compares with the body: the content hash if it can, MD5 if it knows nothing else."""
+    sha256 = content_checksum(attributes) if attributes is not None else None
+    if CHECKSUMS in supported:
+        return {_SHA256: sha256} if sha256 else {_CRC32C: await crc32c_header(*pieces)}
+    if sha256:
+        await _check_sha256(pieces, header_to_hex(sha256))
+    return {_MD5: await md5_header(*pieces)}
+
+
+async def _check_sha256(pieces: Pieces, expected: str) -> None:
+    """Compare bytes with their content hash, in place of a store that can't."""
+    hasher = new_hasher("sha256")
+    await update_hash(hasher, *pieces)
+    if hasher.hexdigest() != expected:
+        raise IntegrityError(
+            f"the data has the hash sha256:{hasher.hexdigest()}, but its digest says sha256:{expected}"
+        )
+
+
+def strong(version: str | None) -> str | None:
+    """An ETag for a condition; a weak one never matches (RFC 9110, section 13.1.1), so it makes none."""
+    return None if version is None or version.startswith("W/") else version
 
 
 def content_checksum(attributes: ObjectAttributes) -> str | None:
@@ -378,35 +422,46 @@ def content_checksum(attributes: ObjectAttributes) -> str | None:
     return hex_to_header(attributes.metadata[METADATA_HASH]) if is_sha256 else None
 
 
-def content_hash(checksum: str | None) -> str | None:
-    """The SHA-256 of a whole object; S3 marks a checksum of checksums by `-<parts>` at its end."""
-    return None if not checksum or "-" in checksum else f"sha256:{header_to_hex(checksum)}"
-
-
 def _etag(response: BufferedResponse) -> str:
     if response.body:
         raise UnsupportedResponse("a response to a put with a body")
     return required(response.headers, "etag")
 
 
-def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
-    headers = response.headers
+def _head(address: Address, response: BufferedResponse) -> ObjectInfo:
+    return _info(address, response.headers)
+
+
+def _info(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
+    content_type = headers.get("content-type")
+    if (content_type or "").startswith("text/html") and not any(name.startswith("x-amz-") for name in headers):
+        raise UnsupportedResponse("a page of HTML")
     _, size = read_content_range(headers.get("content-range"), size=size_of(headers))
     return ObjectInfo(
         address,
         size,
         required(headers, "etag"),
         content_hash(headers.get("x-amz-checksum-sha256")),
-        headers.get("content-type"),
+        content_type,
         headers.get("content-encoding"),
         time_of(headers.get("last-modified")),
         {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)},
+        headers.get("x-amz-version-id"),
     )
 
 
-def _body(address: Address, response: Response) -> OpenBody:
-    content_range = response.headers.get("content-range")
-    if response.status == 206 and content_range is None:  # some stores send a range with 200
-        raise UnsupportedResponse("a response 206 without Content-Range")
+def _start(status: int, headers: Mapping[str, str]) -> int | None:
+    """The position of a body's first byte in the object; None if it is the whole object."""
+    content_range = headers.get("content-range")
+    if status not in (200, 206) or (status == 206 and content_range is None):  # some stores send a range with 200
+        raise UnsupportedResponse(f"a response {status} to a read, without Content-Range")
     start, _ = read_content_range(content_range, size=0)
-    return Body(_info(address, response), BodyChunks(response.read), start), response.close
+    return start
+
+
+def _body(address: Address, response: Response, *, may_be_decoded: bool) -> OpenBody:
+    headers = response.headers
+    if may_be_decoded and response.status == 200 and not {"content-length", "content-encoding"} & headers.keys():
+        raise DecodedBody(str(address))
+    start = _start(response.status, headers)
+    return Body(_info(address, headers), BodyChunks(response.read), start), response.close

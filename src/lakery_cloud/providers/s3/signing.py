@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for S3, as a pure function of a request, a time and credentials. It knows no SDK.
+"""AWS Signature Version 4 for S3, as a pure function of a request, a time and credentials.
 
 AWS documentation, "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
 """
@@ -7,7 +7,11 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -77,3 +81,20 @@ def authorization(
     to_sign = f"{ALGORITHM}\n{time}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     signature = hmac.digest(key.secret, to_sign.encode(), "sha256").hex()
     return f"{ALGORITHM} Credential={key.credential},SignedHeaders={names},Signature={signature}"
+
+
+def header_names(client: "S3Client", operation: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that carry the parameters of an operation."""
+    shape = client.meta.service_model.operation_model(_API_NAMES[operation]).input_shape
+    assert shape is not None
+    headers: dict[str, str] = {}
+    for name, value in parameters.items():
+        serialization = shape.members[name].serialization
+        if serialization.get("location") == "header":
+            headers[serialization["name"]] = value
+        elif serialization.get("location") == "headers":
+            headers |= {f"{serialization['name']}{key}": text for key, text in value.items()}
+    return headers
+
+
+_API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}

@@ -19,6 +19,7 @@ from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
+    import aiohttp
     import botocore.loaders
     from aiobotocore.config import AioConfig
     from aiobotocore.httpsession import AIOHTTPSession
@@ -27,9 +28,11 @@ try:
     from botocore.handlers import add_expect_header
     from botocore.httpsession import get_cert_path
 
-    from lakery_cloud.providers.s3.errors import NO_CREDENTIALS, SET_CREDENTIALS
-    from lakery_cloud.providers.s3.requests import Conditions, S3Requests, answer_probe
-    from lakery_cloud.providers.s3.transport import S3Transport
+    from lakery_cloud.providers.s3.answers import add_md5, check_answer
+    from lakery_cloud.providers.s3.errors import NO_CREDENTIALS, CopyTimedOut
+    from lakery_cloud.providers.s3.refusals import SET_CREDENTIALS
+    from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
+    from lakery_cloud.providers.s3.transport import S3Transport, copy_timeout
 except ImportError as error:
     raise MissingDependency(
         'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '
@@ -110,9 +113,8 @@ class S3Storage(CloudStorage[S3StorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         settings = self.settings
-        conditions = Conditions(settings.conditional_writes)
         if settings.client is not None:
-            yield S3Transport(settings.client, settings, conditions=conditions)
+            yield S3Transport(settings.client, settings)
             return
         try:
             session = settings.session or _session(settings.profile)
@@ -127,6 +129,8 @@ class S3Storage(CloudStorage[S3StorageData]):
             async with opening as client:
                 events = client.meta.events
                 events.register("before-send.s3.HeadObject", answer_probe)
+                events.register_first("before-parse.s3.*", check_answer)
+                events.register("before-call.s3", add_md5)
                 events.register("response-received.s3", _name_by_status)
                 events.register("request-created.s3", _note_retry)
                 events.register_first("choose-signer.s3", _presign_by_version_4)
@@ -134,7 +138,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                 events.unregister("before-call.s3", add_expect_header)
                 credentials = await session.get_credentials() if settings.fast_lane else None
                 if credentials is None:
-                    yield S3Transport(client, settings, conditions=conditions)
+                    yield S3Transport(client, settings)
                     return
                 http = HTTPClient(
                     sockets=sockets,
@@ -143,8 +147,8 @@ class S3Storage(CloudStorage[S3StorageData]):
                     read_timeout=self.settings.read_timeout,
                 )
                 async with aclosing(http):
-                    signed = S3Requests(client, http, credentials=credentials, settings=settings, conditions=conditions)
-                    yield S3Transport(client, settings, conditions=conditions, signed=signed)
+                    signed = S3Requests(client, http, credentials=credentials, settings=settings)
+                    yield S3Transport(client, settings, signed=signed)
         except botocore_errors.ProfileNotFound as error:
             raise ConfigError(f"{error}; `aws configure list-profiles` shows the profiles") from error
         except NO_CREDENTIALS as error:
@@ -177,6 +181,18 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
 
     sockets: Sockets
 
+    async def send(self, request: Any) -> Any:
+        try:
+            return await super().send(request)
+        except botocore_errors.ReadTimeoutError as error:
+            if copy_timeout.get() is not None and "partNumber=" not in request.url:
+                raise CopyTimedOut(error=error) from error
+            raise
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session, seconds = await super()._get_session(proxy_url), copy_timeout.get()
+        return session if seconds is None else _PatientSession(session, seconds)
+
     def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
         super().__init__(connector_args={**connector_args, "socket_factory": self.sockets.make}, **settings)
 
@@ -185,6 +201,17 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
         context: ssl.SSLContext = super()._get_ssl_context()
         context.check_hostname = True
         return context
+
+
+class _PatientSession:
+    """A session whose requests wait longer for bytes of the response."""
+
+    def __init__(self, session: aiohttp.ClientSession, seconds: float) -> None:
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(sock_connect=session.timeout.sock_connect, sock_read=seconds)
+
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(method, **options, timeout=self._timeout)
 
 
 def _trust(profile: str | None) -> ssl.SSLContext:

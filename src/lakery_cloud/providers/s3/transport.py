@@ -1,45 +1,75 @@
 """The requests of Amazon S3: the hot ones by `S3Requests`, all others as calls of the SDK."""
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.checksums import hex_to_header
-from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
-from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
+from lakery_cloud.engine.checksums import hex_to_header, md5_header
+from lakery_cloud.engine.cloud_transport import CloudTransport
+from lakery_cloud.engine.features import Features
+from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
+from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
-    ConditionUnsupported,
+    KeyExists,
+    KeyMissing,
     ObjectInfo,
     PresignedURL,
     Receipt,
+    Uncertain,
+    Unsupported,
     Upload,
     UploadGone,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
 from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError
 from lakery_cloud.http.headers import time_of
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, translate
+from lakery_cloud.providers.s3.answers import (
+    Answer,
+    begun,
+    completed,
+    copied,
+    copied_part,
+    listed_objects,
+    listed_tags,
+    listed_uploads,
+    undeleted,
+    whole,
+    with_md5,
+)
+from lakery_cloud.providers.s3.errors import SDK_ERRORS, CopyTimedOut, translate
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
+    CHECKSUM_MODE,
+    CHECKSUMS,
+    CONDITIONS,
+    COPY_CHECKSUM,
+    OBJECT_SIZE,
+    OPTIONAL,
     BucketMoved,
-    Conditions,
     S3Requests,
     SDKRequests,
+    Supported,
     content_checksum,
-    content_hash,
     sdk_described,
     sdk_payer,
     sdk_stored_as,
+    strong,
 )
 from lakery_cloud.providers.s3.settings import S3Settings
+from lakery_cloud.providers.s3.signing import header_names
 from lakery_cloud.storage import Digest
+from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
 if TYPE_CHECKING:
@@ -47,6 +77,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("lakery_cloud")
+
+copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
+"""Seconds that the SDK waits for the response to a copy."""
+SLOWEST_COPY = 10e6
+"""Bytes a second; copies inside of Alibaba OSS and MinIO outlast 60 s from some gigabytes on (milvus, rclone, iRODS)."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
 
@@ -57,47 +93,78 @@ class S3Transport(CloudTransport):
     Args:
         client: The SDK's client.
         settings: The storage's settings.
-        conditions: Whether requests are conditional.
         signed: Hot requests that lakery-cloud sends itself; without them, the SDK sends all requests.
     """
 
     max_deletes = 1000  # API Reference, "DeleteObjects"
     sdk_errors = (botocore_errors.ClientError, *SDK_ERRORS)
 
-    def __init__(
-        self, client: "S3Client", settings: S3Settings, *, conditions: Conditions, signed: S3Requests | None = None
-    ) -> None:
+    def __init__(self, client: "S3Client", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
         super().__init__(**settings.share(client.meta.config.max_pool_connections))
         self._client = client
         self._endpoint = client.meta.endpoint_url
-        self._conditions = conditions
+        self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
+        self._settings = settings
+        self._wants_md5 = False
         self._payer = sdk_payer(settings)
         self._stored_as = sdk_stored_as(settings)
         self._signed = signed
-        self._sdk = SDKRequests(client, settings=settings, conditions=conditions, translate=self._translate)
+        self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
 
     @property
     def conditional_writes(self) -> bool:  # type: ignore[override]
         """Whether create-only requests work at this endpoint."""
-        return self._conditions.are_supported
+        return CONDITIONS in self._features.supported
 
     def checks_hash(self, algorithm: str) -> bool:
         return algorithm == "sha256"
 
-    async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
+    async def _hot(self, bucket: str, send: Callable[[Any], Awaitable[T]]) -> T:
         signed = self._signed
+        if signed is None or not (signed.has_route(bucket) or await signed.can_serve(bucket)):
+            return await send(self._sdk)
         try:
-            if signed is None or not (signed.has_route(bucket) or await signed.can_serve(bucket)):
-                return await send(self._sdk)
-            try:
-                return await send(signed)
-            except BucketMoved:
-                found = await send(self._sdk)
-                await signed.find_again(bucket)
+            return await send(signed)
+        except BucketMoved:
+            found = await send(self._sdk)
+            await signed.find_again(bucket)
+            return found
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        async def send(supported: Supported) -> None:
+            await self._check_is_free(address, supported)
+            async with self.requests:
+                await self._hot(address.bucket, lambda hot: hot.put(address, data, attributes, supported))
+
+        await self._features.adapt(send, (CONDITIONS, CHECKSUMS))
+
+    async def head(self, address: Address) -> ObjectInfo | None:
+        async def send(supported: Supported) -> ObjectInfo | None:
+            async with self.requests:
+                try:
+                    found: ObjectInfo = await self._hot(address.bucket, lambda hot: hot.head(address, supported))
+                except KeyMissing:
+                    return None
                 return found
-        except ConditionUnsupported:
-            self._conditions.are_supported = False
-            raise
+
+        return await self._features.adapt(send, (CHECKSUM_MODE,))
+
+    async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        async def send(supported: Supported) -> Receipt:
+            async with self.requests:
+                receipt: Receipt = await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part, supported))
+                return receipt
+
+        return await self._features.adapt(send, (CHECKSUMS,))
+
+    async def _check_is_free(self, address: Address, supported: Supported) -> None:
+        """Look before a request without a condition that replaces one with a condition.
+
+        Raises:
+            KeyExists: The key has an object.
+        """
+        if CONDITIONS not in supported and self.conditional_writes and await self.head(address) is not None:
+            raise KeyExists(str(address))
 
     async def has_bucket(self, bucket: str) -> bool:
         status, _ = await self._head_bucket(bucket)
@@ -120,8 +187,27 @@ class S3Transport(CloudTransport):
         metadata = answer["ResponseMetadata"]
         return metadata["HTTPStatusCode"], metadata.get("HTTPHeaders", {})
 
-    async def delete(self, address: Address) -> None:
-        await self._object_call("delete_object", address)
+    async def delete(self, address: Address, *, version_id: str | None = None) -> None:
+        if version_id is not None:
+            try:
+                await self.delete_version(address, version_id)
+            except AccessDenied as error:  # without s3:DeleteObjectVersion, or because Object Lock keeps the version
+                logger.debug("%s becomes a noncurrent version: %s", address, error)
+            else:
+                return
+        await self._delete(address)
+
+    async def delete_version(self, address: Address, version_id: str) -> None:
+        await self._delete(address, VersionId=version_id)
+
+    async def _delete(self, address: Address, **version: str) -> None:
+        try:
+            await self._object_call("delete_object", address, **version)
+        except KeyMissing:
+            return
+        except Uncertain:
+            if await self.head(address) is not None:
+                raise
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
         left = set(keys)
@@ -129,43 +215,45 @@ class S3Transport(CloudTransport):
             wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
             # Not every store supports this, and a store may keep some; a request for one object says why.
             with suppress(LakeryCloudError):
-                answer = await self._bucket_call(
-                    "delete_objects", Address(bucket, keys[0]), Delete=wanted, **self._payer
+                left &= await self._checked_read(
+                    "delete_objects", Address(bucket, keys[0]), undeleted, Delete=wanted, **self._payer
                 )
-                left &= {error["Key"] for error in answer.get("Errors", ())}
         async with bounded_tasks(MAX_DELETES) as tasks:
             for key in left:
                 await tasks.start(self.delete(Address(bucket, key)))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        token: dict[str, str] = {}
-        while True:
-            page = await self._bucket_call(
-                "list_objects_v2", Address(bucket, root), Prefix=root, Delimiter="/", **self._payer, **token
-            )
-            for entry in page.get("Contents", ()):
-                yield ObjectInfo(
-                    Address(bucket, entry["Key"]), entry["Size"], entry["ETag"], modified=entry["LastModified"]
-                )
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        address = Address(bucket, root)
+
+        async def page(token: str | None) -> tuple[Iterable[ObjectInfo], str | None]:
+            parameters = {"Prefix": root, "Delimiter": "/", **without_none(ContinuationToken=token), **self._payer}
+            return await self._bucket_read("list_objects_v2", address, partial(listed_objects, bucket), **parameters)
+
+        async for info in in_pages(page, address):
+            yield info
 
     async def tags(self, address: Address) -> Mapping[str, str]:
-        answer = await self._object_call("get_object_tagging", address)
-        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+        try:
+            return await self._object_read("get_object_tagging", address, listed_tags)
+        except Unsupported:
+            return {}
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         stored_as = {**self._stored_as}
         if is_temporary:
             stored_as.pop("StorageClass", None)
-        answer = await self._object_call(
-            "create_multipart_upload",
-            address,
-            ChecksumAlgorithm="CRC32C",
-            **sdk_described(attributes),
-            **stored_as,
-        )
+
+        async def begin(supported: Supported) -> Answer:
+            return await self._object_read(
+                "create_multipart_upload",
+                address,
+                begun,
+                **({"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}),
+                **sdk_described(attributes),
+                **stored_as,
+            )
+
+        answer = await self._features.adapt(begin, (CHECKSUMS,))
         upload = Upload(address, answer["UploadId"], attributes, is_temporary)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # An attempt whose response was lost may have begun another upload. Without the permission to list, a
@@ -175,42 +263,52 @@ class S3Transport(CloudTransport):
         return upload
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
-        answer = await self._object_call(
-            "upload_part_copy",
-            upload.address,
-            UploadId=upload.id,
-            PartNumber=number,
-            CopySourceRange=f"bytes={start}-{stop - 1}",
-            **_copy_source(source),
-        )
-        result = answer["CopyPartResult"]
-        return Receipt(number, result["ETag"], result.get("ChecksumCRC32C"))
+        with self._patience(stop - start):
+            return await self._object_read(
+                "upload_part_copy",
+                upload.address,
+                partial(copied_part, number),
+                UploadId=upload.id,
+                PartNumber=number,
+                CopySourceRange=f"bytes={start}-{stop - 1}",
+                **_copy_source(source),
+            )
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> None:
+    ) -> str | None:
         parts = [
             without_none(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
             for receipt in receipts
         ]
-        await self._object_call(
-            "complete_multipart_upload",
-            upload.address,
-            UploadId=upload.id,
-            MultipartUpload={"Parts": parts},
-            MpuObjectSize=size,
-            **(self._create_only() if create_only else {}),
-        )
+
+        async def complete(supported: Supported) -> str | None:
+            if create_only:
+                await self._check_is_free(upload.address, supported)
+            return await self._object_read(
+                "complete_multipart_upload",
+                upload.address,
+                completed,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": parts},
+                **({"MpuObjectSize": size} if OBJECT_SIZE in supported else {}),
+                **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
+            )
+
+        return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if upload is None:
             await self._abort_all(address)
             return
-        for _ in range(ABORT_ATTEMPTS):
+        for attempt in range(1, ABORT_ATTEMPTS + 1):
             try:
                 await self._object_call("abort_multipart_upload", address, UploadId=upload.id)
             except UploadGone:
                 return
+            except Uncertain:
+                if attempt == ABORT_ATTEMPTS:
+                    raise
             try:
                 left = await self._object_call("list_parts", address, UploadId=upload.id, MaxParts=1)
             except (UploadGone, AccessDenied):
@@ -219,33 +317,28 @@ class S3Transport(CloudTransport):
                 return
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
-        token: dict[str, str] = {}
-        while True:
-            try:
-                page = await self._bucket_call(
-                    "list_multipart_uploads", Address(bucket, root), Prefix=root, **self._payer, **token
-                )
-            except UploadGone:  # rclone says so if there are none
-                return
-            for entry in page.get("Uploads", ()):
-                yield Upload(
-                    Address(bucket, entry["Key"]),
-                    entry["UploadId"],
-                    ObjectAttributes("", None, {}, {}),
-                    is_temporary(entry["Key"]),
-                    entry["Initiated"],
-                )
-            if not page.get("IsTruncated"):
-                return
-            token = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        address = Address(bucket, root)
+
+        async def page(token: tuple[str, str] | None) -> tuple[Iterable[Upload], tuple[str, str] | None]:
+            after = dict(zip(("KeyMarker", "UploadIdMarker"), token or (), strict=False))
+            parameters = {"Prefix": root, **after, **self._payer}
+            read = partial(listed_uploads, bucket)
+            return await self._bucket_read("list_multipart_uploads", address, read, **parameters)
+
+        with suppress(UploadGone):  # rclone says so if there are none
+            async for upload in in_pages(page, address):
+                yield upload
 
     def credential_kind(self) -> str | None:
         credentials = self._client._request_signer._credentials  # a client has no public attribute for them
         return str(getattr(credentials, "method", "explicit")) if credentials else None
 
     async def put_damaged(self, address: Address) -> bool:
-        checksum = hex_to_header(hashlib.sha256(b"other").hexdigest())
-        await self._object_call("put_object", address, Body=b"bytes", ChecksumSHA256=checksum)
+        if CHECKSUMS in self._features.supported:
+            checksum = {"ChecksumSHA256": hex_to_header(hashlib.sha256(b"other").hexdigest())}
+        else:
+            checksum = {"ContentMD5": await md5_header(b"other")}
+        await self._object_call("put_object", address, Body=b"bytes", **checksum, **self._stored_as)
         return True
 
     async def presign(
@@ -263,7 +356,7 @@ class S3Transport(CloudTransport):
             Params=parameters,
             ExpiresIn=int(expires.total_seconds()),
         )
-        headers = self._header_names(operation, parameters)
+        headers = header_names(self._client, operation, parameters)
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
 
     def _content_parameters(self, content: Digest) -> dict[str, Any]:
@@ -276,70 +369,110 @@ class S3Transport(CloudTransport):
         return {
             **sdk_described(attributes),
             "ChecksumSHA256": content_checksum(attributes),
-            **self._create_only(),
+            **({"IfNoneMatch": "*"} if self.conditional_writes else {}),
             **self._stored_as,
         }
 
-    def _header_names(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """The headers that carry the parameters of an operation."""
-        shape = self._client.meta.service_model.operation_model(_API_NAMES[operation]).input_shape
-        assert shape is not None
-        headers: dict[str, str] = {}
-        for name, value in parameters.items():
-            serialization = shape.members[name].serialization
-            if serialization.get("location") == "header":
-                headers[serialization["name"]] = value
-            elif serialization.get("location") == "headers":
-                headers |= {f"{serialization['name']}{key}": text for key, text in value.items()}
-        return headers
-
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
-        return await apply_rules(S3LifecycleRequests(self._bucket_call, keys, rules["Rules"]), self, keys)
+        return await apply_rules(S3LifecycleRequests(self._checked_call, keys, rules["Rules"]), self, keys)
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
-        answer = await self._object_call(
-            "copy_object",
-            address,
-            MetadataDirective="REPLACE",
-            TaggingDirective="REPLACE",
-            **_copy_source(source),
-            **sdk_described(attributes),
-            **({"ChecksumAlgorithm": "SHA256"} if sha256 else {}),
-            **self._create_only(),
-            **self._stored_as,
-        )
-        result = answer["CopyObjectResult"]
-        return ObjectInfo(address, source.size, result["ETag"], content_hash(result.get("ChecksumSHA256")))
 
-    def _create_only(self) -> dict[str, str]:
-        return {"IfNoneMatch": "*"} if self.conditional_writes else {}
+        async def copy(supported: Supported) -> ObjectInfo:
+            await self._check_is_free(address, supported)
+            return await self._object_read(
+                "copy_object",
+                address,
+                partial(copied, source, address),
+                MetadataDirective="REPLACE",
+                **({"TaggingDirective": "REPLACE"} if attributes.tags else {}),  # the source has none
+                **_copy_source(source),
+                **sdk_described(attributes),
+                **({"ChecksumAlgorithm": "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
+                **({"IfNoneMatch": "*"} if CONDITIONS in supported else {}),
+                **self._stored_as,
+            )
+
+        optional = (CONDITIONS, *((COPY_CHECKSUM,) if sha256 else ()))
+        attempt = 1
+        while True:
+            try:
+                with self._patience(source.size):
+                    return await self._features.adapt(copy, optional)
+            except Uncertain as failure:
+                if not _may_be_running(failure):
+                    raise
+                # The store may still be copying, and a second copy would make it slower.
+                if await appears(self, address, seconds=self._copy_timeout(source.size)):
+                    raise KeyExists(str(address)) from None
+                if attempt == self._settings.max_attempts:
+                    raise
+                attempt += 1
+
+    def _copy_timeout(self, size: int) -> float:
+        return self._settings.read_timeout + size / SLOWEST_COPY
+
+    @contextmanager
+    def _patience(self, size: int) -> Iterator[None]:
+        """Wait longer for the response to a copy: most stores send none before its end."""
+        token = copy_timeout.set(self._copy_timeout(size))
+        try:
+            yield
+        finally:
+            copy_timeout.reset(token)
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
         async for upload in self.list_uploads(address.bucket, address.key):
             if upload.address == address and upload.id != but:
                 await self.abort_upload(address, upload)
 
-    async def _object_call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
-        return await self._bucket_call(operation, address, Key=address.key, **self._payer, **parameters)
+    async def _object_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
+        return await self._object_read(operation, address, whole, **parameters)
 
-    async def _bucket_call(self, operation: str, address: Address, **parameters: Any) -> dict[str, Any]:
-        return await self._call(
-            operation, address, getattr(self._client, operation), Bucket=address.bucket, **parameters
-        )
+    async def _object_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
+        return await self._bucket_read(operation, address, read, Key=address.key, **self._payer, **parameters)
+
+    async def _checked_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
+        return await self._checked_read(operation, address, whole, **parameters)
+
+    async def _checked_read(
+        self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any
+    ) -> T:
+        """Call an operation that needs a checksum: the SDK's, or `Content-MD5` if the store accepts nothing else."""
+        if not self._wants_md5 and CHECKSUMS in self._features.supported:
+            try:
+                return await self._bucket_read(operation, address, read, **parameters)
+            except Unsupported as refusal:
+                if not any(header.startswith(("content-md5", CHECKSUMS)) for header in refusal.headers):
+                    raise
+        with with_md5():
+            result = await self._bucket_read(operation, address, read, **parameters)
+        self._wants_md5 = True
+        return result
+
+    async def _bucket_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
+        """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
+
+        async def call() -> T:
+            return read(await getattr(self._client, operation)(Bucket=address.bucket, **parameters))
+
+        return await self._call(operation, address, call)
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
-        is_conditional = self._conditions.are_supported
-        translated = translate(error, operation, address, endpoint=self._endpoint, is_conditional=is_conditional)
-        if isinstance(translated, ConditionUnsupported):
-            self._conditions.are_supported = False
-        return translated
-
-
-_API_NAMES = {"get_object": "GetObject", "put_object": "PutObject"}
+        return translate(error, operation, address, endpoint=self._endpoint)
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:
     return without_none(
-        CopySource={"Bucket": source.address.bucket, "Key": source.address.key}, CopySourceIfMatch=source.version
+        CopySource={"Bucket": source.address.bucket, "Key": source.address.key},
+        CopySourceIfMatch=strong(source.version),
     )
+
+
+def _may_be_running(failure: Uncertain) -> bool:
+    """Whether a copy got no response in time, from the store or from a proxy in front of it."""
+    cause = failure.__cause__
+    if isinstance(cause, botocore_errors.ClientError):
+        return bool(cause.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.GATEWAY_TIMEOUT)
+    return isinstance(cause, CopyTimedOut)

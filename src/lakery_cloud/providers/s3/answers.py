@@ -1,0 +1,186 @@
+"""What a response to the SDK must be to count as success, and the checksum of requests that need one."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.checksums import header_to_hex
+from lakery_cloud.engine.keys import Address, is_temporary
+from lakery_cloud.engine.model import ObjectInfo, Receipt, Upload
+from lakery_cloud.http.exchange import UnsupportedResponse
+
+Answer = Mapping[str, Any]
+"""An answer of the SDK."""
+
+
+def sdk_required(answer: Answer, name: str) -> Any:
+    """A field that an answer to the SDK must have.
+
+    Raises:
+        UnsupportedResponse: It has none.
+    """
+    value = answer.get(name)
+    if value is None or value == "":
+        raise UnsupportedResponse(f"a response without {name}")
+    return value
+
+
+def whole(answer: Answer) -> Answer:
+    """An answer without required fields."""
+    return answer
+
+
+def begun(answer: Answer) -> Answer:
+    """The answer to CreateMultipartUpload."""
+    sdk_required(answer, "UploadId")
+    return answer
+
+
+def completed(answer: Answer) -> str | None:
+    """The version that CompleteMultipartUpload made, if the bucket keeps versions."""
+    sdk_required(answer, "ETag")
+    version_id: str | None = answer.get("VersionId")
+    return version_id
+
+
+def copied(source: ObjectInfo, address: Address, answer: Answer) -> ObjectInfo:
+    """The object that CopyObject made."""
+    result = answer.get("CopyObjectResult", {})
+    sha256 = content_hash(result.get("ChecksumSHA256"))
+    return ObjectInfo(address, source.size, sdk_required(result, "ETag"), sha256, version_id=answer.get("VersionId"))
+
+
+def copied_part(number: int, answer: Answer) -> Receipt:
+    """The part that UploadPartCopy made."""
+    result = answer.get("CopyPartResult", {})
+    return Receipt(number, sdk_required(result, "ETag"), result.get("ChecksumCRC32C"))
+
+
+def listed_tags(answer: Answer) -> dict[str, str]:
+    """The tags in the answer to GetObjectTagging."""
+    return {sdk_required(tag, "Key"): tag.get("Value") or "" for tag in answer.get("TagSet", ())}
+
+
+def content_hash(checksum: str | None) -> str | None:
+    """The SHA-256 of a whole object; S3 marks a checksum of checksums by `-<parts>` at its end.
+
+    Raises:
+        UnsupportedResponse: It is no SHA-256.
+    """
+    if not checksum or "-" in checksum:
+        return None
+    try:
+        found = header_to_hex(checksum)
+    except ValueError:
+        found = ""
+    if len(found) != 64:
+        raise UnsupportedResponse("a response with a malformed x-amz-checksum-sha256")
+    return f"sha256:{found}"
+
+
+def undeleted(answer: Answer) -> set[str]:
+    """The keys that DeleteObjects could not delete."""
+    return {sdk_required(error, "Key") for error in answer.get("Errors", ())}
+
+
+def listed_objects(bucket: str, page: Answer) -> tuple[list[ObjectInfo], str | None]:
+    """A page of objects, and the token of the next page."""
+    found = [
+        ObjectInfo(
+            Address(bucket, sdk_required(entry, "Key")),
+            sdk_required(entry, "Size"),
+            entry.get("ETag"),
+            modified=sdk_required(entry, "LastModified"),
+        )
+        for entry in page.get("Contents", ())
+    ]
+    return found, sdk_required(page, "NextContinuationToken") if page.get("IsTruncated") else None
+
+
+def listed_uploads(bucket: str, page: Answer) -> tuple[list[Upload], tuple[str, str] | None]:
+    """A page of multipart uploads, and the markers of the next page."""
+    found = [
+        Upload(
+            Address(bucket, sdk_required(entry, "Key")),
+            sdk_required(entry, "UploadId"),
+            ObjectAttributes("", None, {}, {}),
+            is_temporary(entry["Key"]),
+            sdk_required(entry, "Initiated"),
+        )
+        for entry in page.get("Uploads", ())
+    ]
+    if not page.get("IsTruncated"):
+        return found, None
+    return found, (sdk_required(page, "NextKeyMarker"), page.get("NextUploadIdMarker", ""))
+
+
+_ROOTS = {
+    "DeleteObjects": "DeleteResult",
+    "GetBucketLifecycleConfiguration": "LifecycleConfiguration",
+    "GetObjectTagging": "Tagging",
+    "ListMultipartUploads": "ListMultipartUploadsResult",
+    "ListObjectsV2": "ListBucketResult",
+    "ListParts": "ListPartsResult",
+}
+"""Operation -> the element that its response consists of. All others need fields that prove their success."""
+_EMPTY = frozenset(
+    {
+        *("AbortMultipartUpload", "DeleteBucketLifecycle", "DeleteObject", "HeadBucket", "HeadObject"),
+        *("PutBucketLifecycleConfiguration", "PutObject", "UploadPart"),
+    }
+)
+"""The operations whose response is empty."""
+_ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
+
+
+def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    """A handler for the SDK's event `before-parse`: refuses responses of success that are not what the API promises.
+
+    From refusals it removes bodies that are no description of an error, such as the pages of proxies.
+
+    Raises:
+        UnsupportedResponse: The response has another status, or another content.
+    """
+    name, status, body = operation_model.name, response_dict["status_code"], response_dict["body"]
+    if not isinstance(body, bytes):  # of an object
+        return
+    # Amazon S3 sends white space while it works on a request.
+    response_dict["body"] = body = body.lstrip()
+    found = _ROOT.match(body)
+    root = found[1].decode() if found else ""
+    if status >= 300:
+        if root not in ("Error", "ErrorResponse"):
+            response_dict["body"] = b""
+        return
+    if status != operation_model.http.get("responseCode", 200):
+        raise UnsupportedResponse(f"a response {status} to {name}")
+    if name in _ROOTS and root not in (_ROOTS[name], "Error"):
+        raise UnsupportedResponse(f"a response to {name} without {_ROOTS[name]}")
+    if name in _EMPTY and body:
+        raise UnsupportedResponse(f"a response to {name} with a body")
+
+
+_sends_md5: ContextVar[bool] = ContextVar("sends_md5", default=False)
+
+
+@contextmanager
+def with_md5() -> Iterator[None]:
+    """Send requests of the SDK with `Content-MD5` instead of the checksum that it chooses."""
+    token = _sends_md5.set(True)
+    try:
+        yield
+    finally:
+        _sends_md5.reset(token)
+
+
+def add_md5(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    """A handler for the SDK's event `before-call`, see `with_md5`."""
+    if _sends_md5.get():
+        digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+        params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+        context.get("checksum", {}).pop("request_algorithm", None)
