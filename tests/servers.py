@@ -87,13 +87,6 @@ def strict_gcs() -> Iterator[StrictGCS]:
 
 
 @pytest.fixture(scope="session")
-def emulator_like_gcs() -> Iterator[StrictGCS]:
-    """The double of Cloud Storage as emulators are, in a thread of its own."""
-    with in_a_thread(lambda: StrictGCS("emulator-like")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def strict_s3() -> Iterator[StrictS3]:
     """The strict double of S3, in a thread of its own."""
     with in_a_thread(StrictS3) as server:

@@ -115,6 +115,10 @@ class StrictGCS:
     def damage(self, damage: Callable[[bytes], bytes] | None) -> None:
         self._uploads.damage = damage
 
+    def put(self, bucket: str, name: str, data: bytes) -> None:
+        """Store an object without a request."""
+        self._state.store(bucket, name, data, {"contentType": "application/octet-stream"}, {})
+
     async def __aenter__(self) -> Self:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)

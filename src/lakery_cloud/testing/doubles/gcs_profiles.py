@@ -1,8 +1,10 @@
 """Profiles of Cloud Storage and of what stands in for it: how each differs from a bucket without options."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
+
+from lakery_cloud.testing.doubles.s3_profiles import PORTAL, REPEATED, Difference
 
 ErrorFormat = Literal["reasons", "details", "xml"]
 """The body of a refusal: JSON with `errors`, JSON with `details` of google.rpc, or XML."""
@@ -64,6 +66,52 @@ class GCSProfile:
     empties: tuple[str, ...] = ()
     answers: Literal["", "page", "redirect"] = ""
 
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """All differences from a bucket without options."""
+        changed = {
+            each.name: value
+            for each in fields(self)
+            if each.name in CONSEQUENCES and (value := getattr(self, each.name)) != each.default
+        }
+        return tuple(
+            Difference(
+                name,
+                ", ".join(value) if isinstance(value, tuple) else str(value),
+                self.sources.get(name, ""),
+                CONSEQUENCES[name],
+            )
+            for name, value in changed.items()
+        )
+
+
+CONSEQUENCES: Mapping[str, str] = {
+    "versioned": "Temporary objects are deleted by generation, so that no noncurrent version of them remains",
+    "soft_delete": "Google keeps and bills deleted temporary objects for the configured time",
+    "retained": "Streams are saved; each one longer than a part leaves its temporary object until the retention ends, with "
+    "one warning in the log",
+    "hold": "Streams are saved; each one longer than a part leaves its temporary object until the hold is released, with "
+    "one warning in the log",
+    "requester_pays": "Set `user_project`; each request names it, also the looks after a miss",
+    "seconds_per_change": "A writer that is refused looks whether another one has stored the content, else it tries again",
+    "errors": "All formats are read",
+    "compresses_errors": "Compressed errors are read",
+    "policy": "Writes raise an error with the words of the policy",
+    "no_operations": "Nothing: the storage does not use it",
+    "ignores_conditions": "Concurrent writers of one stream may replace each other's equal content",
+    "ignores_checksums": "The storage compares the checksum that the store returns, except for blobs; reads verify them",
+    "ends_uploads_on_queries": "An upload with a lost response raises an error, since its object is incomplete",
+    "tokens": "Listings that never end raise an error",
+    "missing": "Responses without a header that proves something raise an error that names it",
+    "missing_fields": "Responses without a field that proves something raise an error that names it",
+    "null_fields": "Responses without a field that proves something raise an error that names it",
+    "session_host": "The upload continues at the storage's own endpoint",
+    "invents": "The key is looked up; the write raises an error, since nothing was stored",
+    "empties": "The key is looked up, and has the content",
+    "answers": "Every request raises an error that names the endpoint",
+}
+"""Attribute -> what lakery-cloud does about it, or what you can do."""
+
 
 GOOGLE = "Cloud Storage documentation"
 STATUS_CODES = f'{GOOGLE}, "HTTP status and error codes for JSON"'
@@ -123,7 +171,6 @@ _PROFILES = (
         title="Cloud Storage, refusals in XML",
         sources={"errors": XML_CODES},
         errors="xml",
-        compresses_errors=True,
     ),
     GCSProfile(
         name="google-policy",
@@ -149,11 +196,17 @@ _PROFILES = (
     ),
     GCSProfile(
         name="gateway",
-        title="a proxy that invents answers",
+        title="a proxy that invents responses",
+        sources={"invents": PORTAL},
         invents=("objects.insert", "objects.rewrite", "objects.compose", "objects.delete", "upload"),
     ),
-    GCSProfile(name="redirecting", title="a proxy that redirects each request", answers="redirect"),
-    GCSProfile(name="portal", title="a login page in front of the store", answers="page"),
+    GCSProfile(
+        name="redirecting",
+        title="a proxy that redirects each request",
+        sources={"answers": 'RFC 9110, "308 Permanent Redirect", which Cloud Storage uses for something else'},
+        answers="redirect",
+    ),
+    GCSProfile(name="portal", title="a login page in front of the store", sources={"answers": PORTAL}, answers="page"),
     GCSProfile(
         name="other-host",
         title="a store whose upload sessions name another host",
@@ -163,9 +216,12 @@ _PROFILES = (
     GCSProfile(
         name="stripping",
         title="a proxy that removes headers",
+        sources={"missing": "proxies that pass on only headers that they know"},
         missing=("location", "x-goog-generation", "x-goog-stored-content-length"),
     ),
-    GCSProfile(name="same-token", title="a store whose listings repeat a token", tokens="same"),
+    GCSProfile(
+        name="same-token", title="a store whose listings repeat a token", sources={"tokens": REPEATED}, tokens="same"
+    ),
 )
 
 GCS_PROFILES: Mapping[str, GCSProfile] = {profile.name: profile for profile in _PROFILES}
