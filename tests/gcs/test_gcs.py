@@ -34,6 +34,7 @@ from lakery_cloud.testing import (
     digest_of,
     tap,
 )
+from lakery_cloud.testing.faults import Answer
 from tests.helpers import scripted_proxy_before, write, write_stream
 from tests.rigs.gcs import GCSRig
 
@@ -431,7 +432,7 @@ class TestErrors:
     async def test_endpoint_that_ignores_ranges_is_noticed(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
         async with strict_rig.storage(concurrent_ranges=2, range_size=1000) as storage:
             storage_data = await write(storage, content(2000))
-            proxy.answer(is_read, status=200, times=100)
+            proxy.script(is_read, Answer(200, headers={"X-Goog-Generation": "1"}), times=100)
             with pytest.raises(StorageUnavailable, match="ignores ranges"):
                 await storage.read_data(storage_data)
 
@@ -442,7 +443,7 @@ class TestErrors:
                 await write(storage, b"data")
 
     async def test_redirect_is_refused(self, strict_rig: GCSRig, proxy: ScriptedProxy) -> None:
-        proxy.answer(is_put, status=302)
+        proxy.answer(is_put, status=302, times=100)
         async with strict_rig.storage() as storage:
             with pytest.raises(LakeryCloudError, match="302"):
                 await write(storage, b"data")

@@ -91,8 +91,7 @@ class ScopedUpload:
         await self._clean_up()
         if isinstance(error, UploadGone):
             raise StorageUnavailable(
-                f"another client, or a lifecycle rule of the bucket, aborted the upload to {self.address}; nothing was "
-                "stored, write again"
+                f"the upload to {self.address} ended before it was complete ({error}); nothing was stored, write again"
             ) from error
 
     @property

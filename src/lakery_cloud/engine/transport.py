@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, ObjectInfo, PresignedURL, Receipt, Upload
+from lakery_cloud.engine.model import Body, Kept, ObjectInfo, PresignedURL, Receipt, Upload
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -208,6 +208,14 @@ class Transport(abc.ABC):
 
     async def free_space(self, bucket: str) -> int | None:
         """Free space in bytes; None if it is unlimited or unknown."""
+        return None
+
+    async def kept_objects(self, bucket: str) -> Sequence[Kept] | None:
+        """What the bucket keeps of deleted objects; None if the store's API does not say.
+
+        Raises:
+            AccessDenied: Only others may know.
+        """
         return None
 
     async def presign(

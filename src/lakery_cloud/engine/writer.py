@@ -214,6 +214,8 @@ class Writer:
                         "the bucket and of the organization"
                     ) from signal
             except WriteConflict:
+                if await self.is_known_to_be_stored(content, digest):  # the other writer has won
+                    return
                 await asyncio.sleep(backoff(attempt, first=CONFLICT_PAUSE))
             except Uncertain:
                 with suppress(StorageUnavailable):

@@ -3,6 +3,7 @@
 A check returns a result or raises. It writes only to keys of its `CheckContext`.
 """
 
+import asyncio
 import gzip
 import os
 import statistics
@@ -10,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
@@ -19,6 +21,8 @@ from lakery_cloud.engine.model import (
     Unreachable,
     WriteConflict,
 )
+from lakery_cloud.engine.requests import backoff
+from lakery_cloud.engine.writer import CONFLICT_PAUSE, CREATE_ATTEMPTS
 from lakery_cloud.errors import AccessDenied, IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck, attributes_of
 from lakery_cloud.streams.parts import Part
@@ -138,7 +142,7 @@ async def create_only(context: CheckContext) -> Result:
     address = context.address()
     await context.put(address, SAMPLE)
     try:
-        await context.put(address, OTHER)
+        await _create_again(lambda: context.put(address, OTHER))
     except KeyExists:
         context.is_create_only = True
     else:
@@ -151,6 +155,16 @@ async def create_only(context: CheckContext) -> Result:
     if context.is_readable and (await context.read(address))[1] != SAMPLE:
         raise IntegrityError(f"a second put to {address} was refused, but changed the object")
     return Result("a second put to the same key is refused")
+
+
+async def _create_again(create: Callable[[], Awaitable[None]]) -> None:
+    """Send a create-only request for an existing key. Some stores allow one change of a key a second."""
+    for attempt in range(1, CREATE_ATTEMPTS):
+        try:
+            return await create()
+        except WriteConflict:
+            await asyncio.sleep(backoff(attempt, first=CONFLICT_PAUSE))
+    return await create()
 
 
 def _advise_unconditional(context: CheckContext, effect: str) -> str:
@@ -295,9 +309,10 @@ async def create_only_copy(context: CheckContext) -> Result:
         raise SkipCheck("no object could be copied")
     if not context.transport.conditional_writes:
         raise SkipCheck("conditional_writes is false; the storage checks for the key before it copies")
-    request = context.transport.copy(context.sample, context.copied, await attributes_of(SAMPLE, {}))
+    copy_again = partial(context.transport.copy, context.sample, context.copied, await attributes_of(SAMPLE, {}))
+    copied = context.copied
     try:
-        await context.create(context.copied, request)
+        await _create_again(lambda: context.create(copied, copy_again()))
     except KeyExists:
         return Result("a second copy to the same key is refused")
     return Result(
@@ -352,7 +367,15 @@ async def delete(context: CheckContext) -> Result:
 
 
 async def versions(context: CheckContext) -> Result:
-    """Delete a version for good, if the bucket keeps versions."""
+    """Find out what the bucket keeps of deleted objects; delete a version for good, if it keeps versions."""
+    try:
+        kept = await context.transport.kept_objects(context.keys.bucket)
+    except AccessDenied as error:
+        raise SkipCheck(f"what the bucket keeps of deleted objects is unknown: {error}") from None
+    if kept is not None:
+        advice = "; ".join([each.advice for each in kept if each.advice])
+        seen = "; ".join([each.seen for each in kept]) or "the bucket keeps nothing of deleted objects"
+        return Result(seen, Outcome.WARNING if advice else Outcome.OK, advice or None)
     context.require_written()
     address = context.address()
     await context.put(address, SAMPLE)

@@ -1,59 +1,18 @@
-"""The engine's errors for refusals of Cloud Storage."""
+"""The engine's errors for refusals of Cloud Storage, in each of its formats."""
 
 import json
+import re
 import zlib
-from typing import NamedTuple
+from html import unescape
+from typing import Any, NamedTuple
 
-from lakery_cloud.engine.error_messages import LATER, Failure
+from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import KeyExists, KeyMissing, UploadGone, VersionChanged, WriteConflict
-from lakery_cloud.engine.refusals import RefusalRow, RefusalRules
-from lakery_cloud.errors import BucketNotFound, ConfigError, IntegrityError, StorageUnavailable
 from lakery_cloud.http.exchange import MAX_BUFFERED, BufferedResponse
+from lakery_cloud.providers.gcs.refusals import LOG_IN, RULES, code_of
 
-LOG_IN = "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
-
-# Our names for statuses that mean different things.
-DAMAGED = "400 (checksum)"
-NO_PAYER = "400 (requester pays)"
-
-_SOURCE = 'Cloud Storage documentation, "HTTP status and error codes for JSON"'
-REFUSALS = (
-    RefusalRow("", 404, BucketNotFound, "Create it, or check its name and the endpoint", _SOURCE),
-    RefusalRow(DAMAGED, 400, IntegrityError, "Write again", _SOURCE),
-    RefusalRow(NO_PAYER, 400, ConfigError, "Set user_project", _SOURCE),
-    RefusalRow("rateLimitExceeded", 403, StorageUnavailable, LATER, _SOURCE),
-    RefusalRow("userRateLimitExceeded", 403, StorageUnavailable, LATER, _SOURCE),
-)
-"""The refusals that the algorithm does not handle itself."""
-
-RULES = RefusalRules(
-    signals={
-        ("objects.insert", "409"): WriteConflict,
-        ("objects.insert", "412"): KeyExists,
-        ("objects.get", "404"): KeyMissing,
-        ("objects.get", "412"): VersionChanged,
-        ("objects.get", "416"): VersionChanged,
-        ("objects.compose", "404"): UploadGone,
-        ("objects.compose", "412"): KeyExists,
-        ("objects.rewrite", "404"): VersionChanged,
-        ("objects.rewrite", "409"): WriteConflict,
-        ("objects.rewrite", "412"): KeyExists,
-        ("buckets.patch", "412"): VersionChanged,
-        **{("upload", status): UploadGone for status in ("404", "410", "412", "499")},
-    },
-    table=REFUSALS,
-    grants={
-        "objects.get": "Grant storage.objects.get; without storage.objects.list Cloud Storage answers like this for a "
-        "missing object too",
-        "objects.delete": "Grant storage.objects.delete",
-        "objects.list": "Grant storage.objects.list",
-        "buckets.get": "Grant storage.buckets.get",
-        "buckets.patch": "Grant storage.buckets.update",
-    },
-    grant="Grant storage.objects.create, storage.objects.get and storage.objects.delete",
-    set_credentials=LOG_IN,
-)
+_PAGE = re.compile(rb"\s*<(!doctype html|html)\b", re.IGNORECASE)
+_ELEMENT = re.compile(r"<(Code|Message|Details)>([^<]*)</\1>")
 
 
 class Refusal(NamedTuple):
@@ -61,24 +20,28 @@ class Refusal(NamedTuple):
 
     Attributes:
         status: HTTP status.
-        reason: Cloud Storage's reason; empty without one.
+        reasons: Cloud Storage's reasons, the most exact one first.
         message: Cloud Storage's message; the body where the response has none.
+        is_page: Whether the body is a page of HTML, which Cloud Storage's API does not send.
     """
 
     status: int
-    reason: str
+    reasons: list[str]
     message: str
+    is_page: bool = False
 
     @classmethod
     def of_response(cls, response: BufferedResponse) -> "Refusal":
-        """A refusal from a response."""
-        text = _decoded(response).decode(errors="replace")
+        """A refusal from a response: JSON with `details` or `errors`, XML, or any text."""
+        body = _decoded(response)
+        if is_page(body):
+            return cls(response.status, [], "", is_page=True)
+        text = body.decode(errors="replace")
         try:
-            error = json.loads(text)["error"]
-            details = [*error.get("errors", ()), {}][0]
-            return cls(response.status, str(details.get("reason", "")), str(error.get("message", "")))
+            reasons, message = _json(json.loads(text)) if body[:1] == b"{" else _xml(text)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return cls(response.status, "", text)
+            reasons, message = [], text
+        return cls(response.status, reasons, message)
 
     def error(self, operation: str, address: Address, *, endpoint: str, is_anonymous: bool) -> Exception:
         """The engine's signal or error.
@@ -89,25 +52,34 @@ class Refusal(NamedTuple):
             endpoint: URL of the API.
             is_anonymous: Whether the request had no credentials.
         """
-        said = f"Cloud Storage answered {self.status} {self.reason}".rstrip()
-        said = f"{said}: {self.message}" if self.message else said
-        failure = Failure(operation, address, endpoint, said)
+        if self.status < 400 or (self.is_page and self.status < 500):
+            kind = "page of HTML with status" if self.is_page else "response"
+            return Failure(operation, address, endpoint, f"a {kind} {self.status}").unusable()
+        said = f"Cloud Storage answered {' '.join([str(self.status), *self.reasons[:1]])}"
+        failure = Failure(operation, address, endpoint, f"{said}: {self.message}" if self.message else said)
         if self.status == 401 and is_anonymous:
             return failure.no_credentials(LOG_IN)
-        return RULES.error(failure, code=self._code(), status=self.status)
-
-    def _code(self) -> str:
-        message = self.message.lower()
-        if self.reason in _REASONS:
-            return self.reason
-        if self.status == 400 and ("crc32c" in message or "md5" in message):
-            return DAMAGED
-        if self.status == 400 and "requester pays" in message:
-            return NO_PAYER
-        return str(self.status)
+        return RULES.error(failure, code=code_of(self.status, self.reasons, self.message), status=self.status)
 
 
-_REASONS = frozenset(row.code for row in REFUSALS if row.code)
+def is_page(body: bytes) -> bool:
+    """Whether a body is a page of HTML: a login page, or a message of a proxy."""
+    return _PAGE.match(body) is not None
+
+
+def _json(content: Any) -> tuple[list[str], str]:
+    """Reasons and message of a refusal in JSON (Google AIP-193, "Errors"; Cloud Storage's status codes)."""
+    error = content["error"]
+    details = [each for each in error.get("details") or () if isinstance(each.get("reason"), str)]
+    errors = [each for each in error.get("errors") or () if isinstance(each.get("reason"), str)]
+    return [each["reason"] for each in (*details, *errors)], str(error.get("message") or "")
+
+
+def _xml(text: str) -> tuple[list[str], str]:
+    """Code and message of a refusal in XML, read without a parser: it is not trusted."""
+    found = {name: unescape(value).strip() for name, value in _ELEMENT.findall(text)}
+    words = [found[name] for name in ("Message", "Details") if found.get(name)]
+    return [found["Code"]], " ".join(words)
 
 
 def _decoded(response: BufferedResponse) -> bytes:

@@ -16,7 +16,7 @@ from google.cloud.storage import Client
 from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import CredentialsError, StorageUnavailable
-from lakery_cloud.providers.gcs.errors import LOG_IN
+from lakery_cloud.providers.gcs.refusals import LOG_IN
 
 logger = logging.getLogger("lakery_cloud")
 

@@ -23,8 +23,8 @@ try:
     from google.auth import exceptions as auth_errors
 
     from lakery_cloud.http.client import HTTPClient
-    from lakery_cloud.providers.gcs.errors import LOG_IN
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
+    from lakery_cloud.providers.gcs.refusals import LOG_IN
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
     from lakery_cloud.providers.gcs.signing import Tokens
     from lakery_cloud.providers.gcs.transport import GCSTransport

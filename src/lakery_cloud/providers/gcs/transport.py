@@ -9,7 +9,9 @@ from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
+from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
+    Kept,
     KeyExists,
     ObjectInfo,
     PresignedURL,
@@ -19,10 +21,10 @@ from lakery_cloud.engine.model import (
     VersionChanged,
     without_none,
 )
-from lakery_cloud.errors import ConfigError
-from lakery_cloud.http.headers import time_of
+from lakery_cloud.errors import ConfigError, StorageUnavailable
+from lakery_cloud.providers.gcs.answers import read_size
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
-from lakery_cloud.providers.gcs.requests import GCSRequests, payer_of, version_of
+from lakery_cloud.providers.gcs.requests import GCSRequests
 from lakery_cloud.providers.gcs.settings import GCSSettings
 from lakery_cloud.providers.gcs.signing import Tokens, sign_url
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
@@ -30,6 +32,9 @@ from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
 T = TypeVar("T")
+
+MAX_PAUSES = 10
+"""Requests in a row that continue a copy without rewriting a byte, before it fails."""
 
 
 class GCSTransport(CloudTransport):
@@ -57,29 +62,23 @@ class GCSTransport(CloudTransport):
 
     async def has_bucket(self, bucket: str) -> bool:
         async with self.requests:
-            response = await self._api.bucket(bucket, expected=(200, 403, 404))
-        return response.status != 404  # 403 is an answer about an existing bucket
+            return await self._api.has_bucket(bucket)
 
     async def server_time(self, bucket: str) -> datetime | None:
         async with self.requests:
-            response = await self._api.bucket(bucket, expected=range(600))
-        return time_of(response.headers.get("date"))
+            return await self._api.server_time(bucket)
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         async with self.requests:
-            has_existed = await self._api.delete(address, generation=version_id)
-            if not has_existed and version_id is not None:  # another client may have replaced the object
-                await self._api.delete(address)
+            await self._api.delete(address, generation=version_id)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        token: str | None = None
-        while True:
+        async def read(token: str | None) -> tuple[Sequence[ObjectInfo], str | None]:
             async with self.requests:
-                entries, token = await self._api.list_page(bucket, root, token)
-            for entry in entries:
-                yield entry
-            if token is None:
-                return
+                return await self._api.list_page(bucket, root, token)
+
+        async for info in in_pages(read, Address(bucket, root)):
+            yield info
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         async with self.requests:
@@ -120,15 +119,17 @@ class GCSTransport(CloudTransport):
             raise UploadGone(f"the upload to {upload.address} has ended")
         return self._uploads[upload.id]
 
+    async def kept_objects(self, bucket: str) -> Sequence[Kept]:
+        async with self.requests:
+            return await self._api.kept(bucket)
+
     def credential_kind(self) -> str | None:
         return self._tokens.credential_kind()
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await crc32c_header(b"other")
         async with self.requests:
-            await self._api.insert(
-                address, (b"bytes",), {"contentType": "text/plain"}, crc32c=checksum, read=version_of
-            )
+            await self._api.insert(address, (b"bytes",), {"contentType": "text/plain"}, crc32c=checksum, read=read_size)
         return True
 
     async def presign(
@@ -142,7 +143,7 @@ class GCSTransport(CloudTransport):
             endpoint=self._api.endpoint,
             expires=expires,
             headers=headers,
-            query=without_none(userProject=payer_of(address) or self._settings.user_project),
+            query=without_none(userProject=self._api.payer(address)),
         )
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires)
 
@@ -174,7 +175,8 @@ class GCSTransport(CloudTransport):
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         resource = self._api.resource(attributes)
         token: str | None = None
-        while True:
+        size, pauses = 0, 0
+        while pauses < MAX_PAUSES:
             try:
                 async with self.requests:
                     copied = await self._api.rewrite(source, address, resource, token=token)
@@ -186,4 +188,6 @@ class GCSTransport(CloudTransport):
                 raise
             if isinstance(copied, ObjectInfo):
                 return copied
-            token = copied
+            pauses = 0 if copied.size > size else pauses + 1
+            token, size = copied
+        raise StorageUnavailable(f"the copy of {source.address} to {address} stays at byte {size}; write again")

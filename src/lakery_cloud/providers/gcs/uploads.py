@@ -15,7 +15,8 @@ from lakery_cloud.engine.model import KeyExists, KeyMissing, Receipt, Signal, Up
 from lakery_cloud.engine.requests import backoff
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import ConnectionLost
-from lakery_cloud.providers.gcs.requests import GCSRequests, StoredObject, stored_object
+from lakery_cloud.providers.gcs.answers import StoredObject, read_object
+from lakery_cloud.providers.gcs.requests import GCSRequests
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
@@ -73,8 +74,9 @@ class ResumableUpload:
         finally:
             if last is not None:
                 # It may have made the object, whatever the session says.
-                async with self._limiter:
-                    await self._api.delete(self._address)
+                has_made = last.done() and not last.cancelled() and last.exception() is None
+                stored = last.result() if has_made else None
+                await delete_object(self._api, self._limiter, self._address, stored and stored.info.version)
 
     async def _send(self, part: Part) -> StoredObject | None:
         """Send one part until the store has all of it; return the object after the last part."""
@@ -140,26 +142,26 @@ class CompositeUpload:
 
     async def send(self, part: Part) -> Receipt:
         """Make an object from a part."""
-        piece = self._pieces[part.number] = Piece(await crc32c(*part.pieces), part.size)
+        piece = self._pieces[part.number] = Piece(part.number, await crc32c(*part.pieces), part.size)
         piece.sending = asyncio.create_task(self._insert(part, piece))
         # Shielded: a store that has the whole part makes its object even if its client disconnects. `abort` waits for that.
         return Receipt(part.number, await asyncio.shield(piece.sending), as_header(piece.checksum))
 
     async def complete(self, receipts: Sequence[Receipt]) -> str:
-        """Compose the parts, as many at a time as one request can, and delete them; return the object's generation."""
+        """Compose the parts, delete them, and return the generation of the object.
+
+        One request composes at most 32 objects. More of them are first composed to further parts, each a new object:
+        under a retention policy no object can be replaced, and one object may change only once a second.
+        """
         self._is_composing = True
-        rest, so_far, generation = list(receipts), Piece(0, 0), ""
-        while rest:
-            sources = [{"name": self._address.key, "generation": generation}] if generation else []
-            batch, rest = rest[: MAX_SOURCES - len(sources)], rest[MAX_SOURCES - len(sources) :]
-            for receipt in batch:
-                sources.append({"name": part_address(self._address, receipt.number).key, "generation": receipt.etag})
-                so_far = so_far.followed_by(self._pieces[receipt.number])
-            generation = await self._compose(sources, so_far, generation=generation or "0")
+        sources = [self._pieces[receipt.number] for receipt in receipts]
+        while len(sources) > MAX_SOURCES:
+            sources = await self._compose_level(sources)
+        generation = await self._compose(self._address, sources)
         try:
             await self._delete_parts()
-        except LakeryCloudError:
-            logger.warning("could not delete the parts of %s; they are temporary objects", self._address, exc_info=True)
+        except LakeryCloudError as error:
+            logger.warning("could not delete the parts of %s, which are temporary objects: %s", self._address, error)
         return generation
 
     async def abort(self) -> None:
@@ -178,7 +180,7 @@ class CompositeUpload:
                 task.cancel()
             await self._delete_parts()
             if self._is_composing:
-                await self._delete(self._address)
+                await delete_object(self._api, self._limiter, self._address, None)
 
     async def _insert(self, part: Part, piece: "Piece") -> str:
         """Make the object of a part; return its generation."""
@@ -196,21 +198,46 @@ class CompositeUpload:
                     part.pieces,
                     self._resource,
                     before_last=before_last,
-                    read=partial(stored_object, address),
+                    read=partial(read_object, address),
                 )
         except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
-        return _compare(address, stored, piece.size, piece.checksum)
+        piece.generation = _compare(address, stored, piece.size, piece.checksum)
+        return piece.generation
 
-    async def _compose(self, sources: list[dict[str, str]], expected: "Piece", *, generation: str) -> str:
-        """Make the object from others, perhaps with itself among them; return its generation."""
+    async def _compose_level(self, sources: list["Piece"]) -> list["Piece"]:
+        """Compose the first objects to further parts, until one request can compose the rest, or all are composed once."""
+        composed: list[Piece] = []
+        while len(sources) > 1 and len(composed) + len(sources) > MAX_SOURCES:
+            excess = len(composed) + len(sources) - MAX_SOURCES
+            count = min(excess + 1, MAX_SOURCES)
+            batch, sources = sources[:count], sources[count:]
+            piece = Piece(max(self._pieces) + 1, 0, 0)
+            self._pieces[piece.number] = piece
+            piece.generation = await self._compose(part_address(self._address, piece.number), batch, piece)
+            composed.append(piece)
+        return composed + sources
+
+    async def _compose(self, address: Address, sources: Sequence["Piece"], made: "Piece | None" = None) -> str:
+        """Make an object from parts; return its generation.
+
+        Args:
+            address: The object.
+            sources: The parts.
+            made: The part that it becomes, whose checksum and size are set.
+        """
+        expected = made or Piece(0, 0, 0)
+        for piece in sources:
+            expected.append(piece)
+        named = [
+            {"name": part_address(self._address, piece.number).key, "generation": piece.generation} for piece in sources
+        ]
         try:
             async with self._limiter:
-                stored = await self._api.compose(self._address, self._resource, sources, generation=generation)
-        except (KeyExists, UploadGone) as signal:
-            # An attempt whose response was lost has composed them, and so replaced a source.
-            stored = await self._stored_before(self._address, signal)
-        return _compare(self._address, stored, expected.size, expected.checksum)
+                stored = await self._api.compose(address, self._resource, named)
+        except KeyExists as signal:  # an attempt whose response was lost has made it
+            stored = await self._stored_before(address, signal)
+        return _compare(address, stored, expected.size, expected.checksum)
 
     async def _stored_before(self, address: Address, signal: Signal) -> StoredObject:
         """The object that an earlier attempt has made; nobody else knows the address."""
@@ -222,12 +249,29 @@ class CompositeUpload:
 
     async def _delete_parts(self) -> None:
         async with bounded_tasks(MAX_DELETES) as tasks:
-            for number in self._pieces:
-                await tasks.start(self._delete(part_address(self._address, number)))
+            for piece in self._pieces.values():
+                address = part_address(self._address, piece.number)
+                await tasks.start(delete_object(self._api, self._limiter, address, piece.generation))
 
-    async def _delete(self, address: Address) -> None:
-        async with self._limiter:
-            await self._api.delete(address)
+
+async def delete_object(api: GCSRequests, limiter: Semaphore, address: Address, generation: str | None) -> None:
+    """Delete a temporary object, if it exists, so that a bucket with versions keeps none of it.
+
+    Args:
+        api: Sends the requests.
+        limiter: Limits concurrent requests.
+        address: The object.
+        generation: Its generation, if it is known.
+    """
+    async with limiter:
+        if generation is None:
+            try:
+                generation = (await api.describe(address)).info.version
+            except KeyMissing:
+                return
+            except LakeryCloudError:
+                logger.debug("%s is deleted without its generation", address)
+        await api.delete(address, generation=generation)
 
 
 def part_address(address: Address, number: int) -> Address:
@@ -240,22 +284,27 @@ class Piece:
     """Bytes that become an object of their own.
 
     Attributes:
+        number: Number of the part.
         checksum: Their CRC-32C.
         size: How many.
         sending: The request.
         is_sent: Whether the connection has all of them, so that the store may receive them.
         is_aborted: Whether the connection must not get the last of them.
+        generation: The generation of the object, once it is known.
     """
 
+    number: int
     checksum: int
     size: int
     sending: asyncio.Task[str] | None = None
     is_sent: bool = False
     is_aborted: bool = False
+    generation: str | None = None
 
-    def followed_by(self, other: "Piece") -> "Piece":
-        """This piece and another one joined."""
-        return Piece(crc32c_of_both(self.checksum, other.checksum, other.size), self.size + other.size)
+    def append(self, other: "Piece") -> None:
+        """Add the bytes of another piece at the end."""
+        self.checksum = crc32c_of_both(self.checksum, other.checksum, other.size)
+        self.size += other.size
 
 
 async def _succeeds(task: asyncio.Task[Any]) -> bool:
@@ -273,6 +322,11 @@ def _compare(address: Address, stored: StoredObject | None, size: int, checksum:
     Raises:
         IntegrityError: They differ.
     """
+    if stored is not None and stored.crc32c is None:
+        raise StorageUnavailable(
+            f"the response about {address} has no crc32c, so that nothing proves what was stored; write the stream again. "
+            "Check that endpoint_url is this store's API, and that no proxy answers in its place"
+        )
     if stored is None or (stored.info.size, stored.crc32c) != (size, as_header(checksum)):
         found = stored and f"{stored.info.size} bytes with the CRC32C {stored.crc32c}"
         raise IntegrityError(
