@@ -143,19 +143,25 @@ class Tokens:
     """A credential that counts its tokens.
 
     Attributes:
+        asked: Number of requests for a token.
         given: Number of tokens.
         lasts: Seconds that the next token is valid.
         tenants: Tenants that were asked for.
         error: Raised instead of a token.
+        may_give: Set while tokens are given; requests wait for it.
     """
 
     def __init__(self) -> None:
-        self.given = 0
+        self.asked = self.given = 0
         self.lasts = 3600.0
         self.tenants: list[str | None] = []
         self.error: Exception | None = None
+        self.may_give = asyncio.Event()
+        self.may_give.set()
 
     async def get_token(self, *scopes: str, tenant_id: str | None = None, **_: Any) -> AccessToken:
+        self.asked += 1
+        await self.may_give.wait()
         if self.error is not None:
             raise self.error
         self.given += 1
@@ -229,7 +235,7 @@ class Service:
             body = f"<UserDelegationKey>{fields}</UserDelegationKey>"
             status, sent["Content-Type"], sent["Content-Length"] = 200, "application/xml", str(len(body))
         else:
-            status = 201 if method == "put" else 200
+            status = {"put": 201, "delete": 202}.get(method, 200)
         lines = "".join(f"{name}: {value}\r\n" for name, value in sent.items() if name != self.missing)
         return f"HTTP/1.1 {status} OK\r\n{lines}\r\n{body}".encode()
 
@@ -252,15 +258,24 @@ def storage_with(tokens: Tokens, service: Service, **options: Any) -> AzureBlobS
     )
 
 
-async def test_token_is_kept_until_it_must_be_renewed(service: Service) -> None:
+@pytest.mark.case("60")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_token_that_expires_soon_is_used_while_it_is_renewed(service: Service, fast_lane: bool) -> None:
     tokens = Tokens()
-    tokens.lasts = 200.0  # so near its end that it is renewed at once
-    async with storage_with(tokens, service) as storage:
-        for number in range(4):
+    tokens.lasts = 200.0
+    async with storage_with(tokens, service, fast_lane=fast_lane) as storage:
+        await write(storage, b"0")
+        tokens.may_give.clear()
+        tokens.lasts = 3600.0
+        for number in range(1, 4):
             await write(storage, b"%d" % number)
-            tokens.lasts = 3600.0
-    assert service.authorizations == ["bearer token-1", *["bearer token-2"] * 3]
-    assert not any("x-ms-client-request-id" in headers for headers in service.seen)
+        assert tokens.asked == 2
+        tokens.may_give.set()
+        await asyncio.sleep(0)
+        await write(storage, b"4")
+        await write(storage, b"5")
+    assert service.authorizations == [*["bearer token-1"] * 4, *["bearer token-2"] * 2]
+    assert tokens.asked == 2
 
 
 async def test_requests_at_the_same_time_ask_for_one_token(service: Service) -> None:
@@ -270,20 +285,27 @@ async def test_requests_at_the_same_time_ask_for_one_token(service: Service) -> 
     assert (len(service.seen), tokens.given) == (10, 1)
 
 
-async def test_token_that_still_lasts_is_used_although_it_can_t_be_renewed(service: Service) -> None:
+@pytest.mark.case("60")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_token_that_still_lasts_is_used_although_it_can_t_be_renewed(service: Service, fast_lane: bool) -> None:
     tokens = Tokens()
     tokens.lasts = 200.0
-    async with storage_with(tokens, service) as storage:
+    async with storage_with(tokens, service, fast_lane=fast_lane) as storage:
         await write(storage, b"first")
         tokens.error = OSError("the issuer is away")
-        await write(storage, b"second")
-    assert service.authorizations == ["bearer token-1"] * 2
+        for number in range(3):
+            await write(storage, b"%d" % number)
+            await storage.delete(storage.storage_data_of(digest_of(b"%d" % number)))
+    assert service.authorizations == ["bearer token-1"] * 7
+    assert tokens.asked == 2
 
 
-async def test_refused_token_is_renewed_once_in_the_tenant_of_the_account(service: Service) -> None:
+@pytest.mark.case("60")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_refused_token_is_renewed_once_in_the_tenant_of_the_account(service: Service, fast_lane: bool) -> None:
     tokens = Tokens()
     service.refused = {"bearer token-1"}
-    async with storage_with(tokens, service) as storage:
+    async with storage_with(tokens, service, fast_lane=fast_lane) as storage:
         await write(storage, b"data")
         assert service.authorizations == ["bearer token-1", "bearer token-2"]
         assert tokens.tenants == [None, "a-tenant"]
@@ -293,10 +315,12 @@ async def test_refused_token_is_renewed_once_in_the_tenant_of_the_account(servic
     assert service.authorizations[2:] == ["bearer token-2", "bearer token-3"]
 
 
-async def test_token_that_can_t_be_loaded_is_an_error_of_ours(service: Service) -> None:
+@pytest.mark.case("60")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_token_that_can_t_be_loaded_is_an_error_of_ours(service: Service, fast_lane: bool) -> None:
     tokens = Tokens()
     tokens.error = OSError("the issuer is away")
-    async with storage_with(tokens, service) as storage:
+    async with storage_with(tokens, service, fast_lane=fast_lane) as storage:
         with pytest.raises(CredentialsError, match="the issuer is away"):
             await write(storage, b"data")
     assert service.seen == []

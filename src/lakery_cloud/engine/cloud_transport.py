@@ -9,6 +9,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, Receipt, Upload
 from lakery_cloud.engine.transport import Transport
+from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.streams.parts import Part
 
 T = TypeVar("T")
@@ -71,6 +72,8 @@ class CloudTransport(Transport):
         async with self.requests:
             try:
                 return await function(*args, **options)
+            except LakeryCloudError:  # some are errors of the SDK's kinds too, such as ValueError
+                raise
             except self.sdk_errors as error:
                 raise self._translate(error, operation, address) from error
 

@@ -41,12 +41,12 @@ def redact(text: str) -> str:
     return _IN_QUERY.sub(lambda found: f"{found[1]}={_MASK}", _IN_HOST.sub(f"{_MASK}@", text))
 
 
-def redact_error(error: BaseException) -> str:
+def redact_error(error: BaseException, *, limit: int = MAX_QUOTE) -> str:
     """Remove credentials from a library's exception and from its causes, which a traceback shows; return its text."""
     for each in _chain(error):
         each.args = tuple(map(_without_credentials, each.args))
         vars(each).update({name: _without_credentials(value) for name, value in vars(each).items()})
-    return redact(str(error))[:MAX_QUOTE] or type(error).__name__
+    return redact(str(error))[:limit] or type(error).__name__
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -66,6 +66,8 @@ def _without_credentials(value: Any) -> Any:
     if hasattr(value, "real_url") and hasattr(value, "_replace"):  # aiohttp's description of a request
         url = value.real_url.with_query(None).with_user(None)
         return value._replace(url=url, headers={}, real_url=url)
+    if hasattr(value, "proxy_headers_hash"):  # aiohttp's description of a connection
+        return value._replace(proxy=None, proxy_auth=None)
     return value
 
 
@@ -161,6 +163,10 @@ class Failure:
     def unreachable(self, remedy: str = "check endpoint_url and the network") -> Unreachable:
         """No connection was established."""
         return Unreachable(f"{self.tried} failed: no connection to {self.endpoint}; {remedy}")
+
+    def no_proxy(self) -> Unreachable:
+        """The proxy in between can't be reached, or refuses the request."""
+        return Unreachable(f"{self.tried} failed: {self.said}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
 
     def no_tls(self) -> Unreachable:
         """The connection could not be encrypted."""

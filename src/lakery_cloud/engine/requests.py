@@ -20,6 +20,7 @@ from lakery_cloud.http.exchange import (
     ConnectFailed,
     HTTPError,
     InvalidRequest,
+    ProxyFailed,
     Request,
     Response,
     TLSFailed,
@@ -170,6 +171,8 @@ class Requests(abc.ABC):
     def _failed(self, error: HTTPError, operation: str, address: Address) -> Exception:
         """The engine's error for a request without a usable response."""
         failure = self.failure(operation, address, redact_error(error))
+        if isinstance(error, ProxyFailed):
+            return failure.no_proxy()
         if isinstance(error, TLSFailed):
             return failure.no_tls()
         if isinstance(error, ConnectFailed):

@@ -4,31 +4,37 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from urllib.request import getproxies, proxy_bypass
+from typing import Any
 
 import aiohttp
 
 from lakery_cloud.http.exchange import Exchange, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.pool import ConnectionPool, Sockets
-from lakery_cloud.http.session import CheckedRequest, SessionExchange
+from lakery_cloud.http.proxies import Proxy, proxy_for
+from lakery_cloud.http.session import CheckedRequest, CheckedResponse, SessionExchange
 
 logger = logging.getLogger("lakery_cloud")
 
 
-def open_session(sockets: Sockets, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """An aiohttp session that uses the proxies of the environment. It does not limit concurrent requests.
+def open_session(
+    sockets: Sockets, tls: ssl.SSLContext | bool, *, limit: int = 0, **options: Any
+) -> aiohttp.ClientSession:
+    """An aiohttp session. It knows neither proxies nor netrc.
 
     Args:
         sockets: Creates the sockets.
-        tls: Trust settings.
+        tls: Trust settings; True for the default ones.
+        limit: The most concurrent requests; 0 for any number.
+        options: Options of aiohttp.
     """
-    connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
+    connector = aiohttp.TCPConnector(limit=limit, ssl=tls, socket_factory=sockets.make)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trust_env=True,
         request_class=CheckedRequest,
+        response_class=CheckedResponse,
+        **options,
     )
 
 
@@ -44,6 +50,7 @@ class HTTPClient:
         connect_timeout: Seconds to wait for a connection.
         read_timeout: Seconds to wait for the head of a response, then for the next bytes of its body.
         session: A session to use instead of one made here; its owner closes it.
+        find_proxy: Finds the proxy for an origin.
         session_timeout: Time-outs of the session, if not the two above.
         is_pooled: Whether our own connections may be used at all.
     """
@@ -57,6 +64,7 @@ class HTTPClient:
         read_timeout: float,
         session: aiohttp.ClientSession | None = None,
         session_timeout: aiohttp.ClientTimeout | None = None,
+        find_proxy: Callable[[Origin], Proxy | None] = proxy_for,
         is_pooled: bool = True,
     ) -> None:
         self._sockets = sockets
@@ -64,6 +72,7 @@ class HTTPClient:
         self._tls: ssl.SSLContext | None = None
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._find_proxy = find_proxy
         self._is_pooled = is_pooled
         self._session = session
         self._session_timeout = session_timeout or aiohttp.ClientTimeout(
@@ -79,6 +88,7 @@ class HTTPClient:
         Raises:
             HTTPError: No response arrived.
             InvalidRequest: HTTP can't carry the request.
+            ConfigError: The environment names a proxy, or certificates, that can't be used.
         """
         exchange = self._exchanges.get(origin) or self._exchange_with(origin)
         try:
@@ -103,9 +113,7 @@ class HTTPClient:
             self._session = None
 
     def _exchange_with(self, origin: Origin) -> Exchange:
-        scheme = "https" if origin.is_tls else "http"
-        has_proxy = scheme in getproxies() and not proxy_bypass(origin.host)
-        if self._is_pooled and not has_proxy:
+        if self._is_pooled and self._find_proxy(origin) is None:
             self._exchanges[origin] = self._pools[origin] = ConnectionPool(
                 origin,
                 tls=self._trust() if origin.is_tls else None,
@@ -120,7 +128,8 @@ class HTTPClient:
     def _session_exchange(self, origin: Origin) -> SessionExchange:
         if self._session is None:
             self._session = open_session(self._sockets, self._trust())
-        return SessionExchange(self._session, origin, timeout=self._session_timeout)
+        proxy = self._find_proxy(origin)
+        return SessionExchange(self._session, origin, timeout=self._session_timeout, proxy=proxy)
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:

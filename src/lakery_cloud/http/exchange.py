@@ -23,6 +23,10 @@ class ConnectTimeout(ConnectFailed):
     """Connecting took too long."""
 
 
+class ProxyFailed(ConnectFailed):
+    """The proxy can't be reached, or refuses to pass requests on. The message names it, without its credentials."""
+
+
 class TLSFailed(ConnectFailed):
     """The server has no trusted certificate, or speaks no TLS."""
 

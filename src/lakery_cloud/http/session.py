@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import ClassVar
 from weakref import WeakSet
 
@@ -16,12 +17,14 @@ from lakery_cloud.http.exchange import (
     ConnectTimeout,
     HTTPError,
     Origin,
+    ProxyFailed,
     ReadTimeout,
     Request,
     TLSFailed,
     UnsupportedResponse,
 )
 from lakery_cloud.http.pool import has_pending
+from lakery_cloud.http.proxies import Proxy
 
 SLICE_SIZE = 256 * 1024
 """Bytes written or read at a time: TLS copies a larger piece as a whole and blocks the event loop meanwhile."""
@@ -36,12 +39,21 @@ class SessionExchange:
         session: The session, made with `auto_decompress=False` or able to switch that off for each request.
         origin: The origin.
         timeout: Time-outs of one request. `sock_read` also limits the wait for the whole head, and `set_deadline`.
+        proxy: The proxy for all requests.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, origin: Origin, *, timeout: aiohttp.ClientTimeout) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        origin: Origin,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        proxy: Proxy | None = None,
+    ) -> None:
         self._session = session
         self._origin = origin
         self._timeout = timeout
+        self._proxy = proxy
 
     async def send(self, request: Request) -> "SessionResponse":
         """Send a request and wait for the head of its response.
@@ -69,11 +81,12 @@ class SessionExchange:
                     timeout=self._timeout,
                     allow_redirects=False,
                     auto_decompress=False,
+                    proxy=self._proxy.url if self._proxy else None,
                 )
         except ERRORS as error:
             if body is not None and body.error is not None:
                 raise body.error from None
-            raise http_error(error) from error
+            raise http_error(error, self._proxy) from error
         finally:
             if body is not None:
                 body.limit = None
@@ -109,8 +122,15 @@ class SessionResponse:
             self._response.close()
 
 
-def http_error(error: Exception) -> HTTPError:
-    """The error of the seam for an error of aiohttp."""
+def http_error(error: Exception, proxy: Proxy | None = None) -> HTTPError:
+    """The error of the seam for an error of aiohttp.
+
+    Args:
+        error: aiohttp's error.
+        proxy: The proxy of the request.
+    """
+    if proxy is not None and (failed := proxy_error(error, proxy)):
+        return failed
     if isinstance(error, aiohttp.ServerDisconnectedError):  # its text has what the server sent
         return ConnectionLost("the server closed the connection")
     text = str(error) or type(error).__name__
@@ -118,8 +138,6 @@ def http_error(error: Exception) -> HTTPError:
         return TLSFailed(text)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ConnectTimeout(text)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ConnectFailed(f"the proxy refused the connection with status {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
         return ConnectFailed(text)
     if isinstance(error, TimeoutError):
@@ -127,6 +145,41 @@ def http_error(error: Exception) -> HTTPError:
     if isinstance(error, aiohttp.ClientResponseError):  # the parser's, which quotes the server
         return UnsupportedResponse("a malformed response")
     return ConnectionLost(text)
+
+
+def proxy_error(error: BaseException | None, proxy: Proxy) -> ProxyFailed | None:
+    """The error of the seam for an error of aiohttp, if the proxy is its cause; else None."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refused_by_proxy(proxy, error.status)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        url = URL(proxy.url)
+        is_proxy = isinstance(error, aiohttp.ClientProxyConnectionError) or (error.host, error.port) == (
+            url.host,
+            url.port,
+        )
+        return ProxyFailed(f"no connection to the proxy {proxy.name} of {proxy.variable}") if is_proxy else None
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return ProxyFailed(f"no connection to the proxy {proxy.name} of {proxy.variable} in time")
+    return None
+
+
+def refused_by_proxy(proxy: Proxy, status: int) -> ProxyFailed:
+    """The error of the seam for a proxy that passes no request on."""
+    refused = f"the proxy {proxy.name} of {proxy.variable} refused the request with status {status}"
+    if status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return ProxyFailed(refused)
+    return ProxyFailed(f"{refused}; add a user and a password to the variable: http://user:password@host:port")
+
+
+class CheckedResponse(aiohttp.ClientResponse):
+    """A response for the `response_class` of a session: a proxy that refuses a request without TLS is an error too."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> "CheckedResponse":
+        await super().start(connection)
+        if self.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            self.close()
+            raise aiohttp.ClientHttpProxyError(self.request_info, (), status=self.status, message=str(self.reason))
+        return self
 
 
 class CheckedRequest(aiohttp.ClientRequest):

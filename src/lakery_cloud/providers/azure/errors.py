@@ -12,7 +12,9 @@ from lakery_cloud.engine.error_messages import MAX_QUOTE, Failure, redact, redac
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import BodyInterrupted, Signal
 from lakery_cloud.errors import LakeryCloudError
-from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
+from lakery_cloud.http.exchange import BufferedResponse, Origin, UnsupportedResponse
+from lakery_cloud.http.proxies import proxy_for
+from lakery_cloud.http.session import proxy_error
 from lakery_cloud.providers.azure.answers import UnusableResponse
 from lakery_cloud.providers.azure.refusals import RULES, SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import is_address
@@ -116,6 +118,10 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         return failure.unusable()
     if isinstance(error, azure_errors.ClientAuthenticationError):
         return Failure(operation, address, endpoint, why_no_token(error)).no_credentials(SET_CREDENTIALS)
+    if isinstance(error, azure_errors.AzureError):
+        proxy = proxy_for(Origin.of(endpoint))
+        if proxy is not None and (failed := proxy_error(error.inner_exception, proxy)):
+            return Failure(operation, address, endpoint, str(failed)).no_proxy()
     if isinstance(error, azure_errors.ServiceRequestError):
         cause = error.inner_exception
         if isinstance(cause, aiohttp.ClientSSLError):

@@ -18,12 +18,14 @@ from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import (
     BufferedResponse,
     ConnectFailed,
     HTTPError,
     Origin,
+    ProxyFailed,
     Request,
     Response,
     TLSFailed,
@@ -32,9 +34,10 @@ from lakery_cloud.http.exchange import (
 from lakery_cloud.http.headers import Clock, byte_range, http_date, read_content_range, required, size_of, time_of
 from lakery_cloud.http.session import SLICE_SIZE
 from lakery_cloud.providers.azure.answers import ANSWERS, check_answer, check_sdk_answer
-from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal, why_no_token
+from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
-from lakery_cloud.providers.azure.signing import Tokens, authorization, string_to_sign
+from lakery_cloud.providers.azure.signing import authorization, string_to_sign
+from lakery_cloud.providers.azure.tokens import Tokens
 from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ class AzureRequests(Requests):
         self._version = client.api_version
         self._credential = client.credential
         self._signature = signature
-        self._tokens = Tokens(client.credential) if hasattr(client.credential, "get_token") else None
+        self._tokens = client.credential if isinstance(client.credential, Tokens) else None
         self._challenge = ""
         self._settings = settings
         self._clock = Clock(http_date)
@@ -147,10 +150,7 @@ class AzureRequests(Requests):
             raise failure.credentials_refused(SET_CREDENTIALS)
         if self._tokens is None:
             return {}
-        try:  # a client with a token uses TLS, which the SDK checks
-            return await self._tokens.headers()
-        except Exception as error:
-            raise self.failure("signing", address, why_no_token(error)).no_credentials(SET_CREDENTIALS) from error
+        return await self._tokens.headers()  # a client with a token uses TLS, which the SDK checks
 
     async def _renew_credentials(self) -> bool:
         return self._tokens is not None and await self._tokens.renew(self._challenge)
@@ -161,7 +161,7 @@ class AzureRequests(Requests):
         return Refusal.of_response(response).error(operation, address, endpoint=self.endpoint)
 
     def _failed(self, error: HTTPError, operation: str, address: Address) -> Exception:
-        if isinstance(error, ConnectFailed) and not isinstance(error, TLSFailed):
+        if isinstance(error, ConnectFailed) and not isinstance(error, TLSFailed | ProxyFailed):
             return self.failure(operation, address, redact_error(error)).unreachable(CHECK_ACCOUNT)
         return super()._failed(error, operation, address)
 
@@ -251,6 +251,8 @@ class SDKRequests:
         try:
             answer = await getattr(blob, operation)(**parameters)
             return answer if read is None else read(answer)
+        except LakeryCloudError:
+            raise
         except SDK_ERRORS as error:
             raise self._translate(error, operation, address) from error
 

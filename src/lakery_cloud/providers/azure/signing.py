@@ -3,13 +3,10 @@
 Microsoft Learn, "Authorize with Shared Key", for the versions of the service since 2015-02-21, and "Create a service SAS".
 """
 
-import asyncio
 import base64
 import hmac
 import ipaddress
-import logging
 import re
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -17,15 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import without_none
-
-logger = logging.getLogger("lakery_cloud")
-
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
-RENEW_AHEAD = 300.0
-"""Seconds before its expiry at which a token is renewed, as in the SDK."""
 
 _STANDARD = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
@@ -118,67 +107,6 @@ def shared_access_signature(
         account, address.bucket, address.key, permission=rights, expiry=expires_at, **signed_by
     )
     return signature
-
-
-class Tokens:
-    """Authenticates requests by access tokens, each of them used until shortly before its expiry.
-
-    Args:
-        credential: An asynchronous token credential.
-    """
-
-    def __init__(self, credential: Any) -> None:
-        self._credential = credential
-        self._token: Any = None
-        self._tenant: dict[str, str] = {}
-        self._renewing = asyncio.Lock()
-
-    async def headers(self) -> dict[str, str]:
-        """The headers of an authenticated request.
-
-        Raises:
-            Exception: The token has expired and can't be renewed. Credentials may be of any class.
-        """
-        if not self._lasts(RENEW_AHEAD):
-            async with self._renewing:
-                if not self._lasts(RENEW_AHEAD):
-                    try:
-                        await self._refresh()
-                    except Exception as error:
-                        if not self._lasts(0):
-                            raise
-                        logger.info("a token that expires soon could not be renewed: %s", redact_error(error))
-        return {"authorization": f"Bearer {self._token.token}"}
-
-    async def renew(self, challenge: str) -> bool:
-        """Replace a token that the store has refused; return whether there is another one.
-
-        Args:
-            challenge: The header `WWW-Authenticate` of the refusal, which names the account's tenant.
-        """
-        refused = self._token
-        async with self._renewing:
-            if self._token is refused:
-                self._tenant = _tenant(challenge)
-                try:
-                    await self._refresh()
-                except Exception as error:  # noqa: BLE001, credentials may be of any class
-                    logger.info("a token that was refused can't be renewed: %s", redact_error(error))
-        return refused is None or bool(self._token.token != refused.token)
-
-    def _lasts(self, seconds: float) -> bool:
-        """Whether the token can be used for some time."""
-        return self._token is not None and bool(self._token.expires_on - time.time() > seconds)
-
-    async def _refresh(self) -> None:
-        self._token = await self._credential.get_token(TOKEN_SCOPE, **self._tenant)
-
-
-def _tenant(challenge: str) -> dict[str, str]:
-    """The tenant in a challenge, as an argument for `get_token`; none if it names none."""
-    fields = dict(field.partition("=")[::2] for field in challenge.replace(",", " ").split())
-    path = urlsplit(fields.get("authorization_uri", "").strip('"')).path
-    return without_none(tenant_id=path.split("/")[1] if "/" in path else None)
 
 
 def _length(name: str, value: str) -> str:

@@ -1,9 +1,9 @@
 """`AzureBlobStorage`: Azure Blob Storage, on adlfs. The engine has the algorithm."""
 
+import asyncio
 import os
-import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
@@ -13,6 +13,9 @@ from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.http.client import HTTPClient, open_session
+from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.proxies import proxy_for
+from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.azure.settings import (
     AZURE_LIMITS,
     CREDENTIAL_VARIABLES,
@@ -32,6 +35,7 @@ try:
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
     from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
     from lakery_cloud.providers.azure.requests import AzureRequests
+    from lakery_cloud.providers.azure.tokens import Tokens
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
@@ -98,28 +102,36 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         if settings.fs is not None:
             yield AzureTransport(settings.fs.service_client, settings, account_name=settings.fs.account_name)
             return
-        sockets = self._sockets()
-        tls = ssl.create_default_context()
-        async with open_session(sockets, tls) as session, self._file_system(session) as fs:
-            client = fs.service_client
-            if not settings.fast_lane:
-                yield AzureTransport(client, settings, account_name=fs.account_name)
-                return
-            http = HTTPClient(
-                sockets=sockets,
-                tls=lambda: tls,
-                connect_timeout=settings.connect_timeout,
-                read_timeout=settings.read_timeout,
-                session=session,
-            )
-            async with aclosing(http):
-                signed = AzureRequests(client, http, settings=settings)
-                yield AzureTransport(client, settings, account_name=fs.account_name, signed=signed)
+        sockets, trust = self._sockets(), Trust()
+        async with self._file_system() as fs:
+            url, mark, signature = fs.service_client.url.partition("?")
+            url = settings.endpoint_url or url
+            # In a thread, since certificates take long to load.
+            tls = await asyncio.to_thread(trust.context) if url.startswith("https:") else True
+            async with AsyncExitStack() as stack:
+                session = await stack.enter_async_context(open_session(sockets, tls))
+                credential = fs.service_client.credential
+                if hasattr(credential, "get_token"):
+                    credential = await stack.enter_async_context(aclosing(Tokens(credential)))
+                fs.service_client = client = self._new_client(f"{url}{mark}{signature}", credential, session)
+                if not settings.fast_lane:
+                    yield AzureTransport(client, settings, account_name=fs.account_name)
+                    return
+                http = HTTPClient(
+                    sockets=sockets,
+                    tls=trust.context,
+                    connect_timeout=settings.connect_timeout,
+                    read_timeout=settings.read_timeout,
+                    session=session,
+                )
+                async with aclosing(http):
+                    signed = AzureRequests(client, http, settings=settings)
+                    yield AzureTransport(client, settings, account_name=fs.account_name, signed=signed)
 
     @asynccontextmanager
-    async def _file_system(self, session: aiohttp.ClientSession) -> AsyncGenerator[AzureBlobFileSystem]:
-        """A file system, for the account and credentials that adlfs finds."""
-        fs = self._new_file_system(session)
+    async def _file_system(self) -> AsyncGenerator[AzureBlobFileSystem]:
+        """A file system for the account and credentials that adlfs finds; its client is closed in the end."""
+        fs = self._new_file_system()
         try:
             yield fs
         finally:
@@ -130,8 +142,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             # adlfs keeps every instance until the process ends, and then closes its client.
             fs.service_client = _Closed()
 
-    def _new_file_system(self, session: aiohttp.ClientSession) -> AzureBlobFileSystem:
-        """A file system with the account and credentials that adlfs finds, and with a client that has our settings."""
+    def _new_file_system(self) -> AzureBlobFileSystem:
+        """A file system for the account and credentials that adlfs finds. Its client has not our settings yet."""
         secrets_given = self.settings.secrets()
         if not (self.settings.account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
             raise CredentialsError(f"no storage account for {self!r}. {SET_CREDENTIALS}")
@@ -143,23 +155,27 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 fs.connection_string = None
                 fs.account_key = secrets_given.get("account_key")
                 fs.do_connect()
-            found = fs.service_client
-            url, mark, signature = found.url.partition("?")
-            fs.service_client = BlobServiceClient(
-                f"{self.settings.endpoint_url or url}{mark}{signature}",
-                credential=found.credential,
-                **self._client_config(session),
-            )
         except ValueError:
             fs = None
         if fs is None:  # outside the handler: the library's error may contain the credentials
-            raise CredentialsError(f"the credentials for {self!r} can't be used. {SET_CREDENTIALS}")
-        if self.settings.account_name not in (None, found.account_name):
+            raise self._unusable()
+        if self.settings.account_name not in (None, fs.service_client.account_name):
             raise ConfigError(
                 f"account_name is {self.settings.account_name!r}, but AZURE_STORAGE_CONNECTION_STRING belongs to the "
-                f"account {found.account_name!r}; remove one of them"
+                f"account {fs.service_client.account_name!r}; remove one of them"
             )
         return fs
+
+    def _new_client(self, url: str, credential: Any, session: aiohttp.ClientSession) -> BlobServiceClient:
+        """A client with our settings."""
+        try:
+            return BlobServiceClient(url, credential=credential, **self._client_config(session))
+        except ValueError:
+            pass
+        raise self._unusable()
+
+    def _unusable(self) -> CredentialsError:
+        return CredentialsError(f"the credentials for {self!r} can't be used. {SET_CREDENTIALS}")
 
     def _client_config(self, session: aiohttp.ClientSession) -> dict[str, Any]:
         retries = self.settings.max_attempts - 1
@@ -167,7 +183,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "transport": AioHttpTransport(
+            "transport": SDKTransport(
                 session=session,
                 session_owner=False,
                 connection_timeout=self.settings.connect_timeout,
@@ -180,6 +196,14 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "max_single_get_size": MAX_READ,
             "max_chunk_get_size": MAX_READ,
         }
+
+
+class SDKTransport(AioHttpTransport):  # type: ignore[misc]  # azure.core has no types here
+    """The SDK's HTTP transport, with the proxies of all other requests."""
+
+    async def send(self, request: Any, **config: Any) -> Any:
+        proxy = proxy_for(Origin.of(request.url))
+        return await super().send(request, **config, proxy=proxy.url if proxy else None)
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")

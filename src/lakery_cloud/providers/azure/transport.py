@@ -54,7 +54,8 @@ from lakery_cloud.providers.azure.requests import (
     sdk_tier,
     tags_in_metadata,
 )
-from lakery_cloud.providers.azure.signing import TOKEN_SCOPE, account_of, shared_access_signature
+from lakery_cloud.providers.azure.signing import account_of, shared_access_signature
+from lakery_cloud.providers.azure.tokens import TOKEN_SCOPE
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
@@ -289,7 +290,7 @@ class AzureTransport(CloudTransport):
             return "account key"
         if "sig=" in self._client.url or hasattr(credential, "signature"):
             return "shared access signature"
-        return None if credential is None else type(credential).__name__
+        return None if credential is None else getattr(credential, "kind", type(credential).__name__)
 
     async def put_damaged(self, address: Address) -> bool:
         checksum = await md5_header(b"other")

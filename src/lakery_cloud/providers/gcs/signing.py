@@ -1,112 +1,24 @@
-"""Access tokens and signed URLs, both made with the credentials that gcsfs has found."""
+"""Signed URLs, made with the credentials of the requests."""
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from gcsfs.credentials import GoogleCredentials
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import Signing
-from google.auth.transport.requests import Request
 from google.cloud.storage import Client
 
 from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.errors import CredentialsError, StorageUnavailable
-from lakery_cloud.providers.gcs.refusals import LOG_IN
-
-logger = logging.getLogger("lakery_cloud")
-
-RENEW_AHEAD = timedelta(minutes=5)
-"""A token is renewed this long before it expires."""
-RENEW_PAUSE = 30.0
-"""Seconds between attempts to renew a token that has not expired yet."""
+from lakery_cloud.errors import CredentialsError
+from lakery_cloud.providers.gcs.tokens import Tokens
 
 _SIGN_IN = (
     "Set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or impersonate one: "
     "`gcloud auth application-default login --impersonate-service-account=<account>`"
 )
-
-
-class Tokens:
-    """Authenticates requests. It renews tokens in a thread, since google-auth blocks.
-
-    Args:
-        found: What gcsfs has found: credentials of google-auth, or none.
-    """
-
-    def __init__(self, found: GoogleCredentials) -> None:
-        self._found = found
-        self._renewing = asyncio.Lock()
-        self._next_attempt = 0.0
-
-    @property
-    def credentials(self) -> Any:
-        """The credentials; None for anonymous requests."""
-        return self._found.credentials
-
-    async def headers(self) -> dict[str, str]:
-        """The headers of an authenticated request.
-
-        Raises:
-            CredentialsError: The token has expired and can't be renewed.
-            StorageUnavailable: The issuer of tokens can't be reached.
-        """
-        headers: dict[str, str] = {}
-        if self.credentials is not None:
-            if not self._lasts(RENEW_AHEAD):
-                await self._renew_in_time()
-            self.credentials.apply(headers)
-        return headers
-
-    async def renew(self) -> bool:
-        """Replace a token that the store has refused; return whether there is another one."""
-        if self.credentials is None:
-            return False
-        refused = self.credentials.token
-        async with self._renewing:
-            if self.credentials.token == refused:
-                try:
-                    await self._refresh()
-                except Exception as error:  # noqa: BLE001, credentials may be of any class
-                    logger.info("a token that was refused can't be renewed: %s", redact_error(error))
-        return bool(self.credentials.token != refused)
-
-    def credential_kind(self) -> str | None:
-        """The kind of credentials that gcsfs has found; None without any."""
-        found = self.credentials
-        return f"{type(found).__module__.rpartition('.')[2]}.{type(found).__name__}" if found else None
-
-    def _lasts(self, time: timedelta) -> bool:
-        """Whether the token can be used for some time. google-auth keeps UTC without a time zone."""
-        credentials = self.credentials
-        if credentials.expiry is None:
-            return bool(credentials.valid)
-        return bool(credentials.token and credentials.expiry - datetime.now(UTC).replace(tzinfo=None) > time)
-
-    async def _renew_in_time(self) -> None:
-        loop = asyncio.get_running_loop()
-        async with self._renewing:
-            is_usable = self._lasts(timedelta(0))
-            if self._lasts(RENEW_AHEAD) or (is_usable and loop.time() < self._next_attempt):
-                return
-            self._next_attempt = loop.time() + RENEW_PAUSE
-            try:
-                await self._refresh()
-            except Exception as error:
-                said = redact_error(error)
-                if is_usable:
-                    logger.info("a token that expires soon could not be renewed: %s", said)
-                elif isinstance(error, auth_errors.TransportError):
-                    raise StorageUnavailable(f"the token could not be renewed: {said}. Try again later") from error
-                else:
-                    raise CredentialsError(f"the token could not be renewed: {said}. {LOG_IN}") from error
-
-    async def _refresh(self) -> None:
-        await asyncio.to_thread(self.credentials.refresh, Request())
 
 
 async def sign_url(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -23,10 +22,15 @@ try:
     from google.auth import exceptions as auth_errors
 
     from lakery_cloud.http.client import HTTPClient
+    from lakery_cloud.http.exchange import Origin
+    from lakery_cloud.http.proxies import proxy_for
+    from lakery_cloud.http.session import CheckedResponse
+    from lakery_cloud.http.trust import Trust
+    from lakery_cloud.providers.gcs.credentials import credentials_of, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
     from lakery_cloud.providers.gcs.refusals import LOG_IN
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
-    from lakery_cloud.providers.gcs.signing import Tokens
+    from lakery_cloud.providers.gcs.tokens import Tokens
     from lakery_cloud.providers.gcs.transport import GCSTransport
 except ImportError as error:
     raise MissingDependency('GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"') from error
@@ -84,13 +88,8 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             return f"file {self.settings.token}"
         if self._is_plain():
             return "none: over plain HTTP none are sent"
-        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-            return "GOOGLE_APPLICATION_CREDENTIALS in the environment"
-        # Google Cloud, "How Application Default Credentials works".
-        folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
-        path = os.path.join(folder, "application_default_credentials.json")
-        if os.path.isfile(path):
-            return f"application default credentials in {path}"
+        if (found := default_file()) is not None:
+            return found.origin
         return "gcsfs' cache or the metadata server, else none"
 
     @asynccontextmanager
@@ -100,28 +99,30 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         # In a thread, since gcsfs looks for credentials in files and on the network.
         fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
         has_certificate = getattr(fs, "_use_client_cert", False)
-        # In a thread, since certificates take long to load.
-        trust = await asyncio.to_thread(ssl.create_default_context) if fs._location.startswith("https:") else None
+        trust = Trust()
         if settings.fs is None:
-            fs.session_kwargs["trust_env"] = True
+            fs.session_kwargs["response_class"] = CheckedResponse
             if not has_certificate:  # else gcsfs makes a connector with the certificate
+                # In a thread, since certificates take long to load.
+                tls = await asyncio.to_thread(trust.context) if fs._location.startswith("https:") else True
                 fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                    limit=settings.connections, socket_factory=sockets.make, ssl=trust or True
+                    limit=settings.connections, socket_factory=sockets.make, ssl=tls
                 )
         await fs._set_session()
         http = HTTPClient(
             sockets=sockets,
-            tls=lambda: trust or ssl.create_default_context(),
+            tls=trust.context,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             session=fs.session,
             session_timeout=fs.requests_timeout,
+            find_proxy=proxy_for if settings.fs is None else _no_proxy,
             is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
         )
-        tokens = Tokens(fs.credentials)
+        tokens = Tokens(fs.credentials.credentials)
         api = GCSRequests(fs, http, tokens=tokens, settings=settings)
         try:
-            async with aclosing(http):
+            async with aclosing(tokens), aclosing(http):
                 connections = fs.session.connector.limit or settings.connections
                 yield GCSTransport(api, tokens, settings, connections=connections)
         finally:
@@ -129,11 +130,13 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 await fs.session.close()
 
     def _file_system(self) -> GCSFileSystem:
-        token = self.settings.token
+        endpoint = self.settings.endpoint_url
+        is_anonymous = self.settings.token is None and self._is_plain()
+        token = "anon" if is_anonymous else credentials_of(self.settings.token, endpoint=endpoint)
         try:
             return GCSFileSystem(
-                token="anon" if token is None and self._is_plain() else token,
-                endpoint_url=self.settings.endpoint_url,
+                token=token,
+                endpoint_url=endpoint,
                 requester_pays=self.settings.user_project or False,
                 asynchronous=True,
                 skip_instance_cache=True,
@@ -167,6 +170,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             raise InvalidRecord(f"the user_project in storage data must be the name of one, not {brief(user_project)}")
         address.user_project = user_project
         return address
+
+
+def _no_proxy(origin: Origin) -> None:
+    """An `fs` of the user's own has a session of its own."""
 
 
 def _read_credentials(text: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from lakery_cloud.providers.gcs.answers import read_size
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
 from lakery_cloud.providers.gcs.requests import GCSRequests
 from lakery_cloud.providers.gcs.settings import GCSSettings
-from lakery_cloud.providers.gcs.signing import Tokens, sign_url
+from lakery_cloud.providers.gcs.signing import sign_url
+from lakery_cloud.providers.gcs.tokens import Tokens
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part

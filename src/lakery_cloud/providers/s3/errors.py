@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError, RestXMLParser
 from lakery_cloud.engine.error_messages import Failure, redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import LakeryCloudError
-from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
+from lakery_cloud.http.exchange import BufferedResponse, ProxyFailed, UnsupportedResponse
 from lakery_cloud.providers.s3.refusals import OTHER_REGION, RULES, SET_CREDENTIALS, SOURCE_CHANGED
 
 
@@ -113,6 +113,10 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         if error.operation_name in _CREDENTIAL_OPERATIONS:
             return _without_credentials(refusal, error.operation_name, address)
         return refusal.error(operation, address, endpoint=endpoint)
+    if isinstance(error, botocore_errors.ProxyConnectionError):
+        cause = error.kwargs.get("error")
+        said = str(cause) if isinstance(cause, ProxyFailed) else said
+        return Failure(operation, address, endpoint, said).no_proxy()
     failure = Failure(operation, address, endpoint, said)
     if isinstance(error, JSONDecodeError):  # S3 sends none; sources of credentials do
         return Failure(operation, address, endpoint, said).no_credentials(SET_CREDENTIALS)

@@ -16,17 +16,16 @@ from botocore import exceptions as botocore_errors
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header, md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload, without_none
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
-from lakery_cloud.errors import IntegrityError
+from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, time_of
 from lakery_cloud.providers.s3.answers import content_hash, sdk_required
 from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
-from lakery_cloud.providers.s3.refusals import REDIRECTS, SET_CREDENTIALS
+from lakery_cloud.providers.s3.refusals import REDIRECTS
 from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
@@ -162,8 +161,10 @@ class S3Requests(Requests):
     async def _find_route(self, bucket: str) -> Route | None:
         try:
             return await find_route(self._client, bucket)
-        except Exception as error:
-            raise self._unsigned(error, Address(bucket, "")) from error
+        except LakeryCloudError:  # some are errors of the SDK's kinds too, such as ValueError
+            raise
+        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
+            raise translate(error, "signing", Address(bucket, ""), endpoint=self.endpoint) from error
 
     async def put(
         self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
@@ -214,10 +215,7 @@ class S3Requests(Requests):
     async def _exchange(self, address: Address, request: Request) -> Response:
         route = self._routes[address.bucket]
         assert route is not None
-        try:
-            credentials = await self._credentials.get_frozen_credentials()
-        except Exception as error:
-            raise self._unsigned(error, address) from error
+        credentials = await self._credentials.get_frozen_credentials()
         now = self._clock.now()
         checksum = request.headers.get("x-amz-checksum-sha256")
         # S3 compares the checksum too, so hashing the body once serves both.
@@ -244,12 +242,6 @@ class S3Requests(Requests):
         return await self._http.send(
             route.origin, Request(request.method, route.root + request.target, headers, request.body)
         )
-
-    def _unsigned(self, error: Exception, address: Address) -> Exception:
-        """The engine's error for a request that could not be signed; credentials come from code of any kind."""
-        if isinstance(error, (botocore_errors.ClientError, *SDK_ERRORS)):
-            return translate(error, "signing", address, endpoint=self.endpoint)
-        return self.failure("signing", address, redact_error(error)).no_credentials(SET_CREDENTIALS)
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
         made_of = (credentials.access_key, credentials.secret_key, region, date)
@@ -332,6 +324,8 @@ class SDKRequests:
         target = {"Bucket": address.bucket, "Key": address.key}
         try:
             return read(await getattr(self._client, operation)(**target, **self._payer, **parameters))
+        except LakeryCloudError:
+            raise
         except (botocore_errors.ClientError, *SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
 

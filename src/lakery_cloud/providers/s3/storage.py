@@ -1,38 +1,34 @@
 """`S3Storage`: Amazon S3 and stores with its API, on aiobotocore. The engine has the algorithm."""
 
+import asyncio
 import os
-import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from functools import partial
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
-from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
+from lakery_cloud.errors import ConfigError, MissingDependency
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.pool import Sockets
+from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
-    import aiohttp
     import botocore.loaders
     from aiobotocore.config import AioConfig
-    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
-    from botocore import exceptions as botocore_errors
     from botocore.handlers import add_expect_header
     from botocore.httpsession import get_cert_path
 
     from lakery_cloud.providers.s3.answers import add_md5, check_answer
-    from lakery_cloud.providers.s3.errors import NO_CREDENTIALS, CopyTimedOut
-    from lakery_cloud.providers.s3.refusals import SET_CREDENTIALS
+    from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials
     from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
-    from lakery_cloud.providers.s3.transport import S3Transport, copy_timeout
+    from lakery_cloud.providers.s3.session import SDKSession
+    from lakery_cloud.providers.s3.transport import S3Transport
 except ImportError as error:
     raise MissingDependency(
         'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '
@@ -100,15 +96,12 @@ class S3Storage(CloudStorage[S3StorageData]):
     def _credential_source(self) -> str:
         if self.settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             return "AWS_ACCESS_KEY_ID in the environment"
-        session = AioSession(profile=self.settings.profile)
-        name = session.get_config_variable("profile") or "default"
-        settings = session.full_config["profiles"].get(name, {})
-        if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
-            return f"profile {name!r} of the AWS configuration files"
-        for variable in _CREDENTIAL_VARIABLES:
-            if os.environ.get(variable):
-                return f"{variable} in the environment"
-        return "the instance's role, if it has one"
+        return self._configuration(_session(self.settings.profile)).credential_source()
+
+    def _configuration(self, session: Any) -> AWSConfiguration:
+        settings = self.settings
+        given = {"region": settings.region, "endpoint_url": settings.endpoint_url, "profile": settings.profile}
+        return AWSConfiguration(session, given)
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
@@ -116,47 +109,51 @@ class S3Storage(CloudStorage[S3StorageData]):
         if settings.client is not None:
             yield S3Transport(settings.client, settings)
             return
-        try:
-            session = settings.session or _session(settings.profile)
-            sockets = self._sockets()
-            create_client = session.create_client if isinstance(session, AioSession) else session.client
-            opening = create_client(
-                "s3",
-                region_name=settings.region,
-                endpoint_url=settings.endpoint_url,
-                config=self._client_config(sockets),
-            )
-            async with opening as client:
-                events = client.meta.events
-                events.register("before-send.s3.HeadObject", answer_probe)
-                events.register_first("before-parse.s3.*", check_answer)
-                events.register("before-call.s3", add_md5)
-                events.register("response-received.s3", _name_by_status)
-                events.register("request-created.s3", _note_retry)
-                events.register_first("choose-signer.s3", _presign_by_version_4)
-                # A client that asks before it sends a body waits forever if the response never comes.
-                events.unregister("before-call.s3", add_expect_header)
-                credentials = await session.get_credentials() if settings.fast_lane else None
-                if credentials is None:
-                    yield S3Transport(client, settings)
-                    return
-                http = HTTPClient(
-                    sockets=sockets,
-                    tls=partial(_trust, settings.profile),
-                    connect_timeout=self.settings.connect_timeout,
-                    read_timeout=self.settings.read_timeout,
+        session = settings.session or _session(settings.profile)
+        configuration = self._configuration(session)
+        configuration.check()
+        sockets = self._sockets()
+        trust = Trust(configuration.bundle(), default=get_cert_path(True))
+        async with AsyncExitStack() as stack:
+            with configuration.explained():
+                create_client = session.create_client if isinstance(session, AioSession) else session.client
+                opening = create_client(
+                    "s3",
+                    region_name=settings.region,
+                    endpoint_url=settings.endpoint_url,
+                    config=self._client_config(sockets, trust),
                 )
-                async with aclosing(http):
-                    signed = S3Requests(client, http, credentials=credentials, settings=settings)
-                    yield S3Transport(client, settings, signed=signed)
-        except botocore_errors.ProfileNotFound as error:
-            raise ConfigError(f"{error}; `aws configure list-profiles` shows the profiles") from error
-        except NO_CREDENTIALS as error:
-            raise CredentialsError(
-                f"no credentials for {self.keys.bucket!r}: {redact_error(error)}. {SET_CREDENTIALS}"
-            ) from error
+                client = await stack.enter_async_context(opening)
+                credentials = await session.get_credentials()
+            configuration.check_endpoint(client.meta.endpoint_url)
+            if client.meta.endpoint_url.startswith("https:"):
+                await asyncio.to_thread(trust.context)  # it takes long, and fails if there is no such file
+            events = client.meta.events
+            events.register("before-send.s3.HeadObject", answer_probe)
+            events.register_first("before-parse.s3.*", check_answer)
+            events.register("before-call.s3", add_md5)
+            events.register("response-received.s3", _name_by_status)
+            events.register("request-created.s3", _note_retry)
+            events.register_first("choose-signer.s3", _presign_by_version_4)
+            # A client that asks before it sends a body waits forever if the response never comes.
+            events.unregister("before-call.s3", add_expect_header)
+            if credentials is not None:
+                credentials = ExplainedCredentials(credentials, configuration)
+                client._request_signer._credentials = credentials  # a client accepts no credentials
+            if credentials is None or not settings.fast_lane:
+                yield S3Transport(client, settings)
+                return
+            http = HTTPClient(
+                sockets=sockets,
+                tls=trust.context,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+            )
+            async with aclosing(http):
+                signed = S3Requests(client, http, credentials=credentials, settings=settings)
+                yield S3Transport(client, settings, signed=signed)
 
-    def _client_config(self, sockets: Sockets) -> AioConfig:
+    def _client_config(self, sockets: Sockets, trust: Trust) -> AioConfig:
         has_endpoint = (
             self.settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
@@ -172,52 +169,10 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.settings.connect_timeout,
             read_timeout=self.settings.read_timeout,
             max_pool_connections=self.settings.connections,
-            http_session_cls=type("Session", (SDKSession,), {"sockets": sockets}),
+            http_session_cls=type("Session", (SDKSession,), {"sockets": sockets, "trust": trust}),
         )
 
-
-class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-    """The SDK's HTTP session, with our sockets and with certificates checked for the host's name."""
-
-    sockets: Sockets
-
-    async def send(self, request: Any) -> Any:
-        try:
-            return await super().send(request)
-        except botocore_errors.ReadTimeoutError as error:
-            if copy_timeout.get() is not None and "partNumber=" not in request.url:
-                raise CopyTimedOut(error=error) from error
-            raise
-
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        session, seconds = await super()._get_session(proxy_url), copy_timeout.get()
-        return session if seconds is None else _PatientSession(session, seconds)
-
-    def __init__(self, *, connector_args: dict[str, Any], **settings: Any) -> None:
-        super().__init__(connector_args={**connector_args, "socket_factory": self.sockets.make}, **settings)
-
-    def _get_ssl_context(self) -> ssl.SSLContext:
-        # boto3 compares names itself, aiohttp leaves that to the context.
-        context: ssl.SSLContext = super()._get_ssl_context()
-        context.check_hostname = True
-        return context
-
-
-class _PatientSession:
-    """A session whose requests wait longer for bytes of the response."""
-
-    def __init__(self, session: aiohttp.ClientSession, seconds: float) -> None:
-        self._session = session
-        self._timeout = aiohttp.ClientTimeout(sock_connect=session.timeout.sock_connect, sock_read=seconds)
-
-    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        return await self._session.request(method, **options, timeout=self._timeout)
-
-
-def _trust(profile: str | None) -> ssl.SSLContext:
-    """The certificates that the SDK trusts: `AWS_CA_BUNDLE`, the profile's `ca_bundle`, or its own."""
-    configured = AioSession(profile=profile).get_config_variable("ca_bundle")
-    return ssl.create_default_context(cafile=get_cert_path(configured or True))
+    from aiobotocore.session import AioSession
 
 
 def _presign_by_version_4(signature_version: str, **_: Any) -> str | None:
@@ -226,17 +181,6 @@ def _presign_by_version_4(signature_version: str, **_: Any) -> str | None:
 
 
 _api_descriptions = botocore.loaders.create_loader()
-
-
-# Settings of a profile, and environment variables, that lead to credentials (AWS SDKs and Tools Reference Guide,
-# "Standardized credential providers").
-_CREDENTIAL_SETTINGS = (
-    *("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "login_session", "credential_process"),
-    "web_identity_token_file",
-)
-_CREDENTIAL_VARIABLES = (
-    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-)
 
 
 def _session(profile: str | None) -> AioSession:

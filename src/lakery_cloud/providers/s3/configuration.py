@@ -1,0 +1,281 @@
+"""The AWS configuration: files, profiles and variables. Any fault in it becomes an error that names where the fault is."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.config import AioConfig
+from botocore import exceptions as botocore_errors
+
+from lakery_cloud.engine.error_messages import redact_error
+from lakery_cloud.engine.model import without_none
+from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, StorageUnavailable
+from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.trust import Bundle
+from lakery_cloud.providers.s3.refusals import SET_CREDENTIALS
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+# Settings of a profile, and environment variables, that lead to credentials (AWS SDKs and Tools Reference Guide,
+# "Standardized credential providers").
+_CREDENTIAL_SETTINGS = (
+    *("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "login_session", "credential_process"),
+    "web_identity_token_file",
+)
+_CREDENTIAL_VARIABLES = (
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+_SECRET = re.compile("secret|access_key_id|session_token|security_token|authorization_token$", re.IGNORECASE)
+
+# Error of the SDK -> our error, and what to do. The first row that fits counts.
+_ADVICE: tuple[tuple[tuple[type[Exception], ...], type[LakeryCloudError], str], ...] = (
+    ((botocore_errors.ProfileNotFound,), ConfigError, "`aws configure list-profiles` shows the profiles"),
+    ((botocore_errors.ConfigParseError,), ConfigError, "Correct the file"),
+    ((botocore_errors.InfiniteLoopConfigError,), ConfigError, "Give one of these profiles credentials of its own"),
+    (
+        (botocore_errors.SSOError, botocore_errors.TokenRetrievalError),
+        CredentialsError,
+        "Log in again: `aws sso login` with the profile",
+    ),
+    ((botocore_errors.PartialCredentialsError,), CredentialsError, "Add what is missing"),
+    (
+        (botocore_errors.NoCredentialsError, botocore_errors.CredentialRetrievalError),
+        CredentialsError,
+        SET_CREDENTIALS,
+    ),
+    ((botocore_errors.ConnectionError, botocore_errors.HTTPClientError), StorageUnavailable, "Try again later"),
+    ((botocore_errors.ClientError,), CredentialsError, "Check the role, its trust policy and who may assume it"),
+    ((botocore_errors.BotoCoreError, ValueError), ConfigError, "Correct it"),
+    ((Exception,), CredentialsError, SET_CREDENTIALS),
+)
+
+
+_SUBJECTS: Mapping[type[LakeryCloudError], str] = {
+    ConfigError: "the AWS configuration can't be used",
+    CredentialsError: "no credentials",
+    AccessDenied: "no credentials",
+    StorageUnavailable: "no credentials could be fetched",
+}
+
+
+class AWSConfiguration:
+    """What a session of the SDK reads from files and the environment.
+
+    Args:
+        session: The session, of aiobotocore or aioboto3.
+        given: Settings of the storage that count before it.
+    """
+
+    def __init__(self, session: Any, given: Mapping[str, str | None]) -> None:
+        self._session: AioSession = getattr(session, "_session", session)  # aioboto3 has no public attribute for it
+        self._given = without_none(**given)
+
+    def credential_source(self) -> str:
+        """The first place where the SDK will find credentials.
+
+        Raises:
+            ConfigError: The configuration is broken.
+        """
+        with self.explained():
+            settings, name = self._session.get_scoped_config(), self._profile
+            if any(setting in settings for setting in _CREDENTIAL_SETTINGS):
+                return f"profile {name!r} of the AWS configuration files"
+        for variable in _CREDENTIAL_VARIABLES:
+            if os.environ.get(variable):
+                return f"{variable} in the environment"
+        return "the instance's role, if it has one"
+
+    def bundle(self) -> Bundle | None:
+        """The certificates that the configuration names: by `AWS_CA_BUNDLE`, or as `ca_bundle` of the profile."""
+        with self.explained():
+            path = self._session.get_config_variable("ca_bundle")
+        if not path:
+            return None
+        return Bundle(path, "AWS_CA_BUNDLE" if os.environ.get("AWS_CA_BUNDLE") else f"ca_bundle of {self._place}")
+
+    def check(self) -> None:
+        """Refuse what makes the SDK fail without saying why.
+
+        Raises:
+            ConfigError: The configuration is broken.
+        """
+        with self.explained():
+            section = self._session.get_scoped_config().get("s3")
+            # These count for the clients that fetch credentials.
+            attempts = self._session.get_config_variable("max_attempts")
+            mode = self._session.get_config_variable("retry_mode")
+            AioConfig(retries=without_none(total_max_attempts=attempts, mode=mode))
+        if isinstance(section, str):
+            raise ConfigError(
+                f"s3 of {self._place} is a text, and must be a section: remove the text, and indent the settings below it"
+            )
+
+    def check_endpoint(self, url: str) -> None:
+        """Refuse the URL of the SDK's client if no request can go there.
+
+        Raises:
+            ConfigError: It has no port, or no host.
+        """
+        with self.explained():
+            if not Origin.of(url).host:
+                raise ValueError(f"Invalid endpoint: {url}")
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn any error of the SDK, and of the code and files that it uses, into an error that names what is wrong.
+
+        Raises:
+            ConfigError, CredentialsError: The configuration is broken, or has no credentials.
+            StorageUnavailable: A service that issues credentials can't be reached.
+        """
+        cause: Exception | None = None
+        failure: LakeryCloudError | None = None
+        try:
+            yield
+        except LakeryCloudError:
+            raise
+        except botocore_errors.ConfigParseError as error:
+            cause, failure = error, self._failure(error)
+            error.kwargs.pop("error", None)  # it quotes lines of the file, and so does the context
+            error.__context__ = None
+        except (botocore_errors.BotoCoreError, botocore_errors.ClientError) as error:
+            cause, failure = error, self._failure(error)
+        except Exception as error:  # noqa: BLE001, credentials come from code of any kind
+            failure = self._failure(error)
+            _empty(error)
+        if failure is not None:
+            raise failure from cause
+
+    def _failure(self, error: Exception) -> LakeryCloudError:
+        said = " ".join(redact_error(error).split()).rstrip(".")
+        kind, advice = next((kind, advice) for types, kind, advice in _ADVICE if isinstance(error, types))
+        if isinstance(error, botocore_errors.ConfigParseError):
+            said += _line_of(error.kwargs.get("error"))
+        elif isinstance(error, botocore_errors.ClientError):
+            if error.response["Error"].get("Code") == "AccessDenied":
+                kind, advice = AccessDenied, f"Grant sts:{error.operation_name}, and check the role's trust policy"
+            said = f"{error.operation_name} was refused: {said}"
+        elif isinstance(error, OSError) and error.filename:
+            kind, advice, said = (
+                CredentialsError,
+                "Correct it",
+                f"{str(error.filename)!r} can't be used: {error.strerror}",
+            )
+        elif self._process and not isinstance(error, botocore_errors.BotoCoreError):
+            kind, advice = CredentialsError, "It must print a JSON object with Version, AccessKeyId and SecretAccessKey"
+            said = f"what credential_process prints has not the right form ({type(error).__name__})"
+        return kind(f"{_SUBJECTS[kind]}: {said}; see {self._origins(said, error) or self._place}. {advice}")
+
+    def _origins(self, said: str, error: Exception) -> str:
+        """The settings and variables whose values a message quotes."""
+        quoted = re.findall(r"(?:^|[\s(])['\"`]([^'\"`]{3,})['\"`]", said)
+        named: list[str] = []
+        if isinstance(error, botocore_errors.PartialCredentialsError) and error.kwargs["provider"] == "env":
+            named.append("AWS_ACCESS_KEY_ID in the environment")
+        if self._process and "process" in said:
+            named.append(f"credential_process of profile {self._profile!r}")
+        for name, value in self._values():
+            is_quoted = any(text in value for text in quoted)
+            if value and (is_quoted or re.search(rf"(?<![\w./-]){re.escape(value)}(?![\w/-])", said)):
+                named.append(name)
+        named = list(dict.fromkeys(named))
+        is_in_file = any(" of " in name for name in named)
+        return " and ".join(named) + (f" in {self._files}" if is_in_file else "")
+
+    def _values(self) -> Iterator[tuple[str, str]]:
+        """What was configured, with the name of its place; without secrets."""
+        yield from ((f"the setting {name}", value) for name, value in self._given.items())
+        yield from ((name, value) for name, value in os.environ.items() if name.startswith("AWS_") and _is_shown(name))
+        configuration, name, seen = self._full_config, self._profile, set[str]()
+        profiles = configuration.get("profiles", {})
+        while name in profiles and name not in seen:
+            seen.add(name)
+            yield from ((f"{setting} of profile {name!r}", value) for setting, value in _flat(profiles[name]))
+            name = profiles[name].get("source_profile", "")
+        for kind, title in (("sso_sessions", "sso-session"), ("services", "services")):
+            for section, settings in configuration.get(kind, {}).items():
+                yield from ((f"{setting} of [{title} {section}]", value) for setting, value in _flat(settings))
+
+    @property
+    def _full_config(self) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = self._session.full_config
+        except botocore_errors.BotoCoreError:
+            return {}
+        return found
+
+    @property
+    def _process(self) -> str:
+        """The program that prints the credentials; empty without one."""
+        return str(self._full_config.get("profiles", {}).get(self._profile, {}).get("credential_process", ""))
+
+    @property
+    def _profile(self) -> str:
+        return str(self._session.get_config_variable("profile") or "default")
+
+    @property
+    def _place(self) -> str:
+        return f"profile {self._profile!r} in {self._files}"
+
+    @property
+    def _files(self) -> str:
+        """The files that exist; those that were looked for if none does."""
+        paths = [
+            os.path.expanduser(str(self._session.get_config_variable(name)))
+            for name in ("config_file", "credentials_file")
+        ]
+        return " and ".join(filter(os.path.exists, paths)) or " or ".join(paths)
+
+
+class ExplainedCredentials:
+    """The SDK's credentials, whose renewal fails with the errors of `AWSConfiguration.explained`.
+
+    Args:
+        credentials: The SDK's credentials.
+        configuration: Where they come from.
+    """
+
+    def __init__(self, credentials: Any, configuration: AWSConfiguration) -> None:
+        self._credentials = credentials
+        self._configuration = configuration
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._credentials, name)
+
+    async def get_frozen_credentials(self) -> Any:
+        """The keys, renewed if they expire."""
+        with self._configuration.explained():
+            return await self._credentials.get_frozen_credentials()
+
+
+def _empty(error: BaseException | None) -> None:
+    """Remove all from an error and its context that may show what a file or a program has."""
+    while error is not None:
+        error.args = ()
+        vars(error).clear()
+        error.__traceback__ = None
+        if isinstance(error, UnicodeDecodeError):
+            error.object = b""
+        error = error.__cause__ or error.__context__
+
+
+def _line_of(error: Any) -> str:
+    """Where a parser of INI files found a mistake; empty if it does not say."""
+    mistakes: Any = getattr(error, "errors", None) or [(getattr(error, "lineno", None), "")]
+    return f", line {mistakes[0][0]}" if mistakes[0][0] else ""
+
+
+def _flat(settings: Any) -> Iterator[tuple[str, str]]:
+    """Names and values of settings, and of the sections among them; without secrets."""
+    for name, value in settings.items() if isinstance(settings, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", text) for inner, text in _flat(value))
+        elif _is_shown(name):
+            yield name, str(value)
+
+
+def _is_shown(name: str) -> bool:
+    return not _SECRET.search(name) or name.upper().endswith("_FILE")
