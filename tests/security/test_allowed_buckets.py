@@ -13,6 +13,7 @@ from lakery_cloud import (
     ContentRecord,
     FileStorage,
     GCSStorage,
+    InvalidRecord,
     MemoryStorage,
     ObjectStorage,
     S3Storage,
@@ -89,7 +90,7 @@ async def test_own_bucket_is_always_allowed_whatever_the_prefix(cloud_rig: Cloud
 @pytest.mark.parametrize("storage_class", CLOUD_STORAGES)
 def test_it_is_kept_in_urls_and_pickles(storage_class: Any) -> None:
     url = f"{storage_class.url_scheme}://bucket?allowed_buckets="
-    for names, expected in (("a-1,b.c", {"a-1", "b.c"}), ("", set()), ("a-1", {"a-1"})):
+    for names, expected in (("a-1,b-c", {"a-1", "b-c"}), ("", set()), ("a-1", {"a-1"})):
         storage = storage_from_url(url + names)
         assert storage.settings.allowed_buckets == expected
         assert pickle.loads(pickle.dumps(storage)).settings.allowed_buckets == expected
@@ -126,5 +127,27 @@ def test_arn_serves_only_where_the_configuration_names_it() -> None:
     storage_data = {"bucket": arn, "key": "a"}
     for storage in (S3Storage(arn), S3Storage("bucket", allowed_buckets=[arn])):
         assert storage.complete_storage_data(storage_data, DIGEST)["bucket"] == arn
-    with pytest.raises(ValueError, match="no bucket name"):
+    with pytest.raises(ValueError, match="no name of a bucket"):
+        S3Storage("bucket").complete_storage_data(storage_data, DIGEST)
+
+
+SPECIAL = (
+    "anything-o0b1d075431d83bebde8xz5w8ijx1qzlbp3i3kuse10--op-s3",
+    "anything--usw2-az1--x-s3",
+    "anything--usw2-az1--xa-s3",
+    "anything--table-s3",
+    "access-point-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias",
+    "anything--ol-s3",
+    "mfzwi23gnjvgw.mrap",
+    "MFZWI23GNJVGW.MRAP",
+)
+"""Names that botocore sends to another host, or signs in another way, than those of buckets."""
+
+
+@pytest.mark.parametrize("bucket", SPECIAL)
+def test_name_with_a_meaning_serves_only_where_the_configuration_names_it(bucket: str) -> None:
+    storage_data = {"bucket": bucket, "key": "a"}
+    for storage in (S3Storage(bucket), S3Storage("bucket", allowed_buckets=[bucket])):
+        assert storage.complete_storage_data(storage_data, DIGEST)["bucket"] == bucket
+    with pytest.raises(InvalidRecord, match="leads to another host; add it to allowed_buckets"):
         S3Storage("bucket").complete_storage_data(storage_data, DIGEST)

@@ -29,17 +29,24 @@ class BucketNames:
         setting: The setting with the name, which is also the provider's word for a bucket.
         forms: The forms of names.
         rule: The usual form in words.
+        special: Names that an SDK sends to another host, or signs in another way, than those of buckets. A user can
+            choose them, storage data can't.
         mistakes: Other texts that users give -> the sentence that says what to do.
     """
 
     setting: Literal["bucket", "container"] = "bucket"
     forms: tuple[str, ...]
     rule: str
+    special: tuple[str, ...] = ()
     mistakes: Mapping[str, str] = field(default_factory=dict)
 
     def is_name(self, text: str) -> bool:
         """Whether a text can be the name of a bucket."""
         return any(re.fullmatch(form, text) for form in self.forms)
+
+    def is_trusted(self, text: str) -> bool:
+        """Whether a text from outside can be the name of a bucket that is reached as the storage's own."""
+        return self.is_name(text) and not any(re.fullmatch(form, text) for form in self.special)
 
     def check(self, name: object, *, setting: str) -> None:
         """Refuse what can't be the name of a bucket.
@@ -65,5 +72,6 @@ class BucketNames:
 ANY_NAMES = BucketNames(
     forms=(r"(?!\.{1,2}$)[A-Za-z0-9$._-]{1,255}",),
     rule="1 to 255 letters, digits, dots, dashes and underscores",
+    special=(r"[^A-Za-z0-9$].*",),
 )
 """The names of a store without rules of its own."""

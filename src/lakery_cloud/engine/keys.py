@@ -18,7 +18,6 @@ MAX_KEY_BYTES = 1024
 _LONGEST_NAME = 200  # a sha512 in hexadecimal has 128 characters, a temporary name 58
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")  # some servers take a backslash for a slash
-_BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 _HASH = re.compile(r"[0-9a-f]{16,}")
 _TEMPORARY = re.compile(rf"(?:^|/){re.escape(TEMPORARY_FOLDER)}/(\d{{8}}T\d{{6}}Z)-[^/]+$")
 
@@ -88,15 +87,6 @@ def begun_at(key: str) -> datetime | None:
         return datetime.strptime(found[1], STAMP_FORMAT).replace(tzinfo=UTC) if found else None
     except ValueError:  # no date
         return None
-
-
-def is_bucket_name(name: str) -> bool:
-    """Whether a text can only be the name of a bucket or container, and no path, host or ARN, which leads elsewhere.
-
-    Letters, digits, `.`, `-`, `_` and an initial `$`, at most 255: the names that S3 (also under its rules before 2018),
-    Cloud Storage and Azure allow.
-    """
-    return _BUCKET.fullmatch(name) is not None
 
 
 def check_untrusted_key(key: str) -> None:

@@ -432,7 +432,13 @@ class ObjectStorage(Storage[D], Generic[D]):
         content_hash, size = read_hash_and_size(storage_data)
         address = self._address(storage_data)
         allowed = self.settings.allowed_buckets
-        check_address(address, own_bucket=self.keys.bucket, allowed=allowed, storage=self.name)
+        check_address(
+            address,
+            own_bucket=self.keys.bucket,
+            allowed=allowed,
+            names=self.settings.bucket_names,
+            storage=self.name,
+        )
         return Location(address, content_hash, size)
 
 

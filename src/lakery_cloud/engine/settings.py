@@ -2,14 +2,12 @@
 
 import functools
 import inspect
-import re
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from lakery_cloud.engine.bucket_names import ANY_NAMES, BucketNames
-from lakery_cloud.engine.keys import is_bucket_name
 from lakery_cloud.engine.model import Limits
 from lakery_cloud.engine.urls import check_endpoint_url, nearest
 from lakery_cloud.errors import ConfigError, brief
@@ -18,8 +16,6 @@ P = ParamSpec("P")
 S = TypeVar("S")
 
 MiB = 1024 * 1024
-
-_ARN = re.compile(r"arn:[\x21-\x2b\x2d-\x7e]+")  # no comma, which separates names in a URL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +284,7 @@ def _bucket_names(buckets: Collection[str], names: BucketNames) -> frozenset[str
     if isinstance(buckets, str | bytes) or not isinstance(buckets, Collection):
         raise ConfigError(f"allowed_buckets must be a list of names, not {brief(buckets)}")
     for name in buckets:
-        if not isinstance(name, str) or not (is_bucket_name(name) or names.is_name(name) or _ARN.fullmatch(name)):
+        if not isinstance(name, str) or not names.is_name(name):
             raise ConfigError(f"allowed_buckets has {brief(name)}, which can't be the name of a bucket")
     return frozenset(buckets)
 

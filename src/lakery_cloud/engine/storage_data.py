@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lakery_cloud.digest import is_size
-from lakery_cloud.engine.keys import Address, check_untrusted_key, is_bucket_name
+from lakery_cloud.engine.bucket_names import BucketNames
+from lakery_cloud.engine.keys import Address, check_untrusted_key
 from lakery_cloud.errors import AccessDenied, IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest
 
@@ -73,13 +74,16 @@ def read_hash_and_size(storage_data: Mapping[str, Any]) -> tuple[str | None, int
     return content_hash, size
 
 
-def check_address(address: Address, *, own_bucket: str, allowed: Collection[str] | None, storage: str) -> None:
+def check_address(
+    address: Address, *, own_bucket: str, allowed: Collection[str] | None, names: BucketNames, storage: str
+) -> None:
     """Refuse an address in storage data that leads to another bucket than allowed, or to no content.
 
     Args:
         address: Bucket and key.
         own_bucket: The storage's bucket, which is always allowed.
-        allowed: Other buckets; None is any.
+        allowed: Other buckets; None is any whose name means nothing else to the SDK.
+        names: The names of buckets.
         storage: Permanent name of the storage, for messages.
 
     Raises:
@@ -89,8 +93,11 @@ def check_address(address: Address, *, own_bucket: str, allowed: Collection[str]
     check_untrusted_key(address.key)
     if address.bucket == own_bucket or address.bucket in (allowed or ()):
         return
-    if not is_bucket_name(address.bucket):
-        raise InvalidRecord(f"storage data of {storage} points to {brief(address.bucket)}, which is no bucket name")
+    if not names.is_trusted(address.bucket):
+        raise InvalidRecord(
+            f"storage data of {storage} points to {brief(address.bucket)}, which is no name of a {names.setting}, or leads "
+            "to another host; add it to allowed_buckets if you trust it"
+        )
     if allowed is not None:
         raise AccessDenied(
             f"storage data points to the bucket {brief(address.bucket)}, which is neither {own_bucket!r} nor among "

@@ -42,6 +42,12 @@ BUCKET_NAMES = BucketNames(
         rf"[A-Za-z0-9_-]*:(?!\d{{1,5}}$){_NAME}",
     ),
     rule="up to 255 letters, digits, dots, dashes and underscores, or is the ARN of an access point",
+    special=(
+        # S3 User Guide, "General purpose bucket naming rules": what is reserved for other kinds of buckets, for aliases of
+        # access points (on Outposts `--op-s3`), and for multi-region access points.
+        r"(?i:.*(?:-s3alias|--ol-s3|--op-s3|--x-s3|--xa-s3|--table-s3|\.mrap))",
+        r".*:.*|[^A-Za-z0-9].*",
+    ),
     mistakes={
         r"arn:aws[a-z-]*:s3:::[^/]+": "Give the bucket's name, which follows `:::`",
         r"arn:.*": "Give the bucket's name, or the ARN of an access point",
