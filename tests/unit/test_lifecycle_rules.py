@@ -135,7 +135,10 @@ def test_rules_have_distinct_names_for_each_prefix(prefix: str, other: str) -> N
                         "name": "lakery-cloud-temporary-blobs-ad62bb38dc0e5786d1caa21adf093f30",
                         "type": "Lifecycle",
                         "definition": {
-                            "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": 3}}},
+                            "actions": {
+                                "baseBlob": {"delete": {"daysAfterModificationGreaterThan": 3}},
+                                "version": {"delete": {"daysAfterCreationGreaterThan": 3}},
+                            },
                             "filters": {"blobTypes": ["blockBlob"], "prefixMatch": ["my-bucket/reports/.tmp/"]},
                         },
                     }

@@ -188,6 +188,10 @@ class Transport(abc.ABC):
         """The store's clock, from any response about the bucket, even a refusal; None if it has no date."""
         return None
 
+    async def retention(self, bucket: str) -> str | None:
+        """What keeps objects of a bucket from being deleted; empty if nothing does, None if the store does not tell."""
+        return None
+
     def credential_kind(self) -> str | None:
         """The kind of credentials that the client has, in its SDK's words, found without a request; None if it has none.
 

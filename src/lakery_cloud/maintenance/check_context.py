@@ -39,6 +39,7 @@ class CheckContext:
         written: Temporary object with the bytes of `SAMPLE`, after a successful put.
         sample: Its properties, after a successful head.
         copied: A copy of it, after a successful copy.
+        retention: What keeps objects from being deleted; empty if nothing does, or if that is unknown.
         is_readable: Whether a get succeeded.
         can_upload: Whether a multipart upload succeeded.
         is_create_only: Whether the store refuses to replace an object; None if unknown.
@@ -55,6 +56,7 @@ class CheckContext:
         self.written: Address | None = None
         self.sample: ObjectInfo | None = None
         self.copied: Address | None = None
+        self.retention = ""
         self.is_readable = self.can_upload = self.is_cleaned_up = False
         self.is_create_only: bool | None = None
         self._used_keys: set[str] = set()
@@ -75,6 +77,22 @@ class CheckContext:
         if self.written is None:
             raise SkipCheck("no object could be put")
         return self.written
+
+    def require_no_retention(self) -> None:
+        """Leave out a check whose objects could not be deleted.
+
+        Raises:
+            SkipCheck: The bucket keeps objects.
+        """
+        if self.retention:
+            raise SkipCheck(f"{self.retention} would keep its objects")
+
+    async def delete(self, address: Address) -> None:
+        """Delete an object of the checks, with its version if the bucket keeps versions."""
+        info = None
+        if self.sample is not None and self.sample.version_id is not None:
+            info = await self.transport.head(address)
+        await self.transport.delete(address, version_id=info.version_id if info else None)
 
     async def put(
         self,
@@ -117,7 +135,7 @@ class CheckContext:
         created, failure = list(dict.fromkeys(self._created)), None
         for address in created:
             try:
-                await self.transport.delete(address)
+                await self.delete(address)
             except LakeryCloudError as error:
                 failure = failure or error
             else:

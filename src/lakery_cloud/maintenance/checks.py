@@ -73,8 +73,25 @@ async def space(context: CheckContext) -> Result:
     )
 
 
+async def retention(context: CheckContext) -> Result:
+    """Look up what keeps objects from being deleted."""
+    found = await context.transport.retention(context.keys.temporary().bucket)
+    if found is None:
+        raise SkipCheck("the store does not tell")
+    context.retention = found
+    if not found:
+        return Result("nothing keeps objects from being deleted")
+    return Result(
+        f"{found} keeps objects",
+        Outcome.WARNING,
+        "streams of more than one part are saved, but each leaves a temporary object of its size until the retention ends; "
+        "give temporary objects a bucket without retention. The checks leave out what they could not delete",
+    )
+
+
 async def put(context: CheckContext) -> Result:
     """Put an object with a create-only request."""
+    context.require_no_retention()
     address, was_conditional = context.address(), context.transport.conditional_writes
     try:
         await context.put(address, SAMPLE)
@@ -264,6 +281,7 @@ _ENCODED = "relevant only for content with a content_encoding"
 
 async def multipart(context: CheckContext) -> Result:
     """Upload an object in two parts."""
+    context.require_no_retention()
     first, last = os.urandom(context.part_size), b"."
     address = context.address()
     async with context.uploading(address, await attributes_of(b"", {})) as scope:
@@ -360,7 +378,7 @@ async def throughput(context: CheckContext) -> Result:
 async def delete(context: CheckContext) -> Result:
     """Delete the put object; without an object, check only the permission."""
     address = context.written or context.address()
-    await context.transport.delete(address)
+    await context.delete(address)
     if await context.transport.head(address) is not None:
         raise LakeryCloudError(f"{address} still exists after its deletion")
     return Result("a deleted object is gone" if context.written else "deleting is allowed")
@@ -421,6 +439,7 @@ StoreCheck = Callable[[CheckContext], Awaitable[Result]]
 
 STORE_CHECKS: Mapping[str, StoreCheck] = {
     "space": space,
+    "retention": retention,
     "put": put,
     "head": head,
     "get": get,

@@ -8,13 +8,18 @@ from lakery_cloud.engine.keys import KeySpace
 from lakery_cloud.errors import ConfigError
 
 
-def lifecycle_rules(keys: KeySpace, days: int) -> dict[str, Any]:
+def lifecycle_rules(keys: KeySpace, days: int, *, has_versions: bool) -> dict[str, Any]:
     """The policy for `az storage account management-policy create --policy`: temporary blobs are deleted.
+
+    With versions, so are those that deleted temporary blobs left. Accounts with a hierarchical namespace know no versions.
 
     There is no rule for uncommitted blocks: Azure discards them a week after the last of them (Microsoft Learn, "Put
     Block").
     """
     root = f"{keys.bucket}/{keys.temporary_root}"
+    actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}}
+    if has_versions:
+        actions["version"] = {"delete": {"daysAfterCreationGreaterThan": days}}
     return {
         "rules": [
             {
@@ -23,7 +28,7 @@ def lifecycle_rules(keys: KeySpace, days: int) -> dict[str, Any]:
                 "name": f"lakery-cloud-temporary-blobs-{hashlib.sha256(root.encode()).hexdigest()[:32]}",
                 "type": "Lifecycle",
                 "definition": {
-                    "actions": {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}},
+                    "actions": actions,
                     "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [root]},
                 },
             }

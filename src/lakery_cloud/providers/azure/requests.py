@@ -376,6 +376,7 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         properties.content_settings.content_encoding,
         properties.last_modified,
         _our_metadata(properties.metadata or {}),
+        properties.version_id,
     )
 
 
@@ -397,6 +398,7 @@ def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo
         headers.get("content-encoding"),
         time_of(headers.get("last-modified")),
         _our_metadata(metadata),
+        headers.get("x-ms-version-id"),
     )
 
 

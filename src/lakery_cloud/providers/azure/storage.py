@@ -85,7 +85,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         Args:
             days: Days from the last change of a blob.
         """
-        return lifecycle_rules(self.keys, days)
+        return lifecycle_rules(self.keys, days, has_versions=self.settings.blob_tags)
 
     def _credential_source(self) -> str:
         for variable in CREDENTIAL_VARIABLES:

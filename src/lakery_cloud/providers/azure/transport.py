@@ -1,6 +1,7 @@
 """The requests of Azure Blob Storage: the hot ones by `AzureRequests`, all others as calls of the SDK."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_conte
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
+from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
     KeyExists,
     KeyMissing,
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("lakery_cloud")
+
 LATE_BLOCK = 0.2
 """Seconds until a block shows up whose request was cancelled after the service had received all of it."""
 SOURCE_GRANT = timedelta(hours=1)
@@ -105,6 +109,7 @@ class AzureTransport(CloudTransport):
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
         self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
+        self._deletes_versions = True
         self._deletes_blocks = True  # whether a deletion discards the blocks of a blob that is not committed
         self._reached: dict[str, bool] = {}  # upload id -> whether a block may have reached the store
         self._cancelled: set[str] = set()  # ids of uploads of which a block was cancelled on its way
@@ -119,6 +124,10 @@ class AzureTransport(CloudTransport):
         status, headers = await self._head_container(bucket)
         # 403 is an answer about an existing container.
         return status != 404 and headers.get("x-ms-error-code") != "ContainerBeingDeleted"
+
+    async def retention(self, bucket: str) -> str | None:
+        _, headers = await self._head_container(bucket)
+        return retention_of(headers)
 
     async def server_time(self, bucket: str) -> datetime | None:
         _, headers = await self._head_container(bucket)
@@ -145,6 +154,50 @@ class AzureTransport(CloudTransport):
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         with suppress(KeyMissing):
             await self._blob_call("delete_blob", address)
+        if version_id is None or not self._deletes_versions:
+            return
+        try:
+            await self._purge(address, version_id)
+        except (CredentialsError, StorageUnavailable):
+            raise
+        except LakeryCloudError as error:
+            self._deletes_versions = False
+            logger.warning(
+                "the account keeps versions of temporary blobs in the container %r for the time of its data protection: %s",
+                address.bucket,
+                error,
+            )
+
+    async def delete_version(self, address: Address, version_id: str) -> None:
+        await self.delete(address)
+        try:
+            await self._purge(address, version_id)
+        except (AccessDenied, CredentialsError, StorageUnavailable):
+            raise
+        except LakeryCloudError as error:  # the account does not allow to delete versions for good
+            raise AccessDenied(str(error)) from error
+
+    async def _purge(self, address: Address, version_id: str) -> None:
+        """Delete a version whose blob is deleted: the current one can't be (Azure/azure-sdk-for-java pull request 48716).
+
+        Where versions are deleted softly, a further request deletes them for good, if the account allows it (Microsoft
+        Learn, "Delete Blob", "Permanent delete").
+        """
+        responses: list[Any] = []
+
+        def note(response: Any) -> None:
+            responses.append(response.http_response)
+            check_sdk_answer(response)
+
+        with suppress(KeyMissing):
+            await self._blob_call("delete_blob", address, version_id=version_id, raw_response_hook=note)
+            if responses[-1].headers.get("x-ms-delete-type-permanent") == "false":
+                await self._blob_call("delete_blob", address, version_id=version_id, blob_delete_type="Permanent")
+
+    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            info = await self.head(Address(bucket, key))
+            await self.delete(Address(bucket, key), version_id=info and info.version_id)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         async for info in self._list(bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry)):
@@ -153,19 +206,19 @@ class AzureTransport(CloudTransport):
     async def _list(
         self, bucket: str, root: str, read: Callable[[BlobProperties], T], **options: Any
     ) -> AsyncIterator[T]:
-        container = self._client.get_container_client(bucket)
-        pages = container.walk_blobs(
-            name_starts_with=root, delimiter="/", raw_response_hook=check_sdk_answer, **options
-        ).by_page()
+        address, container = Address(bucket, root), self._client.get_container_client(bucket)
 
-        async def next_page() -> Sequence[T] | None:
-            if (page := await anext(pages, None)) is None:
-                return None
-            return [read(entry) async for entry in page if isinstance(entry, BlobProperties)]  # the others are folders
+        async def read_page(token: str | None) -> tuple[Sequence[T], str | None]:
+            pages: Any = container.walk_blobs(
+                name_starts_with=root, delimiter="/", raw_response_hook=check_sdk_answer, **options
+            ).by_page(token)
+            page = await anext(pages)
+            # The other entries are folders.
+            entries = [read(entry) async for entry in page if isinstance(entry, BlobProperties)]
+            return entries, pages.continuation_token or None
 
-        while (entries := await self._call("list_blobs", Address(bucket, root), next_page)) is not None:
-            for entry in entries:
-                yield entry
+        async for entry in in_pages(lambda token: self._call("list_blobs", address, read_page, token), address):
+            yield entry
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         if self._settings.blob_tags:
@@ -208,11 +261,11 @@ class AzureTransport(CloudTransport):
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> None:
+    ) -> str | None:
         self._reached.pop(upload.id, None)
         self._cancelled.discard(upload.id)
         try:
-            await self._blob_call(
+            made = await self._blob_call(
                 "commit_block_list",
                 upload.address,
                 block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
@@ -225,6 +278,8 @@ class AzureTransport(CloudTransport):
             if create_only:
                 raise
             raise UploadGone(str(signal)) from signal  # the key is ours alone: an earlier attempt has completed it
+        version_id: str | None = made.get("version_id")
+        return version_id
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if not is_temporary(address.key):
@@ -266,15 +321,14 @@ class AzureTransport(CloudTransport):
             if self._deletes_blocks:
                 return
         # Azurite finds only committed blobs. The deletion above was allowed, but retention may forbid the next one.
-        _, headers = await self._head_container(address.bucket)
-        retention = retention_of(headers)
+        retention = await self.retention(address.bucket)
         if retention != "":
             raise AccessDenied(
                 f"the blocks of {address} stay until the store discards them, a week after the last one: it does not "
                 f"delete them, and {retention or 'unknown retention'} may keep the empty blob that would replace them"
             )
-        await self._blob_call("commit_block_list", address, block_list=[])
-        await self.delete(address)
+        made = await self._blob_call("commit_block_list", address, block_list=[])
+        await self.delete(address, version_id=made.get("version_id"))
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         # Only at temporary keys: blocks at content keys can't be aborted, see `abort_upload`.
@@ -378,7 +432,7 @@ class AzureTransport(CloudTransport):
         if status == "pending":
             with suppress(KeyMissing, LakeryCloudError):  # it may have ended in the meantime
                 await self._blob_call("abort_copy", address, copy_id=answer.get("copy_id"))
-        await self.delete(address)
+        await self.delete(address, version_id=answer.get("version_id"))
         raise StorageUnavailable(
             f"the copy to {address} ended with the status {status!r}; nothing was stored, try again"
         )
