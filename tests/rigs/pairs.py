@@ -27,12 +27,15 @@ class Pair:
         make: Makes the rig from the value of the fixture `source`, or from the bucket of a real account.
         source: The fixture with the server or another argument of `make`.
         cannot: Name of a conformance test -> why the server doesn't support it.
+        only: The only tests of the conformance suite that the server can change, by name; all without any. The others show
+            the same on another server of the cloud.
     """
 
     name: str
     make: Callable[[Any], AbstractAsyncContextManager[Any]]
     source: str = ""
     cannot: Mapping[str, str] = field(default_factory=dict, hash=False)
+    only: frozenset[str] = frozenset()
 
     @property
     def cloud(self) -> str:
