@@ -125,6 +125,21 @@ async def test_rules_are_set_once(cloud_rig: CloudRig, faults: FaultProxy) -> No
     assert len(changes) == 1
 
 
+@pytest.mark.parametrize(
+    "cloud_rig", params(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"), indirect=True
+)
+async def test_store_without_versions_gets_rules_without_them(cloud_rig: CloudRig, faults: FaultProxy) -> None:
+    refusal = Answer(400, "InvalidArgument", "NoncurrentVersionExpiration is not supported")
+    faults.arm(Rule(refusal, "put_bucket_lifecycle_configuration"))
+    theirs = await set_theirs(cloud_rig)
+    async with cloud_rig.storage(prefix="x") as storage:
+        assert await apply_lifecycle(storage)
+    expected = [
+        {name: rule[name] for name in rule if name != "NoncurrentVersionExpiration"} for rule in ours(cloud_rig)
+    ]
+    assert (await shown(cloud_rig))["Rules"] == [*theirs, *expected]
+
+
 @keeping_rules
 @pytest.mark.parametrize("prefix", ["", "a b/%41/é😀"])
 async def test_rules_of_any_prefix_are_found_again(cloud_rig: CloudRig, prefix: str) -> None:

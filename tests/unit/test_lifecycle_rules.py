@@ -45,7 +45,7 @@ def expiring(storage: ObjectStorage[Any], rules: Mapping[str, Any]) -> Iterator[
             for rule in found:
                 match rule:
                     case {"Expiration": _, **rest}:
-                        assert rest.keys() == {"ID", "Status", "Filter"}
+                        assert rest.keys() == {"ID", "Status", "Filter", "NoncurrentVersionExpiration"}
                         assert rule["Filter"].keys() == {"Prefix"}
                         yield rule["Filter"]["Prefix"]
                     case _:
@@ -112,6 +112,7 @@ def test_rules_have_distinct_names_for_each_prefix(prefix: str, other: str) -> N
                         "Status": "Enabled",
                         "Filter": {"Prefix": "a b/c/.tmp/"},
                         "Expiration": {"Days": 3},
+                        "NoncurrentVersionExpiration": {"NoncurrentDays": 3},
                     },
                     {
                         "ID": "lakery-cloud incomplete uploads below /a%20b/c",
@@ -183,3 +184,10 @@ async def test_store_whose_rules_can_only_be_printed_raises_a_clear_error() -> N
         assert lifecycle_rules(storage) == {"days": 7}
         with pytest.raises(ConfigError, match="with the provider's own tool"):
             await apply_lifecycle(storage)
+
+
+def test_on_azure_each_container_has_its_rule() -> None:
+    rules = lifecycle_rules(AzureBlobStorage(BUCKET, prefix="p", temporary_container="beside"))["rules"]
+    filters = [rule["definition"]["filters"]["prefixMatch"] for rule in rules]
+    assert filters == [["my-bucket/p/.tmp/"], ["beside/p/.tmp/"]]
+    assert len({rule["name"] for rule in rules}) == 2

@@ -38,15 +38,17 @@ class KeySpace:
     Args:
         bucket: Name of the bucket.
         prefix: The part of each key before its name, without the separating slash; one slash at its end is dropped.
+        temporary_bucket: Name of the bucket of temporary keys, if it is another one.
 
     Raises:
         ConfigError: The bucket is empty, or not every provider can store the prefix.
     """
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str = "", *, temporary_bucket: str | None = None) -> None:
         if not bucket:
             raise ConfigError("the name of the bucket is empty")
         self.bucket = bucket
+        self.temporary_bucket = temporary_bucket or bucket
         self.prefix = check_prefix(prefix)
         self.root = f"{self.prefix}/" if self.prefix else ""
 
@@ -56,8 +58,17 @@ class KeySpace:
 
     def temporary(self) -> Address:
         """A new temporary address; its name tells its age."""
+        return Address(self.temporary_bucket, self.temporary_key())
+
+    def temporary_key(self) -> str:
+        """A new temporary key, whatever its bucket."""
         stamp = datetime.now(UTC).strftime(STAMP_FORMAT)
-        return Address(self.bucket, f"{self.temporary_root}{stamp}-{uuid.uuid4()}")
+        return f"{self.temporary_root}{stamp}-{uuid.uuid4()}"
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The buckets that may have temporary keys: the storage's own, and the one of temporary keys."""
+        return tuple(dict.fromkeys((self.bucket, self.temporary_bucket)))
 
     @property
     def temporary_root(self) -> str:

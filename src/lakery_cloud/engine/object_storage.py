@@ -104,7 +104,7 @@ class ObjectStorage(Storage[D], Generic[D]):
     url_scheme: ClassVar[str]
 
     def __init__(self, bucket: str, settings: EngineSettings) -> None:
-        self.keys = KeySpace(bucket, settings.prefix)
+        self.keys = KeySpace(bucket, settings.prefix, temporary_bucket=settings.bucket_of_temporary_keys)
         self.settings = settings
         if self.settings.allowed_buckets is not None and len(self.place_names) == 1:
             raise ConfigError(f"storage data of {self.name} names no bucket; leave allowed_buckets out")

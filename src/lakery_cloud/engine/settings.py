@@ -103,6 +103,16 @@ def setting(default: Any, meaning: str, **facts: Any) -> Any:
     return field(default=default, repr=not facts.get("is_secret"), metadata={"meaning": meaning, **facts})
 
 
+def temporary_bucket_setting(word: str = "bucket") -> Any:
+    """The field `temporary_bucket` of a settings class, or the same with the provider's word for a bucket."""
+    return setting(
+        None,
+        f"Name of another {word} for temporary objects and unfinished uploads, which the store copies from there to the "
+        f"content. Use one if the {word} of the content keeps versions, retains objects or locks them. It must exist, and "
+        "the credentials must be allowed to delete in it. In the same region, copies are fastest.",
+    )
+
+
 def redefine(base: "type[EngineSettings]", name: str, default: Any) -> Any:
     """A field of a base class with another default."""
     return field(default=default, metadata=base.__dataclass_fields__[name].metadata)
@@ -207,6 +217,12 @@ class EngineSettings:
         return {name: setting.read for name, setting in settings_of(cls).items() if setting.in_urls}
 
     @property
+    def bucket_of_temporary_keys(self) -> str | None:
+        """The bucket of temporary keys; None if it is the storage's own."""
+        name: str | None = getattr(self, f"temporary_{self.bucket_names.setting}", None)
+        return name
+
+    @property
     def connections(self) -> int:
         """The most connections that requests and open reads need."""
         return self.max_concurrent_requests + self.max_concurrent_reads
@@ -268,6 +284,8 @@ class CloudSettings(EngineSettings):
         EngineSettings.__post_init__(self)  # a class with slots is made twice, and super() finds the other one
         names = self.bucket_names
         names.check(getattr(self, names.setting), setting=names.setting)
+        if (temporary := self.bucket_of_temporary_keys) is not None:
+            names.check(temporary, setting=f"temporary_{names.setting}")
         if self.endpoint_url:
             self._replace(endpoint_url=check_endpoint_url(self.endpoint_url))
 

@@ -35,6 +35,7 @@ class CheckContext:
         transport: The transport of the storage.
         keys: The keys of the storage.
         has_conditional_writes_setting: Whether the storage has the setting `conditional_writes`.
+        has_temporary_bucket: Whether temporary keys have a bucket of their own.
         part_size: Minimum size of a part that is not the last one.
         written: Temporary object with the bytes of `SAMPLE`, after a successful put.
         sample: Its properties, after a successful head.
@@ -50,6 +51,7 @@ class CheckContext:
         self.transport = transport
         self.keys = storage.keys
         self.has_conditional_writes_setting = hasattr(storage.settings, "conditional_writes")
+        self.has_temporary_bucket = self.keys.temporary_bucket != self.keys.bucket
         limits = storage.settings.limits
         self.part_size = max(limits.min_part_size, limits.part_multiple)
         self.cleanup_timeout = storage.settings.cleanup_timeout
@@ -59,14 +61,25 @@ class CheckContext:
         self.retention = ""
         self.is_readable = self.can_upload = self.is_cleaned_up = False
         self.is_create_only: bool | None = None
-        self._used_keys: set[str] = set()
+        self._used: set[Address] = set()
         self._created: list[Address] = []
 
     def address(self) -> Address:
         """Return a new temporary address."""
-        address = self.keys.temporary()
-        self._used_keys.add(address.key)
+        return self._use(self.keys.temporary())
+
+    def address_beside_content(self) -> Address:
+        """Return a new temporary address in the bucket of the content, which may be another bucket."""
+        return self._use(Address(self.keys.bucket, self.keys.temporary_key()))
+
+    def _use(self, address: Address) -> Address:
+        self._used.add(address)
         return address
+
+    def keep(self, address: Address) -> None:
+        """Leave an object that the store refuses to delete."""
+        self._used.discard(address)
+        self._created = [other for other in self._created if other != address]
 
     def require_written(self) -> Address:
         """Return the object of the put check.
@@ -144,19 +157,20 @@ class CheckContext:
             raise failure
         return len(created)
 
-    async def remaining_keys(self) -> list[str]:
-        """Return the keys of `address` that still have an object or an unfinished upload."""
+    async def remaining(self) -> list[Address]:
+        """Return the addresses that still have an object or an unfinished upload."""
         found = set()
-        try:
-            async for info in self.transport.list(self.keys.bucket, self.keys.temporary_root):
-                found.add(info.address.key)
-            async for upload in self.transport.list_uploads(self.keys.bucket, self.keys.root):
-                found.add(upload.address.key)
-        except AccessDenied:  # reported by the check "list"
-            for key in self._used_keys:
-                if await self.transport.head(Address(self.keys.bucket, key)) is not None:
-                    found.add(key)
-        return sorted(found & self._used_keys)
+        for bucket in self.keys.buckets:
+            try:
+                async for info in self.transport.list(bucket, self.keys.temporary_root):
+                    found.add(Address(bucket, info.address.key))
+                async for upload in self.transport.list_uploads(bucket, self.keys.root):
+                    found.add(Address(bucket, upload.address.key))
+            except AccessDenied:  # reported by the check "list"
+                for address in self._used:
+                    if address.bucket == bucket and await self.transport.head(address) is not None:
+                        found.add(address)
+        return sorted(found & self._used)
 
 
 async def attributes_of(

@@ -300,9 +300,9 @@ async def abort(context: CheckContext) -> Result:
     address = context.address()
     async with context.uploading(address, await attributes_of(b"", {})) as scope:
         await context.transport.upload_part(scope.upload, Part(1, 0, (os.urandom(context.part_size),), False))
-        was_listed = address.key in await context.remaining_keys()
+        was_listed = address in await context.remaining()
         await context.transport.abort_upload(address, scope.upload)
-    if address.key in await context.remaining_keys():
+    if address in await context.remaining():
         raise LakeryCloudError(f"the upload to {address} is still listed after its abort")
     if was_listed:
         return Result("an unfinished upload is listed until it is aborted")
@@ -310,15 +310,19 @@ async def abort(context: CheckContext) -> Result:
 
 
 async def copy(context: CheckContext) -> Result:
-    """Copy an object inside the store, as a write of a stream does."""
+    """Copy an object inside the store to the bucket of the content, as a write of a stream does."""
     context.require_written()
     if context.sample is None:
         raise SkipCheck("the put object could not be looked up")
-    address = context.address()
+    address = context.address_beside_content()
     await context.create(address, context.transport.copy(context.sample, address, await attributes_of(SAMPLE, {})))
     _check_size(address, await context.transport.head(address), len(SAMPLE), "a copy")
     context.copied = address
-    return Result("a copy inside the store has the size of its source")
+    if not context.has_temporary_bucket:
+        return Result("a copy inside the store has the size of its source")
+    if (await context.read(address))[1] != SAMPLE:
+        raise IntegrityError(f"{address} has other bytes than its source")
+    return Result(f"a copy from bucket {context.keys.temporary_bucket!r} to {address.bucket!r} equals its source")
 
 
 async def create_only_copy(context: CheckContext) -> Result:
@@ -381,6 +385,18 @@ async def delete(context: CheckContext) -> Result:
     await context.delete(address)
     if await context.transport.head(address) is not None:
         raise LakeryCloudError(f"{address} still exists after its deletion")
+    if context.copied is not None and context.has_temporary_bucket:
+        try:
+            await context.transport.delete(context.copied)
+        except Unreachable:
+            raise
+        except LakeryCloudError as error:
+            context.keep(context.copied)
+            return Result(
+                f"temporary objects can be deleted, but {context.copied} can't",
+                Outcome.WARNING,
+                f"{error} (relevant only if you delete content; the object stays)",
+            )
     return Result("a deleted object is gone" if context.written else "deleting is allowed")
 
 
@@ -420,9 +436,13 @@ async def nothing_left(context: CheckContext) -> Result:
     except LakeryCloudError as error:
         failure = error
     context.is_cleaned_up = True
-    if keys := await context.remaining_keys():
+    if left := await context.remaining():
+        places = (
+            f"in bucket {bucket!r}: {', '.join(address.key for address in left if address.bucket == bucket)}"
+            for bucket in sorted({address.bucket for address in left})
+        )
         raise LakeryCloudError(
-            f"could not delete these objects in bucket {context.keys.bucket!r}: {', '.join(keys)}; "
+            f"could not delete these objects {'; '.join(places)}; "
             "when deleting works again, remove them with `lakery-cloud sweep`"
         ) from failure
     return Result("all objects of the checks are deleted" if count else "the checks created no objects")

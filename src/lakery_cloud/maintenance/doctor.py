@@ -68,7 +68,7 @@ async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
     A missing permission doesn't stop the other checks. If the store can't be reached, refuses the credentials or has no
     such bucket, this is the last finding.
 
-    The checks create objects at temporary keys only. They are deleted at the end, also after cancellation and when you
+    The checks create objects at temporary keys only, with a `temporary_bucket` all but one of them there. They are deleted at the end, also after cancellation and when you
     close the generator; the last finding confirms it. If the minimum part size is 5 MiB, about 20 MB are transferred.
 
     Args:
@@ -111,9 +111,9 @@ async def _clean_up(context: CheckContext) -> None:
         await finish(context.clean_up(), seconds=context.cleanup_timeout)
     except Exception:
         logger.warning(
-            "could not delete the temporary objects of a diagnosis in bucket %r below %r; "
+            "could not delete the temporary objects of a diagnosis in bucket %s below %r; "
             "remove them with `lakery-cloud sweep`",
-            context.keys.bucket,
+            " or ".join(map(repr, context.keys.buckets)),
             context.keys.temporary_root,
             exc_info=True,
         )
@@ -147,24 +147,25 @@ async def _check_access(storage: ObjectStorage[Any], transport: Transport) -> As
 
 
 async def _list(storage: ObjectStorage[Any], transport: Transport) -> Result:
-    bucket = storage.keys.bucket
-    try:
-        async for _ in transport.list(bucket, storage.keys.temporary_root):
-            pass
-        async for _ in transport.list_uploads(bucket, storage.keys.root):
-            pass
-    except AccessDenied:
-        if not await transport.has_bucket(bucket):
-            raise BucketNotFound(f"bucket {bucket!r} does not exist; create it, or correct its name") from None
-        raise
+    for bucket in storage.keys.buckets:
+        try:
+            async for _ in transport.list(bucket, storage.keys.temporary_root):
+                pass
+            async for _ in transport.list_uploads(bucket, storage.keys.root):
+                pass
+        except AccessDenied:
+            if not await transport.has_bucket(bucket):
+                raise BucketNotFound(f"bucket {bucket!r} does not exist; create it, or correct its name") from None
+            raise
     return Result("objects and unfinished uploads can be listed")
 
 
 async def _bucket(storage: ObjectStorage[Any], transport: Transport) -> Result:
-    bucket = storage.keys.bucket
-    return Result(
+    found = [
         f"{bucket!r} {'exists' if await transport.has_bucket(bucket) else 'will be created by the first write'}"
-    )
+        for bucket in storage.keys.buckets
+    ]
+    return Result(", ".join(found))
 
 
 def _clock(server_time: datetime | None, before: datetime, after: datetime) -> Finding:

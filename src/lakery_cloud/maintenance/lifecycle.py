@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from lakery_cloud.engine.keys import KeySpace
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.sweep import DEFAULT_AGE
@@ -21,7 +22,7 @@ class HasLifecycle(Protocol):
 def lifecycle_rules(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> Mapping[str, Any]:
     """Return rules that remove temporary objects and unfinished uploads, in the format of the provider's own tool.
 
-    Sends no request and needs no credentials. The provider's tool replaces all rules of the bucket; `apply_lifecycle`
+    With a `temporary_bucket`, set them in both buckets. Sends no request and needs no credentials. The provider's tool replaces all rules of the bucket; `apply_lifecycle`
     keeps the other rules.
 
     Args:
@@ -43,7 +44,7 @@ def lifecycle_rules(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) ->
 async def apply_lifecycle(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> bool:
     """Add `lifecycle_rules` to the bucket, or replace earlier rules of the same storage.
 
-    All other rules stay unchanged. If the bucket already has the rules, no change is sent. Cloud Storage refuses a change
+    With a `temporary_bucket`, both buckets get the rules. All other rules stay unchanged. If the bucket already has the rules, no change is sent. Cloud Storage refuses a change
     if the bucket was changed since it was read; it is read again then. S3 has no such check: of two concurrent changes,
     one is lost.
 
@@ -52,7 +53,7 @@ async def apply_lifecycle(storage: ObjectStorage[Any], *, days: int = DEFAULT_DA
         days: As for `lifecycle_rules`.
 
     Returns:
-        Whether the bucket was changed.
+        Whether a bucket was changed.
 
     Raises:
         ConfigError: As for `lifecycle_rules`; or the provider's rules can't be set by a storage request, as on Azure; or
@@ -64,4 +65,5 @@ async def apply_lifecycle(storage: ObjectStorage[Any], *, days: int = DEFAULT_DA
     """
     rules = lifecycle_rules(storage, days=days)
     transport = await storage.transport()
-    return await transport.apply_lifecycle(storage.keys, rules)
+    buckets = [KeySpace(bucket, storage.keys.prefix) for bucket in storage.keys.buckets]
+    return any([await transport.apply_lifecycle(keys, rules) for keys in buckets])

@@ -37,7 +37,8 @@ class Leftover:
 async def leftovers(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_AGE) -> AsyncGenerator[Leftover]:
     """List the temporary objects and unfinished uploads below a storage's prefix that are older than an age.
 
-    Objects at content keys and other prefixes are never listed, nor is anything of unknown age.
+    With a `temporary_bucket`, both buckets are searched. Objects at content keys and other prefixes are never listed, nor
+    is anything of unknown age.
 
     Args:
         storage: The storage to search.
@@ -54,18 +55,20 @@ async def leftovers(storage: ObjectStorage[Any], *, older_than: timedelta = DEFA
         raise ConfigError(f"older_than must not be negative, not {older_than}")
     latest = datetime.now(UTC) - older_than
     keys, transport = storage.keys, await storage.transport()
-    async for info in transport.list(keys.bucket, keys.temporary_root):
-        begun = begun_at(info.address.key)
-        if begun is not None and begun <= latest:
-            yield Leftover(info.address, begun, info.size)
-    async for upload in transport.list_uploads(keys.bucket, keys.root):
-        is_temporary = upload.address.key.rpartition("/")[0] + "/" == keys.temporary_root
-        if not is_temporary and keys.hash_of(upload.address.key) is None:
-            continue  # an upload of another program
-        # The later of the two, since clocks differ and some stores report a wrong time.
-        begun = max(filter(None, (upload.begun, begun_at(upload.address.key))), default=None)
-        if begun is not None and begun <= latest:
-            yield Leftover(upload.address, begun, upload=upload)
+    for bucket in keys.buckets:
+        async for info in transport.list(bucket, keys.temporary_root):
+            begun = begun_at(info.address.key)
+            if begun is not None and begun <= latest:
+                yield Leftover(info.address, begun, info.size)
+        async for upload in transport.list_uploads(bucket, keys.root):
+            is_temporary = upload.address.key.rpartition("/")[0] + "/" == keys.temporary_root
+            is_to_content = bucket == keys.bucket and keys.hash_of(upload.address.key) is not None
+            if not is_temporary and not is_to_content:
+                continue  # an upload of another program
+            # The later of the two, since clocks differ and some stores report a wrong time.
+            begun = max(filter(None, (upload.begun, begun_at(upload.address.key))), default=None)
+            if begun is not None and begun <= latest:
+                yield Leftover(upload.address, begun, upload=upload)
 
 
 async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_AGE) -> AsyncGenerator[Leftover]:
@@ -80,7 +83,7 @@ async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_
         if batch[0].upload is not None:
             await transport.abort_upload(batch[0].address, batch[0].upload)
         else:
-            await transport.delete_all(storage.keys.bucket, [leftover.address.key for leftover in batch])
+            await transport.delete_all(batch[0].address.bucket, [leftover.address.key for leftover in batch])
         return batch
 
     batches = _batches(found, transport.max_deletes)
@@ -91,7 +94,11 @@ async def sweep(storage: ObjectStorage[Any], *, older_than: timedelta = DEFAULT_
 
 
 def _batches(found: Sequence[Leftover], max_size: int) -> list[Sequence[Leftover]]:
-    """Group objects into batches for one request each, and uploads into batches of one."""
-    objects = [leftover for leftover in found if leftover.upload is None]
+    """Group the objects of each bucket into batches for one request each, and uploads into batches of one."""
+    objects: dict[str, list[Leftover]] = {}
+    for leftover in found:
+        if leftover.upload is None:
+            objects.setdefault(leftover.address.bucket, []).append(leftover)
     uploads = [[leftover] for leftover in found if leftover.upload is not None]
-    return [*(objects[start : start + max_size] for start in range(0, len(objects), max_size)), *uploads]
+    batches = [each[start : start + max_size] for each in objects.values() for start in range(0, len(each), max_size)]
+    return [*batches, *uploads]

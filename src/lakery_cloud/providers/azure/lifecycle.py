@@ -16,23 +16,23 @@ def lifecycle_rules(keys: KeySpace, days: int, *, has_versions: bool) -> dict[st
     There is no rule for uncommitted blocks: Azure discards them a week after the last of them (Microsoft Learn, "Put
     Block").
     """
-    root = f"{keys.bucket}/{keys.temporary_root}"
     actions = {"baseBlob": {"delete": {"daysAfterModificationGreaterThan": days}}}
     if has_versions:
         actions["version"] = {"delete": {"daysAfterCreationGreaterThan": days}}
+    return {"rules": [_rule(f"{container}/{keys.temporary_root}", actions) for container in keys.buckets]}
+
+
+def _rule(root: str, actions: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule of one container and prefix."""
     return {
-        "rules": [
-            {
-                "enabled": True,
-                # One rule for each container and prefix; its name may have letters, digits and dashes.
-                "name": f"lakery-cloud-temporary-blobs-{hashlib.sha256(root.encode()).hexdigest()[:32]}",
-                "type": "Lifecycle",
-                "definition": {
-                    "actions": actions,
-                    "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [root]},
-                },
-            }
-        ]
+        "enabled": True,
+        # One name for each container and prefix; it may have letters, digits and dashes.
+        "name": f"lakery-cloud-temporary-blobs-{hashlib.sha256(root.encode()).hexdigest()[:32]}",
+        "type": "Lifecycle",
+        "definition": {
+            "actions": actions,
+            "filters": {"blobTypes": ["blockBlob"], "prefixMatch": [root]},
+        },
     }
 
 

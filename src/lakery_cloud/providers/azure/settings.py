@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import BucketNames
 from lakery_cloud.engine.model import Limits, without_none
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, redefine, setting
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, redefine, setting, temporary_bucket_setting
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class AzureSettings(CloudSettings):
     container: str = field(
         kw_only=False, metadata={"meaning": "Name of the container. It must exist.", "in_files": False}
     )
+    temporary_container: str | None = temporary_bucket_setting("container")
     fs: "AzureBlobFileSystem | None" = setting(
         None,
         "An `adlfs.AzureBlobFileSystem`, used as it is, with its own retries and time-outs. Its client belongs to one "

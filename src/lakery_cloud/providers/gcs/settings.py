@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting, temporary_bucket_setting
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class GCSSettings(CloudSettings):
     """Settings of `GCSStorage`."""
 
     bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
+    temporary_bucket: str | None = temporary_bucket_setting()
     fs: "GCSFileSystem | None" = setting(
         None,
         "A `GCSFileSystem` made with `asynchronous=True`, used as it is, with its own credentials, time-outs and "

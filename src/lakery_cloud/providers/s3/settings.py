@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting
+from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting, temporary_bucket_setting
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class S3Settings(CloudSettings):
     """Settings of `S3Storage`."""
 
     bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
+    temporary_bucket: str | None = temporary_bucket_setting()
     session: "aioboto3.Session | AioSession | None" = setting(
         None,
         "Session of aioboto3 or aiobotocore to take credentials and region from.",
