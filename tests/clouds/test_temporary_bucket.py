@@ -131,7 +131,7 @@ async def test_large_stream_is_copied_in_parts_across_buckets(buckets: Buckets) 
 
 async def test_blobs_and_short_streams_need_no_temporary_bucket(buckets: Buckets) -> None:
     rig = buckets.of_content
-    async with rig.storage(**{name: "no-such-bucket" for name in buckets.option}) as storage:
+    async with rig.storage(**dict.fromkeys(buckets.option, "no-such-bucket")) as storage:
         await write(storage, b"blob")
         await write_stream(storage, b"stream")
         with pytest.raises(BucketNotFound, match="no-such-bucket"):
@@ -140,7 +140,9 @@ async def test_blobs_and_short_streams_need_no_temporary_bucket(buckets: Buckets
 
 
 async def test_sweep_searches_both_buckets(buckets: Buckets) -> None:
-    old, other, new = (f"p/.tmp/{stamp}-{name}" for stamp, name in ((STAMP, "a"), (STAMP, "b"), ("29990101T000000Z", "c")))
+    old, other, new = (
+        f"p/.tmp/{stamp}-{name}" for stamp, name in ((STAMP, "a"), (STAMP, "b"), ("29990101T000000Z", "c"))
+    )
     async with buckets.storage(prefix="p") as storage:
         await write(storage, b"content")
         await buckets.of_content.put(old, b"left by a storage without the setting")
@@ -172,7 +174,7 @@ async def test_doctor_checks_both_buckets(buckets: Buckets) -> None:
 
 
 async def test_doctor_finds_a_missing_temporary_bucket(buckets: Buckets) -> None:
-    found = await diagnosis_of(buckets.of_content.storage(**{name: "no-such-bucket" for name in buckets.option}))
+    found = await diagnosis_of(buckets.of_content.storage(**dict.fromkeys(buckets.option, "no-such-bucket")))
     assert isinstance(found["bucket"].error, BucketNotFound)
     assert "no-such-bucket" in str(found["bucket"].error)
 

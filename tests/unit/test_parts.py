@@ -237,6 +237,14 @@ def test_one_part_too_many_is_refused_with_the_limits():
         sizes.at(4, 30)
 
 
+@pytest.mark.parametrize("part_size", [5 * MiB, 8 * MiB])
+def test_equal_parts_do_not_grow(part_size):
+    sizes = PartSizes(part_size, 5 * GiB, 10_000, 50_000 * GiB, are_equal=True)
+    assert {sizes.at(number, (number - 1) * part_size) for number in range(1, 10_001)} == {part_size}
+    with pytest.raises(ConfigError, match=r"10000 parts \(with equal_parts, they don't grow\).*set a larger part_size"):
+        sizes.at(10_001, 10_000 * part_size)
+
+
 def test_one_byte_too_many_is_refused_with_the_limits():
     sizes = PartSizes(10, max_part_size=10, max_parts=100, max_object_size=25)
     assert sizes.at(3, 20) == 5

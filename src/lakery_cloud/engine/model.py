@@ -150,6 +150,7 @@ class Limits:
         copy_part_size: Size of the parts of a larger copy.
         ordered_parts: Whether parts must be sent one after another.
         part_multiple: The size of every part but the last is a multiple of this.
+        equal_parts: Whether all parts but the last must have the same size.
     """
 
     max_put_size: int
@@ -161,6 +162,7 @@ class Limits:
     copy_part_size: int
     ordered_parts: bool = False
     part_multiple: int = 1
+    equal_parts: bool = False
 
 
 class Body(NamedTuple):

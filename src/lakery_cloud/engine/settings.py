@@ -4,18 +4,18 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
 from lakery_cloud.engine.bucket_names import ANY_NAMES, BucketNames
-from lakery_cloud.engine.model import Limits
+from lakery_cloud.engine.model import Limits, without_none
 from lakery_cloud.engine.urls import check_endpoint_url, nearest
 from lakery_cloud.errors import ConfigError, brief
 
 P = ParamSpec("P")
 S = TypeVar("S")
 
-MiB = 1024 * 1024
+MiB = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +111,46 @@ def temporary_bucket_setting(word: str = "bucket") -> Any:
         f"content. Use one if the {word} of the content keeps versions, retains objects or locks them. It must exist, and "
         "the credentials must be allowed to delete in it. In the same region, copies are fastest.",
     )
+
+
+def copy_threshold_setting() -> Any:
+    """The field `copy_threshold` of a settings class whose store copies large objects in parts."""
+    return setting(
+        None,
+        "Largest object that one request copies inside the store; larger ones are copied in parts at the same time. By "
+        "default the store's own limit. Set less if the store copies slowly.",
+        unit="bytes",
+    )
+
+
+def copy_part_size_setting(default: str) -> Any:
+    """The field `copy_part_size` of such a settings class."""
+    return setting(None, f"Size of the parts of such a copy. By default {default}.", unit="bytes")
+
+
+def copy_timeout_setting() -> Any:
+    """The field `copy_timeout` of such a settings class."""
+    # Copies inside of Alibaba OSS and MinIO outlast 60 s from some gigabytes on (reports to milvus, rclone, iRODS).
+    return setting(
+        100.0,
+        "Time to wait for the response to a copy inside the store, for each GiB that it copies, in addition to "
+        "`read_timeout`.",
+        unit="seconds",
+    )
+
+
+def limits_of_copies(limits: Limits, *, threshold: int | None, part_size: int | None) -> Limits:
+    """Limits with the values of `copy_threshold` and `copy_part_size`.
+
+    Raises:
+        ConfigError: The store does not allow them.
+    """
+    if threshold is not None and limits.max_copy_size is not None and threshold > limits.max_copy_size:
+        raise ConfigError(f"copy_threshold must be at most {limits.max_copy_size} bytes, not {threshold}")
+    if part_size is not None and not limits.min_part_size <= part_size <= limits.max_part_size:
+        smallest, largest = limits.min_part_size, limits.max_part_size
+        raise ConfigError(f"copy_part_size must be {smallest} to {largest} bytes, not {part_size}")
+    return replace(limits, **without_none(max_copy_size=threshold, copy_part_size=part_size))
 
 
 def redefine(base: "type[EngineSettings]", name: str, default: Any) -> Any:

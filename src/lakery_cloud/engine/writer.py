@@ -65,6 +65,7 @@ class Writer:
             self._limits.max_parts,
             self._limits.max_object_size,
             self._limits.part_multiple,
+            self._limits.equal_parts,
         )
         with self._session.write_budget.lease() as lease:
             async with aclosing(cut(digesting.undigested(), sizes, lease)) as parts:

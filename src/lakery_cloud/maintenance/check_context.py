@@ -36,6 +36,7 @@ class CheckContext:
         keys: The keys of the storage.
         has_conditional_writes_setting: Whether the storage has the setting `conditional_writes`.
         has_temporary_bucket: Whether temporary keys have a bucket of their own.
+        temporary_bucket_setting: Name of the setting that gives them one.
         part_size: Minimum size of a part that is not the last one.
         written: Temporary object with the bytes of `SAMPLE`, after a successful put.
         sample: Its properties, after a successful head.
@@ -52,6 +53,7 @@ class CheckContext:
         self.keys = storage.keys
         self.has_conditional_writes_setting = hasattr(storage.settings, "conditional_writes")
         self.has_temporary_bucket = self.keys.temporary_bucket != self.keys.bucket
+        self.temporary_bucket_setting = f"temporary_{storage.settings.bucket_names.setting}"
         limits = storage.settings.limits
         self.part_size = max(limits.min_part_size, limits.part_multiple)
         self.cleanup_timeout = storage.settings.cleanup_timeout

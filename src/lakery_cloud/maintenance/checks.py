@@ -422,8 +422,8 @@ async def versions(context: CheckContext) -> Result:
         return Result(
             "the bucket keeps versions of deleted objects",
             Outcome.WARNING,
-            f"{error}. Each stream leaves a version of its temporary object, until a lifecycle rule for noncurrent "
-            "versions deletes it",
+            f"{error}. Each stream leaves a version of its temporary object, until the rules of `lakery-cloud lifecycle` "
+            f"delete it. Or set {context.temporary_bucket_setting} to a bucket without versions",
         )
     return Result("the bucket keeps versions, and temporary objects can be deleted with theirs")
 

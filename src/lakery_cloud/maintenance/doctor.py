@@ -68,8 +68,9 @@ async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
     A missing permission doesn't stop the other checks. If the store can't be reached, refuses the credentials or has no
     such bucket, this is the last finding.
 
-    The checks create objects at temporary keys only, with a `temporary_bucket` all but one of them there. They are deleted at the end, also after cancellation and when you
-    close the generator; the last finding confirms it. If the minimum part size is 5 MiB, about 20 MB are transferred.
+    The checks create objects at temporary keys only, with a `temporary_bucket` all but one of them there. They are
+    deleted at the end, also after cancellation and when you close the generator; the last finding confirms it. If the
+    minimum part size is 5 MiB, about 20 MB are transferred.
 
     Args:
         storage: The storage. It stays open.

@@ -22,8 +22,8 @@ class HasLifecycle(Protocol):
 def lifecycle_rules(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> Mapping[str, Any]:
     """Return rules that remove temporary objects and unfinished uploads, in the format of the provider's own tool.
 
-    With a `temporary_bucket`, set them in both buckets. Sends no request and needs no credentials. The provider's tool replaces all rules of the bucket; `apply_lifecycle`
-    keeps the other rules.
+    With a `temporary_bucket`, set them in both buckets. Sends no request and needs no credentials. The provider's tool
+    replaces all rules of the bucket; `apply_lifecycle` keeps the other rules.
 
     Args:
         storage: The storage whose temporary objects expire.
@@ -44,9 +44,9 @@ def lifecycle_rules(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) ->
 async def apply_lifecycle(storage: ObjectStorage[Any], *, days: int = DEFAULT_DAYS) -> bool:
     """Add `lifecycle_rules` to the bucket, or replace earlier rules of the same storage.
 
-    With a `temporary_bucket`, both buckets get the rules. All other rules stay unchanged. If the bucket already has the rules, no change is sent. Cloud Storage refuses a change
-    if the bucket was changed since it was read; it is read again then. S3 has no such check: of two concurrent changes,
-    one is lost.
+    With a `temporary_bucket`, both buckets get the rules. All other rules stay unchanged. If the bucket already has the
+    rules, no change is sent. Cloud Storage refuses a change if the bucket was changed since it was read; it is read
+    again then. S3 has no such check: of two concurrent changes, one is lost.
 
     Args:
         storage: The storage whose temporary objects expire.

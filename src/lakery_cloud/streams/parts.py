@@ -59,7 +59,8 @@ class PartSizes:
     stream parts reach the store's largest part size before their number reaches its limit. On S3, parts of 8 MiB begin to
     grow at 8 GiB, and 10,000 parts have more than 16 TiB.
 
-    Sizes of growing parts are multiples of `multiple` bytes; `first` and `max_part_size` must be too.
+    Sizes of growing parts are multiples of `multiple` bytes; `first` and `max_part_size` must be too. Parts that must be
+    equal don't grow.
     """
 
     first: int
@@ -67,6 +68,7 @@ class PartSizes:
     max_parts: int
     max_object_size: int
     multiple: int = 1
+    are_equal: bool = False
 
     def at(self, number: int, offset: int) -> int:
         """Return the size of part `number`, which starts at `offset`.
@@ -75,12 +77,13 @@ class PartSizes:
             ConfigError: The stream is longer than the store's largest object.
         """
         if number > self.max_parts or offset >= self.max_object_size:
+            reason = " (with equal_parts, they don't grow)" if self.are_equal else ""
             raise ConfigError(
-                f"the stream is longer than {offset} bytes in {number - 1} parts, and an object has at most "
+                f"the stream is longer than {offset} bytes in {number - 1} parts{reason}, and an object has at most "
                 f"{self.max_parts} parts and {self.max_object_size} bytes; set a larger part_size, or save the stream as "
                 "several objects"
             )
-        grown = -(-offset * GROWTH_PARTS // self.max_parts)
+        grown = 0 if self.are_equal else -(-offset * GROWTH_PARTS // self.max_parts)
         grown = -(-grown // self.multiple) * self.multiple
         return min(max(self.first, grown), self.max_part_size, self.max_object_size - offset)
 

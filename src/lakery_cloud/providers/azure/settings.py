@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import BucketNames
 from lakery_cloud.engine.model import Limits, without_none
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, redefine, setting, temporary_bucket_setting
+from lakery_cloud.engine.settings import (
+    CloudSettings,
+    EngineSettings,
+    copy_part_size_setting,
+    copy_threshold_setting,
+    copy_timeout_setting,
+    limits_of_copies,
+    redefine,
+    setting,
+    temporary_bucket_setting,
+)
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +25,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 MiB = 1024**2
+GiB = 1024**3
 
 # Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Copy Blob From URL" and "Put Block
 # From URL" (whose older versions take blocks of 100 MiB).
@@ -105,12 +116,21 @@ class AzureSettings(CloudSettings):
         "Whether tags become blob index tags. Accounts with a hierarchical namespace refuse these: set it to false there, "
         "and the storage keeps tags in the metadata.",
     )
+    copy_threshold: int | None = copy_threshold_setting()
+    copy_part_size: int | None = copy_part_size_setting("100 MiB")
+    copy_timeout: float = copy_timeout_setting()
     limits: Limits = redefine(EngineSettings, "limits", AZURE_LIMITS)
 
     bucket_names: ClassVar[BucketNames] = CONTAINER_NAMES
 
+    def timeout_of_copy(self, size: int) -> float:
+        """Seconds to wait for the response to a copy of so many bytes."""
+        return self.read_timeout + self.copy_timeout * size / GiB
+
     def __post_init__(self) -> None:
         CloudSettings.__post_init__(self)
+        limits = limits_of_copies(self.limits, threshold=self.copy_threshold, part_size=self.copy_part_size)
+        self._replace(limits=limits)
         if self.container == "$root" and self.prefix.strip("/"):
             # Microsoft Learn, "Naming and Referencing Containers, Blobs, and Metadata".
             raise ConfigError("the name of a blob in $root has no slash; remove prefix, or give another container")

@@ -254,6 +254,7 @@ class AzureTransport(CloudTransport):
             block_id=block,
             source_offset=start,
             source_length=stop - start,
+            read_timeout=self._settings.timeout_of_copy(stop - start),
             headers=without_none(**{"x-ms-source-if-match": source.version}),
             **await self._copy_source(source),
         )
@@ -408,6 +409,7 @@ class AzureTransport(CloudTransport):
                 "start_copy_from_url",
                 address,
                 requires_sync=True,  # an asynchronous copy would show a partial blob
+                read_timeout=self._settings.timeout_of_copy(source.size),
                 match_condition=MatchConditions.IfMissing,
                 source_match_condition=MatchConditions.IfNotModified,
                 source_etag=source.version,

@@ -12,8 +12,9 @@ from lakery_cloud.providers.gcs.requests import GCSRequests
 def lifecycle_rules(keys: KeySpace, days: int) -> dict[str, Any]:
     """The configuration for `gcloud storage buckets update --lifecycle-file`: temporary objects and parts expire.
 
-    In a bucket that keeps versions, the rule deletes noncurrent versions too, since it doesn't say `isLive` (Cloud Storage,
-    "Object Lifecycle Management"). Uploads need no rule: AbortIncompleteMultipartUpload applies to the XML API, and resumable uploads expire after a week.
+    In a bucket that keeps versions, the rule deletes noncurrent versions too, since it doesn't say `isLive` (Cloud
+    Storage, "Object Lifecycle Management"). Uploads need no rule: AbortIncompleteMultipartUpload applies to the XML
+    API, and resumable uploads expire after a week.
     """
     condition = {"age": days, "matchesPrefix": [keys.temporary_root]}
     return {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}

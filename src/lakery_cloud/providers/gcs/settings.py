@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting, temporary_bucket_setting
+from lakery_cloud.engine.settings import (
+    CloudSettings,
+    EngineSettings,
+    Setting,
+    redefine,
+    setting,
+    temporary_bucket_setting,
+)
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,12 +1,23 @@
 """Settings of `S3Storage`, the limits of Amazon S3, and the shape of the storage data. No SDK is imported here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal, NotRequired, TypedDict
 
 from lakery_cloud.engine.bucket_names import IS_IP_ADDRESS, BucketNames
 from lakery_cloud.engine.model import Limits
-from lakery_cloud.engine.settings import CloudSettings, EngineSettings, Setting, redefine, setting, temporary_bucket_setting
+from lakery_cloud.engine.settings import (
+    CloudSettings,
+    EngineSettings,
+    Setting,
+    copy_part_size_setting,
+    copy_threshold_setting,
+    copy_timeout_setting,
+    limits_of_copies,
+    redefine,
+    setting,
+    temporary_bucket_setting,
+)
 from lakery_cloud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,6 +118,14 @@ class S3Settings(CloudSettings):
         "Whether the endpoint supports `If-None-Match`. The storage notices an endpoint that refuses the header; for one "
         "that ignores it, set this to false, and the storage looks for the object before it writes.",
     )
+    equal_parts: bool = setting(
+        False,
+        "Whether all parts of a stream but the last have the same size, as Cloudflare R2 requires. Parts don't grow then: "
+        "the largest stream has 10,000 parts of `part_size`, with the default of 8 MiB 78 GiB.",
+    )
+    copy_threshold: int | None = copy_threshold_setting()
+    copy_part_size: int | None = copy_part_size_setting("512 MiB")
+    copy_timeout: float = copy_timeout_setting()
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
 
     bucket_names: ClassVar[BucketNames] = BUCKET_NAMES
@@ -122,8 +141,14 @@ class S3Settings(CloudSettings):
         ),
     )
 
+    def timeout_of_copy(self, size: int) -> float:
+        """Seconds to wait for the response to a copy of so many bytes."""
+        return self.read_timeout + self.copy_timeout * size / GiB
+
     def __post_init__(self) -> None:
         CloudSettings.__post_init__(self)
+        limits = limits_of_copies(self.limits, threshold=self.copy_threshold, part_size=self.copy_part_size)
+        self._replace(limits=replace(limits, equal_parts=self.equal_parts or limits.equal_parts))
         if self.client is not None and (self.session or self.endpoint_url or self.region or self.profile):
             raise ConfigError(
                 "a client has its own session, endpoint_url, region and profile; give either these or the client"

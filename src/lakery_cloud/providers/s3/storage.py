@@ -21,7 +21,7 @@ try:
     import botocore.loaders
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
-    from botocore.handlers import add_expect_header
+    from botocore.handlers import add_expect_header, validate_bucket_name
     from botocore.httpsession import get_cert_path
 
     from lakery_cloud.providers.s3.answers import add_md5, check_answer
@@ -137,6 +137,8 @@ class S3Storage(CloudStorage[S3StorageData]):
             events.register_first("choose-signer.s3", _presign_by_version_4)
             # A client that asks before it sends a body waits forever if the response never comes.
             events.unregister("before-call.s3", add_expect_header)
+            # Our own rules for names are stricter, except that they allow the tenants of Ceph.
+            events.unregister("before-parameter-build.s3", validate_bucket_name)
             if credentials is not None:
                 credentials = ExplainedCredentials(credentials, configuration)
                 client._request_signer._credentials = credentials  # a client accepts no credentials

@@ -81,8 +81,6 @@ logger = logging.getLogger("lakery_cloud")
 
 copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
 """Seconds that the SDK waits for the response to a copy."""
-SLOWEST_COPY = 10e6
-"""Bytes a second; copies inside of Alibaba OSS and MinIO outlast 60 s from some gigabytes on (milvus, rclone, iRODS)."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
 
@@ -404,19 +402,16 @@ class S3Transport(CloudTransport):
                 if not _may_be_running(failure):
                     raise
                 # The store may still be copying, and a second copy would make it slower.
-                if await appears(self, address, seconds=self._copy_timeout(source.size)):
+                if await appears(self, address, seconds=self._settings.timeout_of_copy(source.size)):
                     raise KeyExists(str(address)) from None
                 if attempt == self._settings.max_attempts:
                     raise
                 attempt += 1
 
-    def _copy_timeout(self, size: int) -> float:
-        return self._settings.read_timeout + size / SLOWEST_COPY
-
     @contextmanager
     def _patience(self, size: int) -> Iterator[None]:
         """Wait longer for the response to a copy: most stores send none before its end."""
-        token = copy_timeout.set(self._copy_timeout(size))
+        token = copy_timeout.set(self._settings.timeout_of_copy(size))
         try:
             yield
         finally:
