@@ -403,7 +403,7 @@ async def delete(context: CheckContext) -> Result:
 async def versions(context: CheckContext) -> Result:
     """Find out what the bucket keeps of deleted objects; delete a version for good, if it keeps versions."""
     try:
-        kept = await context.transport.kept_objects(context.keys.bucket)
+        kept = await context.transport.kept_objects(context.keys.temporary_bucket)
     except AccessDenied as error:
         raise SkipCheck(f"what the bucket keeps of deleted objects is unknown: {error}") from None
     if kept is not None:

@@ -218,6 +218,7 @@ def read_rules(bucket: Mapping[str, Any]) -> BucketRules:
 
 DAY = 24 * 60 * 60
 _LEFT = "each stream that is longer than a part leaves its temporary object"
+_BESIDE = "set temporary_bucket to a bucket that keeps none"
 
 
 def read_kept(bucket: Mapping[str, Any]) -> list[Kept]:
@@ -225,9 +226,9 @@ def read_kept(bucket: Mapping[str, Any]) -> list[Kept]:
     kept = []
     if (seconds := _seconds(_mapping(bucket, "retentionPolicy"), "retentionPeriod")) > 0:
         days = _days(seconds)
-        kept.append(Kept(f"a retention policy keeps each object for {days}", f"{_LEFT} for {days}"))
+        kept.append(Kept(f"a retention policy keeps each object for {days}", f"{_LEFT} for {days}; {_BESIDE}"))
     if bucket.get("defaultEventBasedHold") is True:
-        kept.append(Kept("new objects are under an event-based hold", f"{_LEFT} until you release its hold"))
+        kept.append(Kept("new objects are under an event-based hold", f"{_LEFT} until you release its hold; {_BESIDE}"))
     if _mapping(bucket, "versioning").get("enabled") is True:
         kept.append(Kept("the bucket keeps versions, and temporary objects are deleted with theirs"))
     if (seconds := _seconds(_mapping(bucket, "softDeletePolicy"), "retentionDurationSeconds")) > 0:
