@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import ssl
+import traceback
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -203,6 +205,30 @@ async def test_proxy_that_is_down_or_refuses_is_named(
             await send(cloud, request_kind, target.url)
     refuse_secret(raised.value)
     assert target.requests == 0
+
+
+@pytest.mark.case("71")
+@each_request
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_proxy_that_repeats_its_credentials_does_not_show_them(
+    cloud: str, request_kind: str, scheme: str, store: Store, tls_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        login = next(line.split()[-1] for line in head.split(b"\r\n") if b"roxy-" in line)
+        body = b"<Error><Message>%b</Message>%b</Error>" % (b64decode(login), head)
+        headers = b"X-Seen: %b\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n" % (login, len(body))
+        writer.write(b"HTTP/1.1 403 No %b\r\n%b\r\n%b" % (b64decode(login), headers, body))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(repeat, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://user:hunter2@127.0.0.1:{port}")
+        with pytest.raises(LakeryCloudError) as raised:
+            await send(cloud, request_kind, (tls_store if scheme == "https" else store).url)
+    refuse_secret(raised.value)
+    assert b64encode(b"user:hunter2").decode() not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.case("59")

@@ -2,11 +2,14 @@
 
 import asyncio
 import inspect
+import json
 import logging
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from html import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -28,9 +31,9 @@ from lakery_cloud import (
 )
 from lakery_cloud.config.urls import STORAGE_CLASSES
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.error_messages import redact, redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
+from lakery_cloud.redaction import redact, redact_error
 from lakery_cloud.testing import content, digest_of
 from lakery_cloud.testing.faults import (
     Answer,
@@ -136,6 +139,40 @@ def _echo_of_parts(head: bytes) -> bytes:
     return _echo(head)
 
 
+def _echo_of_headers(status: int, write: Callable[[str], str], kind: str) -> Callable[[bytes], bytes]:
+    """Return what answers with the head of the request: in the body, in headers and beside the status."""
+
+    def answer(head: bytes) -> bytes:
+        lines = head.decode().strip().split("\r\n")
+        body = write("\n".join(lines)).encode()
+        headers = "".join(f"x-seen-{number}: {line}\r\n" for number, line in enumerate(lines))
+        reason = " ".join(lines)[:4000]
+        return (
+            f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode()
+            + body
+        )
+
+    return answer
+
+
+def _xml(text: str) -> str:
+    seen = "".join(f"<{name}>{escape(text)}</{name}>" for name in ("Code", "Message", "RequestId", "StringToSign"))
+    return f'<?xml version="1.0"?><Error>{seen}</Error>'
+
+
+def _json(text: str) -> str:
+    headers = dict(line.split(": ", 1) for line in text.split("\n")[1:])
+    reason = {"reason": text, "message": json.dumps(headers)}
+    return json.dumps(
+        {"error": {"code": 400, "message": f"{text} {headers} {json.dumps(headers)}", "errors": [reason]}}
+    )
+
+
+def _html(text: str) -> str:
+    rows = "".join(f"<tr><td>{escape(line).replace(': ', '</td><td>')}</td></tr>" for line in text.split("\n"))
+    return f"<html><body><pre>{escape(text)}</pre><table>{rows}</table></body></html>"
+
+
 @asynccontextmanager
 async def faulty(fault: Fault) -> AsyncIterator[str]:
     async with FaultProxy("http://127.0.0.1:9", [Rule(fault, times=None, probability=0.999999)]) as proxy:
@@ -164,6 +201,15 @@ TROUBLES: Mapping[str, Callable[[], Any]] = {
     "broken body": lambda: answering(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<a"),
     "redirect": lambda: answering(lambda _: b"HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"),
     "echo of parts": lambda: answering(_echo_of_parts),
+    **{
+        f"echo of headers in {status}": partial(answering, _echo_of_headers(status, write, kind))
+        for status, write, kind in (
+            (400, _json, "application/json"),
+            (401, _html, "text/html"),
+            (403, _xml, "application/xml"),
+            (500, _json, "application/xml"),
+        )
+    },
 }
 
 

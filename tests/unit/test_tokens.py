@@ -9,6 +9,7 @@ import pytest
 from lakery_cloud import CredentialsError, LakeryCloudError
 from lakery_cloud.engine import tokens
 from lakery_cloud.engine.tokens import RenewedToken
+from lakery_cloud.redaction import Secrets
 
 pytestmark = pytest.mark.case("60")
 
@@ -24,7 +25,7 @@ class Token(RenewedToken):
     """
 
     def __init__(self, left: float) -> None:
-        super().__init__()
+        super().__init__(Secrets())
         self.left = left
         self.asked = self.given = 0
         self.error: Exception | None = None

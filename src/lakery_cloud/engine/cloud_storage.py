@@ -1,13 +1,17 @@
 """`CloudStorage`: what the storages of all clouds have beyond the algorithm: credentials, sockets, pickling."""
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
+from urllib.request import getproxies
 
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.settings import CloudSettings
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.http.pool import Sockets
+from lakery_cloud.redaction import Secrets, masked_secrets, secrets_in
 
 D = TypeVar("D")
 
@@ -34,6 +38,14 @@ class CloudStorage(ObjectStorage[D]):
     @abc.abstractmethod
     def _credential_source(self) -> str:
         """The same, if neither a client nor credentials were given."""
+
+    @contextmanager
+    def _masked_secrets(self) -> Iterator[Secrets]:
+        """Mask the secrets of the settings and of proxies in all texts; a client adds those that it finds."""
+        proxies = getproxies()
+        sources = (*self.settings.secrets().values(), proxies.get("http"), proxies.get("https"))
+        with masked_secrets(*(secret for source in sources for secret in secrets_in(source))) as secrets:
+            yield secrets
 
     def _sockets(self) -> Sockets:
         """The factory for the sockets of one client."""

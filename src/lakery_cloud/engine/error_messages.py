@@ -5,7 +5,6 @@ A message says what failed, where, what the store said, and what to do.
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Archived, Full, Signal, Uncertain, Unreachable, Unsupported
@@ -19,56 +18,11 @@ from lakery_cloud.errors import (
     LakeryCloudError,
     StorageUnavailable,
 )
+from lakery_cloud.redaction import MAX_QUOTE, redact
 
-MAX_QUOTE = 500
-"""Most characters that an error quotes from a store or a library."""
 LATER = "Try again later"
 RENEW = "Renew them, or check that they belong to this endpoint"
-
-_MASK = "***"
-_IN_HOST = re.compile(r"(?<=//)[^/?#\s'\"]*@")
-_IN_QUERY = re.compile(
-    r"\b((?:x-(?:amz|goog)-)?(?:sig|signature|credential|security-token)|awsaccesskeyid|access_token|upload_id|accountkey"
-    r"|sharedaccesssignature)=[^&;\s'\"<>)]*",
-    re.IGNORECASE,
-)
-"""Signatures, tokens, and the URLs of Cloud Storage's upload sessions, which are credentials too."""
 _HEADER = re.compile(r"\b(?:x-[a-z0-9]+-[a-z0-9-]+|if-(?:none-)?match|content-md5)\b")
-
-
-def redact(text: str) -> str:
-    """A text without the credentials in its URLs or connection strings."""
-    return _IN_QUERY.sub(lambda found: f"{found[1]}={_MASK}", _IN_HOST.sub(f"{_MASK}@", text))
-
-
-def redact_error(error: BaseException, *, limit: int = MAX_QUOTE) -> str:
-    """Remove credentials from a library's exception and from its causes, which a traceback shows; return its text."""
-    for each in _chain(error):
-        each.args = tuple(map(_without_credentials, each.args))
-        vars(each).update({name: _without_credentials(value) for name, value in vars(each).items()})
-    return redact(str(error))[:limit] or type(error).__name__
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    waiting: list[object] = [error]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, BaseException) and not any(each is known for known in found):
-            found.append(each)
-            waiting += (each.__cause__, each.__context__, *each.args, *vars(each).values())
-    return found
-
-
-def _without_credentials(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if hasattr(value, "real_url") and hasattr(value, "_replace"):  # aiohttp's description of a request
-        url = value.real_url.with_query(None).with_user(None)
-        return value._replace(url=url, headers={}, real_url=url)
-    if hasattr(value, "proxy_headers_hash"):  # aiohttp's description of a connection
-        return value._replace(proxy=None, proxy_auth=None)
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Self, TypeVar
 
-from lakery_cloud.engine.error_messages import Failure, redact_error
+from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Archived, BodyInterrupted, Full
 from lakery_cloud.engine.telemetry.operations import note_retries
@@ -27,6 +27,7 @@ from lakery_cloud.http.exchange import (
     UnsupportedResponse,
     buffer,
 )
+from lakery_cloud.redaction import redact_error
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ import abc
 import asyncio
 import logging
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.redaction import Secrets, redact_error
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -19,9 +19,13 @@ class RenewedToken(abc.ABC):
     """An access token of one client. At most one renewal runs at a time, and requests wait for it only without a token.
 
     A valid token stays in use while its renewal runs, and after the renewal has failed.
+
+    Args:
+        secrets: The tokens are added to these.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
         self._renewal: asyncio.Task[None] | None = None
         self._next_attempt = 0.0
 
@@ -54,6 +58,7 @@ class RenewedToken(abc.ABC):
         elif left <= RENEW_AHEAD and now >= self._next_attempt:
             self._next_attempt = now + RENEW_PAUSE
             self._begin().add_done_callback(_note_failure)
+        self._secrets.add(self._token_now())
 
     async def replace(self, refused: str | None) -> bool:
         """Replace a token that the store has refused; return whether there is another one."""

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.model import Archived, Full, Uncertain, Unreachable, Unsupported
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.transport import Transport
@@ -28,6 +27,7 @@ from lakery_cloud.errors import (
 )
 from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck
 from lakery_cloud.maintenance.checks import STORE_CHECKS, Outcome, Result
+from lakery_cloud.redaction import redact_error
 from lakery_cloud.streams.tasks import finish
 
 logger = logging.getLogger("lakery_cloud")

@@ -8,7 +8,7 @@ import aiohttp
 from azure.core import exceptions as azure_errors
 from azure.core.pipeline.policies import ContentDecodePolicy
 
-from lakery_cloud.engine.error_messages import MAX_QUOTE, Failure, redact, redact_error
+from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import BodyInterrupted, Signal
 from lakery_cloud.errors import LakeryCloudError
@@ -18,6 +18,7 @@ from lakery_cloud.http.session import proxy_error
 from lakery_cloud.providers.azure.answers import UnusableResponse
 from lakery_cloud.providers.azure.refusals import RULES, SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import is_address
+from lakery_cloud.redaction import MAX_QUOTE, redact, redact_error
 
 SDK_ERRORS = (
     *(azure_errors.AzureError, UnsupportedResponse),

@@ -14,7 +14,6 @@ from azure.storage.blob.aio import BlobServiceClient
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
@@ -38,6 +37,7 @@ from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refus
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import authorization, string_to_sign
 from lakery_cloud.providers.azure.tokens import Tokens
+from lakery_cloud.redaction import redact_error
 from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from lakery_cloud.providers.azure.settings import (
     AzureStorageData,
     check_segments,
 )
+from lakery_cloud.redaction import secrets_in
 
 try:
     import aiohttp
@@ -99,34 +100,37 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         settings = self.settings
-        if settings.fs is not None:
-            yield AzureTransport(settings.fs.service_client, settings, account_name=settings.fs.account_name)
-            return
-        sockets, trust = self._sockets(), Trust()
-        async with self._file_system() as fs:
+        async with AsyncExitStack() as stack:
+            secrets = stack.enter_context(self._masked_secrets())
+            if settings.fs is not None:
+                secrets.add(*_secrets_of(settings.fs.service_client))
+                yield AzureTransport(settings.fs.service_client, settings, account_name=settings.fs.account_name)
+                return
+            sockets, trust = self._sockets(), Trust()
+            fs = await stack.enter_async_context(self._file_system())
+            secrets.add(*_secrets_of(fs.service_client))
             url, mark, signature = fs.service_client.url.partition("?")
             url = settings.endpoint_url or url
             # In a thread, since certificates take long to load.
             tls = await asyncio.to_thread(trust.context) if url.startswith("https:") else True
-            async with AsyncExitStack() as stack:
-                session = await stack.enter_async_context(open_session(sockets, tls))
-                credential = fs.service_client.credential
-                if hasattr(credential, "get_token"):
-                    credential = await stack.enter_async_context(aclosing(Tokens(credential)))
-                fs.service_client = client = self._new_client(f"{url}{mark}{signature}", credential, session)
-                if not settings.fast_lane:
-                    yield AzureTransport(client, settings, account_name=fs.account_name)
-                    return
-                http = HTTPClient(
-                    sockets=sockets,
-                    tls=trust.context,
-                    connect_timeout=settings.connect_timeout,
-                    read_timeout=settings.read_timeout,
-                    session=session,
-                )
-                async with aclosing(http):
-                    signed = AzureRequests(client, http, settings=settings)
-                    yield AzureTransport(client, settings, account_name=fs.account_name, signed=signed)
+            session = await stack.enter_async_context(open_session(sockets, tls))
+            credential = fs.service_client.credential
+            if hasattr(credential, "get_token"):
+                credential = await stack.enter_async_context(aclosing(Tokens(credential, secrets)))
+            fs.service_client = client = self._new_client(f"{url}{mark}{signature}", credential, session)
+            if not settings.fast_lane:
+                yield AzureTransport(client, settings, account_name=fs.account_name)
+                return
+            http = HTTPClient(
+                sockets=sockets,
+                tls=trust.context,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+                session=session,
+            )
+            async with aclosing(http):
+                signed = AzureRequests(client, http, settings=settings)
+                yield AzureTransport(client, settings, account_name=fs.account_name, signed=signed)
 
     @asynccontextmanager
     async def _file_system(self) -> AsyncGenerator[AzureBlobFileSystem]:
@@ -196,6 +200,12 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "max_single_get_size": MAX_READ,
             "max_chunk_get_size": MAX_READ,
         }
+
+
+def _secrets_of(client: BlobServiceClient) -> Iterator[str]:
+    """The key or the signature of a client."""
+    for value in (client.url, *(getattr(client.credential, name, None) for name in ("account_key", "signature"))):
+        yield from secrets_in(value)
 
 
 class SDKTransport(AioHttpTransport):  # type: ignore[misc]  # azure.core has no types here

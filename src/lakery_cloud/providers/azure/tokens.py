@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 from azure.core import exceptions as azure_errors
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.tokens import RenewedToken
 from lakery_cloud.errors import CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.providers.azure.errors import why_no_token
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
+from lakery_cloud.redaction import Secrets, redact_error
 
 TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105, the same in every cloud
 
@@ -21,10 +21,11 @@ class Tokens(RenewedToken):
 
     Args:
         credential: An asynchronous token credential.
+        secrets: The tokens are added to these.
     """
 
-    def __init__(self, credential: Any) -> None:
-        super().__init__()
+    def __init__(self, credential: Any, secrets: Secrets) -> None:
+        super().__init__(secrets)
         self._credential = credential
         self._token: Any = None
         self._options: dict[str, str] = {}
@@ -52,6 +53,7 @@ class Tokens(RenewedToken):
         if given := without_none(tenant_id=options.get("tenant_id"), claims=options.get("claims")):
             self._options = given
             await self._renewed()
+            self._secrets.add(self._token_now())
         else:
             await self.ensure()
         return self._token

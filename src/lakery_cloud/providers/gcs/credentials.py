@@ -12,9 +12,9 @@ import google.auth
 from google.auth.credentials import with_scopes_if_required
 from google.auth.exceptions import GoogleAuthError
 
-from lakery_cloud.engine.error_messages import redact
 from lakery_cloud.errors import CredentialsError, brief
 from lakery_cloud.providers.gcs.refusals import LOG_IN
+from lakery_cloud.redaction import redact
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"

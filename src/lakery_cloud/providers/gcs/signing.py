@@ -10,10 +10,10 @@ from google.auth import exceptions as auth_errors
 from google.auth.credentials import Signing
 from google.cloud.storage import Client
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import CredentialsError
 from lakery_cloud.providers.gcs.tokens import Tokens
+from lakery_cloud.redaction import redact_error
 
 _SIGN_IN = (
     "Set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or impersonate one: "

@@ -8,13 +8,13 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, CredentialsError, InvalidRecord, MissingDependency, brief
 from lakery_cloud.providers.gcs.settings import MAX_URL_LIFETIME, PROJECT, TOKEN_METHODS, GCSSettings, GCSStorageData
+from lakery_cloud.redaction import redact_error, secrets_in
 
 try:
     import aiohttp
@@ -94,40 +94,42 @@ class GCSStorage(CloudStorage[GCSStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        settings = self.settings
-        sockets = self._sockets()
-        # In a thread, since gcsfs looks for credentials in files and on the network.
-        fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
-        has_certificate = getattr(fs, "_use_client_cert", False)
-        trust = Trust()
-        if settings.fs is None:
-            fs.session_kwargs["response_class"] = CheckedResponse
-            if not has_certificate:  # else gcsfs makes a connector with the certificate
-                # In a thread, since certificates take long to load.
-                tls = await asyncio.to_thread(trust.context) if fs._location.startswith("https:") else True
-                fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                    limit=settings.connections, socket_factory=sockets.make, ssl=tls
-                )
-        await fs._set_session()
-        http = HTTPClient(
-            sockets=sockets,
-            tls=trust.context,
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            session=fs.session,
-            session_timeout=fs.requests_timeout,
-            find_proxy=proxy_for if settings.fs is None else _no_proxy,
-            is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
-        )
-        tokens = Tokens(fs.credentials.credentials)
-        api = GCSRequests(fs, http, tokens=tokens, settings=settings)
-        try:
-            async with aclosing(tokens), aclosing(http):
-                connections = fs.session.connector.limit or settings.connections
-                yield GCSTransport(api, tokens, settings, connections=connections)
-        finally:
+        with self._masked_secrets() as secrets:
+            settings = self.settings
+            sockets = self._sockets()
+            # In a thread, since gcsfs looks for credentials in files and on the network.
+            fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
+            has_certificate = getattr(fs, "_use_client_cert", False)
+            trust = Trust()
             if settings.fs is None:
-                await fs.session.close()
+                fs.session_kwargs["response_class"] = CheckedResponse
+                if not has_certificate:  # else gcsfs makes a connector with the certificate
+                    # In a thread, since certificates take long to load.
+                    tls = await asyncio.to_thread(trust.context) if fs._location.startswith("https:") else True
+                    fs.session_kwargs["connector"] = aiohttp.TCPConnector(
+                        limit=settings.connections, socket_factory=sockets.make, ssl=tls
+                    )
+            await fs._set_session()
+            http = HTTPClient(
+                sockets=sockets,
+                tls=trust.context,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+                session=fs.session,
+                session_timeout=fs.requests_timeout,
+                find_proxy=proxy_for if settings.fs is None else _no_proxy,
+                is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
+            )
+            secrets.add(*secrets_in(fs._location))  # an emulator's URL may have a password
+            tokens = Tokens(fs.credentials.credentials, secrets)
+            api = GCSRequests(fs, http, tokens=tokens, settings=settings)
+            try:
+                async with aclosing(tokens), aclosing(http):
+                    connections = fs.session.connector.limit or settings.connections
+                    yield GCSTransport(api, tokens, settings, connections=connections)
+            finally:
+                if settings.fs is None:
+                    await fs.session.close()
 
     def _file_system(self) -> GCSFileSystem:
         endpoint = self.settings.endpoint_url

@@ -9,11 +9,11 @@ import requests
 from google.auth import exceptions as auth_errors
 from google.auth.transport.requests import Request
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.tokens import RenewedToken
 from lakery_cloud.errors import CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.trust import trusted_file
 from lakery_cloud.providers.gcs.refusals import LOG_IN
+from lakery_cloud.redaction import Secrets, redact_error
 
 
 class Tokens(RenewedToken):
@@ -21,10 +21,12 @@ class Tokens(RenewedToken):
 
     Args:
         credentials: Credentials of google-auth; None for anonymous requests.
+        secrets: Their secrets and tokens are added to these.
     """
 
-    def __init__(self, credentials: Any) -> None:
-        super().__init__()
+    def __init__(self, credentials: Any, secrets: Secrets) -> None:
+        super().__init__(secrets)
+        secrets.add(*(getattr(credentials, name, None) for name in ("token", "refresh_token", "client_secret")))
         self.credentials = credentials
 
     async def headers(self) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aiobotocore.config import AioConfig
 from botocore import exceptions as botocore_errors
 
-from lakery_cloud.engine.error_messages import redact_error
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.trust import Bundle
 from lakery_cloud.providers.s3.refusals import SET_CREDENTIALS
+from lakery_cloud.redaction import Secrets, redact_error
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -236,11 +236,13 @@ class ExplainedCredentials:
     Args:
         credentials: The SDK's credentials.
         configuration: Where they come from.
+        secrets: Keys and tokens are added to these.
     """
 
-    def __init__(self, credentials: Any, configuration: AWSConfiguration) -> None:
+    def __init__(self, credentials: Any, configuration: AWSConfiguration, secrets: Secrets) -> None:
         self._credentials = credentials
         self._configuration = configuration
+        self._secrets = secrets
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._credentials, name)
@@ -248,7 +250,16 @@ class ExplainedCredentials:
     async def get_frozen_credentials(self) -> Any:
         """The keys, renewed if they expire."""
         with self._configuration.explained():
-            return await self._credentials.get_frozen_credentials()
+            keys = await self._credentials.get_frozen_credentials()
+            self._secrets.add(keys.secret_key, keys.token)
+            return keys
+
+
+def secrets_of(client: Any) -> Iterator[Any]:
+    """The keys of a client of the user's own, as far as they can be read without renewing them."""
+    credentials = client._request_signer._credentials
+    found = getattr(credentials, "__dict__", {})
+    yield from (found.get(name) for name in ("secret_key", "token", "_secret_key", "_token"))
 
 
 def _empty(error: BaseException | None) -> None:

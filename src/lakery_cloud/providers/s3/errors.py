@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError, RestXMLParser
 
-from lakery_cloud.engine.error_messages import Failure, redact_error
+from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.exchange import BufferedResponse, ProxyFailed, UnsupportedResponse
 from lakery_cloud.providers.s3.refusals import OTHER_REGION, RULES, SET_CREDENTIALS, SOURCE_CHANGED
+from lakery_cloud.redaction import redact_error
 
 
 class CopyTimedOut(botocore_errors.BotoCoreError):  # type: ignore[misc]  # it has no types

@@ -25,7 +25,7 @@ try:
     from botocore.httpsession import get_cert_path
 
     from lakery_cloud.providers.s3.answers import add_md5, check_answer
-    from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials
+    from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials, secrets_of
     from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
     from lakery_cloud.providers.s3.session import SDKSession
     from lakery_cloud.providers.s3.transport import S3Transport
@@ -106,15 +106,17 @@ class S3Storage(CloudStorage[S3StorageData]):
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
         settings = self.settings
-        if settings.client is not None:
-            yield S3Transport(settings.client, settings)
-            return
-        session = settings.session or _session(settings.profile)
-        configuration = self._configuration(session)
-        configuration.check()
-        sockets = self._sockets()
-        trust = Trust(configuration.bundle(), default=get_cert_path(True))
         async with AsyncExitStack() as stack:
+            secrets = stack.enter_context(self._masked_secrets())
+            if settings.client is not None:
+                secrets.add(*secrets_of(settings.client))
+                yield S3Transport(settings.client, settings)
+                return
+            session = settings.session or _session(settings.profile)
+            configuration = self._configuration(session)
+            configuration.check()
+            sockets = self._sockets()
+            trust = Trust(configuration.bundle(), default=get_cert_path(True))
             with configuration.explained():
                 create_client = session.create_client if isinstance(session, AioSession) else session.client
                 opening = create_client(
@@ -140,7 +142,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             # Our own rules for names are stricter, except that they allow the tenants of Ceph.
             events.unregister("before-parameter-build.s3", validate_bucket_name)
             if credentials is not None:
-                credentials = ExplainedCredentials(credentials, configuration)
+                credentials = ExplainedCredentials(credentials, configuration, secrets)
                 client._request_signer._credentials = credentials  # a client accepts no credentials
             if credentials is None or not settings.fast_lane:
                 yield S3Transport(client, settings)
