@@ -51,6 +51,7 @@ class AzureDouble(ForwardingProxy):
     Attributes:
         server: The Azurite behind it.
         profile: The account that it behaves as.
+        retained: Containers that are immutable if the profile is; None is all.
         url: URL of the proxy.
         exchanges: The requests, in order of arrival.
         versions: (container, key) -> versions, the newest last. Only versioned accounts have some.
@@ -60,6 +61,7 @@ class AzureDouble(ForwardingProxy):
         super().__init__(server.endpoint_url, dialect=AZURE)
         self.server = server
         self.profile = AZURE_PROFILES[profile] if isinstance(profile, str) else profile
+        self.retained: set[str] | None = None
         self.versions: dict[tuple[str, str], list[BlobVersion]] = {}
         self._store = BlobServiceClient.from_connection_string(server.connection_string)
         self._numbers = itertools.count(1)
@@ -118,7 +120,7 @@ class AzureDouble(ForwardingProxy):
             return Answer(409, "BlobArchived", "This operation is not permitted on an archived blob.")
         if operation == "delete_blob":
             return await self._delete(exchange, container)
-        if profile.immutable and operation in _WRITES and await self._is_committed(container, exchange.key):
+        if self._is_immutable(container) and operation in _WRITES and await self._is_committed(container, exchange.key):
             return self._immutable()
         return None
 
@@ -129,6 +131,9 @@ class AzureDouble(ForwardingProxy):
         self._throttled.add(request)
         refusal = self.profile.throttled[len(self._throttled) % len(self.profile.throttled)]
         return Answer(refusal.status, refusal.code, headers={"Retry-After": str(refusal.retry_after)})
+
+    def _is_immutable(self, container: str) -> bool:
+        return bool(self.profile.immutable) and (self.retained is None or container in self.retained)
 
     def _immutable(self) -> Answer:
         if self.profile.immutable == "hold":
@@ -142,7 +147,7 @@ class AzureDouble(ForwardingProxy):
             return self._delete_version(container, exchange.key, name, is_permanent="deletetype" in query)
         if not await self._is_committed(container, exchange.key):
             return await self._discard_blocks(container, exchange.key)
-        return self._immutable() if self.profile.immutable else None
+        return self._immutable() if self._is_immutable(container) else None
 
     def _delete_version(self, container: str, key: str, name: str, *, is_permanent: bool) -> Answer:
         kept = self.versions.get((container, key), [])
@@ -185,7 +190,7 @@ class AzureDouble(ForwardingProxy):
         for name in profile.missing:
             if not profile.missing_from or operation in profile.missing_from:
                 headers.popall(name, None)
-        if operation == "get_container_properties" and profile.immutable:
+        if operation == "get_container_properties" and self._is_immutable(_container(exchange)):
             headers["x-ms-has-immutability-policy"] = str(profile.immutable == "policy").lower()
             headers["x-ms-has-legal-hold"] = str(profile.immutable == "hold").lower()
         if has_succeeded and profile.versioned:

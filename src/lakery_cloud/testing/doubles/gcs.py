@@ -59,6 +59,12 @@ class StrictGCS:
     def profile(self, profile: GCSProfile | str) -> None:
         self._state.profile = GCS_PROFILES[profile] if isinstance(profile, str) else profile
 
+    def make_bucket(self, bucket: str, profile: str | None = None) -> None:
+        """Make a bucket, which keeps what another profile says of deleted objects if one is named."""
+        self._state.buckets[bucket] = {}
+        if profile:
+            self._state.bucket_profiles[bucket] = GCS_PROFILES[profile]
+
     @property
     def endpoint_url(self) -> str:
         """URL of the server."""

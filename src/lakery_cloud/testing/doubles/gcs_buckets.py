@@ -40,7 +40,7 @@ class BucketRequests:
     def get(self, bucket: str, query: Mapping[str, str]) -> web.Response:
         """buckets.get."""
         self._state.objects(bucket)
-        found, profile = self._state.described[bucket], self._state.profile
+        found, profile = self._state.described[bucket], self._state.profile_of(bucket)
         if query.get("ifMetagenerationMatch") not in (None, str(found.metageneration)):
             raise Refusal(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
         resource: dict[str, Any] = {

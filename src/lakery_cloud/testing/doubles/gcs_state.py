@@ -104,6 +104,7 @@ class GCSState:
 
     Attributes:
         profile: The store that the double behaves as.
+        bucket_profiles: Bucket -> another profile, which says what the bucket keeps of deleted objects.
         buckets: Bucket -> name -> live object.
         described: Bucket -> its fields, and the versions that it keeps.
         sessions: Resumable uploads by id, including complete and cancelled ones.
@@ -111,6 +112,7 @@ class GCSState:
 
     def __init__(self, profile: GCSProfile) -> None:
         self.profile = profile
+        self.bucket_profiles: dict[str, GCSProfile] = {}
         self.buckets: dict[str, dict[str, DoubleObject]] = {}
         self.described: defaultdict[str, DoubleBucket] = defaultdict(DoubleBucket)
         self.sessions: dict[str, DoubleSession] = {}
@@ -204,21 +206,25 @@ class GCSState:
         del self.objects(bucket)[source]
         return made
 
+    def profile_of(self, bucket: str) -> GCSProfile:
+        """The profile that says what a bucket keeps of deleted objects."""
+        return self.bucket_profiles.get(bucket, self.profile)
+
     def _retire(self, bucket: str, name: str, *, is_final: bool = False) -> None:
         """Take away the live object, if there is one; the bucket may keep it as a noncurrent or soft-deleted one."""
         objects = self.objects(bucket)
         if name not in objects:
             return
-        if not self.profile.versioned or is_final:
+        if not self.profile_of(bucket).versioned or is_final:
             self._check_kept(bucket, name)
         found = objects.pop(name)
-        if self.profile.versioned and not is_final:
+        if self.profile_of(bucket).versioned and not is_final:
             self.described[bucket].noncurrent.append((name, found))
         else:
             self._bury(bucket, name, found)
 
     def _bury(self, bucket: str, name: str, found: DoubleObject) -> None:
-        if self.profile.soft_delete:
+        if self.profile_of(bucket).soft_delete:
             self.described[bucket].soft_deleted.append((name, found))
 
     def _check_rate(self, bucket: str, name: str) -> None:
@@ -236,18 +242,19 @@ class GCSState:
             raise Refusal(412, "orgPolicyConstraintFailed", f"Request violates constraint '{self.profile.policy}'")
 
     def _check_kept(self, bucket: str, name: str) -> None:
-        if self.profile.retained:
+        profile = self.profile_of(bucket)
+        if profile.retained:
             raise Refusal(
                 403,
                 "retentionPolicyNotMet",
                 f"Object '{bucket}/{name}' is subject to bucket's retention policy or object retention and cannot be "
                 "deleted or overwritten until 2099-12-31T00:00:00-08:00",
             )
-        if self.profile.hold:
+        if profile.hold:
             raise Refusal(
                 403,
                 "forbidden",
-                f"Object '{bucket}/{name}' is under active {self.profile.hold} hold and cannot be deleted, overwritten or "
+                f"Object '{bucket}/{name}' is under active {profile.hold} hold and cannot be deleted, overwritten or "
                 "archived until hold is removed.",
             )
 

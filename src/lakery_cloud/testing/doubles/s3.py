@@ -91,9 +91,9 @@ class StrictS3:
     def min_part_size(self, size: int) -> None:
         self._uploads.min_part_size = size
 
-    def make_bucket(self, bucket: str) -> None:
-        """Make a bucket."""
-        self._state.make_bucket(bucket)
+    def make_bucket(self, bucket: str, profile: str | None = None) -> None:
+        """Make a bucket, with the versions and locks of another profile if one is named."""
+        self._state.make_bucket(bucket, S3_PROFILES[profile] if profile else None)
 
     def remove_bucket(self, bucket: str) -> None:
         """Remove a bucket with everything in it."""

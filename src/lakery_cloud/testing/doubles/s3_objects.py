@@ -30,7 +30,7 @@ class ObjectRequests:
 
     def put(self, request: web.Request, bucket: str, key: str, body: bytes) -> web.Response:
         """PutObject."""
-        if self._state.profile.locked:
+        if self._state.profile_of(bucket).locked:
             self._checks.check_has_checksum(request, md5=False)
         if len(body) > MAX_PUT:
             raise Refusal(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size")

@@ -77,6 +77,7 @@ class S3State:
 
     Attributes:
         profile: The store that the double behaves as.
+        bucket_profiles: Bucket -> another profile, of which the bucket has versions and locks.
         buckets: Bucket -> key -> versions, the newest last.
         uploads: Bucket -> id -> upload.
         lifecycle: Bucket -> its lifecycle configuration, in XML.
@@ -84,13 +85,20 @@ class S3State:
 
     def __init__(self, profile: S3Profile) -> None:
         self.profile = profile
+        self.bucket_profiles: dict[str, S3Profile] = {}
         self.buckets: dict[str, dict[str, list[DoubleVersion]]] = {}
         self.uploads: dict[str, dict[str, DoubleUpload]] = {}
         self.lifecycle: dict[str, bytes] = {}
         self._numbers = itertools.count(1)
 
-    def make_bucket(self, bucket: str) -> None:
+    def profile_of(self, bucket: str) -> S3Profile:
+        """The profile whose versions and locks a bucket has."""
+        return self.bucket_profiles.get(bucket, self.profile)
+
+    def make_bucket(self, bucket: str, profile: S3Profile | None = None) -> None:
         """Make a bucket."""
+        if profile is not None:
+            self.bucket_profiles[bucket] = profile
         self.buckets.setdefault(bucket, {})
         self.uploads.setdefault(bucket, {})
 
@@ -144,11 +152,11 @@ class S3State:
         versions = self.buckets[bucket].get(key, [])
         if version_id is not None:
             found = [each for each in versions if each.version_id == version_id]
-            if self.profile.locked and found and found[0].data is not None:
+            if self.profile_of(bucket).locked and found and found[0].data is not None:
                 raise Refusal(403, "AccessDenied", "Access Denied because object protected by object lock.")
             versions[:] = [each for each in versions if each not in found]
             marker = None
-        elif self.profile.versioned:
+        elif self.profile_of(bucket).versioned:
             marker = DoubleVersion(None, {}, {}, self.number(), datetime.now(UTC), "")
             self._add(bucket, key, marker)
         else:
@@ -160,7 +168,7 @@ class S3State:
 
     def _add(self, bucket: str, key: str, made: DoubleVersion) -> None:
         versions = self.buckets[bucket].setdefault(key, [])
-        if not self.profile.versioned:
+        if not self.profile_of(bucket).versioned:
             versions.clear()
         versions.append(made)
 
