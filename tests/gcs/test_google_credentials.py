@@ -227,7 +227,7 @@ def changed(maker: Maker, **fields: Any) -> Maker:
 
 BROKEN: dict[str, tuple[Maker, tuple[str, ...]]] = {
     "unknown type": (changed(user, type="moon"), ("moon", "authorized_user")),
-    "no type": (without(user, "type"), ("type None", "authorized_user")),
+    "no type": (without(user, "type"), ("no type", "authorized_user")),
     "type that is no text": (changed(user, type=[SECRET]), ("authorized_user",)),
     **{
         f"{maker.__name__} without {field}": (without(maker, field), (f"'{maker(*'xy', Path()).get('type')}'", field))

@@ -288,9 +288,8 @@ def check(fault: Fault, folder: Path, error: BaseException) -> None:
 
 
 @pytest.mark.case("62")
-@pytest.mark.parametrize("fast_lane", [True, False])
-async def test_fault_in_the_aws_configuration_is_named(fault: Fault, tmp_path: Path, fast_lane: bool) -> None:
-    async with storage_with(fault, fast_lane=fast_lane) as storage:
+async def test_fault_in_the_aws_configuration_is_named(fault: Fault, tmp_path: Path) -> None:
+    async with storage_with(fault) as storage:
         for act in (write, read):
             with pytest.raises(LakeryCloudError) as raised:
                 await act(storage)
@@ -299,7 +298,7 @@ async def test_fault_in_the_aws_configuration_is_named(fault: Fault, tmp_path: P
 
 @pytest.mark.case("62")
 async def test_source_of_credentials_and_doctor_name_the_fault(fault: Fault, tmp_path: Path) -> None:
-    async with storage_with(fault) as storage:
+    async with storage_with(fault, fast_lane=False) as storage:
         if fault.is_found_at_once:
             with pytest.raises(fault.error) as raised:
                 storage.credential_source()

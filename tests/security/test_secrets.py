@@ -168,11 +168,6 @@ def _json(text: str) -> str:
     )
 
 
-def _html(text: str) -> str:
-    rows = "".join(f"<tr><td>{escape(line).replace(': ', '</td><td>')}</td></tr>" for line in text.split("\n"))
-    return f"<html><body><pre>{escape(text)}</pre><table>{rows}</table></body></html>"
-
-
 @asynccontextmanager
 async def faulty(fault: Fault) -> AsyncIterator[str]:
     async with FaultProxy("http://127.0.0.1:9", [Rule(fault, times=None, probability=0.999999)]) as proxy:
@@ -203,12 +198,7 @@ TROUBLES: Mapping[str, Callable[[], Any]] = {
     "echo of parts": lambda: answering(_echo_of_parts),
     **{
         f"echo of headers in {status}": partial(answering, _echo_of_headers(status, write, kind))
-        for status, write, kind in (
-            (400, _json, "application/json"),
-            (401, _html, "text/html"),
-            (403, _xml, "application/xml"),
-            (500, _json, "application/xml"),
-        )
+        for status, write, kind in ((403, _xml, "application/xml"), (500, _json, "application/json"))
     },
 }
 

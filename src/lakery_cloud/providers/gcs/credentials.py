@@ -121,7 +121,11 @@ def _parsed(text: str, place: str) -> dict[str, Any]:
 
 def _loaded(info: dict[str, Any], place: str, endpoint: str | None) -> Any:
     kind = info.get("type")
-    fields = _FIELDS.get(kind, {}) if isinstance(kind, str) else {}
+    if not isinstance(kind, str):
+        raise CredentialsError(
+            f"the credentials in {place} have no type; it must be one of {', '.join(_FIELDS)}. {LOG_IN}"
+        )
+    fields = _FIELDS.get(kind, {})
     for name, wanted in fields.items():
         if not info.get(name) or not isinstance(info[name], wanted):
             what = "an object" if wanted is dict else "a text"
@@ -142,10 +146,9 @@ def _loaded(info: dict[str, Any], place: str, endpoint: str | None) -> Any:
         said = _said(error)
     else:
         return credentials
-    shown = brief(kind) if isinstance(kind, str) or kind is None else f"<{type(kind).__name__}>"
     # Outside the handler, whose error may have a field.
     raise CredentialsError(
-        f"the credentials in {place} are of the type {shown}, and google-auth can't use them: {said}. Download the "
+        f"the credentials in {place} are of the type {brief(kind)}, and google-auth can't use them: {said}. Download the "
         f"file again, or: {LOG_IN}"
     )
 
