@@ -37,29 +37,38 @@ class Features:
         Raises:
             Unsupported: The endpoint refuses something else in the request.
         """
+        supported = self.supported
         try:
-            return await send(self.supported)
+            return await send(supported)
         except Unsupported as refusal:
-            return await self._send_without(send, optional, refusal, frozenset())
+            if self.supported != supported:  # another request has learned more meanwhile
+                return await self.adapt(send, optional)
+            return await self._send_without(send, optional, refusal, supported)
 
     async def _send_without(
-        self, send: Send[T], optional: Sequence[str], refusal: Unsupported, refused: frozenset[str]
+        self,
+        send: Send[T],
+        optional: Sequence[str],
+        refusal: Unsupported,
+        supported: frozenset[str],
+        refused: frozenset[str] = frozenset(),
     ) -> T:
-        reason = refusal
-        sent = [name for name in optional if name in self.supported - refused]
+        """Send a request again after a refusal. Only success says what the endpoint does not support."""
+        sent = [name for name in optional if name in supported - refused]
         if refusal.headers:
             trials = [{name} for name in sent if any(header.startswith(name) for header in refusal.headers)]
         else:
             trials = [*({name} for name in sent), *([set(sent)] if len(sent) > 1 else [])]
+        named = refusal
         for trial in trials:
             without = refused | trial
             try:
-                result = await send(self.supported - without)
+                result = await send(supported - without)
             except Unsupported as another:
                 if refusal.headers:
-                    return await self._send_without(send, optional, another, without)
-                reason = another if another.headers else reason
+                    return await self._send_without(send, optional, another, supported, without)
+                named = another if another.headers else named
                 continue
             self.supported -= without
             return result
-        raise reason
+        raise named

@@ -19,7 +19,15 @@ class KeyMissing(Signal):
 
 
 class KeyExists(Signal):
-    """A create-only request found an object at its key."""
+    """A create-only request found an object at its key.
+
+    Attributes:
+        found: The object, if the transport has looked for it.
+    """
+
+    def __init__(self, message: str = "", found: "ObjectInfo | None" = None) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class WriteConflict(Signal):
@@ -88,6 +96,18 @@ class ObjectInfo(NamedTuple):
     modified: datetime | None = None
     metadata: Mapping[str, str] = {}
     version_id: str | None = None
+
+
+class Kept(NamedTuple):
+    """What a bucket keeps of deleted objects, or why it lets none be deleted.
+
+    Attributes:
+        seen: What it keeps.
+        advice: What this means for streams, if it costs more than the objects; else None.
+    """
+
+    seen: str
+    advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

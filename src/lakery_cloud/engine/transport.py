@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, ObjectInfo, PresignedURL, Receipt, Upload
+from lakery_cloud.engine.model import Body, Kept, ObjectInfo, PresignedURL, Receipt, Upload
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -38,7 +38,7 @@ class Transport(abc.ABC):
     """
 
     conditional_writes: bool = True
-    """Whether create-only requests are refused for existing keys; else they replace objects, and the writer looks first."""
+    """Whether the store refuses create-only requests for existing keys; else the transport looks for the object first."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
 
@@ -214,8 +214,12 @@ class Transport(abc.ABC):
         """Free space in bytes; None if it is unlimited or unknown."""
         return None
 
-    async def kept_objects(self, bucket: str) -> Sequence[str] | None:
-        """What the bucket keeps of deleted objects, a clause each; None if the store does not tell."""
+    async def kept_objects(self, bucket: str) -> Sequence[Kept] | None:
+        """What the bucket keeps of deleted objects; None if the store's API does not say.
+
+        Raises:
+            AccessDenied: Only others may know.
+        """
         return None
 
     async def presign(

@@ -80,13 +80,18 @@ class Writer:
                     digest = await self._multipart(first, parts, digesting, finish_digest, tags, lease)
         return digest
 
-    async def is_stored(self, address: Address, digest: Digest) -> bool:
+    async def is_stored(self, address: Address, digest: Digest, *, found: ObjectInfo | None = None) -> bool:
         """Whether the content key has this content already.
+
+        Args:
+            address: The content key.
+            digest: Digest of the content.
+            found: The object at the key, if it is known.
 
         Raises:
             IntegrityError: It has other content.
         """
-        info = await self._transport.head(address)
+        info = found or await self._transport.head(address)
         if info is None:
             self._session.forget(address.key)
             return False
@@ -201,12 +206,10 @@ class Writer:
         """Make the content key with a create-only request. An existing key with this content is success."""
         refusals = 0
         for attempt in range(1, CREATE_ATTEMPTS + 1):
-            if not self._transport.conditional_writes and await self.is_stored(content, digest):
-                return
             try:
                 await create()
             except KeyExists as signal:
-                if await self.is_stored(content, digest):
+                if await self.is_stored(content, digest, found=signal.found):
                     return
                 refusals += 1  # another client has deleted it meanwhile, or the store refuses for a reason of its own
                 if refusals == MAX_REFUSALS:

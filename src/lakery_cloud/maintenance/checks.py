@@ -85,8 +85,7 @@ async def retention(context: CheckContext) -> Result:
         f"{found} keeps objects",
         Outcome.WARNING,
         "streams of more than one part are saved, but each leaves a temporary object of its size until the retention ends; "
-        f"set {context.temporary_bucket_setting} to a bucket without retention. The checks leave out what they could not "
-        "delete",
+        "give temporary objects a bucket without retention. The checks leave out what they could not delete",
     )
 
 
@@ -403,9 +402,14 @@ async def delete(context: CheckContext) -> Result:
 
 async def versions(context: CheckContext) -> Result:
     """Find out what the bucket keeps of deleted objects; delete a version for good, if it keeps versions."""
-    kept = await context.transport.kept_objects(context.keys.temporary_bucket)
+    try:
+        kept = await context.transport.kept_objects(context.keys.temporary_bucket)
+    except AccessDenied as error:
+        raise SkipCheck(f"what the bucket keeps of deleted objects is unknown: {error}") from None
     if kept is not None:
-        return Result("; ".join(kept) or "the bucket keeps nothing of deleted objects")
+        advice = "; ".join([each.advice for each in kept if each.advice])
+        seen = "; ".join([each.seen for each in kept]) or "the bucket keeps nothing of deleted objects"
+        return Result(seen, Outcome.WARNING if advice else Outcome.OK, advice or None)
     context.require_written()
     address = context.address()
     await context.put(address, SAMPLE)

@@ -11,6 +11,7 @@ from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
+    Kept,
     KeyExists,
     ObjectInfo,
     PresignedURL,
@@ -119,15 +120,9 @@ class GCSTransport(CloudTransport):
             raise UploadGone(f"the upload to {upload.address} has ended")
         return self._uploads[upload.id]
 
-    async def retention(self, bucket: str) -> str | None:
+    async def kept_objects(self, bucket: str) -> Sequence[Kept]:
         async with self.requests:
-            options = await self._api.options(bucket)
-        return options and options.retention
-
-    async def kept_objects(self, bucket: str) -> Sequence[str] | None:
-        async with self.requests:
-            options = await self._api.options(bucket)
-        return options and options.kept
+            return await self._api.kept(bucket)
 
     def credential_kind(self) -> str | None:
         return self._tokens.credential_kind()

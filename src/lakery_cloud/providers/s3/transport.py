@@ -156,13 +156,13 @@ class S3Transport(CloudTransport):
         return await self._features.adapt(send, (CHECKSUMS,))
 
     async def _check_is_free(self, address: Address, supported: Supported) -> None:
-        """Look before a request without a condition that replaces one with a condition.
+        """Look for an object before a create-only request without a condition.
 
         Raises:
             KeyExists: The key has an object.
         """
-        if CONDITIONS not in supported and self.conditional_writes and await self.head(address) is not None:
-            raise KeyExists(str(address))
+        if CONDITIONS not in supported and (found := await self.head(address)) is not None:
+            raise KeyExists(str(address), found)
 
     async def has_bucket(self, bucket: str) -> bool:
         status, _ = await self._head_bucket(bucket)

@@ -113,7 +113,7 @@ class StrictS3:
 
     def unfinished_uploads(self, bucket: str) -> list[DoubleUpload]:
         """The multipart uploads that are neither completed nor aborted."""
-        return [upload for upload in self._state.uploads.get(bucket, {}).values() if upload.made is None]
+        return [upload for upload in list(self._state.uploads.get(bucket, {}).values()) if upload.made is None]
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()

@@ -140,7 +140,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "GetObjectTagging": "`stat` and `copy` find no tags",
     "DeleteObjects": "`sweep` deletes objects one by one",
     "GetBucketLifecycleConfiguration": "`lifecycle --apply` raises an error; run `sweep` from time to time",
-    "equal_parts": "Streams whose parts grow are refused at their end",
+    "equal_parts": "Set `equal_parts`; without it, streams that are so long that their parts grow are refused at their end",
     "versioned": "Temporary objects are deleted by version, so that nothing of them is kept",
     "locked": "Temporary objects become noncurrent versions until the lock ends; a lifecycle rule deletes them then",
     "archived": "Reads raise an error that says to restore the object; `verify` and `copy` name it and go on",
