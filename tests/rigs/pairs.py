@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud.testing import GCS_PROFILES
+from lakery_cloud.testing import GCS_PROFILES, S3_PROFILES
 from tests.environment import release
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import PairRig
@@ -16,6 +16,7 @@ from tests.rigs.gcs_double import GCSDoubleRig
 from tests.rigs.live import bucket_of, is_live, why_not_live
 from tests.rigs.local import FileRig, MemoryRig
 from tests.rigs.s3 import S3Rig
+from tests.rigs.s3_double import S3DoubleRig
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _gcs_profile(name: str, **settings: Any) -> Pair:
 
 # Stores that behave as local servers don't; for the conformance suite alone.
 PROFILE_PAIRS = (
-    Pair("s3-aws", lambda double: S3Rig("StrictS3", double), "strict_s3"),
+    Pair("s3-aws", lambda double: S3DoubleRig(S3_PROFILES["aws"], double), "strict_s3"),
     _gcs_profile("emulator-like"),
     _gcs_profile("google-versioned", composite_uploads="true"),
     _gcs_profile("google-requester-pays", user_project="payer"),
