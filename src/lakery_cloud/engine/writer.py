@@ -31,7 +31,7 @@ from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
 
 CREATE_ATTEMPTS = 6
 """Create-only requests that may conflict with another writer (409 on S3) before a write fails."""
-MAX_REFUSALS = 2
+MAX_REFUSALS = 4
 """Refusals of a create-only request for a key that has no object, before a write fails."""
 CONFLICT_PAUSE = 0.1
 """Longest pause before the second attempt, in seconds; doubled for each further one."""
