@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ FINDINGS: Mapping[str, Mapping[str, str]] = {
     "aws-encrypted": {"put": "the settings of the storage that it demands"},
     "aws-requester-pays": {"list": "Grant"},
     "aws-slow-copy": {},
-    "r2": {"tags": "x-amz-tagging", "create-only copy": "no action needed"},
+    "r2": {"tags": "x-amz-tagging", "multipart": "equal_parts", "create-only copy": "no action needed"},
     "b2": {"create-only": "conditional_writes=false", "tags": "x-amz-tagging"},
     "ceph": {"create-only": "conditional_writes=false", "create-only copy": "no action needed"},
     "minio-behind-proxy": {"head": "weak ETag"},
@@ -35,11 +36,11 @@ FINDINGS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-async def findings_on(profile: str) -> tuple[dict[str, Finding], StrictS3]:
+async def findings_on(profile: str, **settings: Any) -> tuple[dict[str, Finding], StrictS3]:
     """All findings on a profile, by their check."""
     async with StrictS3(replace(S3_PROFILES[profile], copy_seconds=0)) as server:
         server.make_bucket(BUCKET)
-        async with s3_storage(server) as storage, aclosing(diagnose(storage)) as findings:
+        async with s3_storage(server, **settings) as storage, aclosing(diagnose(storage)) as findings:
             return {finding.check: finding async for finding in findings}, server
 
 
@@ -58,6 +59,21 @@ async def test_doctor_names_what_a_store_lacks(profile: str) -> None:
     assert unusual.keys() - FOLLOWING.get(profile, set()) == expected.keys()
     if profile != "gateway":  # it invents deletions too
         check_nothing_temporary(server)
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings"),
+    [
+        ("aws-encrypted", {"sse": "aws:kms"}),
+        ("aws-requester-pays", {"requester_pays": True}),
+        ("r2", {"equal_parts": True}),
+        ("b2", {"conditional_writes": False}),
+    ],
+)
+async def test_doctor_finds_nothing_once_its_advice_is_followed(profile: str, settings: dict[str, Any]) -> None:
+    found, _ = await findings_on(profile, **settings)
+    unusual = {check for check, finding in found.items() if finding.outcome in (Outcome.WARNING, Outcome.FAILED)}
+    assert unusual <= {"tags", "create-only copy"}
 
 
 FOLLOWING = {

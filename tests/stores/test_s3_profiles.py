@@ -310,6 +310,22 @@ async def test_policy_is_not_answered_with_a_grant(fast_lane: bool) -> None:
         await check_round_trip(storage)
 
 
+@pytest.mark.case("54")
+@pytest.mark.parametrize("operation", ["PutObject", "CopyObject"])
+@pytest.mark.usefixtures("short_pauses")
+async def test_refused_condition_of_another_kind_is_quoted_after_one_look(operation: str, fast_lane: bool) -> None:
+    refusal = b"<Error><Code>PreconditionFailed</Code><Message>An organization policy forbids it.</Message></Error>"
+    async with StrictS3() as server, ScriptedProxy(server.url) as proxy:
+        server.make_bucket(BUCKET)
+        name = "put_object" if operation == "PutObject" else "copy_object"
+        refused = proxy.answer(lambda exchange: exchange.operation == name, status=412, body=refusal, times=50)
+        async with s3_storage(server, endpoint_url=proxy.url, fast_lane=fast_lane) as storage:
+            with pytest.raises(StorageUnavailable, match="organization policy forbids"):
+                await write_stream(storage, SMALL if operation == "PutObject" else LARGE, NO_TAGS)
+        assert refused.met == 2
+        check_nothing_temporary(server)
+
+
 @pytest.mark.case("69")
 async def test_every_request_carries_the_payer(fast_lane: bool) -> None:
     async with s3_store("aws-requester-pays", fast_lane=fast_lane, requester_pays=True) as (_, storage):

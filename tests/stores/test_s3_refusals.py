@@ -87,6 +87,10 @@ def test_code_has_its_error_and_only_advice_that_helps(
             "change the policy",
         ),
         ("Access Denied because object protected by object lock.", "Object Lock"),
+        (
+            "because no VPC endpoint policy allows the s3:PutObject action",
+            "Allow s3:PutObject in the policy of the VPC",
+        ),
     ],
 )
 def test_advice_follows_the_words_of_the_store(message: str, advice: str) -> None:
@@ -95,6 +99,25 @@ def test_advice_follows_the_words_of_the_store(message: str, advice: str) -> Non
     assert isinstance(found, AccessDenied)
     assert advice in str(found)
     assert "s3:AbortMultipartUpload" not in str(found)
+
+
+@pytest.mark.case("52")
+@pytest.mark.parametrize(
+    ("code", "message", "error", "advice"),
+    [
+        ("InvalidArgument", "S3 API Requests must be made to API port.", ConfigError, "port of the API"),
+        ("InvalidPart", "All non-trailing parts must have the same length.", ConfigError, "Set equal_parts"),
+        ("AccessDenied", "Cannot upload files, storage cap exceeded.", StorageUnavailable, "Raise the cap"),
+        ("InvalidRequest", "Missing required header for this request: Content-MD5", ConfigError, "content-md5"),
+        ("InvalidArgument", "Unsupported header 'x-amz-tagging' received.", ConfigError, "tags"),
+    ],
+)
+def test_words_count_where_the_code_says_less(
+    code: str, message: str, error: type[LakeryCloudError], advice: str
+) -> None:
+    found = Refusal.of(400, {"Code": code, "Message": message}, {}).error("upload_part", ADDRESS, endpoint="http://s3")
+    assert isinstance(found, error)
+    assert advice.lower() in str(found).lower()
 
 
 OF_OTHER_OPERATIONS = {

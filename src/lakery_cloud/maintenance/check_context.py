@@ -37,6 +37,9 @@ class CheckContext:
         has_conditional_writes_setting: Whether the storage has the setting `conditional_writes`.
         has_temporary_bucket: Whether temporary keys have a bucket of their own.
         temporary_bucket_setting: Name of the setting that gives them one.
+        has_equal_parts_setting: Whether the storage has the setting `equal_parts`.
+        has_equal_parts: Whether all parts but the last must have the same size.
+        part_multiple: The size of every part but the last is a multiple of this.
         part_size: Minimum size of a part that is not the last one.
         written: Temporary object with the bytes of `SAMPLE`, after a successful put.
         sample: Its properties, after a successful head.
@@ -54,7 +57,10 @@ class CheckContext:
         self.has_conditional_writes_setting = hasattr(storage.settings, "conditional_writes")
         self.has_temporary_bucket = self.keys.temporary_bucket != self.keys.bucket
         self.temporary_bucket_setting = f"temporary_{storage.settings.bucket_names.setting}"
+        self.has_equal_parts_setting = hasattr(storage.settings, "equal_parts")
         limits = storage.settings.limits
+        self.has_equal_parts = limits.equal_parts
+        self.part_multiple = limits.part_multiple
         self.part_size = max(limits.min_part_size, limits.part_multiple)
         self.cleanup_timeout = storage.settings.cleanup_timeout
         self.written: Address | None = None

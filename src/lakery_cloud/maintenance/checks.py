@@ -8,7 +8,7 @@ import gzip
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -23,7 +23,7 @@ from lakery_cloud.engine.model import (
 )
 from lakery_cloud.engine.requests import backoff
 from lakery_cloud.engine.writer import CONFLICT_PAUSE, CREATE_ATTEMPTS
-from lakery_cloud.errors import AccessDenied, IntegrityError, LakeryCloudError, StorageUnavailable
+from lakery_cloud.errors import AccessDenied, ConfigError, IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.maintenance.check_context import CheckContext, SkipCheck, attributes_of
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks, finish
@@ -280,17 +280,32 @@ _ENCODED = "relevant only for content with a content_encoding"
 
 
 async def multipart(context: CheckContext) -> Result:
-    """Upload an object in two parts."""
-    context.require_no_retention()
-    first, last = os.urandom(context.part_size), b"."
+    """Upload an object in three parts, of different sizes unless the storage keeps them equal."""
+    size = context.part_size
+    if not context.has_equal_parts:
+        try:
+            seen = await _upload(context, (size, size + context.part_multiple, 1))
+        except LakeryCloudError as error:
+            if not context.has_equal_parts_setting or not isinstance(error, ConfigError):
+                raise
+            await _upload(context, (size, size, 1))
+            return Result("parts of different sizes are refused", Outcome.WARNING, str(error))
+        return Result(seen)
+    return Result(await _upload(context, (size, size, 1)))
+
+
+async def _upload(context: CheckContext, sizes: Sequence[int]) -> str:
     address = context.address()
     async with context.uploading(address, await attributes_of(b"", {})) as scope:
-        parts = (Part(1, 0, (first,), False), Part(2, len(first), (last,), True))
-        receipts = [await context.transport.upload_part(scope.upload, part) for part in parts]
-        await scope.complete(receipts, size=len(first) + len(last))
-        _check_size(address, await context.transport.head(address), len(first) + len(last), "a multipart upload")
+        receipts, offset = [], 0
+        for number, size in enumerate(sizes, start=1):
+            part = Part(number, offset, (os.urandom(size),), number == len(sizes))
+            receipts.append(await context.transport.upload_part(scope.upload, part))
+            offset += size
+        await scope.complete(receipts, size=offset)
+        _check_size(address, await context.transport.head(address), offset, "a multipart upload")
     context.can_upload = True
-    return Result(f"two parts of {len(first)} and {len(last)} bytes became one object")
+    return f"parts of {', '.join(map(str, sizes))} bytes became one object"
 
 
 async def abort(context: CheckContext) -> Result:

@@ -70,7 +70,7 @@ async def diagnose(storage: ObjectStorage[Any]) -> AsyncGenerator[Finding]:
 
     The checks create objects at temporary keys only, with a `temporary_bucket` all but one of them there. They are
     deleted at the end, also after cancellation and when you close the generator; the last finding confirms it. If the
-    minimum part size is 5 MiB, about 20 MB are transferred.
+    minimum part size is 5 MiB, about 25 MB are transferred.
 
     Args:
         storage: The storage. It stays open.

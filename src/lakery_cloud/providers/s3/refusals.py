@@ -182,6 +182,13 @@ WORDS = (
     ),
     RefusalRow(r"not authorized to perform: (?P<action>[a-z0-9-]+:\w+)", 403, AccessDenied, "Grant {action}", _DENIED),
     RefusalRow(
+        r"parts must have the same (?:length|size)",
+        400,
+        ConfigError,
+        "Set equal_parts",
+        'Cloudflare R2 documentation, "Upload objects"',
+    ),
+    RefusalRow(
         r"must be made to API port",
         400,
         ConfigError,
@@ -229,7 +236,7 @@ RULES = RefusalRules(
     },
     table=REFUSALS,
     words=WORDS,
-    vague_codes=frozenset({"AccessDenied", "InvalidArgument", "InvalidRequest", "MissingContentMD5"}),
+    vague_codes=frozenset({"AccessDenied", "InvalidArgument", "InvalidPart", "InvalidRequest", "MissingContentMD5"}),
     grants={
         **dict.fromkeys(("get_object", "head_object"), _READING),
         "delete_object": "Grant s3:DeleteObject",
