@@ -19,6 +19,8 @@ FINDINGS: Mapping[str, Mapping[str, str]] = {
     "versioned": {},
     "soft-delete": {},
     "archive": {},
+    "slow-copy": {},
+    "weak-etags": {"head": "weak ETag"},
     "cdn": {"get": "without Content-Range"},
     "sas-without-delete": {"abort": "delete", "delete": "Grant", "nothing left": "could not delete these objects"},
     "throttling": {},

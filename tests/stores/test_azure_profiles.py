@@ -387,6 +387,28 @@ async def test_redirect_is_not_followed(azurite: Azurite, fast_lane: bool) -> No
             assert store.double.exchanges == []
 
 
+# Slow copies, weak ETags
+
+
+@pytest.mark.case("57")
+async def test_copy_slower_than_the_read_timeout_is_made_once(azurite: Azurite, fast_lane: bool) -> None:
+    async with azure_store(azurite, "slow-copy", fast_lane=fast_lane, read_timeout=1.0) as store:
+        assert await store.storage.read_data(await write_stream(store.storage, LARGE)) == LARGE
+        assert store.operations().count("copy_blob") == 1
+        assert await store.all_keys() == [digest_of(LARGE)["content_hash"]]
+
+
+@pytest.mark.case("66")
+async def test_weak_etags_do_not_break_resumed_reads(azurite: Azurite, fast_lane: bool) -> None:
+    data = content(1_000_000)
+    async with azure_store(azurite, "weak-etags") as store, ScriptedProxy(store.double.url) as proxy:
+        text = store.double.connection_string.replace(store.double.url, proxy.url)
+        async with store.another(connection_string=text, fast_lane=fast_lane, part_size=400_000) as storage:
+            stored = await write_stream(storage, data)
+            proxy.cut(lambda exchange: exchange.operation == "get_blob", after=300_000, times=2)
+            assert await storage.read_data(stored) == data
+
+
 # Settings
 
 

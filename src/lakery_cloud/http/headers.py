@@ -45,6 +45,11 @@ def time_of(header: str | None) -> datetime | None:
         return None
 
 
+def strong(etag: str | None) -> str | None:
+    """An ETag for a condition; a weak one never matches (RFC 9110, section 13.1.1), so it makes none."""
+    return None if etag is None or etag.startswith("W/") else etag
+
+
 def required(headers: Mapping[str, str], name: str) -> str:
     """A header that a response must have.
 

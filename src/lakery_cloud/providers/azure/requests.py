@@ -30,7 +30,16 @@ from lakery_cloud.http.exchange import (
     TLSFailed,
     UnsupportedResponse,
 )
-from lakery_cloud.http.headers import Clock, byte_range, http_date, read_content_range, required, size_of, time_of
+from lakery_cloud.http.headers import (
+    Clock,
+    byte_range,
+    http_date,
+    read_content_range,
+    required,
+    size_of,
+    strong,
+    time_of,
+)
 from lakery_cloud.http.session import SLICE_SIZE
 from lakery_cloud.providers.azure.answers import ANSWERS, check_answer, check_sdk_answer
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal
@@ -91,7 +100,7 @@ class AzureRequests(Requests):
         return await self._ask("get_blob_properties", address, request, partial(_described, address))
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
-        headers = without_none(**{"x-ms-range": byte_range(start, stop), "if-match": version})
+        headers = without_none(**{"x-ms-range": byte_range(start, stop), "if-match": strong(version)})
         request = self._request("GET", address, headers)
         expected = ANSWERS["download_blob"].statuses
         return await self.open_body("download_blob", address, request, partial(_body, address), expected=expected)
@@ -206,6 +215,7 @@ class SDKRequests:
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
         # Azure refuses any range of an empty blob; if no range is given, the SDK knows that.
         part = {"offset": start, "length": stop and stop - start} if start or stop else {}
+        pinned = strong(version)
         responses = _Responses()
         try:
             info, chunks = await self._call(
@@ -216,7 +226,7 @@ class SDKRequests:
                 max_concurrency=1,
                 decompress=False,
                 raw_response_hook=responses.note,
-                **without_none(etag=version, match_condition=version and MatchConditions.IfNotModified),
+                **without_none(etag=pinned, match_condition=pinned and MatchConditions.IfNotModified),
             )
         except BaseException:
             responses.close()
@@ -370,7 +380,7 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
     return ObjectInfo(
         address,
         int(size),
-        '"' + properties.etag.strip('"') + '"',
+        etag if (etag := properties.etag).endswith('"') else f'"{etag}"',
         None,
         properties.content_settings.content_type,
         properties.content_settings.content_encoding,

@@ -25,13 +25,14 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
     Receipt,
+    Uncertain,
     Unreachable,
     Upload,
     UploadGone,
     VersionChanged,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -41,7 +42,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 from lakery_cloud.http.exchange import UnsupportedResponse
-from lakery_cloud.http.headers import time_of
+from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
@@ -70,6 +71,8 @@ logger = logging.getLogger("lakery_cloud")
 
 LATE_BLOCK = 0.2
 """Seconds until a block shows up whose request was cancelled after the service had received all of it."""
+COPY_TIME = 60.0
+"""Seconds in which the service ends a copy of at most 256 MiB, also if nobody waits for its response."""
 SOURCE_GRANT = timedelta(hours=1)
 """Lifetime of the signature that lets the service read the source of a copy."""
 
@@ -255,7 +258,7 @@ class AzureTransport(CloudTransport):
             source_offset=start,
             source_length=stop - start,
             read_timeout=self._settings.timeout_of_copy(stop - start),
-            headers=without_none(**{"x-ms-source-if-match": source.version}),
+            headers=without_none(**{"x-ms-source-if-match": strong(source.version)}),
             **await self._copy_source(source),
         )
         return Receipt(number, block)
@@ -410,9 +413,9 @@ class AzureTransport(CloudTransport):
                 address,
                 requires_sync=True,  # an asynchronous copy would show a partial blob
                 read_timeout=self._settings.timeout_of_copy(source.size),
+                retry_read=0,  # see below
                 match_condition=MatchConditions.IfMissing,
-                source_match_condition=MatchConditions.IfNotModified,
-                source_etag=source.version,
+                **_pinned(source, "source_etag", "source_match_condition"),
                 **await self._copy_source(source),
                 **parameters,
                 **sdk_tier(self._settings),
@@ -420,6 +423,13 @@ class AzureTransport(CloudTransport):
         except ConditionNotMet as signal:
             is_source = await self.head(address) is None
             raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
+        except Uncertain as failure:
+            # The service may still be copying, and a second copy would make it slower.
+            if isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError) and await appears(
+                self, address, seconds=COPY_TIME
+            ):
+                raise KeyExists(str(address)) from failure
+            raise
         if answer.get("copy_status") != "success":
             await self._undo_copy(address, answer)
         return None
@@ -468,6 +478,11 @@ class AzureTransport(CloudTransport):
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         return translate(error, operation, address, endpoint=self._endpoint)
+
+
+def _pinned(source: ObjectInfo, etag: str, condition: str) -> dict[str, Any]:
+    version = strong(source.version)
+    return {etag: version, condition: MatchConditions.IfNotModified} if version else {}
 
 
 def _checked_tags(tags: Mapping[str | None, str | None]) -> Mapping[str | None, str | None]:

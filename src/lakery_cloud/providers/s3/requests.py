@@ -22,7 +22,7 @@ from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
 from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
-from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, time_of
+from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
 from lakery_cloud.providers.s3.answers import content_hash, sdk_required
 from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS
@@ -403,11 +403,6 @@ async def _check_sha256(pieces: Pieces, expected: str) -> None:
         raise IntegrityError(
             f"the data has the hash sha256:{hasher.hexdigest()}, but its digest says sha256:{expected}"
         )
-
-
-def strong(version: str | None) -> str | None:
-    """An ETag for a condition; a weak one never matches (RFC 9110, section 13.1.1), so it makes none."""
-    return None if version is None or version.startswith("W/") else version
 
 
 def content_checksum(attributes: ObjectAttributes) -> str | None:

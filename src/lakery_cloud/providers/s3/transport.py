@@ -33,7 +33,7 @@ from lakery_cloud.engine.model import (
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
 from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError
-from lakery_cloud.http.headers import time_of
+from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
     Answer,
     begun,
@@ -64,7 +64,6 @@ from lakery_cloud.providers.s3.requests import (
     sdk_described,
     sdk_payer,
     sdk_stored_as,
-    strong,
 )
 from lakery_cloud.providers.s3.settings import S3Settings
 from lakery_cloud.providers.s3.signing import header_names

@@ -3,6 +3,7 @@
 Azurite stores the blobs and checks signatures. The proxy keeps the versions, and answers what Azurite can't.
 """
 
+import asyncio
 import itertools
 from dataclasses import dataclass
 from typing import Self
@@ -120,6 +121,8 @@ class AzureDouble(ForwardingProxy):
             return Answer(409, "BlobArchived", "This operation is not permitted on an archived blob.")
         if operation == "delete_blob":
             return await self._delete(exchange, container)
+        if operation == "copy_blob":
+            await asyncio.sleep(profile.copy_seconds)  # also after the client has disconnected
         if self._is_immutable(container) and operation in _WRITES and await self._is_committed(container, exchange.key):
             return self._immutable()
         return None
@@ -190,6 +193,8 @@ class AzureDouble(ForwardingProxy):
         for name in profile.missing:
             if not profile.missing_from or operation in profile.missing_from:
                 headers.popall(name, None)
+        if profile.weak_etags and "ETag" in headers:
+            headers["ETag"] = f"W/{headers['ETag']}"
         if operation == "get_container_properties" and self._is_immutable(_container(exchange)):
             headers["x-ms-has-immutability-policy"] = str(profile.immutable == "policy").lower()
             headers["x-ms-has-legal-hold"] = str(profile.immutable == "hold").lower()

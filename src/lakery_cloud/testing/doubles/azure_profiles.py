@@ -48,6 +48,8 @@ class AzureProfile:
         soft_deletes: Whether deleted versions are kept for some days.
         purges: Whether the account allows to delete soft-deleted versions for good.
         archived: Whether blobs are archived, except for temporary ones.
+        copy_seconds: Seconds that a copy takes.
+        weak_etags: Whether ETags are weak, as behind compressing proxies.
         refusals: Operations that the account, or the shared access signature, refuses.
         throttled: Refusals that each request gets once, in turn.
         missing: Headers that responses lack.
@@ -66,6 +68,8 @@ class AzureProfile:
     soft_deletes: bool = False
     purges: bool = False
     archived: bool = False
+    copy_seconds: float = 0
+    weak_etags: bool = False
     refusals: tuple[RefusedOperation, ...] = ()
     throttled: tuple[Throttled, ...] = ()
     missing: tuple[str, ...] = ()
@@ -126,6 +130,18 @@ _PROFILES = (
         title="an account behind a content delivery network",
         sources={"missing": "Azure/azure-sdk-for-python issues 22297, 28260 and 33443"},
         missing=("content-range",),
+    ),
+    AzureProfile(
+        name="slow-copy",
+        title="copies that take time",
+        sources={"copy_seconds": f'{LEARN}, "Copy Blob From URL": the response comes after the copy'},
+        copy_seconds=2,
+    ),
+    AzureProfile(
+        name="weak-etags",
+        title="an account behind a compressing proxy",
+        sources={"weak_etags": 'nginx documentation, "ngx_http_gzip_module": strong ETags become weak'},
+        weak_etags=True,
     ),
     AzureProfile(
         name="sas-without-delete",
