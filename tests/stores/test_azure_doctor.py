@@ -60,5 +60,5 @@ async def test_doctor_says_that_versions_stay(azurite: Azurite) -> None:
     async with azure_store(azurite, profile) as store, aclosing(diagnose(store.storage)) as findings:
         found = {finding.check: finding async for finding in findings}
     assert found["versions"].outcome is Outcome.WARNING
-    assert "lifecycle rule" in (found["versions"].advice or "")
+    assert "allowPermanentDelete" in (found["versions"].advice or "")
     assert found["nothing left"].outcome is Outcome.OK

@@ -47,7 +47,7 @@ _KEY_VAULT = "Check that the key of the account exists in its key vault, is enab
 _LEASE = "Another program has a lease on it; wait until the lease ends, or break it"
 _OTHER_STORE = "Check that endpoint_url is Azure Blob Storage; a local server may need an upgrade"
 _TIER = "Set access_tier to a tier of this account, or remove it"
-_HELD = "Delete it after the retention ends; a container without retention for temporary blobs keeps none of them"
+_HELD = "Delete it after the retention ends; set temporary_container to a container without retention"
 _NO_INDEX_TAGS = "The account has no blob index tags; set blob_tags to false"
 _TOO_LARGE = "Reduce part_size and the limits of the storage"
 

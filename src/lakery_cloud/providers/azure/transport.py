@@ -161,9 +161,7 @@ class AzureTransport(CloudTransport):
             return
         try:
             await self._purge(address, version_id)
-        except (CredentialsError, StorageUnavailable):
-            raise
-        except LakeryCloudError as error:
+        except AccessDenied as error:
             self._deletes_versions = False
             logger.warning(
                 "the account keeps versions of temporary blobs in the container %r for the time of its data protection: %s",
@@ -173,12 +171,7 @@ class AzureTransport(CloudTransport):
 
     async def delete_version(self, address: Address, version_id: str) -> None:
         await self.delete(address)
-        try:
-            await self._purge(address, version_id)
-        except (AccessDenied, CredentialsError, StorageUnavailable):
-            raise
-        except LakeryCloudError as error:  # the account does not allow to delete versions for good
-            raise AccessDenied(str(error)) from error
+        await self._purge(address, version_id)
 
     async def _purge(self, address: Address, version_id: str) -> None:
         """Delete a version whose blob is deleted: the current one can't be (Azure/azure-sdk-for-java pull request 48716).
@@ -194,8 +187,17 @@ class AzureTransport(CloudTransport):
 
         with suppress(KeyMissing):
             await self._blob_call("delete_blob", address, version_id=version_id, raw_response_hook=note)
-            if responses[-1].headers.get("x-ms-delete-type-permanent") == "false":
+            if responses[-1].headers.get("x-ms-delete-type-permanent") != "false":
+                return
+            try:
                 await self._blob_call("delete_blob", address, version_id=version_id, blob_delete_type="Permanent")
+            except (CredentialsError, StorageUnavailable):
+                raise
+            except LakeryCloudError as error:
+                raise AccessDenied(
+                    f"the account keeps deleted versions such as {address} for the days of its soft delete: {error}. Set "
+                    "allowPermanentDelete in the account, and grant permanentDelete"
+                ) from error
 
     async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
         for key in keys:
