@@ -62,10 +62,10 @@ def read_json(read: Callable[[Mapping[str, Any]], T], response: BufferedResponse
     Raises:
         UnsupportedResponse: It is anything else, or lacks what the API promises.
     """
-    _refuse_page(response)
     try:
         content = json.loads(response.body.decode())
     except (ValueError, RecursionError) as error:
+        _refuse_page(response)
         raise UnsupportedResponse("a response that is no JSON") from error
     if not isinstance(content, dict):
         raise UnsupportedResponse("a response that is no JSON object")
