@@ -1,5 +1,6 @@
 """Every fault in the AWS configuration is an error of ours that names where it is."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from lakery_cloud import ConfigError, CredentialsError, LakeryCloudError, S3Stor
 from lakery_cloud.maintenance.doctor import diagnose
 from lakery_cloud.testing import digest_of
 from tests.helpers import write
+from tests.tls import server_context
 
 SECRET = "hunter2/SECRET"
 KEYS = f"aws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = {SECRET}\n"
@@ -313,3 +315,31 @@ async def test_source_of_credentials_and_doctor_name_the_fault(fault: Fault, tmp
             errors = [finding.error for finding in findings if finding.error is not None]
             assert errors
             check(fault, tmp_path, errors[0])
+
+
+@pytest.mark.case("59")
+@pytest.mark.parametrize("kind", ["role", "web identity"])
+async def test_service_that_issues_credentials_needs_a_known_certificate(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("token")
+    source = "source_profile = b" if kind == "role" else f"web_identity_token_file = {tmp_path / 'token'}"
+    (tmp_path / "config").write_text(f"[profile a]\n{ROLE}{source}\n[profile b]\n{KEYS}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    requests: list[bytes] = []
+
+    async def deny(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    for name, error in (("127.0.0.1", CredentialsError), ("sts.example.com", StorageUnavailable)):
+        requests.clear()
+        tls = server_context(tmp_path, name=name)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        async with await asyncio.start_server(deny, "127.0.0.1", 0, ssl=tls) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            async with S3Storage("bucket", profile="a", region="us-east-1", max_attempts=1) as storage:
+                with pytest.raises(error):
+                    await write(storage)
+        assert bool(requests) == (name == "127.0.0.1")

@@ -1,6 +1,7 @@
 """The hot requests of `S3Storage`: how they are signed, and which of them the SDK sends."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -218,6 +219,36 @@ async def test_credentials_that_cannot_be_loaded_are_an_error_of_ours(s3_rig: S3
         with pytest.raises(CredentialsError):
             await write(storage, b"data")
     assert proxy.exchanges == []
+
+
+@pytest.mark.case("60")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_credentials_with_minutes_left_are_used_although_they_can_t_be_renewed(
+    s3_rig: S3Rig, proxy: FaultProxy, fast_lane: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts = 0
+
+    async def refresh() -> dict[str, str]:
+        nonlocal attempts
+        attempts += 1
+        raise OSError("the issuer is away")
+
+    botocore_session = AioSession()
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    found = AioRefreshableCredentials("test", "testtest", "token", soon, refresh, "test")
+    found._mandatory_refresh_timeout = found._advisory_refresh_timeout = 0  # until the first request
+    botocore_session._credentials = found
+    async with s3_rig.storage(session=botocore_session, fast_lane=fast_lane) as storage:
+        await write(storage, b"first")
+        del found._mandatory_refresh_timeout, found._advisory_refresh_timeout
+        with caplog.at_level(logging.INFO, "lakery_cloud"):
+            for number in range(3):
+                await write(storage, b"%d" % number)
+        assert attempts == 1
+        assert "the issuer is away" in caplog.text
+        found._expiry_time = datetime.now(UTC)
+        with pytest.raises(CredentialsError, match="the issuer is away"):
+            await write(storage, b"late")
 
 
 async def test_proxy_of_the_environment_is_used(

@@ -1,5 +1,7 @@
 """The AWS configuration: files, profiles and variables. Any fault in it becomes an error that names where the fault is."""
 
+import asyncio
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,7 @@ from aiobotocore.config import AioConfig
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.model import without_none
+from lakery_cloud.engine.tokens import RENEW_PAUSE
 from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.trust import Bundle
@@ -18,6 +21,8 @@ from lakery_cloud.redaction import Secrets, redact_error
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+
+logger = logging.getLogger("lakery_cloud")
 
 # Settings of a profile, and environment variables, that lead to credentials (AWS SDKs and Tools Reference Guide,
 # "Standardized credential providers").
@@ -233,6 +238,8 @@ class AWSConfiguration:
 class ExplainedCredentials:
     """The SDK's credentials, whose renewal fails with the errors of `AWSConfiguration.explained`.
 
+    Credentials that are still valid stay in use after that. The SDK uses none in the last ten minutes.
+
     Args:
         credentials: The SDK's credentials.
         configuration: Where they come from.
@@ -243,16 +250,33 @@ class ExplainedCredentials:
         self._credentials = credentials
         self._configuration = configuration
         self._secrets = secrets
+        self._keys: Any = None
+        self._next_attempt = 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._credentials, name)
 
     async def get_frozen_credentials(self) -> Any:
-        """The keys, renewed if they expire."""
-        with self._configuration.explained():
-            keys = await self._credentials.get_frozen_credentials()
-            self._secrets.add(keys.secret_key, keys.token)
-            return keys
+        """The keys, renewed if they expire soon."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_attempt and self._are_valid():
+            return self._keys
+        try:
+            with self._configuration.explained():
+                keys = await self._credentials.get_frozen_credentials()
+        except LakeryCloudError as error:
+            if not self._are_valid():
+                raise
+            logger.info("credentials that expire soon could not be renewed: %s", error)
+            self._next_attempt = now + RENEW_PAUSE
+            return self._keys
+        self._keys = keys
+        self._secrets.add(keys.secret_key, keys.token)
+        return keys
+
+    def _are_valid(self) -> bool:
+        needs_renewal = getattr(self._credentials, "refresh_needed", None)
+        return self._keys is not None and needs_renewal is not None and not needs_renewal(0)
 
 
 def secrets_of(client: Any) -> Iterator[Any]:

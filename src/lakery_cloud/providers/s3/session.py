@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
 from aiobotocore.awsrequest import AioAWSResponse
+from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, ReadTimeoutError
 from botocore.httpsession import ProxyConfiguration
@@ -56,6 +57,15 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
             if proxy is None or (failed := proxy_error(error.kwargs.get("error"), proxy)) is None:
                 raise
             raise ProxyConnectionError(proxy_url=proxy.name, error=failed) from error
+
+
+class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
+    """A default configuration of clients. The SDK drops its HTTP session when it adds the options of one client."""
+
+    def merge(self, other_config: AioConfig) -> AioConfig:
+        merged = super().merge(other_config)
+        merged.http_session_cls = self.http_session_cls
+        return merged
 
 
 class _PatientSession:

@@ -12,7 +12,6 @@ from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, MissingDependency
 from lakery_cloud.http.client import HTTPClient
-from lakery_cloud.http.pool import Sockets
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
@@ -27,7 +26,7 @@ try:
     from lakery_cloud.providers.s3.answers import add_md5, check_answer
     from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials, secrets_of
     from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
-    from lakery_cloud.providers.s3.session import SDKSession
+    from lakery_cloud.providers.s3.session import DefaultConfig, SDKSession
     from lakery_cloud.providers.s3.transport import S3Transport
 except ImportError as error:
     raise MissingDependency(
@@ -117,13 +116,17 @@ class S3Storage(CloudStorage[S3StorageData]):
             configuration.check()
             sockets = self._sockets()
             trust = Trust(configuration.bundle(), default=get_cert_path(True))
+            session_class = type("Session", (SDKSession,), {"sockets": sockets, "trust": trust})
+            if settings.session is None:
+                # For the clients that fetch credentials.
+                session.set_default_client_config(DefaultConfig(http_session_cls=session_class))
             with configuration.explained():
                 create_client = session.create_client if isinstance(session, AioSession) else session.client
                 opening = create_client(
                     "s3",
                     region_name=settings.region,
                     endpoint_url=settings.endpoint_url,
-                    config=self._client_config(sockets, trust),
+                    config=self._client_config(session_class),
                 )
                 client = await stack.enter_async_context(opening)
                 credentials = await session.get_credentials()
@@ -157,7 +160,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                 signed = S3Requests(client, http, credentials=credentials, settings=settings)
                 yield S3Transport(client, settings, signed=signed)
 
-    def _client_config(self, sockets: Sockets, trust: Trust) -> AioConfig:
+    def _client_config(self, session_class: type[SDKSession]) -> AioConfig:
         has_endpoint = (
             self.settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
@@ -173,7 +176,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             connect_timeout=self.settings.connect_timeout,
             read_timeout=self.settings.read_timeout,
             max_pool_connections=self.settings.connections,
-            http_session_cls=type("Session", (SDKSession,), {"sockets": sockets, "trust": trust}),
+            http_session_cls=session_class,
         )
 
     from aiobotocore.session import AioSession
