@@ -364,7 +364,7 @@ async def test_token_goes_along_with_a_copy_and_is_not_closed() -> None:
     token = Token()
     async with AzureBlobStorage("container", account_name="me", credential=token) as storage:
         transport: Any = (await storage._session()).transport
-        source = await transport._copy_source(ObjectInfo(Address("container", "a b"), 1))
+        source = await transport._grants.source(ObjectInfo(Address("container", "a b"), 1))
     assert source == {
         "source_url": "https://me.blob.core.windows.net/container/a%20b",
         "source_authorization": f"Bearer {SECRET}",

@@ -1,4 +1,4 @@
-"""`AzureBlobStorage` on accounts as people have them: each profile of the double, with and without the fast lane."""
+"""`AzureBlobStorage` on accounts as people have them: each profile of the double, by both kinds of hot requests."""
 
 import asyncio
 import logging

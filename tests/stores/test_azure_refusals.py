@@ -1,5 +1,7 @@
 """The codes by which Azure refuses requests, in both forms that reach the library."""
 
+import itertools
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +10,19 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
 
 from lakery_cloud import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import KeyExists, KeyMissing, Signal
+from lakery_cloud.engine.model import (
+    KeyExists,
+    KeyMissing,
+    Signal,
+    UploadGone,
+    VersionChanged,
+    WriteConflict,
+)
 from lakery_cloud.engine.refusals import RefusalRow
 from lakery_cloud.http.exchange import BufferedResponse
+from lakery_cloud.providers.azure.answers import ANSWERS
 from lakery_cloud.providers.azure.errors import Refusal, translate, why_no_token
-from lakery_cloud.providers.azure.refusals import REFUSALS
+from lakery_cloud.providers.azure.refusals import REFUSALS, SIGNALS, ConditionNotMet
 
 ADDRESS = Address("container", "blob")
 OPERATION = "stage_block"  # it has no signals of its own
@@ -43,6 +53,35 @@ def test_code_has_its_error_and_only_advice_that_helps(row: RefusalRow) -> None:
         assert row.advice in str(found)
         assert row.code in str(found)
         assert ("Storage Blob Data" in str(found)) == (not row.advice), "a role is named where one helps"
+
+
+HANDLED: Mapping[str, set[type[Signal]]] = {
+    "upload_blob": {KeyExists, WriteConflict},
+    "stage_block": set(),
+    "stage_block_from_url": {VersionChanged},
+    "commit_block_list": {KeyExists, UploadGone, WriteConflict},
+    "start_copy_from_url": {ConditionNotMet, KeyExists, VersionChanged, WriteConflict},
+    "abort_copy": {KeyMissing},
+    "get_blob_properties": {KeyMissing},
+    "download_blob": {KeyMissing, VersionChanged},
+    "delete_blob": {KeyMissing},
+    "get_blob_tags": {KeyMissing},
+    "get_block_list": {KeyMissing},
+    "list_blobs": set(),
+    "get_container_properties": set(),
+    "get_user_delegation_key": set(),
+}
+"""Operation -> the signals that its callers handle."""
+STATUSES = (*range(200, 209), 301, 302, 304, 307, 308, *range(400, 418), 429, *range(500, 508), 599)
+
+
+@pytest.mark.case("52")
+@pytest.mark.parametrize("operation", ANSWERS)
+def test_no_signal_reaches_a_caller_that_does_not_handle_it(operation: str) -> None:
+    codes = {"", "Unknown", *(row.code for row in REFUSALS), *(code for _, code in SIGNALS), "CannotVerifyCopySource"}
+    for code, status in itertools.product(codes, STATUSES):
+        found = Refusal(status, code, "Why.").error(operation, ADDRESS, endpoint="https://me.blob")
+        assert isinstance(found, LakeryCloudError) or type(found) in HANDLED[operation], (code, status)
 
 
 def test_codes_are_unique_and_have_sources() -> None:

@@ -47,7 +47,7 @@ _KEY_VAULT = "Check that the key of the account exists in its key vault, is enab
 _LEASE = "Another program has a lease on it; wait until the lease ends, or break it"
 _OTHER_STORE = "Check that endpoint_url is Azure Blob Storage; a local server may need an upgrade"
 _TIER = "Set access_tier to a tier of this account, or remove it"
-_HELD = "Delete it after the retention ends; set temporary_container to a container without retention"
+_RETAINED = "Delete it after the retention ends; set temporary_container to a container without retention"
 _NO_INDEX_TAGS = "The account has no blob index tags; set blob_tags to false"
 _TOO_LARGE = "Reduce part_size and the limits of the storage"
 
@@ -121,8 +121,8 @@ REFUSALS = (
         'Microsoft Learn, "Provide an encryption key on a request to Blob Storage"',
     ),
     # Retention, archives, leases
-    RefusalRow("BlobImmutableDueToPolicy", 409, AccessDenied, f"A retention policy protects it. {_HELD}", BLOB),
-    RefusalRow("BlobImmutableDueToLegalHold", 409, AccessDenied, f"A legal hold protects it. {_HELD}", BLOB),
+    RefusalRow("BlobImmutableDueToPolicy", 409, AccessDenied, f"A retention policy protects it. {_RETAINED}", BLOB),
+    RefusalRow("BlobImmutableDueToLegalHold", 409, AccessDenied, f"A legal hold protects it. {_RETAINED}", BLOB),
     RefusalRow("BlobArchived", 409, Archived, "Rehydrate it, then read it again", BLOB),
     RefusalRow("BlobBeingRehydrated", 409, Archived, "Wait until it is rehydrated, then read it again", BLOB),
     *(
@@ -205,12 +205,13 @@ _EXISTS = (
 
 SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
     **{(operation, code): KeyExists for operation in CREATING for code in _EXISTS},
+    **{
+        (operation, code): VersionChanged
+        for operation in ("start_copy_from_url", "stage_block_from_url")
+        for code in ("BlobNotFound", "ConditionNotMet", "SourceConditionNotMet")
+    },
     ("start_copy_from_url", "ConditionNotMet"): ConditionNotMet,
     ("download_blob", "ConditionNotMet"): VersionChanged,
-    ("stage_block_from_url", "ConditionNotMet"): VersionChanged,
-    ("", "SourceConditionNotMet"): VersionChanged,
-    ("start_copy_from_url", "BlobNotFound"): VersionChanged,
-    ("stage_block_from_url", "BlobNotFound"): VersionChanged,
     **{(operation, "BlobNotFound"): KeyMissing for operation in _USING},
     ("download_blob", "ResourceNotFound"): KeyMissing,  # a private container's answer to anonymous requests
     **{

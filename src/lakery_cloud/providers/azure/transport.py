@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core import MatchConditions
 from azure.core import exceptions as azure_errors
-from azure.storage.blob import BlobBlock, BlobProperties, BlobSasPermissions
+from azure.storage.blob import BlobBlock, BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
@@ -30,6 +30,7 @@ from lakery_cloud.engine.model import (
     Upload,
     UploadGone,
     VersionChanged,
+    WriteConflict,
     without_none,
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
@@ -45,8 +46,9 @@ from lakery_cloud.http.exchange import UnsupportedResponse
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
+from lakery_cloud.providers.azure.grants import CREATE, READ, Grants
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
-from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS, ConditionNotMet
+from lakery_cloud.providers.azure.refusals import ConditionNotMet
 from lakery_cloud.providers.azure.requests import (
     AzureRequests,
     SDKRequests,
@@ -57,8 +59,7 @@ from lakery_cloud.providers.azure.requests import (
     sdk_tier,
     tags_in_metadata,
 )
-from lakery_cloud.providers.azure.signing import account_of, shared_access_signature
-from lakery_cloud.providers.azure.tokens import TOKEN_SCOPE
+from lakery_cloud.providers.azure.signing import account_of
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 
@@ -73,11 +74,7 @@ LATE_BLOCK = 0.2
 """Seconds until a block shows up whose request was cancelled after the service had received all of it."""
 COPY_TIME = 60.0
 """Seconds in which the service ends a copy of at most 256 MiB, also if nobody waits for its response."""
-SOURCE_GRANT = timedelta(hours=1)
-"""Lifetime of the signature that lets the service read the source of a copy."""
 
-_READ = BlobSasPermissions(read=True)
-_CREATE = BlobSasPermissions(create=True)  # a signature without `write` can't replace a blob
 _NAME: Callable[[BlobProperties], str] = attrgetter("name")
 _NOTHING_STORED = (Unreachable, AccessDenied, BucketNotFound, ConfigError, CredentialsError)
 """After these errors it is certain that the store has no block of the request."""
@@ -111,6 +108,7 @@ class AzureTransport(CloudTransport):
         self._endpoint = client.url.partition("?")[0]
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
+        self._grants = Grants(client, account=self._account, call=self._call)
         self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
         self._deletes_versions = True
         self._deletes_blocks = True  # whether a deletion discards the blocks of a blob that is not committed
@@ -261,7 +259,7 @@ class AzureTransport(CloudTransport):
             source_length=stop - start,
             read_timeout=self._settings.timeout_of_copy(stop - start),
             headers=without_none(**{"x-ms-source-if-match": strong(source.version)}),
-            **await self._copy_source(source),
+            **await self._grants.source(source),
         )
         return Receipt(number, block)
 
@@ -333,8 +331,9 @@ class AzureTransport(CloudTransport):
                 f"the blocks of {address} stay until the store discards them, a week after the last one: it does not "
                 f"delete them, and {retention or 'unknown retention'} may keep the empty blob that would replace them"
             )
-        made = await self._blob_call("commit_block_list", address, block_list=[])
-        await self.delete(address, version_id=made.get("version_id"))
+        with suppress(KeyExists, UploadGone, WriteConflict):  # the caller looks again
+            made = await self._blob_call("commit_block_list", address, block_list=[])
+            await self.delete(address, version_id=made.get("version_id"))
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         # Only at temporary keys: blocks at content keys can't be aborted, see `abort_upload`.
@@ -361,38 +360,10 @@ class AzureTransport(CloudTransport):
         self, address: Address, *, method: str, expires: timedelta, content: Digest | None
     ) -> PresignedURL:
         expires_at = datetime.now(UTC) + expires
-        signature = await self._grant(address, _READ if content is None else _CREATE, expires_at)
+        signature = await self._grants.signature(address, READ if content is None else CREATE, expires_at)
         url = str(self._blob(address).url).partition("?")[0]
         headers = {} if content is None else self._content_headers(content)
         return PresignedURL(method, f"{url}?{signature}", headers, expires_at)
-
-    async def _grant(self, address: Address, rights: BlobSasPermissions, expires_at: datetime) -> str:
-        """A shared access signature for one blob, by the account's key, or by a key that Azure issues for a login.
-
-        Raises:
-            CredentialsError: The credentials can't sign.
-            ConfigError: The name of the account is unknown.
-        """
-        credential = self._client.credential
-        account, key = getattr(credential, "account_name", None), getattr(credential, "account_key", None)
-        if key is None and hasattr(credential, "get_token"):
-            if (account := self._account) is None:
-                raise ConfigError(
-                    f"no URL for {address} can be signed, since {self._endpoint} does not show the name of the account. "
-                    "Set account_name"
-                )
-            request_key = self._client.get_user_delegation_key
-            key = await self._call("get_user_delegation_key", address, request_key, datetime.now(UTC), expires_at)
-        if account is None or key is None:
-            raise CredentialsError(
-                f"a shared access signature can't sign a URL for {address}, nor can a client without credentials; give the "
-                "account's key, or log in with the role Storage Blob Delegator"
-            )
-        try:
-            return shared_access_signature(account, address, rights, expires_at=expires_at, key=key)
-        except SDK_ERRORS:
-            pass  # it may show the key
-        raise CredentialsError(f"the account's key can't sign a URL for {address}: it is no base64. {SET_CREDENTIALS}")
 
     def _content_headers(self, content: Digest) -> dict[str, str]:
         """The headers of a PUT by a URL. Azure's signatures cover no headers: they limit the rights alone."""
@@ -418,7 +389,7 @@ class AzureTransport(CloudTransport):
                 retry_read=0,  # see below
                 match_condition=MatchConditions.IfMissing,
                 **_pinned(source, "source_etag", "source_match_condition"),
-                **await self._copy_source(source),
+                **await self._grants.source(source),
                 **parameters,
                 **sdk_tier(self._settings),
             )
@@ -450,19 +421,6 @@ class AzureTransport(CloudTransport):
         raise StorageUnavailable(
             f"the copy to {address} ended with the status {status!r}; nothing was stored, try again"
         )
-
-    async def _copy_source(self, source: ObjectInfo) -> dict[str, Any]:
-        """The source of a copy, with permission to read it: the service reads it like any other client."""
-        url = str(self._blob(source.address).url)  # has the shared access signature of the client's URL
-        credential = self._client.credential
-        if hasattr(credential, "account_key"):
-            return {"source_url": f"{url}?{await self._grant(source.address, _READ, datetime.now(UTC) + SOURCE_GRANT)}"}
-        if hasattr(credential, "get_token"):
-            token: Any = await self._call("get_token", source.address, credential.get_token, TOKEN_SCOPE)
-            return {"source_url": url, "source_authorization": f"Bearer {token.token}"}
-        if signature := getattr(credential, "signature", None):
-            return {"source_url": f"{url}?{signature.removeprefix('?')}"}
-        return {"source_url": url}
 
     def _blob(self, address: Address) -> BlobClient:
         return self._client.get_blob_client(address.bucket, address.key)
