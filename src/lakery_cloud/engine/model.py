@@ -98,18 +98,6 @@ class ObjectInfo(NamedTuple):
     version_id: str | None = None
 
 
-class Kept(NamedTuple):
-    """What a bucket keeps of deleted objects, or why it lets none be deleted.
-
-    Attributes:
-        seen: What it keeps.
-        advice: What this means for streams, if it costs more than the objects; else None.
-    """
-
-    seen: str
-    advice: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Upload:
     """An unfinished multipart upload: an upload id on S3, a session on GCS, a blob of staged blocks on Azure.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, Kept, ObjectInfo, PresignedURL, Receipt, Upload
+from lakery_cloud.engine.model import Body, ObjectInfo, PresignedURL, Receipt, Upload
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -214,12 +214,8 @@ class Transport(abc.ABC):
         """Free space in bytes; None if it is unlimited or unknown."""
         return None
 
-    async def kept_objects(self, bucket: str) -> Sequence[Kept] | None:
-        """What the bucket keeps of deleted objects; None if the store's API does not say.
-
-        Raises:
-            AccessDenied: Only others may know.
-        """
+    async def kept_objects(self, bucket: str) -> Sequence[str] | None:
+        """What the bucket keeps of deleted objects, a clause each; None if the store does not tell."""
         return None
 
     async def presign(

@@ -85,7 +85,8 @@ async def retention(context: CheckContext) -> Result:
         f"{found} keeps objects",
         Outcome.WARNING,
         "streams of more than one part are saved, but each leaves a temporary object of its size until the retention ends; "
-        "give temporary objects a bucket without retention. The checks leave out what they could not delete",
+        f"set {context.temporary_bucket_setting} to a bucket without retention. The checks leave out what they could not "
+        "delete",
     )
 
 
@@ -329,12 +330,17 @@ async def copy(context: CheckContext) -> Result:
     context.require_written()
     if context.sample is None:
         raise SkipCheck("the put object could not be looked up")
-    address = context.address_beside_content()
+    kept = await context.transport.retention(context.keys.bucket) if context.has_temporary_bucket else None
+    address = context.address() if kept else context.address_beside_content()
     await context.create(address, context.transport.copy(context.sample, address, await attributes_of(SAMPLE, {})))
     _check_size(address, await context.transport.head(address), len(SAMPLE), "a copy")
     context.copied = address
     if not context.has_temporary_bucket:
         return Result("a copy inside the store has the size of its source")
+    if kept:
+        return Result(
+            f"a copy has the size of its source; bucket {context.keys.bucket!r} got none, since {kept} would keep it"
+        )
     if (await context.read(address))[1] != SAMPLE:
         raise IntegrityError(f"{address} has other bytes than its source")
     return Result(f"a copy from bucket {context.keys.temporary_bucket!r} to {address.bucket!r} equals its source")
@@ -400,9 +406,9 @@ async def delete(context: CheckContext) -> Result:
     await context.delete(address)
     if await context.transport.head(address) is not None:
         raise LakeryCloudError(f"{address} still exists after its deletion")
-    if context.copied is not None and context.has_temporary_bucket:
+    if context.has_temporary_bucket and context.copied is not None and context.copied.bucket == context.keys.bucket:
         try:
-            await context.transport.delete(context.copied)
+            await context.delete(context.copied)
         except Unreachable:
             raise
         except LakeryCloudError as error:
@@ -417,14 +423,9 @@ async def delete(context: CheckContext) -> Result:
 
 async def versions(context: CheckContext) -> Result:
     """Find out what the bucket keeps of deleted objects; delete a version for good, if it keeps versions."""
-    try:
-        kept = await context.transport.kept_objects(context.keys.temporary_bucket)
-    except AccessDenied as error:
-        raise SkipCheck(f"what the bucket keeps of deleted objects is unknown: {error}") from None
+    kept = await context.transport.kept_objects(context.keys.temporary_bucket)
     if kept is not None:
-        advice = "; ".join([each.advice for each in kept if each.advice])
-        seen = "; ".join([each.seen for each in kept]) or "the bucket keeps nothing of deleted objects"
-        return Result(seen, Outcome.WARNING if advice else Outcome.OK, advice or None)
+        return Result("; ".join(kept) or "the bucket keeps nothing of deleted objects")
     context.require_written()
     address = context.address()
     await context.put(address, SAMPLE)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,7 @@ from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules
-from lakery_cloud.engine.model import Body, Kept, ObjectInfo
+from lakery_cloud.engine.model import Body, ObjectInfo
 from lakery_cloud.engine.requests import BodyChunks
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Response, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range, required, size_of
@@ -217,24 +217,34 @@ def read_rules(bucket: Mapping[str, Any]) -> BucketRules:
 
 
 DAY = 24 * 60 * 60
-_LEFT = "each stream that is longer than a part leaves its temporary object"
-_BESIDE = "set temporary_bucket to a bucket that keeps none"
 
 
-def read_kept(bucket: Mapping[str, Any]) -> list[Kept]:
-    """What a bucket keeps of deleted objects (Cloud Storage, "Options for controlling data lifecycles")."""
-    kept = []
+class BucketOptions(NamedTuple):
+    """What a bucket keeps (Cloud Storage, "Options for controlling data lifecycles").
+
+    Attributes:
+        retention: What keeps objects from being deleted; empty if nothing does.
+        kept: What the bucket keeps of deleted objects, a clause each.
+    """
+
+    retention: str
+    kept: Sequence[str]
+
+
+def read_options(bucket: Mapping[str, Any]) -> BucketOptions:
+    """The options of a bucket that keep objects."""
+    retention, kept = [], []
     if (seconds := _seconds(_mapping(bucket, "retentionPolicy"), "retentionPeriod")) > 0:
-        days = _days(seconds)
-        kept.append(Kept(f"a retention policy keeps each object for {days}", f"{_LEFT} for {days}; {_BESIDE}"))
+        retention.append(f"a retention policy of {_days(seconds)}")
     if bucket.get("defaultEventBasedHold") is True:
-        kept.append(Kept("new objects are under an event-based hold", f"{_LEFT} until you release its hold; {_BESIDE}"))
+        retention.append("an event-based hold on each new object")
     if _mapping(bucket, "versioning").get("enabled") is True:
-        kept.append(Kept("the bucket keeps versions, and temporary objects are deleted with theirs"))
+        kept.append("the bucket keeps versions, and temporary objects are deleted with theirs")
     if (seconds := _seconds(_mapping(bucket, "softDeletePolicy"), "retentionDurationSeconds")) > 0:
-        days = _days(seconds)
-        kept.append(Kept(f"soft delete keeps deleted objects for {days}, and Google bills them, also temporary ones"))
-    return kept
+        kept.append(
+            f"soft delete keeps deleted objects for {_days(seconds)}, and Google bills them, also temporary ones"
+        )
+    return BucketOptions(" and ".join(retention), kept)
 
 
 def _days(seconds: int) -> str:

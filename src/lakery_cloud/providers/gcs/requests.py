@@ -20,14 +20,14 @@ from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
-from lakery_cloud.engine.model import Kept, KeyMissing, ObjectInfo, VersionChanged, without_none
+from lakery_cloud.engine.model import KeyMissing, ObjectInfo, VersionChanged, without_none
 from lakery_cloud.engine.requests import Requests
-from lakery_cloud.errors import ConfigError
+from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response
 from lakery_cloud.http.headers import byte_range, time_of
 from lakery_cloud.providers.gcs import answers
-from lakery_cloud.providers.gcs.answers import TAG_PREFIX, Progress, StoredObject
+from lakery_cloud.providers.gcs.answers import TAG_PREFIX, BucketOptions, Progress, StoredObject
 from lakery_cloud.providers.gcs.errors import Refusal
 from lakery_cloud.providers.gcs.tokens import Tokens
 from lakery_cloud.streams.parts import Pieces
@@ -253,12 +253,15 @@ class GCSRequests(Requests):
         )
         return time_of(date)
 
-    async def kept(self, bucket: str) -> list[Kept]:
-        """What a bucket keeps of deleted objects."""
+    async def options(self, bucket: str) -> BucketOptions | None:
+        """What a bucket keeps; None without the permission to look."""
         address = Address(bucket, "")
         query = {"fields": "versioning,softDeletePolicy,retentionPolicy,defaultEventBasedHold"}
         request = self._request("GET", _bucket_path(bucket), address, query=query)
-        return await self._call("buckets.get", address, request, answers.read_kept)
+        try:
+            return await self._call("buckets.get", address, request, answers.read_options)
+        except AccessDenied:
+            return None
 
     async def rules(self, address: Address) -> BucketRules:
         """The lifecycle rules of a bucket, and its metageneration as their version."""

@@ -11,7 +11,6 @@ from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
-    Kept,
     KeyExists,
     ObjectInfo,
     PresignedURL,
@@ -120,9 +119,15 @@ class GCSTransport(CloudTransport):
             raise UploadGone(f"the upload to {upload.address} has ended")
         return self._uploads[upload.id]
 
-    async def kept_objects(self, bucket: str) -> Sequence[Kept]:
+    async def retention(self, bucket: str) -> str | None:
         async with self.requests:
-            return await self._api.kept(bucket)
+            options = await self._api.options(bucket)
+        return options and options.retention
+
+    async def kept_objects(self, bucket: str) -> Sequence[str] | None:
+        async with self.requests:
+            options = await self._api.options(bucket)
+        return options and options.kept
 
     def credential_kind(self) -> str | None:
         return self._tokens.credential_kind()
