@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
-from lakery_cloud import BucketNotFound, ConfigError, storage_from_url
+from lakery_cloud import BucketNotFound, ConfigError
 from lakery_cloud.maintenance import Outcome, apply_lifecycle, diagnose, leftovers, sweep
 from lakery_cloud.testing import Exchange, content, digest_of, tap
 from tests.helpers import PATIENCE, scripted_proxy_before, write, write_stream
@@ -83,9 +84,9 @@ def tap_and_hold(storage: Any, operation: str) -> Any:
 
 
 async def test_stream_from_a_url_with_the_setting(buckets: Buckets) -> None:
-    data = stream_content(buckets)
-    options = {**buckets.option, "part_size": buckets.of_content.part_size}
-    storage = storage_from_url(buckets.of_content.url(**options))
+    rig, data = buckets.of_content, stream_content(buckets)
+    url = f"{rig.storage_class.url_scheme}://{rig.bucket}?{urlencode(buckets.option)}"
+    storage = rig.storage_class.from_url(url, part_size=rig.part_size, **rig._settings())
     assert storage.keys.temporary().bucket == buckets.of_temporary.bucket
     async with storage:
         await write_stream(storage, data)
