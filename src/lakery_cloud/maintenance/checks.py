@@ -282,6 +282,7 @@ _ENCODED = "relevant only for content with a content_encoding"
 
 async def multipart(context: CheckContext) -> Result:
     """Upload an object in three parts, of different sizes unless the storage keeps them equal."""
+    context.require_no_retention()
     size = context.part_size
     if not context.has_equal_parts:
         try:
