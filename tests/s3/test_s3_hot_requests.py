@@ -29,7 +29,6 @@ from lakery_cloud.testing import (
     Rule,
     content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -38,6 +37,7 @@ from lakery_cloud.testing.faults import (
     ResetDuring,
 )
 from tests.forward_proxy import ForwardProxy
+from tests.helpers import proxy_before, use_hot_requests, write
 from tests.rigs.s3 import S3Rig
 from tests.tls import tls_before
 
@@ -56,29 +56,15 @@ async def s3_rig(moto: Emulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 @pytest.fixture
 async def proxy(s3_rig: S3Rig) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(s3_rig.server_url) as proxy:
-        s3_rig.point_to(proxy.url)
+    async with proxy_before(s3_rig) as proxy:
         yield proxy
-
-
-async def write(storage: S3Storage, data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
-
-
-async def use(storage: S3Storage, *, seed: int = 0) -> None:
-    """Send each hot request, and check what becomes of them."""
-    data, parts = content(1000, seed=seed), content(2 * storage.settings.part_size, seed=seed)
-    assert await storage.read_data(await write(storage, data)) == data
-    await write(storage, data)
-    stream = stream_of([parts])
-    assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
 
 
 @asynccontextmanager
 async def warmed(rig: S3Rig, proxy: FaultProxy, **options: Any) -> AsyncIterator[S3Storage]:
     """A storage that has sent each hot request once."""
     async with rig.storage(**options) as storage:
-        await use(storage)
+        await use_hot_requests(storage)
         proxy.exchanges.clear()
         yield storage
 
@@ -154,10 +140,10 @@ async def test_sdk_follows_a_redirect_and_is_asked_again(
     async with warmed(s3_rig, proxy) as storage:
         there = {"x-amz-bucket-region": s3_rig.server.region if s3_rig.server else ""}
         proxy.arm(Rule(Answer(301, "PermanentRedirect", headers=there), "get_object"))
-        await use(storage, seed=1)
+        await use_hot_requests(storage, seed=1)
         gets = [is_ours(exchange) for exchange in proxy.exchanges if exchange.operation == "get_object"]
     # The SDK names the same place again, so it keeps the requests of this bucket.
-    assert gets == [True, False, False]
+    assert gets == [True, False, False, False]
     assert caplog.text.count("only it follows their redirects") == 1
 
 
@@ -170,7 +156,7 @@ async def test_hook_of_a_session_that_signs_more_headers_leaves_all_requests_to_
     session = AioSession()
     session.get_component("event_emitter").register("before-sign.s3", add_header)
     async with s3_rig.storage(session=session) as storage:
-        await use(storage)
+        await use_hot_requests(storage)
     assert ours(proxy) == set()
 
 
@@ -183,7 +169,7 @@ async def test_signature_that_is_not_ours_leaves_all_requests_to_the_sdk(s3_rig:
 
     session.get_component("event_emitter").register_first("choose-signer.s3.HeadObject", sign_by_version_2)
     async with s3_rig.storage(session=session) as storage:
-        await use(storage)
+        await use_hot_requests(storage)
     assert ours(proxy) == set()
 
 
@@ -258,7 +244,7 @@ async def test_proxy_of_the_environment_is_used(
         monkeypatch.setenv("HTTP_PROXY", forward.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         async with s3_rig.storage() as storage:
-            await use(storage)
+            await use_hot_requests(storage)
         assert forward.connections > 0
     assert ours(proxy) == HOT
 
@@ -296,7 +282,7 @@ async def test_hot_requests_use_tls(
     async with tls_before(proxy.url, tmp_path, name="127.0.0.1") as url:
         s3_rig.point_to(url)
         async with warmed(s3_rig, proxy) as storage:
-            await use(storage, seed=1)
+            await use_hot_requests(storage, seed=1)
     assert ours(proxy) == HOT
 
 
