@@ -11,7 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from lakery_cloud import DigestingStream, ObjectStorage, SerializedData, SerializedDataStream
-from lakery_cloud.testing import FaultProxy, Rule, ScriptedProxy, content, digest_of
+from lakery_cloud.testing import Exchange, FaultProxy, Rule, ScriptedProxy, content, digest_of
+from lakery_cloud.testing.faults import (
+    Answer,
+    CutAnswer,
+    Fault,
+    ResetAfter,
+    ResetBefore,
+    ResetDuring,
+    SwallowAnswer,
+)
 from tests.rigs.base import CloudRig
 
 PATIENCE = 300
@@ -67,6 +76,20 @@ async def write_stream(
 # Requests.
 
 
+HOT_REQUESTS = {"put", "get", "head", "upload_part"}
+"""The requests that lakery-cloud sends without the SDK, by the names that all clouds share."""
+
+NOT_SEEN = [Answer(500), Answer(503), Answer(429), Answer(408), ResetBefore(), ResetDuring(), ResetAfter()]
+"""Faults of requests that the server never sees."""
+LOST = [SwallowAnswer(), CutAnswer(0), CutAnswer(-1)]
+"""Faults of requests that the server acts on."""
+
+
+def name_of(fault: Fault) -> str:
+    """Return the id of a test with this fault."""
+    return f"{type(fault).__name__}{getattr(fault, 'status', '')}"
+
+
 @asynccontextmanager
 async def proxy_before(rig: CloudRig, *rules: Rule) -> AsyncIterator[FaultProxy]:
     """A proxy between the rig's server and the storages that are made from now on; the rig itself goes around it."""
@@ -81,6 +104,16 @@ async def scripted_proxy_before(rig: CloudRig) -> AsyncIterator[ScriptedProxy]:
     async with ScriptedProxy(rig.server_url) as proxy:
         rig.point_to(proxy.url)
         yield proxy
+
+
+def is_by_the_sdk(exchange: Exchange) -> bool:
+    """Whether the SDK of S3 or Azure sent the request. Cloud Storage has none."""
+    return not {"amz-sdk-invocation-id", "x-ms-client-request-id"}.isdisjoint(exchange.headers)
+
+
+def ours(proxy: FaultProxy) -> set[str]:
+    """Return the operations that lakery-cloud sent without the SDK, by the names that all clouds share."""
+    return {exchange.neutral for exchange in proxy.exchanges if not is_by_the_sdk(exchange)}
 
 
 async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> None:

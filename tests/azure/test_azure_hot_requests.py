@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from adlfs import AzureBlobFileSystem
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import (
     ContainerSasPermissions,
@@ -29,60 +28,20 @@ from lakery_cloud.providers.azure.settings import AzureSettings
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from lakery_cloud.providers.azure.transport import AzureTransport
 from lakery_cloud.testing import (
-    Exchange,
     FaultProxy,
     Rule,
-    content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import Answer
-from tests.forward_proxy import ForwardProxy
+from tests.helpers import HOT_REQUESTS, ours, proxy_before, use_hot_requests, write
 from tests.rigs.azure import AzureRig
 from tests.tls import tls_before
-
-HOT = {"put_blob", "get_blob", "get_blob_properties", "put_block"}
 
 
 @pytest.fixture
 async def proxy(azure_rig: AzureRig) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(azure_rig.server_url) as proxy:
-        azure_rig.point_to(proxy.url)
+    async with proxy_before(azure_rig) as proxy:
         yield proxy
-
-
-async def write(storage: AzureBlobStorage, data: bytes) -> Any:
-    return await storage.write_data(data, digest_of(data), {"tag": "a b"})
-
-
-async def use(storage: AzureBlobStorage, *, seed: int = 0) -> None:
-    """Send each hot request, and check what becomes of them."""
-    data, parts = content(1000, seed=seed), content(2 * storage.settings.part_size + 1, seed=seed)
-    assert await storage.read_data(await write(storage, data)) == data
-    await write(storage, data)
-    assert await storage.read_data(await write(storage, b"")) == b""
-    stream = stream_of([parts])
-    assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == parts
-
-
-def is_ours(exchange: Exchange) -> bool:
-    return "x-ms-client-request-id" not in exchange.headers
-
-
-def ours(proxy: FaultProxy) -> set[str]:
-    return {exchange.operation for exchange in proxy.exchanges if is_ours(exchange)}
-
-
-async def test_fs_of_the_users_own_sends_all_requests(azure_rig: AzureRig, proxy: FaultProxy) -> None:
-    endpoint = f"{proxy.url}/{ACCOUNT_NAME}"
-    fs = AzureBlobFileSystem(
-        connection_string=f"BlobEndpoint={endpoint};AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY}",
-        skip_instance_cache=True,
-    )
-    async with AzureBlobStorage(azure_rig.bucket, fs=fs, part_size=azure_rig.part_size) as storage:
-        await use(storage)
-    await fs.service_client.close()
-    assert ours(proxy) == set()
 
 
 @pytest.mark.parametrize("kind", ["in the URL", "a credential", "a credential that changes"])
@@ -107,33 +66,12 @@ async def test_shared_access_signature_authorizes_requests(azure_rig: AzureRig, 
         **options,  # type: ignore[arg-type]
     )
     async with storage:
-        await use(storage)
+        await use_hot_requests(storage)
         proxy.exchanges.clear()
         if kind == "a credential that changes":
             credential.update(signatures[1])
-        await use(storage, seed=1)
-    assert ours(proxy) == HOT
-
-
-@pytest.mark.parametrize("fast_lane", [True, False])
-async def test_spaces_in_headers_are_signed_as_the_store_reads_them(azure_rig: AzureRig, fast_lane: bool) -> None:
-    """Azurite verifies signatures."""
-    async with azure_rig.storage(fast_lane=fast_lane) as storage:
-        digest = {**digest_of(b"data"), "content_type": "text/plain;  a=b;   c"}
-        await storage.write_data(b"data", digest, {})  # type: ignore[arg-type]
-
-
-async def test_proxy_of_the_environment_is_used(
-    azure_rig: AzureRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with ForwardProxy() as forward:
-        with monkeypatch.context() as environment:
-            environment.setenv("HTTP_PROXY", forward.url)
-            environment.delenv("NO_PROXY", raising=False)
-            async with azure_rig.storage() as storage:
-                await use(storage)
-        assert forward.connections > 0
-    assert ours(proxy) == HOT
+        await use_hot_requests(storage, seed=1)
+    assert ours(proxy) == HOT_REQUESTS
 
 
 # Tokens
@@ -353,7 +291,7 @@ async def test_put_without_proof_is_sent_again(azure_rig: AzureRig, proxy: Fault
     operation = "put_block" if missing == "x-ms-request-id" else "put_blob"
     rule = proxy.arm(Rule(Answer(201, headers=headers), operation))
     async with azure_rig.storage() as storage:
-        await use(storage)
+        await use_hot_requests(storage)
     assert rule.fired == 1
 
 

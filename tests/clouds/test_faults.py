@@ -47,7 +47,7 @@ from lakery_cloud.testing.faults import (
     Throttle,
 )
 from tests.conftest import rig_on
-from tests.helpers import proxy_before, write, write_stream
+from tests.helpers import LOST, NOT_SEEN, name_of, proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import CLOUDS, PAIRS, Pair
@@ -70,16 +70,6 @@ LARGE = 32 * MiB
 CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status of an upload ends the upload
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
 """Servers that store a blob with a wrong checksum. Its reader notices."""
-
-NOT_SEEN = [Answer(500), Answer(503), Answer(429), Answer(408), ResetBefore(), ResetDuring(), ResetAfter()]
-"""Faults of requests that the server never sees."""
-LOST = [SwallowAnswer(), CutAnswer(0), CutAnswer(-1)]
-"""Faults of requests that the server acts on."""
-
-
-def name_of(fault: Fault) -> str:
-    return f"{type(fault).__name__}{getattr(fault, 'status', '')}"
-
 
 # Azure has one server; this pair is the same with all requests by the SDK.
 AZURE_BY_THE_SDK = Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite")

@@ -4,11 +4,9 @@ import gzip
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from gcsfs.core import GCSFileSystem
 from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError
 
@@ -20,11 +18,9 @@ from lakery_cloud.testing import (
     content,
 )
 from lakery_cloud.testing.faults import Answer
-from tests.forward_proxy import ForwardProxy
 from tests.helpers import proxy_before, use_hot_requests, write, write_stream
 from tests.rigs.base import BY_THE_SDK_ALONE
 from tests.rigs.gcs import GCSRig
-from tests.tls import tls_before
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -48,44 +44,6 @@ async def test_all_requests_go_over_the_pool(strict_rig: GCSRig, proxy: FaultPro
         await use_hot_requests(storage)
     assert len(proxy.exchanges) > 8
     assert all(map(is_pooled, proxy.exchanges))
-
-
-@pytest.mark.parametrize("fast_lane", [True, False])
-@pytest.mark.parametrize("name", ["127.0.0.1", "storage.example.com"])
-async def test_certificate_must_be_for_the_host(
-    strict_rig: GCSRig, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fast_lane: bool
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    async with tls_before(proxy.url, tmp_path, name=name) as url:
-        strict_rig.point_to(url)
-        async with strict_rig.storage(token="anon", max_attempts=1, fast_lane=fast_lane) as storage:
-            if name == "127.0.0.1":
-                data = content(200_000)
-                assert await storage.read_data(await write(storage, data)) == data
-            else:
-                with pytest.raises(StorageUnavailable, match="no TLS connection"):
-                    await write(storage, b"data")
-    assert all(is_pooled(exchange) == fast_lane for exchange in proxy.exchanges)
-    assert bool(proxy.exchanges) == (name == "127.0.0.1")
-
-
-async def test_proxy_of_the_environment_is_used(
-    strict_rig: GCSRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with ForwardProxy() as forward:
-        monkeypatch.setenv("HTTP_PROXY", forward.url)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        async with strict_rig.storage() as storage:
-            await use_hot_requests(storage)
-        assert forward.connections > 0
-    assert not any(map(is_pooled, proxy.exchanges))
-
-
-async def test_own_file_system_keeps_its_session(strict_rig: GCSRig, proxy: FaultProxy) -> None:
-    fs = GCSFileSystem(token="anon", endpoint_url=proxy.url, asynchronous=True, skip_instance_cache=True)
-    async with await fs._set_session(), GCSStorage(strict_rig.bucket, fs=fs, part_size=strict_rig.part_size) as storage:
-        await use_hot_requests(storage)
-    assert not any(map(is_pooled, proxy.exchanges))
 
 
 async def test_emulator_without_a_port_number_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
-"""Hot requests on every cloud: which of them the pool sends, and how failures end."""
+"""Hot requests on every cloud: which of them the pool sends, by which proxy and TLS, and how failures end."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from adlfs import AzureBlobFileSystem
+from aiobotocore.config import AioConfig
+from gcsfs.core import GCSFileSystem
 
 from lakery_cloud import (
     AccessDenied,
@@ -16,6 +20,7 @@ from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
     Rule,
+    digest_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -26,11 +31,24 @@ from lakery_cloud.testing.faults import (
     ResetBefore,
     ResetDuring,
 )
-from tests.clouds.test_faults import LOST, MAX_ATTEMPTS, NOT_SEEN, name_of
 from tests.conftest import rig_on
-from tests.helpers import proxy_before, use_hot_requests, write
+from tests.forward_proxy import ForwardProxy
+from tests.helpers import (
+    HOT_REQUESTS,
+    LOST,
+    NOT_SEEN,
+    is_by_the_sdk,
+    name_of,
+    proxy_before,
+    use_hot_requests,
+    write,
+)
+from tests.rigs.azure import AzureRig
 from tests.rigs.base import BY_THE_SDK_ALONE, CloudRig
+from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import LOCAL_PAIRS
+from tests.rigs.s3 import S3Rig
+from tests.tls import tls_before
 
 # One server of each cloud, since the requests are the same on all. Other suites run on all servers.
 pytestmark = [
@@ -39,8 +57,10 @@ pytestmark = [
 ]
 
 cloud_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-moto", "gcs-strict", "azure-azurite")))
+signed_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name in ("s3-seaweedfs", "azure-azurite")))
+"""Servers that verify signatures."""
 
-HOT = {"put", "get", "head", "upload_part"}
+MAX_ATTEMPTS = 2
 # Headers that only the SDK or its HTTP library sends.
 MARKS = {"s3": "amz-sdk-invocation-id", "gcs": "accept", "azure": "x-ms-client-request-id"}
 
@@ -88,8 +108,8 @@ async def test_hot_requests_are_sent_by_the_pool_with_any_settings(cloud_rig: Cl
     for options in (*SHARED, *SETTINGS[cloud]):
         async with warmed(cloud_rig, proxy, **options) as storage:
             await use_hot_requests(storage, seed=1)
-        hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT]
-        assert {exchange.neutral for exchange in hot} == HOT
+        hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT_REQUESTS]
+        assert {exchange.neutral for exchange in hot} == HOT_REQUESTS
         assert all(is_pooled(cloud_rig, exchange) for exchange in hot), options
         for key in await cloud_rig.keys():
             await cloud_rig.delete(key)
@@ -101,10 +121,87 @@ async def test_pool_that_is_switched_off_sends_nothing(cloud_rig: CloudRig, prox
     assert not any(pooled(cloud_rig, proxy))
 
 
+async def test_client_of_the_users_own_sends_all_requests(cloud_rig: CloudRig, proxy: FaultProxy) -> None:
+    async with own_client(cloud_rig, proxy.url) as options:
+        storage = cloud_rig.storage_class(cloud_rig.bucket, part_size=cloud_rig.part_size, **options)
+        async with storage:
+            await use_hot_requests(storage)
+    assert proxy.exchanges
+    assert not any(pooled(cloud_rig, proxy))
+
+
+@asynccontextmanager
+async def own_client(rig: CloudRig, url: str) -> AsyncIterator[dict[str, Any]]:
+    """A client as users bring it: the setting of the storage that takes it."""
+    if isinstance(rig, S3Rig):
+        assert rig.server
+        config = AioConfig(s3={"addressing_style": "path"})
+        async with rig.session().client("s3", endpoint_url=url, region_name=rig.server.region, config=config) as client:
+            yield {"client": client}
+    elif isinstance(rig, GCSRig):
+        fs = GCSFileSystem(token="anon", endpoint_url=url, asynchronous=True, skip_instance_cache=True)
+        async with await fs._set_session():
+            yield {"fs": fs}
+    else:
+        assert isinstance(rig, AzureRig)
+        connection_string = rig.server.connection_string.replace(rig.server_url, url)
+        azure_fs = AzureBlobFileSystem(connection_string=connection_string, skip_instance_cache=True)
+        yield {"fs": azure_fs}
+        await azure_fs.service_client.close()
+
+
+# The way to the store
+
+
+async def test_proxy_of_the_environment_is_used(
+    cloud_rig: CloudRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ForwardProxy() as forward:
+        with monkeypatch.context() as environment:
+            environment.setenv("HTTP_PROXY", forward.url)
+            environment.delenv("NO_PROXY", raising=False)
+            async with cloud_rig.storage() as storage:
+                await use_hot_requests(storage)
+        assert forward.connections >= len(proxy.exchanges)  # it closes each after one request
+    hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT_REQUESTS]
+    assert {exchange.neutral for exchange in hot} == HOT_REQUESTS
+    assert not any(map(is_by_the_sdk, hot))
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("name", ["127.0.0.1", "storage.example.com"])
+async def test_certificate_must_be_for_the_host(
+    cloud_rig: CloudRig, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fast_lane: bool
+) -> None:
+    for variable in ("AWS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+    async with tls_before(proxy.url, tmp_path, name=name) as url:
+        cloud_rig.point_to(url)
+        async with cloud_rig.storage(max_attempts=1, fast_lane=fast_lane) as storage:
+            if name == "127.0.0.1":
+                await use_hot_requests(storage)
+            else:
+                with pytest.raises(StorageUnavailable, match="no TLS connection"):
+                    await write(storage, b"data")
+    hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT_REQUESTS]
+    assert {exchange.neutral for exchange in hot} == (HOT_REQUESTS if name == "127.0.0.1" else set())
+    assert all(is_pooled(cloud_rig, exchange) == fast_lane for exchange in hot)
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_spaces_in_headers_are_signed_as_the_store_reads_them(signed_rig: CloudRig, fast_lane: bool) -> None:
+    async with signed_rig.storage(fast_lane=fast_lane) as storage:
+        digest: Any = {**digest_of(b"data"), "content_type": "text/plain;  a=b;   c"}
+        await storage.write_data(b"data", digest, {})
+
+
+# Failures
+
+
 @pytest.mark.parametrize("fault", [*NOT_SEEN, *LOST], ids=name_of)
 async def test_failed_hot_request_is_retried(cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault) -> None:
     async with warmed(cloud_rig, proxy) as storage:
-        for seed, operation in enumerate(sorted(HOT), start=1):
+        for seed, operation in enumerate(sorted(HOT_REQUESTS), start=1):
             if isinstance(fault, ResetDuring) and operation not in ("put", "upload_part"):
                 continue
             if isinstance(fault, CutAnswer) and operation != "get":
