@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from lakery_cloud import DigestingStream, ObjectStorage, SerializedData, SerializedDataStream
@@ -66,11 +67,25 @@ async def write(storage: ObjectStorage[Any], data: bytes = b"data", tags: Mappin
 
 
 async def write_stream(
-    storage: ObjectStorage[Any], data: bytes | AsyncGenerator[bytes], tags: Mapping[str, str] = TAGS
+    storage: ObjectStorage[Any], data: bytes | AsyncGenerator[bytes] | DigestingStream, tags: Mapping[str, str] = TAGS
 ) -> Any:
     """Write a stream, or bytes as a stream of one chunk, and return its storage data."""
-    stream = DigestingStream(blob_stream(data if isinstance(data, AsyncGenerator) else [data]))
+    if isinstance(data, DigestingStream):
+        stream = data
+    else:
+        stream = DigestingStream(blob_stream(data if isinstance(data, AsyncGenerator) else [data]))
     return await storage.write_data_stream(stream, stream.get_digest, dict(tags))
+
+
+# Addresses.
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """The URL of a port without a listener. Until the end nothing else can listen on it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 # Requests.

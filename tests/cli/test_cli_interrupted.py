@@ -17,7 +17,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Stall
 from tests.conftest import rig_on
-from tests.helpers import COMMAND, proxy_before, until
+from tests.helpers import COMMAND, proxy_before, until, write
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import one_server_a_cloud
 
@@ -75,7 +75,7 @@ async def test_interrupted_put_leaves_nothing(cloud_rig: CloudRig, number: signa
 async def test_interrupted_get_keeps_the_file_that_was_there(cloud_rig: CloudRig, tmp_path: Path) -> None:
     data = content(4 * MiB)
     async with cloud_rig.storage() as storage:
-        await storage.write_data(data, digest_of(data), {})
+        await write(storage, data)
     output = tmp_path / "output"
     output.write_bytes(b"before")
     async with proxy_before(cloud_rig) as proxy:

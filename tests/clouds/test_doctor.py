@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
@@ -37,11 +36,11 @@ from lakery_cloud.testing import (
     Rule,
     content,
     digest_of,
-    stream_of,
 )
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
 from tests.docs.test_facts import names, rows
+from tests.helpers import closed_port, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
@@ -115,8 +114,7 @@ async def test_endpoint_that_ignores_conditions_works_as_advised(rclone_rig: S3R
     async with rclone_rig.storage(conditional_writes=False) as storage:
         data = content(6 * MiB)
         for _ in range(2):
-            stream = stream_of([data])
-            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+            storage_data = await write_stream(storage, data, {})
         assert await storage.read_data(storage_data) == data
     assert await rclone_rig.keys() == [digest_of(data)["content_hash"]]
 
@@ -204,9 +202,8 @@ async def test_missing_folder_is_the_last_finding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [S3Rig, GCSRig, AzureRig])
 async def test_closed_port_is_the_only_finding(kind: type[CloudRig]) -> None:
-    with socket.socket() as taken:  # bound without a listener
-        taken.bind(("127.0.0.1", 0))
-        found = await diagnosis_of(kind.storage_at(f"http://127.0.0.1:{taken.getsockname()[1]}"))
+    with closed_port() as url:
+        found = await diagnosis_of(kind.storage_at(url))
     assert (list(found), failed(found)) == (["reach"], ["reach"])
     assert isinstance(found["reach"].error, StorageUnavailable)
 

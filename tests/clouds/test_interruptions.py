@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator
 
-from lakery_cloud import DigestingStream
+from tests.helpers import write_stream
 from tests.rigs.base import PairRig
 
 PIECES = 40
@@ -24,9 +24,7 @@ async def test_twenty_cancellations_at_random_moments_leave_nothing(rig: PairRig
 
     async def write() -> None:
         async with rig.storage(max_concurrent_parts=3) as storage:
-            stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
-            storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
-            await storage.delete(storage_data)
+            await storage.delete(await write_stream(storage, source()))
 
     started = time.monotonic()
     await write()

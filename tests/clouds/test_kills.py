@@ -11,7 +11,7 @@ import pytest
 
 from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
-from tests.helpers import PATIENCE
+from tests.helpers import PATIENCE, write
 from tests.rigs.base import PairRig
 
 PROGRAM = """
@@ -72,4 +72,4 @@ async def test_killed_writer_leaves_nothing_that_sweep_does_not_find(
     if url_rig.shows_uploads:
         assert await url_rig.uploads() == []
     async with url_rig.storage(prefix="p") as storage:
-        assert await storage.read_data(await storage.write_data(data, digest, {})) == data
+        assert await storage.read_data(await write(storage, data)) == data

@@ -5,8 +5,6 @@ No test asserts on time. `PATIENCE` only distinguishes a slow server from a dead
 
 import asyncio
 import gc
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -31,7 +29,7 @@ from lakery_cloud.testing.faults import FaultProxy
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import FaultMatch
-from tests.helpers import PATIENCE, write, write_stream
+from tests.helpers import PATIENCE, run_python, write, write_stream
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import params_of
@@ -264,9 +262,7 @@ async def test_parts_larger_than_all_room_travel_one_by_one(rig: PairRig) -> Non
     contents = [content(rig.part_size * 2 + 1, seed=seed) for seed in range(4)]
     async with asyncio.timeout(PATIENCE), rig.storage(max_buffered_bytes=1) as storage:
         streams = [stream_of([data[:100], data[100:]]) for data in contents]
-        written = await asyncio.gather(
-            *(storage.write_data_stream(stream, stream.get_digest, {}) for stream in streams)
-        )
+        written = await asyncio.gather(*(write_stream(storage, stream) for stream in streams))
         assert [await storage.read_data(storage_data) for storage_data in written] == contents
 
 
@@ -351,7 +347,7 @@ async def test_repeated_use_leaks_no_task_and_no_descriptor(rig: PairRig) -> Non
                     stream_of([content(rig.part_size + 1)], failure=ValueError("the source broke")) for _ in range(4)
                 ]
                 failed = await asyncio.gather(
-                    *(storage.write_data_stream(stream, stream.get_digest, {}) for stream in broken),
+                    *(write_stream(storage, stream) for stream in broken),
                     return_exceptions=True,
                 )
                 assert all(isinstance(failure, ValueError) for failure in failed), failed
@@ -450,16 +446,8 @@ asyncio.run(main(sys.argv[1]))
 @pytest.mark.parametrize("rig", params_of("s3-seaweedfs", "gcs-fake", "azure-azurite"), indirect=True)
 async def test_process_with_a_thousand_streams_stays_small(rig: CloudRig) -> None:
     url = rig.url(part_size=rig.part_size, max_buffered_bytes=16 * MiB)
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", PROGRAM, url],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-    streams, growth = map(int, done.stdout.split())
+    printed = await asyncio.to_thread(run_python, PROGRAM, url)
+    streams, growth = map(int, printed.split())
     assert streams == STREAMS
     assert growth < 224, f"the process grew by {growth} MiB"
     await rig.check_nothing_temporary()

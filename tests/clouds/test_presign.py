@@ -31,6 +31,7 @@ from lakery_cloud import (
 )
 from lakery_cloud.testing import content, digest_of
 from tests.conftest import rig_on
+from tests.helpers import write
 from tests.rigs.base import CloudRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.pairs import LOCAL_PAIRS
@@ -109,7 +110,7 @@ async def test_url_is_for_one_method_and_one_key(signing_rig: CloudRig) -> None:
     async with signing_rig.storage() as storage:
         await storage.write_data(DATA, DIGEST, {})
         other = digest_of(b"other")
-        await storage.write_data(b"other", other, {})
+        await write(storage, b"other")
         signed = await storage.presign(DIGEST)
         moved = signed.url.replace(DIGEST["content_hash"], other["content_hash"])
         for stolen in (

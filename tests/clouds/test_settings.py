@@ -1,9 +1,6 @@
 """Settings, credentials and libraries of the clouds' storages, before any request."""
 
 import pickle
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import aioboto3
@@ -19,7 +16,7 @@ from lakery_cloud import (
     S3Storage,
     storage_from_url,
 )
-from lakery_cloud.testing import digest_of
+from tests.helpers import run_python, write
 
 SECRET = "c2VjcmV0IHNlY3JldA=="  # what nobody may see
 
@@ -135,7 +132,7 @@ async def test_missing_credentials_are_reported_with_the_settings_to_use(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
     async with storage:
         with pytest.raises(CredentialsError, match=said):
-            await storage.write_data(b"data", digest_of(b"data"), {})
+            await write(storage)
 
 
 @pytest.mark.case("39")
@@ -165,8 +162,7 @@ def test_absent_library_names_the_command_that_installs_it(storage_class: str, l
         except lakery_cloud.MissingDependency as error:
             print(error)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
-    assert done.stdout == f"{said}\n"
+    assert run_python(program) == f"{said}\n"
 
 
 def test_importing_the_package_loads_no_sdk() -> None:
@@ -174,5 +170,4 @@ def test_importing_the_package_loads_no_sdk() -> None:
         import sys, lakery_cloud
         print({"adlfs", "aioboto3", "aiohttp", "azure", "botocore", "gcsfs", "google_crc32c"} & set(sys.modules))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, capture_output=True, text=True)
-    assert done.stdout == "set()\n"
+    assert run_python(program) == "set()\n"

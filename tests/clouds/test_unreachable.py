@@ -1,27 +1,21 @@
 """An address at which no server is."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from lakery_cloud import StorageUnavailable
-from lakery_cloud.testing import content, digest_of, stream_of
+from lakery_cloud.testing import content
+from tests.helpers import closed_port, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.s3 import S3Rig
 
 
-@pytest.fixture
-def closed_port() -> str:
-    """URL of a port without a listener."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@pytest.fixture
+@contextmanager
 def silent_port() -> Iterator[str]:
     """URL of a port with a full queue, which neither accepts nor refuses connections."""
     with socket.socket() as listener:
@@ -38,17 +32,13 @@ def silent_port() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("rig_class", [S3Rig, GCSRig, AzureRig])
-@pytest.mark.parametrize("port", ["closed_port", "silent_port"])
+@pytest.mark.parametrize("port", [closed_port, silent_port])
 async def test_endpoint_that_is_not_there_is_unavailable(
-    rig_class: type[CloudRig], port: str, request: pytest.FixtureRequest
+    rig_class: type[CloudRig], port: Callable[[], AbstractContextManager[str]]
 ) -> None:
-    url = request.getfixturevalue(port)
-    stream = stream_of([content(rig_class.part_size * 2)])
-    async with rig_class.storage_at(url, part_size=rig_class.part_size) as storage:
-        for attempt in (
-            storage.write_data(b"data", digest_of(b"data"), {}),
-            storage.write_data_stream(stream, stream.get_digest, {}),
-        ):
-            with pytest.raises(StorageUnavailable, match="no connection to .*; check .*endpoint_url") as raised:
-                await attempt
-            assert url in str(raised.value)
+    with port() as url:
+        async with rig_class.storage_at(url, part_size=rig_class.part_size) as storage:
+            for attempt in (write(storage), write_stream(storage, content(rig_class.part_size * 2))):
+                with pytest.raises(StorageUnavailable, match="no connection to .*; check .*endpoint_url") as raised:
+                    await attempt
+                assert url in str(raised.value)

@@ -10,10 +10,10 @@ from lakery_cloud import ContentRecord, StorageRegistry
 from lakery_cloud.testing import (
     content,
     digest_of,
-    stream_of,
     tap,
 )
 from tests.golden.test_golden import GOLDEN
+from tests.helpers import write_stream
 from tests.rigs.base import PairRig
 
 PREFIX = "some/prefix"
@@ -52,8 +52,7 @@ async def test_stream_travels_under_a_golden_temporary_key(rig: PairRig) -> None
     storage = rig.storage(prefix="a/b")
     hold = tap(storage).hold("copy")
     async with storage:
-        stream = stream_of([content(rig.part_size * 2)])
-        writing = asyncio.create_task(storage.write_data_stream(stream, stream.get_digest, {}))
+        writing = asyncio.create_task(write_stream(storage, content(rig.part_size * 2)))
         await hold.reached.wait()
         (key,) = await rig.keys()
         hold.release()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lakery_cloud.testing import content, digest_of, stream_of
+from lakery_cloud.testing import content, digest_of
+from tests.helpers import write_stream
 from tests.rigs.live import why_not_live
 from tests.rigs.pairs import LIVE_PAIRS, Pair
 
@@ -16,7 +17,6 @@ async def test_account_stores_content(
     async with pair.open(request, monkeypatch) as rig:
         data = content(rig.part_size * 2)
         async with rig.storage() as storage:
-            stream = stream_of([data])
-            assert await storage.read_data(await storage.write_data_stream(stream, stream.get_digest, {})) == data
+            assert await storage.read_data(await write_stream(storage, data)) == data
         assert await rig.keys() == [digest_of(data)["content_hash"]]
         await rig.check_nothing_temporary()

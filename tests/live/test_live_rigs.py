@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud import DigestingStream
 from lakery_cloud.testing import content, digest_of, tap
+from tests.helpers import write, write_stream
 from tests.rigs.base import CloudRig
 from tests.rigs.live import BUCKET_VARIABLES, LIVE
 from tests.rigs.pairs import LIVE_PAIRS, LOCAL_PAIRS
@@ -120,12 +120,9 @@ async def test_live_rig_removes_its_objects_and_no_others(
             wire.after("upload_part", note)
             wire.before("abort_upload", fail)
             async with storage:
-                await storage.write_data(b"data", digest_of(b"data"), {})
-                stream = DigestingStream(
-                    {"data_stream": source(mine.part_size), "content_type": "x/y", "content_encoding": None}
-                )
+                await write(storage)
                 with pytest.raises(ValueError, match="the source broke"):
-                    await storage.write_data_stream(stream, stream.get_digest, {})
+                    await write_stream(storage, source(mine.part_size))
             assert await mine.keys() == [f"a/b/{digest_of(b'data')['content_hash']}"]
             assert len(await mine.uploads()) == (cloud != "gcs")  # Cloud Storage lists none; they end by themselves
             assert await other.keys() == ["other's"]

@@ -45,6 +45,7 @@ from lakery_cloud.testing.faults import (
     SwallowAnswer,
 )
 from lakery_cloud.testing.faults.scripted import Script
+from tests.helpers import write_stream
 from tests.rigs.base import CloudRig, PairRig
 
 CONTENTS = 6
@@ -160,9 +161,7 @@ class Model(RuleBasedStateMachine):
         async def steps() -> Any:
             data = self.data(number)
             stream = stream_of(chunked(data, [max(size, len(data) // 50)]))
-            storage_data, ended = await self.attempt(
-                trouble, lambda: self.storage.write_data_stream(stream, stream.get_digest, {})
-            )
+            storage_data, ended = await self.attempt(trouble, lambda: write_stream(self.storage, stream, {}))
             return await self.after_writing(number, storage_data, ended=ended)
 
         return self.run(steps())
@@ -188,7 +187,7 @@ class Model(RuleBasedStateMachine):
         self.run(steps())
 
     async def attempt_raising(self, trouble: Trouble | None, stream: Any) -> None:
-        _, ended = await self.attempt(trouble, lambda: self.storage.write_data_stream(stream, stream.get_digest, {}))
+        _, ended = await self.attempt(trouble, lambda: write_stream(self.storage, stream, {}))
         if not ended:
             raise StorageUnavailable
 
@@ -208,7 +207,7 @@ class Model(RuleBasedStateMachine):
 
         async def steps() -> None:
             stream = stream_of([self.data(number)])
-            writing = asyncio.ensure_future(self.storage.write_data_stream(stream, stream.get_digest, {}))
+            writing = asyncio.ensure_future(write_stream(self.storage, stream, {}))
             armed = self.arm(Trouble(SwallowAnswer(), operation, nth, 1))
             if armed is None:
                 await asyncio.sleep(0)

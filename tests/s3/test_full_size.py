@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from lakery_cloud.digest import DigestingStream
 from lakery_cloud.providers.s3.settings import S3_LIMITS
 from lakery_cloud.testing import tap
+from tests.helpers import write_stream
 from tests.rigs.base import MiB
 from tests.rigs.s3 import S3Rig
 
@@ -24,8 +24,7 @@ async def test_stream_past_the_limit_of_one_copy_request(seaweedfs_rig: S3Rig) -
     storage = seaweedfs_rig.storage(part_size=64 * MiB)
     wire = tap(storage)
     async with storage:
-        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
-        storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
+        storage_data = await write_stream(storage, source())
         size = 0
         async for chunk in storage.read_data_stream(storage_data):
             size += len(chunk)

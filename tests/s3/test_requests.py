@@ -11,7 +11,6 @@ from lakery_cloud import (
     AccessDenied,
     ConfigError,
     CredentialsError,
-    DigestingStream,
     IntegrityError,
     LakeryCloudError,
     StorageUnavailable,
@@ -152,9 +151,8 @@ async def test_upload_that_somebody_else_aborts_is_unavailable(s3_rig: S3Rig) ->
             yield content(s3_rig.part_size, seed=number)
 
     async with s3_rig.storage(max_concurrent_parts=1) as storage:
-        stream = DigestingStream({"data_stream": source(), "content_type": "x/y", "content_encoding": None})
         with pytest.raises(StorageUnavailable):
-            await storage.write_data_stream(stream, stream.get_digest, {})
+            await write_stream(storage, source())
     await s3_rig.check_nothing_left()
 
 

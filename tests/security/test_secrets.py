@@ -43,7 +43,7 @@ from lakery_cloud.testing.faults import (
     ResetAfter,
     Rule,
 )
-from tests.helpers import run_command, write, write_stream
+from tests.helpers import closed_port, run_command, write, write_stream
 from tests.security.credentials import GIVERS, Marker, check_storage, everything, s3_keys, signature
 from tests.telemetry import Exported
 
@@ -175,14 +175,13 @@ async def faulty(fault: Fault) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def closed_port() -> AsyncIterator[str]:
-    async with answering(_echo) as url:
-        pass
-    yield url
+async def nothing() -> AsyncIterator[str]:
+    with closed_port() as url:
+        yield url
 
 
 TROUBLES: Mapping[str, Callable[[], Any]] = {
-    "closed port": closed_port,
+    "closed port": nothing,
     "400": lambda: faulty(Answer(400)),
     "401": lambda: faulty(Answer(401)),
     "403": lambda: faulty(Answer(403)),

@@ -20,6 +20,7 @@ from lakery_cloud.testing import (
     digest_of,
     stream_of,
 )
+from tests.helpers import write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -164,7 +165,7 @@ class Load:
             storage_data = await self._storage.write_data(data, digest, {})
         else:
             stream = stream_of(chunked(data, [chance.randint(1, self._largest)]))
-            storage_data = await self._storage.write_data_stream(stream, stream.get_digest, {})
+            storage_data = await write_stream(self._storage, stream, {})
         ledger.unsure.discard(sample)
         ledger.stored[sample] = storage_data
 
@@ -173,7 +174,7 @@ class Load:
         data = self._sample(chance, self._largest).data
         stream = stream_of(chunked(data, [64 * 1024]), failure=EOFError("the source is broken"))
         try:
-            await self._storage.write_data_stream(stream, stream.get_digest, {})
+            await write_stream(self._storage, stream, {})
         except EOFError:
             return
         self._lose("a stream whose source failed was reported as stored")

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from lakery_cloud import CredentialsError
-from lakery_cloud.testing import Rig, StorageConformance, digest_of
+from lakery_cloud.testing import Rig, StorageConformance
+from tests.helpers import write
 from tests.servers import in_a_thread
 from tests.toy.rig import ToyRig
 from tests.toy.server import TOKEN, ToyServer
@@ -23,4 +24,4 @@ class TestToyStorage(StorageConformance):
 async def test_wrong_token_is_a_credentials_error() -> None:
     async with ToyServer("toys") as server, ToyStorage("toys", endpoint_url=server.url, token="wrong") as storage:
         with pytest.raises(CredentialsError, match="WrongToken"):
-            await storage.write_data(b"data", digest_of(b"data"), {})
+            await write(storage)

@@ -13,6 +13,7 @@ from lakery_cloud import IntegrityError, MemoryStorage, S3Storage
 from lakery_cloud.engine import reader
 from lakery_cloud.engine.reader import Pace
 from lakery_cloud.testing import content, digest_of, tap
+from tests.helpers import write
 
 KiB = 1024
 SIZE = 4096 * KiB
@@ -31,7 +32,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 async def written(**options: Any) -> AsyncIterator[tuple[MemoryStorage, Any]]:
     async with MemoryStorage(range_size=500 * KiB, **options) as storage:
         data = content(SIZE)
-        yield storage, await storage.write_data(data, digest_of(data), {})
+        yield storage, await write(storage, data)
 
 
 async def test_slow_connection_is_left_for_ranges() -> None:
