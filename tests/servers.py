@@ -1,10 +1,17 @@
-"""The local servers, one each for a session; each is started when the first test needs it."""
+"""The local servers, one each for a run; each is started when the first test needs it.
+
+Under xdist the main process starts them, and its workers share them.
+"""
 
 import asyncio
 import contextlib
+import json
 import os
+import socket
+import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cache
@@ -15,6 +22,7 @@ import pytest
 from lakery_cloud.emulators import (
     Azurite,
     Emulator,
+    EmulatorError,
     FakeGCS,
     LocalStack,
     MotoProcess,
@@ -27,8 +35,8 @@ from tests.helpers import PATIENCE
 T = TypeVar("T")
 
 RUNNING_LOCALSTACK = "LAKERY_CLOUD_LOCALSTACK_URL"
-BUCKET_KEYS = {"bucket-of-its-own": ("its-own-key", "its-own-secret")}
-"""Buckets that SeaweedFS gives a key for that opens no other."""
+BUCKET_KEYS = {f"bucket-of-its-own-{number}": (f"its-own-key-{number}", "its-own-secret") for number in range(16)}
+"""Buckets that SeaweedFS gives a key for that opens no other; one for each worker of xdist."""
 
 
 class SeaweedFSWithBucketKeys(SeaweedFS):
@@ -43,40 +51,106 @@ class SeaweedFSWithBucketKeys(SeaweedFS):
         return known
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[Emulator]:
-    """moto's server, in a process of its own, since servers in one process share state."""
-    with MotoProcess() as server:
-        yield server
+SERVERS: Mapping[str, type[Emulator]] = {
+    "moto": MotoProcess,  # not in a thread, since servers in one process share state
+    "localstack": LocalStack,
+    "seaweedfs": SeaweedFSWithBucketKeys,
+    "rclone": RcloneS3,
+    "fake_gcs": FakeGCS,
+    "azurite": Azurite,
+}
+"""The servers in processes of their own, by their fixtures."""
 
 
-@pytest.fixture(scope="session")
-def localstack() -> Iterator[Emulator]:
-    """LocalStack, in a process of its own or one that runs already."""
-    url = os.environ.get(RUNNING_LOCALSTACK)
-    with contextlib.nullcontext(LocalStack.at(url)) if url else LocalStack() as server:
-        yield server
+class Lender(socketserver.ThreadingTCPServer):
+    """Starts each server once for all workers, which ask for it by its name, and stops them all at the end of the run."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Loan)
+        self._running: dict[str, Emulator] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def lend(self, name: str) -> str:
+        """Return the URL of a running server."""
+        with self._locks[name]:
+            if name not in self._running:
+                self._running[name] = SERVERS[name]().start()
+            return self._running[name].endpoint_url
+
+    def close(self) -> None:
+        """Stop all servers."""
+        self.shutdown()
+        self.server_close()
+        for server in self._running.values():
+            server.stop()
 
 
-@pytest.fixture(scope="session")
-def seaweedfs() -> Iterator[SeaweedFS]:
-    """SeaweedFS, in a process of its own."""
-    with SeaweedFSWithBucketKeys() as server:
-        yield server
+class _Loan(socketserver.StreamRequestHandler):
+    """One request of a worker: a line with the name of a server, answered with its URL or with the error."""
+
+    server: Lender
+
+    def handle(self) -> None:
+        name = self.rfile.readline().decode().strip()
+        try:
+            answer = {"url": self.server.lend(name)}
+        except EmulatorError as error:
+            answer = {"error": str(error)}
+        self.wfile.write(json.dumps(answer).encode())
 
 
-@pytest.fixture(scope="session")
-def rclone() -> Iterator[RcloneS3]:
-    """rclone's S3 gateway to a folder, in a process of its own."""
-    with RcloneS3() as server:
-        yield server
+LENDER = pytest.StashKey[Lender]()
 
 
-@pytest.fixture(scope="session")
-def fake_gcs() -> Iterator[FakeGCS]:
-    """fake-gcs-server, in a process of its own."""
-    with FakeGCS() as server:
-        yield server
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        config.stash[LENDER] = Lender()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where to ask for servers."""
+    node.workerinput["lender"] = node.config.stash[LENDER].server_address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if LENDER in config.stash:
+        config.stash[LENDER].close()
+
+
+def borrowed(name: str, lender: tuple[str, int]) -> Emulator:
+    """Return a server that the main process of xdist started for all its workers."""
+    with socket.create_connection(lender) as connection, connection.makefile("rwb") as lines:
+        lines.write(f"{name}\n".encode())
+        lines.flush()
+        answer = json.loads(lines.read())
+    if "error" in answer:
+        raise EmulatorError(answer["error"])
+    return SERVERS[name].at(answer["url"])
+
+
+def server_fixture(name: str) -> Any:
+    """A fixture: the server of this name, in a process of its own."""
+
+    @pytest.fixture(scope="session", name=name)
+    def server(pytestconfig: pytest.Config) -> Iterator[Emulator]:
+        lender = getattr(pytestconfig, "workerinput", {}).get("lender")
+        running = os.environ.get(RUNNING_LOCALSTACK) if name == "localstack" else None
+        if running:
+            yield LocalStack.at(running)
+        elif lender:
+            yield borrowed(name, tuple(lender))
+        else:
+            with SERVERS[name]() as started:
+                yield started
+
+    return server
+
+
+moto, localstack, seaweedfs, rclone, fake_gcs, azurite = map(server_fixture, SERVERS)
 
 
 @pytest.fixture(scope="session")
@@ -112,13 +186,6 @@ def in_a_thread(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def azurite() -> Iterator[Azurite]:
-    """Azurite, in a process of its own."""
-    with Azurite() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
@@ -97,6 +98,11 @@ NAMES = {
 }
 
 
+def _worker() -> int:
+    """The number of this worker of xdist."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
 @pytest.fixture
 async def rigs(seaweedfs: SeaweedFS, fake_gcs: FakeGCS, azurite: Azurite) -> AsyncIterator[SimpleNamespace]:
     """A bucket of each; none of their credentials is in the environment."""
@@ -106,7 +112,7 @@ async def rigs(seaweedfs: SeaweedFS, fake_gcs: FakeGCS, azurite: Azurite) -> Asy
         "archive": GCSRig("fake-gcs-server", fake_gcs.endpoint_url),
         "blue": AzureRig("Azurite", azurite),
     }
-    (rigs["lab"].bucket,) = BUCKET_KEYS
+    rigs["lab"].bucket = [*BUCKET_KEYS][_worker() % len(BUCKET_KEYS)]
     async with AsyncExitStack() as stack:
         for rig in rigs.values():
             await stack.enter_async_context(rig)
