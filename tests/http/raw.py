@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lakery_cloud.http.connection import Connection
 from lakery_cloud.http.exchange import Exchange, Origin, Piece, Request
 from lakery_cloud.http.pool import ConnectionPool, Sockets
+from tests.helpers import PATIENCE
 
 LARGE = 8 * 1024**2
 """More bytes than the buffers between client and server have room for."""
@@ -99,14 +100,18 @@ def in_bytes(data: bytes) -> Iterable[bytes]:
 
 
 def pool_of(
-    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
+    origin: Origin,
+    *,
+    read_timeout: float = PATIENCE,
+    connect_timeout: float = PATIENCE,
+    tls: ssl.SSLContext | None = None,
 ) -> ConnectionPool:
-    sockets = Sockets(limit=10, seconds=60)
+    sockets = Sockets(limit=10, seconds=PATIENCE)
     return ConnectionPool(origin, tls=tls, sockets=sockets, connect_timeout=connect_timeout, read_timeout=read_timeout)
 
 
 @asynccontextmanager
-async def pooled(serve: Serve, *, read_timeout: float = 60) -> AsyncIterator[tuple[ConnectionPool, RawServer]]:
+async def pooled(serve: Serve, *, read_timeout: float = PATIENCE) -> AsyncIterator[tuple[ConnectionPool, RawServer]]:
     """A pool of connections to a server."""
     async with running(serve) as server:
         pool = pool_of(server.origin, read_timeout=read_timeout)
@@ -183,7 +188,7 @@ class Wire:
 _BUFFER = memoryview(bytearray(LARGE))
 
 
-def open_wire(*, read_timeout: float = 60) -> Wire:
+def open_wire(*, read_timeout: float = PATIENCE) -> Wire:
     """A connection without a socket. Nothing stays in its buffer, so that all share one."""
     wire = Wire(Connection(_BUFFER, read_timeout), RecordingTransport())
     wire.connection.connection_made(wire.transport)
@@ -246,7 +251,7 @@ class Straying:
             while True:
                 accepted, _ = self._listener.accept()
                 self.connections += 1
-                accepted.settimeout(60)
+                accepted.settimeout(PATIENCE)
                 with suppress(OSError), accepted:
                     if self._tls is not None:
                         accepted = self._tls.wrap_socket(accepted, server_side=True)

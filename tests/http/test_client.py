@@ -15,6 +15,7 @@ from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import ConnectFailed, Origin, Response, UnsupportedResponse, buffer
 from lakery_cloud.http.pool import PooledResponse, Sockets
 from lakery_cloud.http.session import SessionResponse
+from tests.helpers import PATIENCE
 from tests.http.raw import EMPTY, REFUSAL, Serve, request_of, responding, running
 from tests.tls import server_context
 
@@ -25,8 +26,8 @@ UNSIZED = b"HTTP/1.1 200 OK\r\n\r\nbody"
 @asynccontextmanager
 async def client_of(**options: Any) -> AsyncIterator[HTTPClient]:
     client = HTTPClient(
-        sockets=Sockets(limit=10, seconds=60),
-        **{"tls": ssl.create_default_context, "connect_timeout": 60, "read_timeout": 60} | options,
+        sockets=Sockets(limit=10, seconds=PATIENCE),
+        **{"tls": ssl.create_default_context, "connect_timeout": PATIENCE, "read_timeout": PATIENCE} | options,
     )
     async with aclosing(client):
         yield client

@@ -27,6 +27,7 @@ from lakery_cloud.http.exchange import (
     buffer,
 )
 from lakery_cloud.http.session import CheckedRequest, SessionExchange
+from tests.helpers import PATIENCE
 from tests.http.raw import (
     EMPTY,
     INTERIM,
@@ -49,7 +50,11 @@ Opens = Callable[..., AbstractAsyncContextManager[Exchange]]
 
 @asynccontextmanager
 async def pool_exchange(
-    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
+    origin: Origin,
+    *,
+    read_timeout: float = PATIENCE,
+    connect_timeout: float = PATIENCE,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Exchange]:
     pool = pool_of(origin, read_timeout=read_timeout, connect_timeout=connect_timeout, tls=tls)
     try:
@@ -60,7 +65,11 @@ async def pool_exchange(
 
 @asynccontextmanager
 async def session_exchange(
-    origin: Origin, *, read_timeout: float = 60, connect_timeout: float = 60, tls: ssl.SSLContext | None = None
+    origin: Origin,
+    *,
+    read_timeout: float = PATIENCE,
+    connect_timeout: float = PATIENCE,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Exchange]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=read_timeout)
     connector = aiohttp.TCPConnector(ssl=tls or True)
@@ -73,7 +82,9 @@ def opens(request: pytest.FixtureRequest) -> Opens:
     return request.param
 
 
-async def reading(opens: Opens, serve: Serve, method: str = "GET", *, read_timeout: float = 60) -> BufferedResponse:
+async def reading(
+    opens: Opens, serve: Serve, method: str = "GET", *, read_timeout: float = PATIENCE
+) -> BufferedResponse:
     """The response to one request."""
     async with running(serve) as server, opens(server.origin, read_timeout=read_timeout) as exchange:
         return await buffer(await exchange.send(request_of(method, b"body" if method == "PUT" else b"")))
@@ -302,7 +313,7 @@ async def test_missing_server_is_no_connection(opens: Opens) -> None:
 
 
 async def test_unknown_name_is_no_connection(opens: Opens) -> None:
-    async with opens(Origin.of("http://nowhere.invalid"), connect_timeout=5) as exchange:
+    async with opens(Origin.of("http://nowhere.invalid"), connect_timeout=PATIENCE) as exchange:
         with pytest.raises(ConnectFailed):
             await exchange.send(request_of())
 

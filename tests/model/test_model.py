@@ -45,7 +45,7 @@ from lakery_cloud.testing.faults import (
     SwallowAnswer,
 )
 from lakery_cloud.testing.faults.scripted import Script
-from tests.helpers import write_stream
+from tests.helpers import PATIENCE, write_stream
 from tests.rigs.base import CloudRig, PairRig
 
 CONTENTS = 6
@@ -300,7 +300,7 @@ async def test_storage_does_what_memory_does(rig: PairRig) -> None:
         pass
 
     OnRig.rig = rig
-    OnRig.run = staticmethod(lambda steps: asyncio.run_coroutine_threadsafe(steps, loop).result(60))  # type: ignore[assignment]
+    OnRig.run = staticmethod(lambda steps: asyncio.run_coroutine_threadsafe(steps, loop).result(PATIENCE))  # type: ignore[assignment]
     await asyncio.to_thread(
         run_state_machine_as_test,
         OnRig,

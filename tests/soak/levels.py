@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.helpers import PATIENCE
+
 MiB = 1024**2
-PATIENCE = 60.0
-"""Seconds for connections to close on both sides."""
 
 
 class Levels(NamedTuple):
