@@ -94,7 +94,7 @@ def closed_port() -> Iterator[str]:
 HOT_REQUESTS = {"put", "get", "head", "upload_part"}
 """The requests that lakery-cloud sends without the SDK, by the names that all clouds share."""
 
-NOT_SEEN = [Answer(500), Answer(503), Answer(429), Answer(408), ResetBefore(), ResetDuring(), ResetAfter()]
+NOT_SEEN = [Answer(503), ResetAfter(), ResetDuring(), ResetBefore(), Answer(500), Answer(429), Answer(408)]
 """Faults of requests that the server never sees."""
 LOST = [SwallowAnswer(), CutAnswer(0), CutAnswer(-1)]
 """Faults of requests that the server acts on."""

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -50,7 +52,8 @@ from tests.conftest import rig_on
 from tests.helpers import LOST, NOT_SEEN, name_of, proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
-from tests.rigs.pairs import CLOUDS, PAIRS, Pair
+from tests.rigs.pairs import CLOUDS, PAIRS, Pair, on_each
+from tests.rigs.s3 import S3Rig
 
 # Azure's SDK doesn't close the connection of an interrupted body; the garbage collector warns of it.
 pytestmark = [
@@ -71,9 +74,16 @@ CANNOT = {"GCSStorage on FakeGCS": ["upload_part"]}  # to ask it for the status 
 CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStorage on FakeGCS, composite uploads"}
 """Servers that store a blob with a wrong checksum. Its reader notices."""
 
-# Azure has one server; this pair is the same with all requests by the SDK.
-AZURE_BY_THE_SDK = Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite")
-cloud_rig = rig_on(*(pair for pair in PAIRS if pair.cloud in CLOUDS), AZURE_BY_THE_SDK)
+SERVERS = (
+    *(pair for pair in PAIRS if pair.cloud in CLOUDS),
+    # The same with all requests by the SDK.
+    Pair("s3-sdk", lambda server: S3Rig("SeaweedFS", server, fast_lane=False), "seaweedfs"),
+    Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite"),
+)
+cloud_rig = rig_on(*SERVERS)
+
+
+on_servers = partial(on_each, "cloud_rig", SERVERS, fully={"s3-sdk", "azure-sdk"})
 
 
 @pytest.fixture
@@ -244,7 +254,7 @@ async def check_clean(rig: CloudRig, storage: ObjectStorage[Any], caplog: pytest
 
 
 @pytest.mark.case("24")
-@pytest.mark.parametrize("fault", NOT_SEEN, ids=name_of)
+@on_servers("fault", NOT_SEEN, few=2, ids=name_of)
 async def test_request_that_fails_once_is_sent_again_in_full(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
@@ -260,7 +270,7 @@ async def test_request_that_fails_once_is_sent_again_in_full(
 
 
 @pytest.mark.case("24")
-@pytest.mark.parametrize("fault", NOT_SEEN, ids=name_of)
+@on_servers("fault", NOT_SEEN, few=2, ids=name_of)
 async def test_request_that_fails_each_time_is_unavailable_and_leaves_nothing(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -282,7 +292,7 @@ async def test_request_that_fails_each_time_is_unavailable_and_leaves_nothing(
 
 @pytest.mark.case("14")
 @pytest.mark.case("24")
-@pytest.mark.parametrize("fault", LOST, ids=name_of)
+@on_servers("fault", LOST, ids=name_of)
 async def test_success_whose_answer_was_lost_is_success(cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault) -> None:
     async with storage_of(cloud_rig) as storage:
         for seed, step in enumerate(await steps_of(cloud_rig, proxy), start=1):
@@ -296,7 +306,7 @@ async def test_success_whose_answer_was_lost_is_success(cloud_rig: CloudRig, pro
 
 
 @pytest.mark.case("14")
-@pytest.mark.parametrize("times", [1, None])
+@on_servers("times", [1, None])
 async def test_beginning_whose_answer_was_lost_leaves_nothing_that_can_be_found(
     cloud_rig: CloudRig, proxy: FaultProxy, times: int | None
 ) -> None:
@@ -339,7 +349,7 @@ async def test_answers_that_are_lost_each_time_leave_the_content_whole_or_not_at
 
 @pytest.mark.case("23")
 @pytest.mark.case("24")
-@pytest.mark.parametrize("fault", [Answer(503), ResetBefore(), SwallowAnswer(), Answer(403)], ids=name_of)
+@on_servers("fault", [Answer(503), ResetBefore(), SwallowAnswer(), Answer(403)], ids=name_of)
 async def test_what_can_not_be_deleted_is_logged_and_swept(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,7 +367,7 @@ async def test_what_can_not_be_deleted_is_logged_and_swept(
 
 
 @pytest.mark.case("24")
-@pytest.mark.parametrize("fault", [Answer(503), ResetBefore()], ids=name_of)
+@on_servers("fault", [Answer(503), ResetBefore()], ids=name_of)
 async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_does_not_find(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
@@ -384,7 +394,7 @@ async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_doe
 
 
 @pytest.mark.case("26")
-@pytest.mark.parametrize("times", [3, None])
+@on_servers("times", [3, None])
 async def test_conflict_with_another_writer_is_tried_again_so_many_times(
     cloud_rig: CloudRig, proxy: FaultProxy, times: int | None
 ) -> None:
@@ -422,10 +432,11 @@ async def test_impossible_conflict_is_an_error_of_ours_and_leaves_nothing(
 
 
 @pytest.mark.case("34")
-@pytest.mark.parametrize(
-    ("fault", "error"),
+@on_servers(
+    "fault, error",
     [(ExpiredCredentials(), CredentialsError), (Answer(403), AccessDenied)],
-    ids=["expired", "denied"],
+    few=2,
+    ids=lambda row: name_of(row[0]),
 )
 async def test_credentials_that_are_refused_at_any_step_are_named_and_leave_nothing(
     cloud_rig: CloudRig,
@@ -450,8 +461,7 @@ async def test_credentials_that_are_refused_at_any_step_are_named_and_leave_noth
 
 
 @pytest.mark.case("27")
-@pytest.mark.parametrize("ranges", [1, 3])
-@pytest.mark.parametrize("place", [0, 1, 0.5, -1])
+@on_servers("place, ranges", [*product([0.5, 0, 1, -1], [1, 3])], few=2)
 async def test_body_that_breaks_off_is_read_on_from_the_same_version(
     cloud_rig: CloudRig, proxy: FaultProxy, place: float, ranges: int
 ) -> None:
@@ -471,7 +481,7 @@ async def test_body_that_breaks_off_is_read_on_from_the_same_version(
 
 
 @pytest.mark.case("27")
-@pytest.mark.parametrize("ranges", [1, 3])
+@on_servers("ranges", [1, 3])
 async def test_body_that_breaks_off_each_time_is_unavailable_and_never_short(
     cloud_rig: CloudRig, proxy: FaultProxy, ranges: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,8 +497,7 @@ async def test_body_that_breaks_off_each_time_is_unavailable_and_never_short(
 
 
 @pytest.mark.case("28")
-@pytest.mark.parametrize("ranges", [1, 3])
-@pytest.mark.parametrize("after", [0, 100_000])
+@on_servers("after, ranges", [*product([100_000, 0], [1, 3])])
 async def test_body_that_stalls_times_out_and_is_read_on(
     cloud_rig: CloudRig, proxy: FaultProxy, after: int, ranges: int
 ) -> None:
@@ -501,7 +510,7 @@ async def test_body_that_stalls_times_out_and_is_read_on(
 
 
 @pytest.mark.case("28")
-@pytest.mark.parametrize("fault", [Delay(None), Stall(0)], ids=name_of)
+@on_servers("fault", [Delay(None), Stall(0)], ids=name_of)
 async def test_request_that_is_never_answered_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
@@ -515,7 +524,7 @@ async def test_request_that_is_never_answered_times_out_and_is_sent_again(
 
 
 @pytest.mark.case("28")
-@pytest.mark.parametrize("work", [write, write_stream])
+@on_servers("work", [write, write_stream], few=2, ids=lambda work: work.__name__)
 async def test_body_that_is_not_taken_times_out_and_is_sent_again(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
@@ -533,8 +542,7 @@ async def test_body_that_is_not_taken_times_out_and_is_sent_again(
 
 
 @pytest.mark.case("29")
-@pytest.mark.parametrize("ranges", [1, 2])
-@pytest.mark.parametrize("is_deleted", [False, True], ids=["replaced", "deleted"])
+@on_servers("is_deleted, ranges", [*product([False, True], [1, 2])])
 async def test_object_that_changes_while_it_is_read_is_an_error_and_never_a_mixture(
     cloud_rig: CloudRig, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, ranges: int, is_deleted: bool
 ) -> None:
@@ -594,7 +602,7 @@ async def received_before(
 
 
 @pytest.mark.case("30")
-@pytest.mark.parametrize("work", [write, write_stream])
+@on_servers("work", [write, write_stream], few=2, ids=lambda work: work.__name__)
 async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
     cloud_rig: CloudRig, proxy: FaultProxy, work: Any
 ) -> None:
@@ -616,8 +624,7 @@ async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
 
 
 @pytest.mark.case("30")
-@pytest.mark.parametrize("ranges", [1, 3])
-@pytest.mark.parametrize("offset", [0, 100_000, -1])
+@on_servers("offset, ranges", [*product([100_000, 0, -1], [1, 3])])
 async def test_bytes_that_change_on_the_way_to_a_reader_are_an_integrity_error(
     cloud_rig: CloudRig, proxy: FaultProxy, offset: int, ranges: int
 ) -> None:
@@ -631,7 +638,7 @@ async def test_bytes_that_change_on_the_way_to_a_reader_are_an_integrity_error(
 
 
 @pytest.mark.case("30")
-@pytest.mark.parametrize("seed", range(10))
+@on_servers("seed", range(10))
 async def test_damaged_answers_never_make_a_wrong_result(cloud_rig: CloudRig, proxy: FaultProxy, seed: int) -> None:
     async with storage_of(cloud_rig) as storage:
         steps = [step for step in await steps_of(cloud_rig, proxy) if step.is_answered and step.operation != "get"]
@@ -671,7 +678,7 @@ ANY_FAULT: Sequence[Fault] = (
 
 @pytest.mark.case("24")
 @pytest.mark.case("30")
-@pytest.mark.parametrize("seed", range(20))
+@on_servers("seed", range(20), few=2)
 async def test_random_faults_never_lose_or_mix(cloud_rig: CloudRig, proxy: FaultProxy, seed: int) -> None:
     rules = [Rule(fault, times=None, probability=0.1 / len(ANY_FAULT)) for fault in ANY_FAULT]
     written: list[bytes] = []

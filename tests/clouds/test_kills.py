@@ -13,6 +13,7 @@ from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
 from tests.helpers import PATIENCE, write
 from tests.rigs.base import PairRig
+from tests.rigs.pairs import PAIRS, on_each
 
 PROGRAM = """
     import asyncio, os, signal, sys
@@ -35,9 +36,9 @@ PROGRAM = """
 """
 
 MOMENTS = [
+    ("after", "upload_part", 3),
     ("after", "begin_upload", 1),
     ("before", "upload_part", 2),
-    ("after", "upload_part", 3),
     ("after", "complete_upload", 1),
     ("before", "copy", 1),
     ("after", "copy", 1),
@@ -50,7 +51,13 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
 
 
 @pytest.mark.case("20")
-@pytest.mark.parametrize(("moment", "operation", "nth"), MOMENTS)
+@on_each(
+    "url_rig",
+    [pair for pair in PAIRS if pair.name != "memory"],
+    "moment, operation, nth",
+    MOMENTS,
+    ids=lambda row: "-".join(map(str, row)),
+)
 async def test_killed_writer_leaves_nothing_that_sweep_does_not_find(
     url_rig: PairRig, moment: str, operation: str, nth: int
 ) -> None:

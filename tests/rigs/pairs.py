@@ -1,6 +1,6 @@
 """The one table of (storage, server) pairs that tests run on."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,6 +177,44 @@ def params(pairs: Iterable[Pair]) -> list[Any]:
 def params_of(*names: str) -> list[Any]:
     """Parameters for the named pairs alone, for what one server a cloud shows as well as all."""
     return params(pair for pair in LOCAL_PAIRS if pair.name in names)
+
+
+FULLY = frozenset({"memory", "file", "s3-seaweedfs", "gcs-strict", "azure-azurite"})
+"""Each storage once. Real accounts count too."""
+
+
+def on_each(
+    rig: str,
+    pairs: Iterable[Pair],
+    names: str,
+    values: Sequence[Any],
+    *,
+    few: int = 1,
+    fully: Collection[str] = (),
+    ids: Callable[[Any], str] = str,
+) -> pytest.MarkDecorator:
+    """Parametrize a test of a storage by pair and values, without the repetitions that show nothing new.
+
+    Args:
+        rig: The fixture that opens a pair.
+        pairs: The pairs.
+        names: The parameters for the values.
+        values: The values, or a tuple of values for each test if there are several parameters.
+        few: How many of the values are used on all pairs. The others are used on each storage once.
+        fully: Names of more pairs with all values.
+        ids: Makes the id of a value.
+    """
+    rows = [
+        pytest.param(
+            *pair.values,
+            *(value if isinstance(value, tuple) else (value,)),
+            id=f"{pair.id}-{ids(value)}",
+            marks=pair.marks,
+        )
+        for pair in params(pairs)
+        for value in (values if pair.id in {*FULLY, *fully} or pair.values[0].is_live else values[:few])
+    ]
+    return pytest.mark.parametrize(f"{rig}, {names}", rows, indirect=[rig])
 
 
 def one_server_a_cloud(*names: str) -> list[Pair]:
