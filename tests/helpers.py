@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import textwrap
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from lakery_cloud import DigestingStream, ObjectStorage, SerializedData, SerializedDataStream
@@ -22,6 +24,7 @@ from lakery_cloud.testing.faults import (
     ResetDuring,
     SwallowAnswer,
 )
+from tests.commands import forks
 from tests.rigs.base import CloudRig
 
 PATIENCE = 300
@@ -151,9 +154,13 @@ def run_python(script: str, *arguments: str, options: Sequence[str] = ()) -> str
     return done.stdout
 
 
-def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Run the `lakery-cloud` command in a new process."""
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, timeout=PATIENCE, **options)
+def run_command(
+    *arguments: object, data: bytes = b"", cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the `lakery-cloud` command in a process of its own."""
+    return forks().run(
+        [*map(str, arguments)], data=data, folder=str(cwd or Path.cwd()), environment=env or dict(os.environ)
+    )
 
 
 # Waiting.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import lakery_cloud
-from tests.helpers import COMMAND, PATIENCE, hash_of
+from tests.helpers import COMMAND, hash_of, run_command
 
 SOURCES = str(Path(lakery_cloud.__file__).parents[1])
 CONTENT = b"content of a file\n"
@@ -35,14 +35,7 @@ class Shell:
 
     def run(self, *arguments, stdin=b"", **env):
         environment = {name: value for name, value in {**self.env, **env}.items() if value is not None}
-        return subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=self.folder,
-            env=environment,
-            timeout=PATIENCE,
-        )
+        return run_command(*arguments, data=stdin, cwd=self.folder, env=environment)
 
     def start(self, *arguments, **options):
         return subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=self.folder, env=self.env, **options)

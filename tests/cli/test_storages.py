@@ -64,7 +64,7 @@ async def test_large_file_is_sent_once(url_rig: UrlRig, tmp_path: Path) -> None:
 async def test_missing_bucket_is_one_line_and_exits_3(url_rig: UrlRig, command: str) -> None:
     missing = url_rig.elsewhere().keys.bucket
     target = "-" if command == "put" else HASH
-    done = run_command(command, target, "--storage", url_rig.url(bucket=missing), input=CONTENT)
+    done = run_command(command, target, "--storage", url_rig.url(bucket=missing), data=CONTENT)
     assert_fails(done, 3, "BucketNotFound: ")
     assert f" '{missing}' does not exist" in done.stderr.decode()
 
@@ -78,7 +78,7 @@ async def test_damaged_content_is_one_line_and_exits_5(url_rig: UrlRig) -> None:
 
 async def test_something_else_at_the_content_key_stays_and_exits_5(url_rig: UrlRig) -> None:
     await url_rig.put(HASH, b"not yours")
-    assert_fails(run_command("put", "-", "--storage", url_rig.url(), input=CONTENT), 5, "IntegrityError: ")
+    assert_fails(run_command("put", "-", "--storage", url_rig.url(), data=CONTENT), 5, "IntegrityError: ")
     stored = await url_rig.get(HASH)
     assert stored is not None
     assert stored.data == b"not yours"
@@ -94,7 +94,7 @@ async def test_something_else_at_the_content_key_stays_and_exits_5(url_rig: UrlR
 async def test_s3_without_credentials_is_one_line_with_its_exit_code(
     s3_rig: S3Rig, environment: dict[str, str], exit_code: int, error: str
 ) -> None:
-    failed = run_command("put", "-", "--storage", s3_rig.url(), input=b"data", env={**os.environ, **environment})
+    failed = run_command("put", "-", "--storage", s3_rig.url(), data=b"data", env={**os.environ, **environment})
     assert_fails(failed, exit_code, error)
 
 
@@ -106,4 +106,4 @@ async def test_s3_without_credentials_is_one_line_with_its_exit_code(
     ],
 )
 def test_nothing_in_the_environment_is_one_line_and_exits_4(url: str, error: str) -> None:
-    assert_fails(run_command("put", "-", "--storage", url, input=CONTENT), 4, error)
+    assert_fails(run_command("put", "-", "--storage", url, data=CONTENT), 4, error)

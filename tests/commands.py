@@ -1,0 +1,99 @@
+"""The `lakery-cloud` command in processes that start at once: forks of one process that has imported it.
+
+Imports take most of the time of a command. Each run of pytest has one such process, which ends with it.
+"""
+
+import atexit
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+PROGRAM = """
+import importlib, json, os, socket, sys
+
+for name in ("cli.main", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
+    importlib.import_module(f"lakery_cloud.{name}")
+orders = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    order, descriptors, _, _ = socket.recv_fds(orders, 1 << 20, 3)
+    if not order:
+        sys.exit()
+    while not order.endswith(b"\\n"):
+        order += orders.recv(1 << 20)
+    if not os.fork():
+        break
+    for descriptor in descriptors:
+        os.close(descriptor)
+    orders.send(b"%d\\n" % os.waitstatus_to_exitcode(os.wait()[1]))
+
+orders.close()
+for target, descriptor in enumerate(descriptors):
+    os.dup2(descriptor, target)
+    os.close(descriptor)
+given = json.loads(order)
+os.umask(given["umask"])
+os.chdir(given["folder"])
+os.environ.clear()
+os.environ.update(given["environment"])
+encoding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8:strict").partition(":")
+for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+    setattr(sys, name, open(number, mode, encoding=encoding, errors=errors, closefd=False))
+sys.stderr.reconfigure(line_buffering=True)
+sys.argv[:] = ["lakery-cloud", *given["arguments"]]
+importlib.import_module("lakery_cloud.cli.main").main()
+"""
+
+
+class Forks:
+    """The process that has imported the command. It runs one command at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", PROGRAM, str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        self._orders.close()
+        self._process.wait()
+
+    def run(
+        self, arguments: list[str], *, data: bytes, folder: str, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the command with the bytes on its standard input."""
+        umask = os.umask(0)
+        os.umask(umask)
+        order = {"arguments": arguments, "folder": folder, "environment": dict(environment), "umask": umask}
+        (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
+        with self._lock, ThreadPoolExecutor(3) as threads:
+            threads.submit(_write, to_stdin, data)
+            output, errors = threads.submit(_read, from_stdout), threads.submit(_read, from_stderr)
+            try:
+                socket.send_fds(self._orders, [json.dumps(order).encode() + b"\n"], [stdin, stdout, stderr])
+            finally:
+                for descriptor in (stdin, stdout, stderr):
+                    os.close(descriptor)
+            code = int(self._orders.recv(100))
+            return subprocess.CompletedProcess(arguments, code, output.result(), errors.result())
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _read(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+forks = functools.cache(Forks)
