@@ -20,6 +20,7 @@ from lakery_cloud.testing import (
     Exchange,
     FaultProxy,
     Rule,
+    content,
     digest_of,
 )
 from lakery_cloud.testing.faults import (
@@ -178,13 +179,14 @@ async def test_certificate_must_be_for_the_host(
     async with tls_before(proxy.url, tmp_path, name=name) as url:
         cloud_rig.point_to(url)
         async with cloud_rig.storage(max_attempts=1, fast_lane=fast_lane) as storage:
-            if name == "127.0.0.1":
-                await use_hot_requests(storage)
+            if name == "127.0.0.1":  # no parts, since StrictGCS names sessions by the scheme that it sees
+                data = content(200_000)
+                assert await storage.read_data(await write(storage, data)) == data
             else:
                 with pytest.raises(StorageUnavailable, match="no TLS connection"):
                     await write(storage, b"data")
     hot = [exchange for exchange in proxy.exchanges if exchange.neutral in HOT_REQUESTS]
-    assert {exchange.neutral for exchange in hot} == (HOT_REQUESTS if name == "127.0.0.1" else set())
+    assert [exchange.neutral for exchange in hot] == (["put", "get"] if name == "127.0.0.1" else [])
     assert all(is_pooled(cloud_rig, exchange) == fast_lane for exchange in hot)
 
 
