@@ -16,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 PROGRAM = """
-import importlib, json, os, socket, sys
+import atexit, gc, importlib, json, os, socket, sys, threading
 
 for name in ("cli.main", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
     importlib.import_module(f"lakery_cloud.{name}")
+gc.freeze()  # so that the forks share its memory
 orders = socket.socket(fileno=int(sys.argv[1]))
 while True:
     order, descriptors, _, _ = socket.recv_fds(orders, 1 << 20, 3)
@@ -47,7 +48,16 @@ for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr
     setattr(sys, name, open(number, mode, encoding=encoding, errors=errors, closefd=False))
 sys.stderr.reconfigure(line_buffering=True)
 sys.argv[:] = ["lakery-cloud", *given["arguments"]]
-importlib.import_module("lakery_cloud.cli.main").main()
+try:
+    importlib.import_module("lakery_cloud.cli.main").main()
+except SystemExit as end:
+    code = end.code or 0
+# What an interpreter does at its end, but without taking all modules apart, which takes longer than most commands.
+threading._shutdown()
+atexit._run_exitfuncs()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
 """
 
 
