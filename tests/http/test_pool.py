@@ -20,7 +20,6 @@ from lakery_cloud.http.exchange import (
     UnsupportedResponse,
     buffer,
 )
-from tests.helpers import PATIENCE
 from tests.http.raw import (
     EMPTY,
     LARGE,
@@ -273,7 +272,7 @@ async def test_missing_server_is_no_connection() -> None:
 
 
 async def test_unknown_name_is_no_connection() -> None:
-    pool = pool_of(Origin.of("http://nowhere.invalid"), connect_timeout=PATIENCE)
+    pool = pool_of(Origin.of("http://nowhere.invalid"), connect_timeout=5)
     with pytest.raises(HTTPError):
         await fetch(pool)
 

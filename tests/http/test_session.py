@@ -313,7 +313,7 @@ async def test_missing_server_is_no_connection(opens: Opens) -> None:
 
 
 async def test_unknown_name_is_no_connection(opens: Opens) -> None:
-    async with opens(Origin.of("http://nowhere.invalid"), connect_timeout=PATIENCE) as exchange:
+    async with opens(Origin.of("http://nowhere.invalid"), connect_timeout=5) as exchange:
         with pytest.raises(ConnectFailed):
             await exchange.send(request_of())
 
