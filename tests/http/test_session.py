@@ -45,6 +45,9 @@ from tests.http.raw import (
 )
 from tests.tls import server_context
 
+SOON = {"connect_timeout": 2.0, "read_timeout": 0.2}
+"""Time-outs of tests that wait for them. A session waits for the head as long as both together."""
+
 Opens = Callable[..., AbstractAsyncContextManager[Exchange]]
 
 
@@ -82,11 +85,9 @@ def opens(request: pytest.FixtureRequest) -> Opens:
     return request.param
 
 
-async def reading(
-    opens: Opens, serve: Serve, method: str = "GET", *, read_timeout: float = PATIENCE
-) -> BufferedResponse:
+async def reading(opens: Opens, serve: Serve, method: str = "GET", **timeouts: float) -> BufferedResponse:
     """The response to one request."""
-    async with running(serve) as server, opens(server.origin, read_timeout=read_timeout) as exchange:
+    async with running(serve) as server, opens(server.origin, **timeouts) as exchange:
         return await buffer(await exchange.send(request_of(method, b"body" if method == "PUT" else b"")))
 
 
@@ -160,7 +161,7 @@ async def test_response_that_is_broken_or_refused_is_an_error(
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 async def test_response_that_stalls_or_trickles_times_out(opens: Opens, response: list[bytes], method: str) -> None:
     with pytest.raises(ReadTimeout):
-        await reading(opens, trickling(response, seconds=0.02), method, read_timeout=0.2)
+        await reading(opens, trickling(response, seconds=0.02), method, **SOON)
 
 
 async def test_flood_of_interim_responses_ends(opens: Opens) -> None:
@@ -171,7 +172,7 @@ async def test_flood_of_interim_responses_ends(opens: Opens) -> None:
             await asyncio.sleep(0)
 
     with pytest.raises(UnsupportedResponse if opens is pool_exchange else ReadTimeout):
-        await reading(opens, serve, read_timeout=0.2)
+        await reading(opens, serve, **SOON)
 
 
 @pytest.mark.parametrize("size", [0, 1, 300_000, LARGE], ids=["empty", "byte", "slices", "large"])
