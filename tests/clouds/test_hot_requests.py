@@ -137,7 +137,9 @@ async def own_client(rig: CloudRig, url: str) -> AsyncIterator[dict[str, Any]]:
     if isinstance(rig, S3Rig):
         assert rig.server
         config = AioConfig(s3={"addressing_style": "path"})
-        async with rig.session().client("s3", endpoint_url=url, region_name=rig.server.region, config=config) as client:
+        async with rig.session().create_client(
+            "s3", endpoint_url=url, region_name=rig.server.region, config=config
+        ) as client:
             yield {"client": client}
     elif isinstance(rig, GCSRig):
         fs = GCSFileSystem(token="anon", endpoint_url=url, asynchronous=True, skip_instance_cache=True)
