@@ -440,6 +440,8 @@ async def test_endpoint_without_the_account_in_its_path_is_named(azurite: Azurit
                 lambda: storage.exists(storage.storage_data_of(digest_of(SMALL))),
                 lambda: storage.read_data(storage.storage_data_of(digest_of(SMALL))),
                 lambda: _all(storage.list()),
+                lambda: storage.exists({"container": store.container.container_name, "blob": "short"}),
+                lambda: storage.read_data({"container": store.container.container_name, "blob": "short"}),
             ):
                 with pytest.raises(ConfigError, match=f"such as {azurite.endpoint_url}/{ACCOUNT_NAME}"):
                     await request()

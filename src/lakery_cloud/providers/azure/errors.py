@@ -79,13 +79,21 @@ class Refusal(NamedTuple):
         message = self.message.partition("\n")[0].removesuffix(".")
         said = f"Azure answered {self.code or self.status}"
         failure = Failure(operation, address, endpoint, f"{said}: {message}" if message else said)
-        error = RULES.error(failure, code=code, status=self.status)
-        if self.status in (400, 403, 404) and not isinstance(error, Signal) and _lacks_account(endpoint):
+        if self.status in (400, 403, 404) and code in _WRONG_PATH and _lacks_account(endpoint):
             return failure.misconfigured(
                 f"The URL of a local server ends with its account, such as {endpoint.rstrip('/')}/devstoreaccount1; "
                 "correct endpoint_url"
             )
-        return error
+        return RULES.error(failure, code=code, status=self.status)
+
+
+_WRONG_PATH = frozenset(
+    {
+        *("", "AuthenticationFailed", "AuthorizationFailure", "InvalidResourceName", "InvalidUri", "OutOfRangeInput"),
+        "ResourceNotFound",
+    }
+)
+"""Codes by which Azurite refuses requests whose container is where it expects the account."""
 
 
 def _lacks_account(endpoint: str) -> bool:
