@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud import ConfigError, LakeryCloudError, S3Storage, StorageUnavailable, storage_from_url
+from lakery_cloud import ConfigError, S3Storage, StorageUnavailable, storage_from_url
 from lakery_cloud.maintenance import sweep, verify
 from lakery_cloud.providers.s3.settings import S3_LIMITS, GiB
 from lakery_cloud.testing import S3_PROFILES, S3Profile, StrictS3, content, digest_of
@@ -34,7 +34,7 @@ async def test_store_that_wants_equal_parts_gets_them() -> None:
 @pytest.mark.case("53")
 async def test_error_of_a_store_that_wants_equal_parts_names_the_setting() -> None:
     async with s3_store("r2", limits=FEW_PARTS) as (server, storage):
-        with pytest.raises(LakeryCloudError, match="equal_parts=true"):
+        with pytest.raises(ConfigError, match="Set equal_parts"):
             await write_stream(storage, LARGE, NO_TAGS)
         assert keys(server) == []
         check_nothing_temporary(server)

@@ -52,7 +52,6 @@ _SUPPORT = "The provider has disabled the account or the bucket; ask its support
 _SPACE = "Free some space, or raise the quota"
 _KMS = "Check that the key of kms_key_id, or the bucket's key, exists and is enabled"
 _AGAIN = "Write again"
-_EQUAL_PARTS = "Write again, with equal_parts=true if the store, such as R2, wants parts of one size"
 _REPORT = "The store does not understand the request; check for a proxy that changes requests"
 _NETWORK = "Use a network that the bucket's owner allows"
 
@@ -147,7 +146,7 @@ REFUSALS = (
     RefusalRow("BandwidthLimitExceeded", 503, StorageUnavailable, LATER, _RETRIES),
     RefusalRow("TooManyRequestsException", 429, StorageUnavailable, LATER, _RETRIES),
     RefusalRow("NotImplemented", 501, Unsupported, "Leave out the setting or the tags that need it", _S3),
-    RefusalRow("InvalidPart", 400, LakeryCloudError, _EQUAL_PARTS, _S3),
+    RefusalRow("InvalidPart", 400, LakeryCloudError, _AGAIN, _S3),
     RefusalRow("InvalidPartOrder", 400, LakeryCloudError, _AGAIN, _S3),
     RefusalRow("MetadataTooLarge", 400, LakeryCloudError, "Shorten the content type and encoding", _S3),
     RefusalRow("InvalidBucketState", 409, LakeryCloudError, "Check the settings of the bucket", _S3),
