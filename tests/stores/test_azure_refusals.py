@@ -1,6 +1,7 @@
 """The codes by which Azure refuses requests, in both forms that reach the library."""
 
 import itertools
+import zlib
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -125,7 +126,7 @@ def test_status_that_is_no_refusal_is_a_response_that_proves_nothing(status: int
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xff\xfe", b"<Error><Code>", b"<Error/>", b"<a xmlns='b'><c>d</c></a>", b"", b"\x00" * 10]
+    "body", [b"[" * 10_000, b"\xff\xfe", b"<Error><Code>", b"<Error/>", b"<a xmlns='b'><c>d</c></a>", b"", b"\x00" * 10]
 )
 def test_malformed_body_of_a_refusal_is_an_error_of_ours(body: bytes) -> None:
     refusal = Refusal.of_response(BufferedResponse(400, {"content-type": "application/xml"}, body))
@@ -133,7 +134,11 @@ def test_malformed_body_of_a_refusal_is_an_error_of_ours(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), KeyError("x"), AttributeError("x"), TypeError("x"), IndexError("x"), UnicodeError("x")]
+    "error",
+    [
+        *(ValueError("x"), KeyError("x"), AttributeError("x"), TypeError("x"), IndexError("x"), UnicodeError("x")),
+        *(zlib.error("x"), RecursionError("x")),
+    ],
 )
 def test_built_in_errors_of_the_sdk_are_unusable_responses(error: Exception) -> None:
     found = translate(error, "list_blobs", ADDRESS, endpoint="https://me.blob")

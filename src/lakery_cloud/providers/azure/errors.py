@@ -1,6 +1,7 @@
 """The engine's errors for refusals of Azure and errors of its SDK."""
 
 import re
+import zlib
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,8 +22,8 @@ from lakery_cloud.providers.azure.signing import is_address
 from lakery_cloud.redaction import MAX_QUOTE, redact, redact_error
 
 SDK_ERRORS = (
-    *(azure_errors.AzureError, UnsupportedResponse),
-    *(ValueError, AttributeError, KeyError, TypeError, IndexError),
+    *(azure_errors.AzureError, UnsupportedResponse, zlib.error),
+    *(ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError),
 )
 """Errors of a call of the SDK. It raises built-in ones for responses that it can't read; it checks arguments first."""
 CHECK_ACCOUNT = "check the name of the account, endpoint_url and the network"
@@ -109,7 +110,7 @@ def _details(response: BufferedResponse) -> dict[str, str]:
     try:
         body = ContentDecodePolicy.deserialize_from_text(response.body, "application/xml")
         return {field.tag.lower(): field.text or "" for field in body}
-    except (azure_errors.DecodeError, AttributeError, TypeError, ValueError):
+    except (azure_errors.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return {}
 
 
