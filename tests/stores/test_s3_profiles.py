@@ -224,8 +224,20 @@ async def test_missing_etag_is_named(fast_lane: bool) -> None:
         "<Contents><Key>{key}</Key><Size>many</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>",
         "<Contents><Key>{key}</Key><Size>12</Size><LastModified>yesterday</LastModified></Contents>",
         "<Contents><Key>{key}</Key><Size>12</Size>",
+        "<Contents><Key>{key}</Key><Key>{key}</Key><Size>12</Size><LastModified>2026-01-01</LastModified></Contents>",
+        "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
+        "<NextContinuationToken>b</NextContinuationToken>",
     ],
-    ids=["no time", "no size", "empty time", "size is no number", "malformed time", "broken off"],
+    ids=[
+        "no time",
+        "no size",
+        "empty time",
+        "size is no number",
+        "malformed time",
+        "broken off",
+        "two keys",
+        "two tokens",
+    ],
 )
 async def test_malformed_listing_is_an_error(page: str) -> None:
     body = f"<ListBucketResult>{page.format(key=digest_of(SMALL)['content_hash'])}</ListBucketResult>".encode()

@@ -16,7 +16,7 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import WriteConflict
+from lakery_cloud.engine.model import UploadGone, WriteConflict
 from lakery_cloud.engine.refusals import RefusalRow
 from lakery_cloud.http.exchange import BufferedResponse
 from lakery_cloud.providers.s3.errors import Refusal, translate
@@ -71,6 +71,14 @@ def test_code_has_its_error_and_only_advice_that_helps(
         assert advice in str(found)
         assert code in str(found)
         assert ("Grant" in str(found)) == (code == "AccessDenied")
+
+
+@pytest.mark.case("52")
+def test_code_of_another_operation_is_an_error_and_no_signal() -> None:
+    refusal = Refusal.of(404, {"Code": "NoSuchUpload", "Message": "Why."}, {})
+    assert isinstance(refusal.error("upload_part", ADDRESS, endpoint="http://s3"), UploadGone)
+    for operation in ("put_object", "delete_object", "list_objects_v2"):
+        assert isinstance(refusal.error(operation, ADDRESS, endpoint="http://s3"), LakeryCloudError)
 
 
 @pytest.mark.case("52")

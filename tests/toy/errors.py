@@ -12,11 +12,11 @@ SET_TOKEN = "Give the store's token"
 
 RULES = RefusalRules(
     signals={
-        ("", "KeyExists"): KeyExists,
-        ("", "NoUpload"): UploadGone,
-        ("", "OtherVersion"): VersionChanged,
+        **{(operation, "KeyExists"): KeyExists for operation in ("put", "complete", "copy")},
+        **{(operation, "NoUpload"): UploadGone for operation in ("part", "complete", "abort")},
+        **{(operation, "OtherVersion"): VersionChanged for operation in ("get", "copy")},
         ("copy", "NoKey"): VersionChanged,
-        ("", "NoKey"): KeyMissing,
+        **{(operation, "NoKey"): KeyMissing for operation in ("get", "head", "delete", "tags")},
     },
     table=(
         RefusalRow("NoBucket", 404, BucketNotFound, "Create it", "this store"),

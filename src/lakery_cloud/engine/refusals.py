@@ -58,7 +58,7 @@ class RefusalRules:
     """What the refusals of one provider's API mean. The store's own code counts first, its status only without one.
 
     Attributes:
-        signals: (operation, code) -> signal; the operation is empty for any.
+        signals: (operation, code) -> signal. Only operations whose callers react to it have one.
         table: All other codes.
         words: As `table`, with a regular expression for the message instead of a code. It counts before `table`, for
             refusals by one of `vague_codes`. Its groups may be part of the advice, as in `Grant {action}`.
@@ -89,8 +89,7 @@ class RefusalRules:
             status: HTTP status.
             message: The store's message.
         """
-        signal = self.signals.get((failure.operation, code)) or self.signals.get(("", code))
-        if signal is not None:
+        if signal := self.signals.get((failure.operation, code)):
             return failure.signal(signal)
         row = self._row_of_words(code, message) or self._rows.get(code) or self._row_of_status(code, status)
         return _MAKERS[row.error](failure, row.advice or self.grants.get(failure.operation, self.grant))

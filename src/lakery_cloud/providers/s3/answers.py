@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -163,6 +164,42 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         raise UnsupportedResponse(f"a response to {name} without {_ROOTS[name]}")
     if name in _EMPTY and body:
         raise UnsupportedResponse(f"a response to {name} with a body")
+
+
+_TYPES: Mapping[str, type] = {
+    "boolean": bool,
+    "integer": int,
+    "long": int,
+    "string": str,
+    "timestamp": datetime,
+    "list": list,
+    "structure": dict,
+}
+
+
+def check_types(parsed: Answer, model: Any, **_: Any) -> None:
+    """A handler for the SDK's event `after-call`: refuses answers whose fields have other types than the API says.
+
+    The SDK returns a list for a field that is there twice.
+
+    Raises:
+        UnsupportedResponse: A field has another type.
+    """
+    is_success = parsed["ResponseMetadata"]["HTTPStatusCode"] < 300
+    if is_success and model.output_shape is not None and not model.has_streaming_output:
+        _check_type(model.name, parsed, model.output_shape)
+
+
+def _check_type(name: str, value: Any, shape: Any) -> None:
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        for each, member in shape.members.items():
+            if each in value:
+                _check_type(each, value[each], member)
+    elif shape.type_name == "list" and isinstance(value, list):
+        for each in value:
+            _check_type(name, each, shape.member)
+    elif not isinstance(value, _TYPES.get(shape.type_name, object)):
+        raise UnsupportedResponse(f"a response with a malformed {name}")
 
 
 _sends_md5: ContextVar[bool] = ContextVar("sends_md5", default=False)

@@ -205,6 +205,10 @@ WORDS = (
 """Messages that say more than their codes, see `RefusalRules`."""
 
 _CONDITIONAL = ("put_object", "copy_object", "complete_multipart_upload")
+_ON_UPLOADS = (
+    *("upload_part", "upload_part_copy", "complete_multipart_upload", "abort_multipart_upload", "list_parts"),
+    "list_multipart_uploads",  # rclone, if there are none
+)
 _READING = "Grant s3:GetObject; without s3:ListBucket S3 answers like this for a missing object too"
 _LISTING = "Grant s3:ListBucket and s3:ListBucketMultipartUploads"
 _LIFECYCLE = "Grant s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
@@ -226,7 +230,7 @@ RULES = RefusalRules(
         ("get_object_tagging", "NoSuchKey"): KeyMissing,
         ("head_object", "404"): KeyMissing,
         ("get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration"): KeyMissing,
-        ("", "NoSuchUpload"): UploadGone,
+        **{(operation, "NoSuchUpload"): UploadGone for operation in _ON_UPLOADS},
         **{
             (operation, code): WriteConflict
             for operation in _CONDITIONAL

@@ -23,7 +23,7 @@ try:
     from botocore.handlers import add_expect_header, validate_bucket_name
     from botocore.httpsession import get_cert_path
 
-    from lakery_cloud.providers.s3.answers import add_md5, check_answer
+    from lakery_cloud.providers.s3.answers import add_md5, check_answer, check_types
     from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials, secrets_of
     from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
     from lakery_cloud.providers.s3.session import DefaultConfig, SDKSession
@@ -136,6 +136,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             events = client.meta.events
             events.register("before-send.s3.HeadObject", answer_probe)
             events.register_first("before-parse.s3.*", check_answer)
+            events.register("after-call.s3", check_types)
             events.register("before-call.s3", add_md5)
             events.register("response-received.s3", _name_by_status)
             events.register("request-created.s3", _note_retry)
