@@ -1,6 +1,7 @@
 """Every fault in the AWS configuration is an error of ours that names where it is."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ FAULTS = {
         ("nobody", "aws configure list-profiles"), settings={"profile": "nobody"}, is_found_at_once=True
     ),
     "unknown profile in the environment": Fault(
-        ("nobody", "AWS_PROFILE", "aws configure list-profiles"),
+        ("nobody", "AWS_PROFILE", CONFIG, "aws configure list-profiles"),
         environment={"AWS_PROFILE": "nobody"},
         is_found_at_once=True,
     ),
@@ -126,6 +127,34 @@ FAULTS = {
         credentials="",
         environment={"AWS_WEB_IDENTITY_TOKEN_FILE": "/no/token", "AWS_ROLE_ARN": "arn:aws:iam::1:role/r"},
         error=CredentialsError,
+    ),
+    "token file is empty": Fault(
+        ("WebIdentityToken", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        credentials="",
+        environment={
+            "AWS_WEB_IDENTITY_TOKEN_FILE": os.devnull,
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    ),
+    "role that is none": Fault(
+        ("RoleArn", "AWS_ROLE_ARN"),
+        credentials="",
+        environment={
+            "AWS_WEB_IDENTITY_TOKEN_FILE": __file__,
+            "AWS_ROLE_ARN": "r",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+    ),
+    "program that is a folder": Fault(
+        ("/tmp", "credential_process of profile 'a'", CONFIG, "Permission denied"),
+        "[profile a]\ncredential_process = /tmp\n",
+        settings={"profile": "a"},
+        error=CredentialsError,
+    ),
+    "attempts below one": Fault(("-1", "AWS_MAX_ATTEMPTS"), environment={"AWS_MAX_ATTEMPTS": "-1"}),
+    "setting twice": Fault(
+        (CONFIG, "line 3", "Correct the file"), "[default]\nregion = x\nregion = y\n", is_found_at_once=True
     ),
     "token file of a profile is missing": Fault(
         ("/no/token", "web_identity_token_file of profile 'a'", CONFIG),

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -61,9 +61,10 @@ class Tokens(RenewedToken):
             return math.inf if credentials.valid else 0.0
         if not credentials.token:
             return 0.0
-        # google-auth keeps UTC without a time zone.
-        left: timedelta = credentials.expiry - datetime.now(UTC).replace(tzinfo=None)
-        return left.total_seconds()
+        expiry: datetime = credentials.expiry
+        if expiry.tzinfo is None:  # google-auth's own are in UTC
+            expiry = expiry.replace(tzinfo=UTC)
+        return (expiry - datetime.now(UTC)).total_seconds()
 
     async def _refresh(self) -> None:
         await asyncio.to_thread(self._refresh_in_thread)

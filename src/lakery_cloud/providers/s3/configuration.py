@@ -172,7 +172,7 @@ class AWSConfiguration:
         elif self._process and not isinstance(error, botocore_errors.BotoCoreError):
             kind, advice = CredentialsError, "It must print a JSON object with Version, AccessKeyId and SecretAccessKey"
             said = f"what credential_process prints has not the right form ({type(error).__name__})"
-        return kind(f"{_SUBJECTS[kind]}: {said}; see {self._origins(said, error) or self._place}. {advice}")
+        return kind(f"{_SUBJECTS[kind]}: {said}; see {self._origins(said, error) or self._sources}. {advice}")
 
     def _origins(self, said: str, error: Exception) -> str:
         """The settings and variables whose values a message quotes."""
@@ -184,10 +184,14 @@ class AWSConfiguration:
             named.append(f"credential_process of profile {self._profile!r}")
         for name, value in self._values():
             is_quoted = any(text in value for text in quoted)
+            # What an empty file leads to.
+            is_quoted |= "WebIdentityToken" in said and name.lower().removeprefix("aws_").startswith(
+                "web_identity_token"
+            )
             if value and (is_quoted or re.search(rf"(?<![\w./-]){re.escape(value)}(?![\w/-])", said)):
                 named.append(name)
         named = list(dict.fromkeys(named))
-        is_in_file = any(" of " in name for name in named)
+        is_in_file = any(" of " in name for name in named) or isinstance(error, botocore_errors.ProfileNotFound)
         return " and ".join(named) + (f" in {self._files}" if is_in_file else "")
 
     def _values(self) -> Iterator[tuple[str, str]]:
@@ -224,6 +228,12 @@ class AWSConfiguration:
     @property
     def _place(self) -> str:
         return f"profile {self._profile!r} in {self._files}"
+
+    @property
+    def _sources(self) -> str:
+        """All that the SDK reads: profile, files and variables."""
+        variables = sorted(name for name in os.environ if name.startswith("AWS_") and not name.endswith("_FILE"))
+        return " and ".join([self._place, ", ".join(variables)] if variables else [self._place])
 
     @property
     def _files(self) -> str:
