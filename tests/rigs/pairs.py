@@ -145,6 +145,7 @@ GCS_NOT_IN_THE_SUITE = {
         ("google-retained", "google-held"), "nothing can be deleted, and the suite checks that nothing is left"
     ),
     "google-one-change-a-second": "each deletion of a temporary object would wait for a second",
+    "google-slow-copy": "it differs from google only in the duration of copies",
     "google-new-errors": "it differs from google-xml-errors only in the format of errors",
     **dict.fromkeys(("google-policy", "gateway", "portal", "redirecting"), "nothing can be stored"),
     "stripping": "nothing can be read",

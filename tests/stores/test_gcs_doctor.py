@@ -18,6 +18,7 @@ FINDINGS: Mapping[str, Mapping[str, str]] = {
     "google-held": {"retention": "an event-based hold on each new object keeps objects"},
     "google-requester-pays": {"list": "Set user_project"},
     "google-one-change-a-second": {},
+    "google-slow-copy": {},
     "google-new-errors": {},
     "google-xml-errors": {},
     "google-policy": {"put": "An organization policy refuses it"},
@@ -48,7 +49,8 @@ KEPT = {
 
 async def findings_on(profile: str) -> tuple[dict[str, Finding], StrictGCS]:
     """All findings on a profile, by their check."""
-    quick = replace(GCS_PROFILES[profile], seconds_per_change=GCS_PROFILES[profile].seconds_per_change / 10)
+    seconds = GCS_PROFILES[profile].seconds_per_change / 10
+    quick = replace(GCS_PROFILES[profile], seconds_per_change=seconds, rewrite_seconds=0)
     async with StrictGCS(quick) as server:
         server.buckets["bucket"] = {}
         async with (

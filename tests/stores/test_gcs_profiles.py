@@ -361,6 +361,14 @@ async def test_copy_that_does_not_advance_ends() -> None:
         assert not keys(server)
 
 
+@pytest.mark.case("57")
+async def test_copy_that_takes_longer_than_the_time_out_is_saved() -> None:
+    profile = replace(GCS_PROFILES["google-slow-copy"], rewrite_seconds=1.2)
+    async with gcs_store(profile, max_attempts=1, read_timeout=1) as (server, storage):
+        assert await storage.read_data(await write_stream(storage, LARGE)) == LARGE
+        assert not temporary(server)
+
+
 @pytest.mark.case("58")
 @both_uploads
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["blob", "stream"])

@@ -15,12 +15,15 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
     Receipt,
+    Uncertain,
     Upload,
     UploadGone,
     VersionChanged,
     without_none,
 )
+from lakery_cloud.engine.transport import appears
 from lakery_cloud.errors import ConfigError, StorageUnavailable
+from lakery_cloud.http.exchange import ReadTimeout
 from lakery_cloud.providers.gcs.answers import read_size
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
 from lakery_cloud.providers.gcs.requests import GCSRequests
@@ -191,6 +194,12 @@ class GCSTransport(CloudTransport):
                 found = await self.head(source.address)
                 if found is None or found.version != source.version:
                     raise VersionChanged(str(source.address)) from signal
+                raise
+            except Uncertain as error:
+                # A store goes on copying after its client has disconnected.
+                is_late = isinstance(error.__cause__, ReadTimeout)
+                if is_late and await appears(self, address, seconds=self._settings.read_timeout):
+                    raise KeyExists(str(address)) from error
                 raise
             if isinstance(copied, ObjectInfo):
                 return copied

@@ -186,9 +186,9 @@ class StrictGCS:
                 return await self._uploads.receive(request)
             case "upload", _:
                 return self._uploads.cancel(request)
-        return self._on_object(request, operation, path, body)
+        return await self._on_object(request, operation, path, body)
 
-    def _on_object(self, request: web.Request, operation: str, path: list[str], body: bytes) -> web.Response:
+    async def _on_object(self, request: web.Request, operation: str, path: list[str], body: bytes) -> web.Response:
         query = request.query
         match operation, path:
             case "objects.get", [*_, bucket, "o", name]:
@@ -202,7 +202,7 @@ class StrictGCS:
             case "objects.move", [*_, bucket, "o", source, "moveTo", "o", name]:
                 return self._objects.move(bucket, source, name, query)
             case "objects.rewrite", [*_, source, "o", name, "rewriteTo", "b", bucket, "o", copy]:
-                return self._objects.rewrite((source, name), (bucket, copy), body, query)
+                return await self._objects.rewrite((source, name), (bucket, copy), body, query)
         raise Refusal(404, "notFound", f"no such method: {request.method} {request.raw_path}")
 
     def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:

@@ -1,5 +1,6 @@
 """The requests of a double of Cloud Storage about single objects."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -113,12 +114,13 @@ class ObjectRequests:
         query = {name: str(value) for name, value in {**source, **conditions}.items() if name != "name"}
         return self._state.find(bucket, source["name"], query, operation="objects.compose").data
 
-    def rewrite(
+    async def rewrite(
         self, source: tuple[str, str], copy: tuple[str, str], body: bytes, query: Mapping[str, str]
     ) -> web.Response:
         """objects.rewrite."""
         found = self._state.find(*source, query, operation="objects.rewrite")
         self._state.check_conditions(self._state.objects(copy[0]).get(copy[1]), query, operation="objects.rewrite")
+        await asyncio.sleep(self._state.profile.rewrite_seconds)  # also after the client has disconnected
         task = (source, copy, found.generation, body)
         token = query.get("rewriteToken")
         known, done = self._rewrites.pop(token, (None, 0)) if token else (task, 0)

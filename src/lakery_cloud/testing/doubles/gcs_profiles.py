@@ -24,6 +24,7 @@ class GCSProfile:
         hold: The hold on each new object, such as `Event-Based`; none if empty.
         requester_pays: Whether each request must name the project to bill.
         seconds_per_change: Seconds between two changes of one object.
+        rewrite_seconds: Seconds that a call of rewriteTo takes.
         errors: Format of refusals.
         compresses_errors: Whether refusals are compressed for clients that accept gzip.
         policy: Organization policy that refuses new objects; none if empty.
@@ -50,6 +51,7 @@ class GCSProfile:
     hold: str = ""
     requester_pays: bool = False
     seconds_per_change: float = 0
+    rewrite_seconds: float = 0
     errors: ErrorFormat = "reasons"
     compresses_errors: bool = False
     policy: str = ""
@@ -94,6 +96,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "one warning in the log",
     "requester_pays": "Set `user_project`; each request names it, also the looks after a miss",
     "seconds_per_change": "A writer that is refused looks whether another one has stored the content, else it tries again",
+    "rewrite_seconds": "After a time-out, the storage waits for the key before the write fails",
     "errors": "All formats are read",
     "compresses_errors": "Compressed errors are read",
     "policy": "Writes raise an error with the words of the policy",
@@ -155,6 +158,12 @@ _PROFILES = (
         title="Cloud Storage, one change a second and object",
         sources={"seconds_per_change": f'{GOOGLE}, "Quotas & limits", "Objects"'},
         seconds_per_change=1,
+    ),
+    GCSProfile(
+        name="google-slow-copy",
+        title="Cloud Storage, slow copies",
+        sources={"rewrite_seconds": f"{STATUS_CODES}, 413 `uploadTooLarge`: up to 30 seconds"},
+        rewrite_seconds=2,
     ),
     GCSProfile(
         name="google-new-errors",
