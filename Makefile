@@ -43,7 +43,7 @@ check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dep
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
-pages: $(VENV)/.test ## Write the pages of docs/ that come from the code: docs/settings.md
+pages: $(VENV)/.test ## Write the pages of docs/ that come from the code: settings, stores, errors
 	$(BIN)/python -m tools.pages
 
 audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tools.errors_page import errors_page
 from tools.settings_page import settings_page
+from tools.stores_page import stores_page
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES: Mapping[str, Callable[[], str]] = {
+    "errors.md": errors_page,
     "settings.md": settings_page,
+    "stores.md": stores_page,
 }
 """Name of the file -> its text."""
 

@@ -225,8 +225,7 @@ async def test_missing_etag_is_named(fast_lane: bool) -> None:
         "<Contents><Key>{key}</Key><Size>12</Size><LastModified>yesterday</LastModified></Contents>",
         "<Contents><Key>{key}</Key><Size>12</Size>",
         "<Contents><Key>{key}</Key><Key>{key}</Key><Size>12</Size><LastModified>2026-01-01</LastModified></Contents>",
-        "<IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
-        "<NextContinuationToken>b</NextContinuationToken>",
+        "<IsTruncated>true</IsTruncated>" + 2 * "<NextContinuationToken>a</NextContinuationToken>",
     ],
     ids=[
         "no time",

@@ -1,8 +1,10 @@
 """Profiles of accounts of Azure Blob Storage: how each differs from Azurite, and the source that says so."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Literal, NamedTuple
+
+from lakery_cloud.testing.doubles.s3_profiles import PORTAL, REPEATED, Difference
 
 
 class RefusedOperation(NamedTuple):
@@ -78,6 +80,52 @@ class AzureProfile:
     invents: Mapping[str, int] = field(default_factory=dict)
     empties: tuple[str, ...] = ()
     same_marker: bool = False
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """All differences from an account without options."""
+        known = {each.name: each for each in fields(self) if each.name in CONSEQUENCES}
+        return tuple(
+            Difference(name, _value(value), self.sources.get(name, ""), CONSEQUENCES[name])
+            for name, value in ((name, getattr(self, name)) for name in known)
+            if known[name].default not in (MISSING, value) or (known[name].default is MISSING and value)
+        )
+
+
+def _value(value: object) -> str:
+    """A value of a profile, in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{operation}: {status}" for operation, status in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(
+            f"{each.operation}: {each.status} {each.code}"
+            if isinstance(each, RefusedOperation)
+            else f"{each.status} {each.code}"
+            if isinstance(each, Throttled)
+            else str(each)
+            for each in value
+        )
+    return "yes" if value is True else str(value)
+
+
+CONSEQUENCES: Mapping[str, str] = {
+    "immutable": "Streams are saved; the temporary blob of each one longer than a part stays until the retention ends, "
+    "with one warning in the log. Set `temporary_container` to a container without retention",
+    "versioned": "Temporary blobs are deleted by version, so that no version of them remains, if you may delete versions",
+    "soft_deletes": "Azure keeps and bills deleted temporary blobs for the configured days",
+    "purges": "Temporary blobs are deleted for good, if you may do that",
+    "archived": "Reads raise an error that says to rehydrate the blob; `verify` and `copy` name it and go on",
+    "copy_seconds": "A copy has more time than other requests, and is not begun a second time",
+    "weak_etags": "Interrupted reads resume all the same",
+    "refusals": "Streams are saved; the temporary blob of each one longer than a part stays, with a warning in the log",
+    "throttled": "The request is repeated, after the time that the account asks for",
+    "missing": "Responses without a header that proves something raise an error that names it",
+    "pages": "Every request raises an error that names the endpoint",
+    "invents": "The key is looked up; the write raises an error, since nothing was stored",
+    "empties": "The key is looked up, and has the content",
+    "same_marker": "Listings that never end raise an error",
+}
+"""Attribute -> what lakery-cloud does about it, or what you can do."""
 
 
 LEARN = "Microsoft Learn"
@@ -161,6 +209,7 @@ _PROFILES = (
     AzureProfile(
         name="portal",
         title="a login page in front of the account",
+        sources={"pages": PORTAL},
         pages=(
             *("put_blob", "put_block", "put_block_list", "get_blob", "get_blob_properties", "delete_blob", "copy_blob"),
             *("list_blobs", "get_blob_tags", "get_block_list", "get_container_properties"),
@@ -169,9 +218,15 @@ _PROFILES = (
     AzureProfile(
         name="gateway",
         title="a proxy that invents answers",
+        sources={"invents": PORTAL},
         invents={"put_blob": 201, "put_block_list": 201, "copy_blob": 202, "delete_blob": 200},
     ),
-    AzureProfile(name="same-marker", title="an account whose listings repeat a marker", same_marker=True),
+    AzureProfile(
+        name="same-marker",
+        title="an account whose listings repeat a marker",
+        sources={"same_marker": REPEATED},
+        same_marker=True,
+    ),
 )
 
 AZURE_PROFILES: Mapping[str, AzureProfile] = {profile.name: profile for profile in _PROFILES}
