@@ -21,6 +21,7 @@ from lakery_cloud import (
 from lakery_cloud.maintenance import CopyOutcome, Problem, apply_lifecycle, copy, sweep, verify
 from lakery_cloud.testing import S3_PROFILES, ScriptedProxy, StrictS3, content, digest_of
 from tests.helpers import blob_stream, write, write_stream
+from tests.rigs.s3 import aws_session
 from tests.stores.stores import BUCKET, PART, check_nothing_temporary, keys, operations, s3_storage, s3_store
 
 SMALL = b"some content"
@@ -191,6 +192,26 @@ async def test_login_page_counts_as_nothing(fast_lane: bool) -> None:
         for request in requests:
             with pytest.raises(StorageUnavailable, match=server.url):
                 await request()
+        assert keys(server) == [digest_of(SMALL)["content_hash"]]
+
+
+@pytest.mark.case("48")
+async def test_login_page_counts_as_nothing_for_a_client_of_the_user() -> None:
+    async with StrictS3() as server:
+        server.make_bucket(BUCKET)
+        session = aws_session(StrictS3.access_key_id, StrictS3.secret_access_key)
+        opening = session.create_client("s3", endpoint_url=server.url, region_name=server.region)
+        async with opening as client, S3Storage(BUCKET, client=client) as storage:
+            stored = await write(storage, SMALL, NO_TAGS)
+            server.profile = S3_PROFILES["portal"]
+            for request in (
+                lambda: storage.read_data(stored),
+                lambda: storage.exists(stored),
+                lambda: storage.delete(stored),
+                lambda: _all(storage.list()),
+            ):
+                with pytest.raises(StorageUnavailable, match=server.url):
+                    await request()
         assert keys(server) == [digest_of(SMALL)["content_hash"]]
 
 

@@ -31,6 +31,22 @@ def sdk_required(answer: Answer, name: str) -> Any:
     return value
 
 
+_STATUSES = {"abort_multipart_upload": 204, "delete_bucket_lifecycle": 204, "delete_object": 204}
+"""Operation -> the status of its success, if it is not 200."""
+
+
+def check_status(operation: str, answer: Answer) -> Answer:
+    """The answer to an operation that does not read a body.
+
+    Raises:
+        UnsupportedResponse: It has another status than the API promises.
+    """
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    if status != _STATUSES.get(operation, 200):
+        raise UnsupportedResponse(f"a response {status} to {operation}")
+    return answer
+
+
 def whole(answer: Answer) -> Answer:
     """An answer without required fields."""
     return answer
@@ -91,6 +107,8 @@ def undeleted(answer: Answer) -> set[str]:
 
 def listed_objects(bucket: str, page: Answer) -> tuple[list[ObjectInfo], str | None]:
     """A page of objects, and the token of the next page."""
+    if "Name" not in page and "IsTruncated" not in page:
+        raise UnsupportedResponse("a listing without the bucket's name")
     found = [
         ObjectInfo(
             Address(bucket, sdk_required(entry, "Key")),
@@ -145,7 +163,7 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
     From refusals it removes bodies that are no description of an error, such as the pages of proxies.
 
     Raises:
-        UnsupportedResponse: The response has another status, or another content.
+        UnsupportedResponse: The response has another content.
     """
     name, status, body = operation_model.name, response_dict["status_code"], response_dict["body"]
     if not isinstance(body, bytes):  # of an object
@@ -158,8 +176,6 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""
         return
-    if status != operation_model.http.get("responseCode", 200):
-        raise UnsupportedResponse(f"a response {status} to {name}")
     if name in _ROOTS and root not in (_ROOTS[name], "Error"):
         raise UnsupportedResponse(f"a response to {name} without {_ROOTS[name]}")
     if name in _EMPTY and body:

@@ -23,7 +23,7 @@ from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
-from lakery_cloud.providers.s3.answers import content_hash, sdk_required
+from lakery_cloud.providers.s3.answers import check_status, content_hash, sdk_required
 from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS
 from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
@@ -323,7 +323,8 @@ class SDKRequests:
     ) -> T:
         target = {"Bucket": address.bucket, "Key": address.key}
         try:
-            return read(await getattr(self._client, operation)(**target, **self._payer, **parameters))
+            answer = await getattr(self._client, operation)(**target, **self._payer, **parameters)
+            return read(answer if operation == "get_object" else check_status(operation, answer))
         except LakeryCloudError:
             raise
         except (botocore_errors.ClientError, *SDK_ERRORS) as error:

@@ -37,6 +37,7 @@ from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
     Answer,
     begun,
+    check_status,
     completed,
     copied,
     copied_part,
@@ -449,7 +450,8 @@ class S3Transport(CloudTransport):
         """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
 
         async def call() -> T:
-            return read(await getattr(self._client, operation)(Bucket=address.bucket, **parameters))
+            answer = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
+            return read(check_status(operation, answer))
 
         return await self._call(operation, address, call)
 
