@@ -140,8 +140,9 @@ async def test_a_stream_that_breaks_leaves_nothing(tmp_path):
         raise OSError("the source broke")
 
     storage = FileStorage(tmp_path, part_size=10)
+    stream = DigestingStream({"data_stream": breaks(), "content_type": "a/b", "content_encoding": None})
     with pytest.raises(OSError, match="the source broke"):
-        await write_stream(storage, breaks())
+        await storage.write_data_stream(stream, stream.get_digest, {})
     assert files_below(tmp_path) == []
 
 
