@@ -109,11 +109,13 @@ async def tls_store(tmp_path: Path) -> AsyncIterator[Store]:
         yield store
 
 
-async def send(cloud: str, request_kind: str, url: str) -> None:
+async def send(cloud: str, request_kind: str, url: str, **options: Any) -> None:
     """Send one request of a kind; a store denies it."""
     fast_lane, act = REQUESTS[request_kind]
     endpoint_url = f"{url}/account" if cloud == "azure" else url
-    async with CLOUDS[cloud]("bucket", endpoint_url=endpoint_url, fast_lane=fast_lane, max_attempts=2) as storage:
+    async with CLOUDS[cloud](
+        "bucket", endpoint_url=endpoint_url, fast_lane=fast_lane, **{"max_attempts": 2, **options}
+    ) as storage:
         await act(storage)
 
 
@@ -189,6 +191,22 @@ async def test_proxy_that_is_down_or_refuses_is_named(
             await send(cloud, request_kind, target.url)
     refuse_secret(raised.value)
     assert target.requests == 0
+
+
+@pytest.mark.case("59")
+@each_request
+async def test_proxy_that_opens_no_tunnel_is_named(
+    cloud: str, request_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        with pytest.raises(StorageUnavailable, match=f"no connection to the proxy {address} of HTTPS_PROXY in time"):
+            await send(cloud, request_kind, "https://store.example", max_attempts=1, read_timeout=0.3)
 
 
 @pytest.mark.case("71")

@@ -52,7 +52,7 @@ class SessionExchange:
     ) -> None:
         self._session = session
         self._origin = origin
-        self._timeout = timeout
+        self._timeout = timeout if proxy is None else timeout_behind_proxy(timeout)
         self._proxy = proxy
 
     async def send(self, request: Request) -> "SessionResponse":
@@ -120,6 +120,13 @@ class SessionResponse:
             self._response.release()
         else:
             self._response.close()
+
+
+def timeout_behind_proxy(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeout:
+    """The same time-outs, and one for a proxy that opens no tunnel, for which aiohttp would wait without end."""
+    return aiohttp.ClientTimeout(
+        connect=timeout.sock_read, sock_connect=timeout.sock_connect, sock_read=timeout.sock_read
+    )
 
 
 def http_error(error: Exception, proxy: Proxy | None = None) -> HTTPError:

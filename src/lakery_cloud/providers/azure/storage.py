@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.model import without_none
@@ -15,6 +15,7 @@ from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.http.client import HTTPClient, open_session
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.proxies import proxy_for
+from lakery_cloud.http.session import timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.azure.settings import (
     AZURE_LIMITS,
@@ -188,7 +189,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
             "transport": SDKTransport(
-                session=session,
+                session=_TimedSession(session),
                 session_owner=False,
                 connection_timeout=self.settings.connect_timeout,
                 read_timeout=self.settings.read_timeout,
@@ -214,6 +215,24 @@ class SDKTransport(AioHttpTransport):  # type: ignore[misc]  # azure.core has no
     async def send(self, request: Any, **config: Any) -> Any:
         proxy = proxy_for(Origin.of(request.url))
         return await super().send(request, **config, proxy=proxy.url if proxy else None)
+
+
+class _TimedSession:
+    """A session for the SDK's transport, which gives no time-out for a proxy."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def request(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
+        if options.get("proxy"):
+            options["timeout"] = timeout_behind_proxy(options["timeout"])
+        return await self._session.request(*args, **options)
 
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")

@@ -12,7 +12,7 @@ from botocore.httpsession import ProxyConfiguration
 from lakery_cloud.http.client import open_session
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.proxies import proxy_for
-from lakery_cloud.http.session import proxy_error
+from lakery_cloud.http.session import proxy_error, timeout_behind_proxy
 from lakery_cloud.providers.s3.errors import CopyTimedOut
 from lakery_cloud.providers.s3.transport import copy_timeout
 
@@ -34,7 +34,7 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
                 self.sockets,
                 self._tls,
                 limit=self._max_pool_connections,
-                timeout=self._timeout,
+                timeout=timeout_behind_proxy(self._timeout) if proxy_url else self._timeout,
                 skip_auto_headers=("Content-Type",),
             )
             self._sessions[proxy_url] = await self._exit_stack.enter_async_context(session)
