@@ -5,10 +5,14 @@ import random
 import time
 from collections.abc import AsyncGenerator
 
+from tests.conftest import rig_on
 from tests.helpers import write_stream
 from tests.rigs.base import PairRig
+from tests.rigs.pairs import FULLY, PAIRS
 
 PIECES = 40
+
+rig = rig_on(*(pair for pair in PAIRS if pair.is_live or pair.name in FULLY))
 
 
 async def test_twenty_cancellations_at_random_moments_leave_nothing(rig: PairRig) -> None:

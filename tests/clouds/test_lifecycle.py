@@ -22,6 +22,7 @@ from lakery_cloud.testing import (
     ScriptedProxy,
 )
 from lakery_cloud.testing.faults import Answer, SwallowAnswer
+from tests.conftest import rig_on
 from tests.helpers import proxy_before, scripted_proxy_before
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig
@@ -32,9 +33,10 @@ from tests.rigs.s3 import S3Rig
 # fake-gcs-server forgets rules: see `test_store_that_forgets_rules_is_found_out`.
 keeping_rules = pytest.mark.parametrize(
     "cloud_rig",
-    params(pair for pair in LOCAL_PAIRS if pair.cloud == "s3" or pair.name == "gcs-strict"),
+    params(pair for pair in LOCAL_PAIRS if pair.name in ("s3-seaweedfs", "gcs-strict")),
     indirect=True,
 )
+s3_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"))
 
 THEIRS: dict[str, list[Any]] = {
     "s3": [

@@ -47,6 +47,7 @@ from lakery_cloud.testing.faults import (
 from lakery_cloud.testing.faults.scripted import Script
 from tests.helpers import PATIENCE, write_stream
 from tests.rigs.base import CloudRig, PairRig
+from tests.rigs.pairs import FULLY
 
 CONTENTS = 6
 """Few, so that the same content is written again, deleted and read."""
@@ -291,10 +292,12 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.case("45")
-async def test_storage_does_what_memory_does(rig: PairRig) -> None:
+async def test_storage_does_what_memory_does(rig: PairRig, request: pytest.FixtureRequest) -> None:
     if isinstance(rig, CloudRig) and rig.is_live:
         pytest.skip("no proxy stands before a real account")
     loop = asyncio.get_running_loop()
+    pair = request.node.callspec.params["rig"]
+    examples = EXAMPLES_ON_S3 if "S3" in rig.name else EXAMPLES
 
     class OnRig(Model):
         pass
@@ -305,7 +308,7 @@ async def test_storage_does_what_memory_does(rig: PairRig) -> None:
         run_state_machine_as_test,
         OnRig,
         settings=settings(
-            max_examples=EXAMPLES_ON_S3 if "S3" in rig.name else EXAMPLES,
+            max_examples=examples if pair.name in FULLY else 2,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=True,

@@ -22,7 +22,9 @@ from lakery_cloud.testing import (
     content,
     digest_of,
 )
+from tests.conftest import rig_on
 from tests.helpers import scripted_proxy_before, write, write_stream
+from tests.rigs.pairs import LOCAL_PAIRS, params
 from tests.rigs.s3 import S3Rig
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
@@ -31,6 +33,13 @@ CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</
 NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>A header is not implemented.</Message></Error>"
 ACCESS_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+
+# The requests are the same on all servers.
+s3_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "s3-seaweedfs"))
+on_all_servers = pytest.mark.parametrize(
+    "s3_rig", params(pair for pair in LOCAL_PAIRS if pair.cloud == "s3"), indirect=True
+)
 
 
 @pytest.fixture
@@ -104,6 +113,7 @@ async def test_each_part_travels_with_its_checksum(s3_rig: S3Rig, proxy: Scripte
 
 
 @pytest.mark.case("25")
+@on_all_servers
 @pytest.mark.parametrize("matches", [is_complete, is_copy])
 async def test_error_inside_of_a_200_is_retried(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
     script = proxy.answer(matches, status=200, body=INTERNAL_ERROR)
@@ -115,6 +125,7 @@ async def test_error_inside_of_a_200_is_retried(s3_rig: S3Rig, proxy: ScriptedPr
 
 
 @pytest.mark.case("25")
+@on_all_servers
 @pytest.mark.parametrize("matches", [is_complete, is_copy])
 async def test_error_inside_of_a_200_each_time_is_an_error(s3_rig: S3Rig, proxy: ScriptedProxy, matches: Any) -> None:
     script = proxy.answer(matches, status=200, body=INTERNAL_ERROR, times=100)

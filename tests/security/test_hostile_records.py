@@ -188,7 +188,7 @@ odd_text = st.one_of(
 
 @pytest.mark.parametrize("storage", OFFLINE, ids=lambda storage: type(storage).__name__)
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_accepted_storage_data_names_a_safe_place(storage: ObjectStorage[Any], data: st.DataObject) -> None:
     value = junk | odd_text
     names = (*storage.place_names, "hash", "size", "user_project")
@@ -272,7 +272,7 @@ async def test_records_choose_only_registered_storages(name: str) -> None:
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(json.loads(a_record()), junk | odd_text)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_changed_records_raise_errors_of_ours(changes: dict[str, Any]) -> None:
     registry = StorageRegistry([MemoryStorage()])
     with pytest.raises(LakeryCloudError) as raised:
