@@ -127,11 +127,21 @@ def test_tables_are_whole(dialect) -> None:
 
 def test_shared_names_are_the_methods_of_a_transport() -> None:
     methods = {name for name in vars(Transport) if not name.startswith("_")}
-    of_one_cloud = {"apply_lifecycle", "credential_kind", "free_space", "presign", "put_damaged", "server_time"}
+    of_one_cloud = {
+        "apply_lifecycle",
+        "credential_kind",
+        "free_space",
+        "kept_objects",
+        "presign",
+        "put_damaged",
+        "retention",
+        "server_time",
+    }
     assert methods - NEUTRAL_OPERATIONS == {
         "checks_hash",
         "conditional_writes",
         "delete_all",
+        "delete_version",
         "max_deletes",
         *of_one_cloud,
     }
