@@ -148,7 +148,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             fs.service_client = _Closed()
 
     def _new_file_system(self) -> AzureBlobFileSystem:
-        """A file system for the account and credentials that adlfs finds. Its client has not our settings yet."""
+        """A file system for the account and credentials that adlfs finds. Its client does not have our settings yet."""
         secrets_given = self.settings.secrets()
         if not (self.settings.account_name or secrets_given or any(map(os.environ.get, _ACCOUNT_VARIABLES))):
             raise CredentialsError(f"no storage account for {self!r}. {SET_CREDENTIALS}")
