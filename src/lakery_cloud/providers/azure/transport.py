@@ -72,8 +72,6 @@ logger = logging.getLogger("lakery_cloud")
 
 LATE_BLOCK = 0.2
 """Seconds until a block shows up whose request was cancelled after the service had received all of it."""
-COPY_TIME = 60.0
-"""Seconds in which the service ends a copy of at most 256 MiB, also if nobody waits for its response."""
 
 _NAME: Callable[[BlobProperties], str] = attrgetter("name")
 _NOTHING_STORED = (Unreachable, AccessDenied, BucketNotFound, ConfigError, CredentialsError)
@@ -378,6 +376,22 @@ class AzureTransport(CloudTransport):
         raise not_applicable(self._account or "<account>")
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        attempts, patience = self._settings.max_attempts, self._settings.timeout_of_copy(source.size)
+        for attempt in range(1, attempts + 1):
+            try:
+                await self._copy(source, address, attributes)
+                break
+            except Uncertain as failure:
+                if not isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError):
+                    raise
+                # The service may still be copying, and a second copy would make it slower.
+                if await appears(self, address, seconds=patience):
+                    raise KeyExists(str(address)) from None
+                if attempt == attempts:
+                    raise
+        return None
+
+    async def _copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:
         parameters = sdk_described(attributes, self._settings)
         del parameters["content_settings"]  # the copy has those of the source
         try:
@@ -386,7 +400,7 @@ class AzureTransport(CloudTransport):
                 address,
                 requires_sync=True,  # an asynchronous copy would show a partial blob
                 read_timeout=self._settings.timeout_of_copy(source.size),
-                retry_read=0,  # see below
+                retry_read=0,  # see `copy`
                 match_condition=MatchConditions.IfMissing,
                 **_pinned(source, "source_etag", "source_match_condition"),
                 **await self._grants.source(source),
@@ -396,16 +410,8 @@ class AzureTransport(CloudTransport):
         except ConditionNotMet as signal:
             is_source = await self.head(address) is None
             raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
-        except Uncertain as failure:
-            # The service may still be copying, and a second copy would make it slower.
-            if isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError) and await appears(
-                self, address, seconds=COPY_TIME
-            ):
-                raise KeyExists(str(address)) from failure
-            raise
         if answer.get("copy_status") != "success":
             await self._undo_copy(address, answer)
-        return None
 
     async def _undo_copy(self, address: Address, answer: Mapping[str, Any]) -> None:
         """Remove a copy that was not made synchronously.
