@@ -364,8 +364,7 @@ def _head_of_sdk(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
 def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
     body, metadata = answer["Body"], answer["ResponseMetadata"]
     try:
-        info = _info(address, metadata["HTTPHeaders"])
-        start = _start(metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
+        info, start = _opened(address, metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
     except UnsupportedResponse:
         body.close()
         raise
@@ -423,16 +422,13 @@ def _head(address: Address, response: BufferedResponse) -> ObjectInfo:
 
 
 def _info(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
-    content_type = headers.get("content-type")
-    if (content_type or "").startswith("text/html") and not any(name.startswith("x-amz-") for name in headers):
-        raise UnsupportedResponse("a page of HTML")
-    _, size = read_content_range(headers.get("content-range"), size=size_of(headers))
+    _refuse_page(headers)
     return ObjectInfo(
         address,
-        size,
+        size_of(headers),
         required(headers, "etag"),
         content_hash(headers.get("x-amz-checksum-sha256")),
-        content_type,
+        headers.get("content-type"),
         headers.get("content-encoding"),
         time_of(headers.get("last-modified")),
         {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)},
@@ -440,18 +436,26 @@ def _info(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
     )
 
 
-def _start(status: int, headers: Mapping[str, str]) -> int | None:
-    """The position of a body's first byte in the object; None if it is the whole object."""
+def _refuse_page(headers: Mapping[str, str]) -> None:
+    if headers.get("content-type", "").startswith("text/html") and not any(
+        name.startswith("x-amz-") for name in headers
+    ):
+        raise UnsupportedResponse("a page of HTML")
+
+
+def _opened(address: Address, status: int, headers: Mapping[str, str]) -> tuple[ObjectInfo, int | None]:
+    """What a read needs to know of its object, and the position of the body's first byte; None if it is all of it."""
     content_range = headers.get("content-range")
     if status not in (200, 206) or (status == 206 and content_range is None):  # some stores send a range with 200
         raise UnsupportedResponse(f"a response {status} to a read, without Content-Range")
-    start, _ = read_content_range(content_range, size=0)
-    return start
+    _refuse_page(headers)
+    start, size = read_content_range(content_range, size=size_of(headers))
+    return ObjectInfo(address, size, required(headers, "etag"), content_type=headers.get("content-type")), start
 
 
 def _body(address: Address, response: Response, *, may_be_decoded: bool) -> OpenBody:
     headers = response.headers
     if may_be_decoded and response.status == 200 and not {"content-length", "content-encoding"} & headers.keys():
         raise DecodedBody(str(address))
-    start = _start(response.status, headers)
-    return Body(_info(address, headers), BodyChunks(response.read), start), response.close
+    info, start = _opened(address, response.status, headers)
+    return Body(info, BodyChunks(response.read), start), response.close
