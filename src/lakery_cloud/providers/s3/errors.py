@@ -24,8 +24,8 @@ class CopyTimedOut(botocore_errors.BotoCoreError):  # type: ignore[misc]  # it h
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 """Errors of code that reads a response without looking whether it has the promised shape."""
-UNREADABLE = (ResponseParserError, UnsupportedResponse, ValueError, KeyError)
-"""Errors of the SDK for a response that it can't read; it checks arguments before it sends them."""
+UNREADABLE = (ResponseParserError, UnsupportedResponse, ValueError, KeyError, RuntimeError)
+"""Errors of the SDK for a response that it can't read, the last one for times; it checks arguments before it sends them."""
 SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE)
 """Errors of the SDK for a request without a usable response."""
 NO_CREDENTIALS = (
