@@ -42,10 +42,10 @@ from lakery_cloud.http.headers import (
 )
 from lakery_cloud.http.session import SLICE_SIZE
 from lakery_cloud.providers.azure.answers import ANSWERS, check_answer, check_sdk_answer
+from lakery_cloud.providers.azure.credentials import Tokens
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import authorization, string_to_sign
-from lakery_cloud.providers.azure.tokens import Tokens
 from lakery_cloud.redaction import redact_error
 from lakery_cloud.streams.parts import Part
 

@@ -34,10 +34,10 @@ try:
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
     from lakery_cloud.providers.azure.answers import check_sdk_answer
+    from lakery_cloud.providers.azure.credentials import Tokens
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
     from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
     from lakery_cloud.providers.azure.requests import AzureRequests
-    from lakery_cloud.providers.azure.tokens import Tokens
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error

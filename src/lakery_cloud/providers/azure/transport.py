@@ -46,7 +46,6 @@ from lakery_cloud.http.exchange import UnsupportedResponse
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
-from lakery_cloud.providers.azure.grants import CREATE, READ, Grants
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
 from lakery_cloud.providers.azure.refusals import ConditionNotMet
 from lakery_cloud.providers.azure.requests import (
@@ -59,7 +58,7 @@ from lakery_cloud.providers.azure.requests import (
     sdk_tier,
     tags_in_metadata,
 )
-from lakery_cloud.providers.azure.signing import account_of
+from lakery_cloud.providers.azure.signing import CREATE, READ, Grants, account_of
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 

@@ -28,8 +28,8 @@ from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Respon
 from lakery_cloud.http.headers import byte_range, time_of
 from lakery_cloud.providers.gcs import answers
 from lakery_cloud.providers.gcs.answers import TAG_PREFIX, BucketOptions, Progress, StoredObject
+from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.providers.gcs.errors import Refusal
-from lakery_cloud.providers.gcs.tokens import Tokens
 from lakery_cloud.streams.parts import Pieces
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from google.cloud.storage import Client
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import CredentialsError
-from lakery_cloud.providers.gcs.tokens import Tokens
+from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.redaction import redact_error
 
 _SIGN_IN = (

@@ -26,11 +26,10 @@ try:
     from lakery_cloud.http.proxies import proxy_for
     from lakery_cloud.http.session import CheckedResponse
     from lakery_cloud.http.trust import Trust
-    from lakery_cloud.providers.gcs.credentials import credentials_of, default_file
+    from lakery_cloud.providers.gcs.credentials import Tokens, credentials_of, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
     from lakery_cloud.providers.gcs.refusals import LOG_IN
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
-    from lakery_cloud.providers.gcs.tokens import Tokens
     from lakery_cloud.providers.gcs.transport import GCSTransport
 except ImportError as error:
     raise MissingDependency('GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"') from error

@@ -25,11 +25,11 @@ from lakery_cloud.engine.transport import appears
 from lakery_cloud.errors import ConfigError, StorageUnavailable
 from lakery_cloud.http.exchange import ReadTimeout
 from lakery_cloud.providers.gcs.answers import read_size
+from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
 from lakery_cloud.providers.gcs.requests import GCSRequests
 from lakery_cloud.providers.gcs.settings import GCSSettings
 from lakery_cloud.providers.gcs.signing import sign_url
-from lakery_cloud.providers.gcs.tokens import Tokens
 from lakery_cloud.providers.gcs.uploads import CompositeUpload, ResumableUpload
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part

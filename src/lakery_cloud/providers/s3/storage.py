@@ -4,30 +4,38 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, MissingDependency
-from lakery_cloud.http.client import HTTPClient
+from lakery_cloud.http.client import HTTPClient, open_session
+from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.pool import Sockets
+from lakery_cloud.http.proxies import proxy_for
+from lakery_cloud.http.session import proxy_error, timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
+    import aiohttp
     import botocore.loaders
+    from aiobotocore.awsrequest import AioAWSResponse
     from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
+    from botocore.exceptions import BotoCoreError, ProxyConnectionError, ReadTimeoutError
     from botocore.handlers import add_expect_header, validate_bucket_name
-    from botocore.httpsession import get_cert_path
+    from botocore.httpsession import ProxyConfiguration, get_cert_path
 
     from lakery_cloud.providers.s3.answers import add_md5, check_answer, check_types
-    from lakery_cloud.providers.s3.configuration import AWSConfiguration, ExplainedCredentials, secrets_of
+    from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, secrets_of
+    from lakery_cloud.providers.s3.errors import CopyTimedOut
     from lakery_cloud.providers.s3.requests import S3Requests, answer_probe
-    from lakery_cloud.providers.s3.session import DefaultConfig, SDKSession
-    from lakery_cloud.providers.s3.transport import S3Transport
+    from lakery_cloud.providers.s3.transport import S3Transport, copy_timeout
 except ImportError as error:
     raise MissingDependency(
         'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '
@@ -161,7 +169,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                 signed = S3Requests(client, http, credentials=credentials, settings=settings)
                 yield S3Transport(client, settings, signed=signed)
 
-    def _client_config(self, session_class: type[SDKSession]) -> AioConfig:
+    def _client_config(self, session_class: "type[SDKSession]") -> AioConfig:
         has_endpoint = (
             self.settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
@@ -215,3 +223,61 @@ def _note_retry(request: Any, **_: Any) -> None:
     """Count attempts after the first, which only the SDK sees."""
     if request.context.get("retries", {}).get("attempt", 1) > 1:
         note_retries()
+
+
+class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+    """The SDK's HTTP session. A subclass has the sockets and certificates of one client."""
+
+    sockets: ClassVar[Sockets]
+    trust: ClassVar[Trust]
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        # The SDK's sessions check no certificates behind a proxy, and no host names anywhere (aiobotocore before 3).
+        if proxy_url not in self._sessions:
+            session = open_session(
+                self.sockets,
+                self._tls,
+                limit=self._max_pool_connections,
+                timeout=timeout_behind_proxy(self._timeout) if proxy_url else self._timeout,
+                skip_auto_headers=("Content-Type",),
+            )
+            self._sessions[proxy_url] = await self._exit_stack.enter_async_context(session)
+        session, seconds = self._sessions[proxy_url], copy_timeout.get()
+        return session if seconds is None else _PatientSession(session, seconds)
+
+    async def send(self, request: Any) -> AioAWSResponse:
+        origin = Origin.of(request.url)
+        # Outside the SDK's own function, which hides errors of ours.
+        self._tls = self.trust.context() if origin.is_tls else True
+        proxy = proxy_for(origin)
+        self._proxy_config = ProxyConfiguration({"https" if origin.is_tls else "http": proxy.url} if proxy else None)
+        try:
+            return await super().send(request)
+        except ReadTimeoutError as error:
+            if copy_timeout.get() is not None and "partNumber=" not in request.url:
+                raise CopyTimedOut(error=error) from error
+            raise
+        except BotoCoreError as error:
+            if proxy is None or (failed := proxy_error(error.kwargs.get("error"), proxy)) is None:
+                raise
+            raise ProxyConnectionError(proxy_url=proxy.name, error=failed) from error
+
+
+class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
+    """A default configuration of clients. The SDK drops its HTTP session when it adds the options of one client."""
+
+    def merge(self, other_config: AioConfig) -> AioConfig:
+        merged = super().merge(other_config)
+        merged.http_session_cls = self.http_session_cls
+        return merged
+
+
+class _PatientSession:
+    """A session whose requests wait longer for bytes of the response."""
+
+    def __init__(self, session: aiohttp.ClientSession, seconds: float) -> None:
+        self._session = session
+        self._timeout = aiohttp.ClientTimeout(sock_connect=session.timeout.sock_connect, sock_read=seconds)
+
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(method, **options, timeout=self._timeout)
