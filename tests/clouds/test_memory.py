@@ -31,7 +31,7 @@ async def main(url, mebibytes):
 asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
 
-SIZES = {"s3-seaweedfs": 1024, "gcs-fake": 256, "azure-azurite": 256}
+SIZES = {"s3-seaweedfs": 512, "gcs-fake": 256, "azure-azurite": 256}
 """Mebibytes that a server stores in reasonable time, within the copy limit of Azurite."""
 
 
