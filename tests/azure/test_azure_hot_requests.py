@@ -33,9 +33,14 @@ from lakery_cloud.testing import (
     digest_of,
 )
 from lakery_cloud.testing.faults import Answer
+from tests.conftest import rig_on
 from tests.helpers import HOT_REQUESTS, ours, proxy_before, use_hot_requests, write
 from tests.rigs.azure import AzureRig
+from tests.rigs.pairs import Pair
 from tests.tls import tls_before
+
+# Also in a run whose other storages leave all requests to the SDK.
+azure_rig = rig_on(Pair("azure-azurite", lambda server: AzureRig("Azurite", server, fast_lane=True), "azurite"))
 
 
 @pytest.fixture

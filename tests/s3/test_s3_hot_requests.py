@@ -36,7 +36,7 @@ from tests.rigs.s3 import S3Rig
 @pytest.fixture
 async def s3_rig(moto: Emulator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Rig]:
     """One server is enough: hot requests are the same everywhere, and the other suites run on all."""
-    async with S3Rig("MotoServer", moto) as rig:
+    async with S3Rig("MotoServer", moto, fast_lane=True) as rig:
         for name, value in rig.environment.items():
             monkeypatch.setenv(name, value)
         yield rig
