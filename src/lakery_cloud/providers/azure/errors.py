@@ -1,5 +1,6 @@
 """The engine's errors for refusals of Azure and errors of its SDK."""
 
+import ipaddress
 import re
 import zlib
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import proxy_error
 from lakery_cloud.providers.azure.answers import UnusableResponse
 from lakery_cloud.providers.azure.refusals import RULES, SET_CREDENTIALS
-from lakery_cloud.providers.azure.signing import is_address
 from lakery_cloud.redaction import MAX_QUOTE, redact, redact_error
 
 SDK_ERRORS = (
@@ -101,6 +101,16 @@ def _lacks_account(endpoint: str) -> bool:
     """Whether a URL is one of an emulator, but without the account in its path: the container is taken for the account."""
     parts = urlsplit(endpoint)
     return is_address(parts.hostname or "") and not parts.path.strip("/")
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an address, or this machine, as those of emulators."""
+    if host == "localhost":
+        return True
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _details(response: BufferedResponse) -> dict[str, str]:

@@ -5,7 +5,6 @@ Microsoft Learn, "Authorize with Shared Key", for the versions of the service si
 
 import base64
 import hmac
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.errors import ConfigError, CredentialsError
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.credentials import TOKEN_SCOPE
-from lakery_cloud.providers.azure.errors import SDK_ERRORS
+from lakery_cloud.providers.azure.errors import SDK_ERRORS, is_address
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 
 _STANDARD = (
@@ -85,16 +84,6 @@ def account_of(url: str, name: str | None) -> str | None:
     if name or not is_address(host):
         return name
     return parts.path.strip("/").partition("/")[0] or None  # an emulator
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an address, or this machine, as those of emulators."""
-    if host == "localhost":
-        return True
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return False
 
 
 def shared_access_signature(
