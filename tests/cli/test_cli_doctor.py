@@ -74,7 +74,7 @@ def test_doctor_of_several_storages_exits_with_the_gravest_code(shell: Shell, cl
     assert_fails(shell.run("doctor", "-q", nowhere), 3, "BucketNotFound", saying="1 of 1 check failed: bucket")
     done = shell.run("doctor", "--quiet", closed_url, shell.url(), nowhere, **credentials)
     assert done.returncode == 3
-    assert "BucketNotFound: 2 of 20 checks failed: reach, bucket" in done.stderr.decode()
+    assert "BucketNotFound: 2 of 23 checks failed: reach, bucket" in done.stderr.decode()
     printed = done.stdout.decode()
     assert "check endpoint_url and the network" in printed
     assert shell.url() + "\n" not in printed
@@ -92,7 +92,7 @@ async def test_doctor_names_the_right_that_is_missing_and_exits_4(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER[1])
     done = run_command("doctor", "--quiet", seaweedfs_rig.url())
-    assert_fails(done, 4, "AccessDenied: 3 of 21 checks failed: put, multipart, delete")
+    assert_fails(done, 4, "AccessDenied: 3 of 24 checks failed: put, multipart, delete")
     assert b"Grant s3:PutObject" in done.stdout
 
 

@@ -88,7 +88,11 @@ async def test_something_else_at_the_content_key_stays_and_exits_5(url_rig: UrlR
     ("environment", "exit_code", "error"),
     [
         ({"AWS_ACCESS_KEY_ID": ""}, 4, "CredentialsError: no credentials"),
-        ({"AWS_PROFILE": "nobody"}, 2, "ConfigError: The config profile (nobody) could not be found"),
+        (
+            {"AWS_PROFILE": "nobody"},
+            2,
+            "ConfigError: the AWS configuration can't be used: The config profile (nobody) could not be found",
+        ),
     ],
 )
 async def test_s3_without_credentials_is_one_line_with_its_exit_code(

@@ -111,9 +111,9 @@ class Environment(Installation):
         group: The folder in the cache folder.
     """
 
-    def __init__(self, title: str, *, constraints: Path = CONSTRAINTS, group: str = "emulators") -> None:
+    def __init__(self, title: str, *, constraints: Path | None = None, group: str = "emulators") -> None:
         super().__init__(title)
-        self.constraints = constraints / f"{title}.txt"
+        self.constraints = (constraints or CONSTRAINTS) / f"{title}.txt"
         self._group = group
 
     @property

@@ -119,6 +119,7 @@ class ScopedUpload:
         except Uncertain:
             if not self._is_temporary or not await self._is_made(size):
                 raise
+            return  # the clean-up aborts it all the same: the store may keep parts that the response was about
         except (KeyExists, WriteConflict) as signal:
             if not self._is_temporary:
                 raise
