@@ -1,4 +1,4 @@
-"""`S3Storage` on stores as people have them: each profile of the strict double, with and without the fast lane."""
+"""`S3Storage` on stores as people have them: each profile of the strict double, with and without hot requests."""
 
 import gzip
 import logging

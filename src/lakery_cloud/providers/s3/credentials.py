@@ -52,7 +52,7 @@ _ADVICE: tuple[tuple[tuple[type[Exception], ...], type[LakeryCloudError], str], 
         SET_CREDENTIALS,
     ),
     ((botocore_errors.ConnectionError, botocore_errors.HTTPClientError), StorageUnavailable, "Try again later"),
-    ((botocore_errors.ClientError,), CredentialsError, "Check the role, its trust policy and who may assume it"),
+    ((botocore_errors.ClientError,), CredentialsError, "Check the role, its trust policy and its principals"),
     ((botocore_errors.BotoCoreError, ValueError), ConfigError, "Correct it"),
     ((Exception,), CredentialsError, SET_CREDENTIALS),
 )
