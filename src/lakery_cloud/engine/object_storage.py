@@ -24,7 +24,7 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
 )
-from lakery_cloud.engine.reader import check_size, read
+from lakery_cloud.engine.reader import check_size, read, read_whole
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.storage_data import (
@@ -274,20 +274,19 @@ class ObjectStorage(Storage[D], Generic[D]):
             IntegrityError: It does not match the storage data.
             BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
-        async with aclosing(await self._read(storage_data)) as chunks:
-            return b"".join([chunk async for chunk in chunks])
+        location = self._location(storage_data)
+        session = await self._session()
+        return await read_whole(session.transport, location, settings=self.settings, budget=session.read_budget)
 
     @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
         """Read content in chunks as they arrive, verified at the end; errors as for `read_data`."""
-        async with aclosing(await self._read(storage_data)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-
-    async def _read(self, storage_data: D) -> AsyncGenerator[bytes]:
         location = self._location(storage_data)
         session = await self._session()
-        return read(session.transport, location, settings=self.settings, budget=session.read_budget)
+        found = read(session.transport, location, settings=self.settings, budget=session.read_budget)
+        async with aclosing(found) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
         """Add the hash and size of a record to storage data of other projects, which lack them."""

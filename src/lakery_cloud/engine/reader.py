@@ -18,7 +18,7 @@ from lakery_cloud.engine.storage_data import Location
 from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.streams.budget import ByteBudget, Lease
-from lakery_cloud.streams.hashing import THREAD_THRESHOLD, HashingAhead, new_hasher
+from lakery_cloud.streams.hashing import THREAD_THRESHOLD, Hasher, HashingAhead, new_hasher
 from lakery_cloud.streams.tasks import ordered_map
 
 logger = logging.getLogger("lakery_cloud")
@@ -39,6 +39,22 @@ AUTOMATIC_RANGES = 8
 """Concurrent ranges if a connection is slow."""
 
 
+async def read_whole(
+    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
+) -> bytes:
+    """The content in one piece; errors as for `read`."""
+    if location.size is None or location.size > min(THREAD_THRESHOLD, settings.range_size):
+        async with aclosing(read(transport, location, settings=settings, budget=budget)) as chunks:
+            return b"".join([chunk async for chunk in chunks])
+    hasher, expected = _hasher_of(location, settings)
+    async with aclosing(_sequence(transport, location, _Progress())) as chunks:
+        content = b"".join([chunk async for chunk in chunks])
+    if hasher is not None:
+        hasher.update(content)
+        _check_hash(location, hasher.hexdigest(), expected)
+    return content
+
+
 async def read(
     transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:
@@ -52,7 +68,8 @@ async def read(
         StorageUnavailable: The body broke off too often.
     """
     with budget.lease() as lease:
-        hasher, expected = _hasher_of(location, lease) if settings.verify else (None, "")
+        plain_hasher, expected = _hasher_of(location, settings)
+        hasher = _hashing_ahead(plain_hasher, location, lease) if plain_hasher is not None else None
         held_back = b""
         async with aclosing(_chunks(transport, location, settings=settings, budget=budget)) as chunks:
             async for chunk in chunks:
@@ -61,11 +78,8 @@ async def read(
                 if held_back:
                     yield held_back
                 held_back = chunk
-        if hasher is not None and (found := await hasher.hexdigest()) != expected:
-            raise IntegrityError(
-                f"the content at {location.address} has the hash {found}, but {expected} was expected; "
-                "it was damaged in the store or on the network"
-            )
+        if hasher is not None:
+            _check_hash(location, await hasher.hexdigest(), expected)
     if held_back:
         yield held_back
 
@@ -233,13 +247,26 @@ async def _takes_ranges(transport: Transport, location: Location, progress: _Pro
         return False
 
 
-def _hasher_of(location: Location, lease: Lease) -> tuple[HashingAhead | None, str]:
-    if location.content_hash is None:
+def _hasher_of(location: Location, settings: EngineSettings) -> tuple[Hasher | None, str]:
+    """A hash object and the hash to expect, if the content is to be verified."""
+    if location.content_hash is None or not settings.verify:
         return None, ""
     algorithm, _, expected = location.content_hash.partition(":")
+    return new_hasher(algorithm), expected
+
+
+def _hashing_ahead(hasher: Hasher, location: Location, lease: Lease) -> HashingAhead:
     is_large = location.size is None or location.size > UNHASHED
     limit = UNHASHED if is_large and lease.try_acquire(UNHASHED) else THREAD_THRESHOLD
-    return HashingAhead(new_hasher(algorithm), limit=limit), expected
+    return HashingAhead(hasher, limit=limit)
+
+
+def _check_hash(location: Location, found: str, expected: str) -> None:
+    if found != expected:
+        raise IntegrityError(
+            f"the content at {location.address} has the hash {found}, but {expected} was expected; "
+            "it was damaged in the store or on the network"
+        )
 
 
 def _is_wanted(body: Body, start: int, stop: int | None) -> bool:

@@ -280,8 +280,9 @@ class ExplainedCredentials:
             logger.info("credentials that expire soon could not be renewed: %s", error)
             self._next_attempt = now + RENEW_PAUSE
             return self._keys
-        self._keys = keys
-        self._secrets.add(keys.secret_key, keys.token)
+        if keys != self._keys:
+            self._keys = keys
+            self._secrets.add(keys.secret_key, keys.token)
         return keys
 
     def _are_valid(self) -> bool:
