@@ -6,14 +6,14 @@ A response to which the algorithm reacts is a `Signal`; every other failure is a
 import abc
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, ObjectInfo, PresignedURL, Receipt, Upload
+from lakery_cloud.engine.model import Body, KeyExists, ObjectInfo, PresignedURL, Receipt, Uncertain, Upload
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -22,6 +22,8 @@ from lakery_cloud.errors import (
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.limiter import Limiter
 from lakery_cloud.streams.parts import Part
+
+T = TypeVar("T")
 
 ABORT_ATTEMPTS = 3
 """Attempts to abort: a part that arrives during an abort may survive it (S3 API Reference, "AbortMultipartUpload")."""
@@ -239,6 +241,43 @@ async def appears(transport: Transport, address: Address, *, seconds: float) -> 
         await asyncio.sleep(pause)
         pause = min(2 * pause, 5)
     return True
+
+
+async def copy_once(
+    transport: Transport,
+    address: Address,
+    copy: Callable[[], Awaitable[T]],
+    *,
+    may_be_running: Callable[[Uncertain], bool],
+    seconds: float,
+    attempts: int,
+) -> T:
+    """Copy to a key. If the store may still be copying, wait for the object: a second copy would make the first one slower.
+
+    Args:
+        transport: Looks for the object.
+        address: The new object.
+        copy: Sends one request to copy.
+        may_be_running: Whether the store may still be copying after an error.
+        seconds: How long a copy may take.
+        attempts: Most requests to copy.
+
+    Raises:
+        KeyExists: The object appeared.
+        Uncertain: It did not.
+    """
+    attempt = 1
+    while True:
+        try:
+            return await copy()
+        except Uncertain as failure:
+            if not may_be_running(failure):
+                raise
+            if await appears(transport, address, seconds=seconds):
+                raise KeyExists(str(address)) from None
+            if attempt == attempts:
+                raise
+            attempt += 1
 
 
 async def missing(transport: Transport, address: Address) -> NoStorageData | BucketNotFound:

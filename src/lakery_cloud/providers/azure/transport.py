@@ -25,7 +25,6 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
     Receipt,
-    Uncertain,
     Unreachable,
     Upload,
     UploadGone,
@@ -33,7 +32,7 @@ from lakery_cloud.engine.model import (
     WriteConflict,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -375,19 +374,14 @@ class AzureTransport(CloudTransport):
         raise not_applicable(self._account or "<account>")
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        attempts, patience = self._settings.max_attempts, self._settings.timeout_of_copy(source.size)
-        for attempt in range(1, attempts + 1):
-            try:
-                await self._copy(source, address, attributes)
-                break
-            except Uncertain as failure:
-                if not isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError):
-                    raise
-                # The service may still be copying, and a second copy would make it slower.
-                if await appears(self, address, seconds=patience):
-                    raise KeyExists(str(address)) from None
-                if attempt == attempts:
-                    raise
+        await copy_once(
+            self,
+            address,
+            lambda: self._copy(source, address, attributes),
+            may_be_running=lambda failure: isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError),
+            seconds=self._settings.timeout_of_copy(source.size),
+            attempts=self._settings.max_attempts,
+        )
         return None
 
     async def _copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:

@@ -1,9 +1,9 @@
 """The AWS configuration: files, profiles and variables. Any fault in it becomes an error that names where the fault is."""
 
-import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ class ExplainedCredentials:
 
     async def get_frozen_credentials(self) -> Any:
         """The keys, renewed if they expire soon."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now < self._next_attempt and self._are_valid():
             return self._keys
         try:

@@ -31,7 +31,7 @@ from lakery_cloud.engine.model import (
     UploadGone,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS, appears
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
 from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
@@ -393,27 +393,23 @@ class S3Transport(CloudTransport):
             )
 
         optional = (CONDITIONS, *((COPY_CHECKSUM,) if sha256 else ()))
-        attempt = 1
-        while True:
-            try:
-                with self._patience(source.size):
-                    return await self._features.adapt(copy, optional)
-            except Uncertain as failure:
-                if not _may_be_running(failure):
-                    raise
-                # The store may still be copying, and a second copy would make it slower.
-                if await appears(self, address, seconds=self._settings.timeout_of_copy(source.size)):
-                    raise KeyExists(str(address)) from None
-                if attempt == self._settings.max_attempts:
-                    raise
-                attempt += 1
+        with self._patience(source.size) as seconds:
+            return await copy_once(
+                self,
+                address,
+                lambda: self._features.adapt(copy, optional),
+                may_be_running=_may_be_running,
+                seconds=seconds,
+                attempts=self._settings.max_attempts,
+            )
 
     @contextmanager
-    def _patience(self, size: int) -> Iterator[None]:
-        """Wait longer for the response to a copy: most stores send none before its end."""
-        token = copy_timeout.set(self._settings.timeout_of_copy(size))
+    def _patience(self, size: int) -> Iterator[float]:
+        """The seconds to wait for the response to a copy: most stores send none before its end."""
+        seconds = self._settings.timeout_of_copy(size)
+        token = copy_timeout.set(seconds)
         try:
-            yield
+            yield seconds
         finally:
             copy_timeout.reset(token)
 
