@@ -3,11 +3,12 @@
 import itertools
 import json
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
 from lakery_cloud.streams.hashing import new_hasher
+from lakery_cloud.testing.doubles.server import DoubleServer
 
 TOKEN = "toy-token"
 
@@ -34,36 +35,24 @@ class Refusal(Exception):
         self.status = status
 
 
-class ToyServer:
+class ToyServer(DoubleServer):
     """The store, on a free port of 127.0.0.1, with one bucket."""
 
     def __init__(self, bucket: str) -> None:
+        super().__init__()
         self.bucket = bucket
         self.objects: dict[str, ToyObject] = {}
         self.open_uploads: dict[str, ToyUpload] = {}
-        self.url = ""
         self._numbers = itertools.count(1)
 
-    async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=2**30)
-        application.router.add_route("*", "/{bucket}/{key:.*}", self._serve)
-        self._runner = web.AppRunner(application)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-
-    async def _serve(self, request: web.Request) -> web.Response:
+    async def _handle(self, request: web.Request) -> web.Response:
         try:
             if request.headers.get("authorization") != f"Token {TOKEN}":
                 raise Refusal(401, "WrongToken")
-            if request.match_info["bucket"] != self.bucket:
+            bucket, _, key = request.match_info["path"].partition("/")
+            if bucket != self.bucket:
                 raise Refusal(404, "NoBucket")
-            return await self._answer(request, request.match_info["key"], await request.read())
+            return await self._answer(request, key, await request.read())
         except Refusal as refusal:
             return web.json_response({"code": str(refusal)}, status=refusal.status)
 

@@ -6,7 +6,7 @@ It implements the part of the JSON API that storages use, in memory, and checks 
 import gzip
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
@@ -17,12 +17,13 @@ from lakery_cloud.testing.doubles.gcs_objects import ObjectRequests
 from lakery_cloud.testing.doubles.gcs_profiles import GCS_PROFILES, GCSProfile
 from lakery_cloud.testing.doubles.gcs_state import DoubleBucket, DoubleObject, DoubleSession, GCSState, Refusal
 from lakery_cloud.testing.doubles.gcs_uploads import UploadRequests
+from lakery_cloud.testing.doubles.server import DoubleServer
 
 GiB = 1024**3
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 
 
-class StrictGCS:
+class StrictGCS(DoubleServer):
     """A server on a free port of 127.0.0.1, for the duration of an `async with` block.
 
     Args:
@@ -39,16 +40,12 @@ class StrictGCS:
     def __init__(
         self, profile: GCSProfile | str = "google", *, bytes_per_rewrite: int = GiB, page_size: int = 1000
     ) -> None:
-        self.url = ""
-        self.received: list[str] = []
+        super().__init__()
         self.operations: list[str] = []
         self._state = GCSState(GCS_PROFILES[profile] if isinstance(profile, str) else profile)
         self._objects = ObjectRequests(self._state, bytes_per_rewrite=bytes_per_rewrite)
         self._buckets = BucketRequests(self._state, self._objects, page_size=page_size)
         self._uploads = UploadRequests(self._state, self._objects)
-        application = web.Application(client_max_size=16 * GiB)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, auto_decompress=False, shutdown_timeout=1, access_log=None)
 
     @property
     def profile(self) -> GCSProfile:
@@ -64,11 +61,6 @@ class StrictGCS:
         self._state.buckets[bucket] = {}
         if profile:
             self._state.bucket_profiles[bucket] = GCS_PROFILES[profile]
-
-    @property
-    def endpoint_url(self) -> str:
-        """URL of the server."""
-        return self.url
 
     @property
     def buckets(self) -> dict[str, dict[str, DoubleObject]]:
@@ -124,16 +116,6 @@ class StrictGCS:
     def put(self, bucket: str, name: str, data: bytes) -> None:
         """Store an object without a request."""
         self._state.store(bucket, name, data, {"contentType": "application/octet-stream"}, {})
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = [unquote(segment) for segment in request.rel_url.raw_path.strip("/").split("/")]

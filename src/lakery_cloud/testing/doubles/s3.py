@@ -4,7 +4,6 @@ It implements the requests that storages send, in memory, and checks access keys
 """
 
 from collections.abc import Callable, Mapping
-from typing import Self
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
@@ -16,11 +15,12 @@ from lakery_cloud.testing.doubles.s3_objects import ObjectRequests
 from lakery_cloud.testing.doubles.s3_profiles import S3_PROFILES, S3Profile
 from lakery_cloud.testing.doubles.s3_state import DoubleUpload, DoubleVersion, Refusal, S3State
 from lakery_cloud.testing.doubles.s3_uploads import UploadRequests
+from lakery_cloud.testing.doubles.server import DoubleServer
 
 PAGE = b"<html><body>Please log in</body></html>"
 
 
-class StrictS3:
+class StrictS3(DoubleServer):
     """A server on a free port of 127.0.0.1, for the duration of an `async with` block. Buckets are part of the path.
 
     Args:
@@ -37,17 +37,13 @@ class StrictS3:
     region = "us-east-1"
 
     def __init__(self, profile: S3Profile | str = "aws") -> None:
-        self.url = ""
-        self.received: list[str] = []
+        super().__init__()
         self.damage: Callable[[bytes], bytes] | None = None
         self._state = S3State(S3_PROFILES[profile] if isinstance(profile, str) else profile)
         self._checks = S3Checks(self._state)
         self._buckets = BucketRequests(self._state, self._checks)
         self._objects = ObjectRequests(self._state, self._checks)
         self._uploads = UploadRequests(self._state, self._checks, self._objects)
-        application = web.Application(client_max_size=16 * 1024**3)
-        application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, auto_decompress=False, shutdown_timeout=1, access_log=None)
 
     @property
     def profile(self) -> S3Profile:
@@ -57,11 +53,6 @@ class StrictS3:
     @profile.setter
     def profile(self, profile: S3Profile | str) -> None:
         self._state.profile = S3_PROFILES[profile] if isinstance(profile, str) else profile
-
-    @property
-    def endpoint_url(self) -> str:
-        """URL of the server."""
-        return self.url
 
     @property
     def buckets(self) -> dict[str, dict[str, list[DoubleVersion]]]:
@@ -114,16 +105,6 @@ class StrictS3:
     def unfinished_uploads(self, bucket: str) -> list[DoubleUpload]:
         """The multipart uploads that are neither completed nor aborted."""
         return [upload for upload in list(self._state.uploads.get(bucket, {}).values()) if upload.made is None]
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         bucket, _, key = unquote(request.rel_url.raw_path.removeprefix("/")).partition("/")
