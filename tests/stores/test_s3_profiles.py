@@ -18,7 +18,6 @@ from lakery_cloud import (
     StorageRegistry,
     StorageUnavailable,
 )
-from lakery_cloud.engine.writer import MAX_REFUSALS
 from lakery_cloud.maintenance import CopyOutcome, Problem, apply_lifecycle, copy, sweep, verify
 from lakery_cloud.testing import S3_PROFILES, ScriptedProxy, StrictS3, content, digest_of
 from tests.helpers import blob_stream, write, write_stream
@@ -357,7 +356,7 @@ async def test_refused_condition_of_another_kind_is_quoted_after_one_look(operat
         async with s3_storage(server, endpoint_url=proxy.url, fast_lane=fast_lane) as storage:
             with pytest.raises(StorageUnavailable, match="organization policy forbids"):
                 await write_stream(storage, SMALL if operation == "PutObject" else LARGE, NO_TAGS)
-        assert refused.met == MAX_REFUSALS
+        assert refused.met == 4  # a writer that races with deletions may need so many
         check_nothing_temporary(server)
 
 

@@ -32,7 +32,11 @@ from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
 CREATE_ATTEMPTS = 6
 """Create-only requests that may conflict with another writer (409 on S3) before a write fails."""
 MAX_REFUSALS = 4
-"""Refusals of a create-only request for a key that has no object, before a write fails."""
+"""Refusals of a create-only request for a key that has no object, before a write fails.
+
+A policy refuses each one. A writer that races with deletions of its content is refused once, seldom twice: when six
+processes wrote and deleted the same three files, 194 of 2,664 writes were refused once, 11 twice and 3 three times.
+"""
 CONFLICT_PAUSE = 0.1
 """Longest pause before the second attempt, in seconds; doubled for each further one."""
 
@@ -215,7 +219,7 @@ class Writer:
                 if refusals == MAX_REFUSALS:
                     raise StorageUnavailable(
                         f"creating {content} is refused although the key has no object: {signal}. Check the policies of "
-                        "the bucket and of the organization"
+                        "the bucket and of the organization, and whether another client writes and deletes it"
                     ) from signal
             except WriteConflict:
                 if await self.is_known_to_be_stored(content, digest):  # the other writer has won
