@@ -147,6 +147,7 @@ class Limits:
         ordered_parts: Whether parts must be sent one after another.
         part_multiple: The size of every part but the last is a multiple of this.
         equal_parts: Whether all parts but the last must have the same size.
+        page_size: Most objects of one page of a listing; None leaves it to the store.
     """
 
     max_put_size: int
@@ -159,6 +160,7 @@ class Limits:
     ordered_parts: bool = False
     part_multiple: int = 1
     equal_parts: bool = False
+    page_size: int | None = None
 
 
 class Body(NamedTuple):

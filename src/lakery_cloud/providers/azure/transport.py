@@ -149,8 +149,13 @@ class AzureTransport(CloudTransport):
         return responses[-1].status_code, responses[-1].headers
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
-        with suppress(KeyMissing):
+        try:
             await self._blob_call("delete_blob", address)
+        except KeyMissing:
+            pass
+        except Uncertain:
+            if await self.head(address) is not None:
+                raise
         if version_id is None or not self._deletes_versions:
             return
         try:
@@ -209,7 +214,11 @@ class AzureTransport(CloudTransport):
 
         async def read_page(token: str | None) -> tuple[Sequence[T], str | None]:
             pages: Any = container.walk_blobs(
-                name_starts_with=root, delimiter="/", raw_response_hook=check_sdk_answer, **options
+                name_starts_with=root,
+                delimiter="/",
+                results_per_page=self._settings.limits.page_size,
+                raw_response_hook=check_sdk_answer,
+                **options,
             ).by_page(token)
             page = await anext(pages)
             # The other entries are folders.

@@ -20,7 +20,7 @@ from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
-from lakery_cloud.engine.model import KeyMissing, ObjectInfo, VersionChanged, without_none
+from lakery_cloud.engine.model import KeyMissing, ObjectInfo, Uncertain, VersionChanged, without_none
 from lakery_cloud.engine.requests import Requests
 from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.http.client import HTTPClient
@@ -75,6 +75,7 @@ class GCSRequests(Requests):
         self._payers: dict[str, str] = {}
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
+        self._page_size = str(settings.limits.page_size) if settings.limits.page_size else None
         self._headers = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
         user, has_user, _ = parts.netloc.rpartition("@")  # of an emulator, in STORAGE_EMULATOR_HOST
         if has_user:
@@ -212,9 +213,14 @@ class GCSRequests(Requests):
                 is deleted all the same.
         """
         request = self._request("DELETE", _object_path(address), address, query=without_none(generation=generation))
-        has_existed = await self.send(
-            "objects.delete", address, request, answers.read_deletion, expected=(200, 204, 404)
-        )
+        try:
+            has_existed = await self.send(
+                "objects.delete", address, request, answers.read_deletion, expected=(200, 204, 404)
+            )
+        except Uncertain:
+            if await self._is_there(address, generation):
+                raise
+            return
         if has_existed is None and await self._is_there(address, generation):
             raise self.failure(
                 "objects.delete", address, "a response with a body, and the object is still there"
@@ -232,7 +238,7 @@ class GCSRequests(Requests):
     async def list_page(self, bucket: str, root: str, token: str | None) -> tuple[list[ObjectInfo], str | None]:
         """One page of the objects directly below a root, and the token of the next page."""
         fields = "kind,items(name,size,generation,updated),nextPageToken"
-        query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token)
+        query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token, maxResults=self._page_size)
         address = Address(bucket, root)
         request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
         return await self._call("objects.list", address, request, partial(answers.read_page, bucket), max_size=MAX_PAGE)

@@ -222,9 +222,11 @@ class S3Transport(CloudTransport):
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         address = Address(bucket, root)
+        page_size = self._settings.limits.page_size
 
         async def page(token: str | None) -> tuple[Iterable[ObjectInfo], str | None]:
-            parameters = {"Prefix": root, "Delimiter": "/", **without_none(ContinuationToken=token), **self._payer}
+            place = without_none(ContinuationToken=token, MaxKeys=page_size)
+            parameters = {"Prefix": root, "Delimiter": "/", **place, **self._payer}
             return await self._bucket_read("list_objects_v2", address, partial(listed_objects, bucket), **parameters)
 
         async for info in in_pages(page, address):
