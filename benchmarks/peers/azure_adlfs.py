@@ -1,5 +1,8 @@
 """adlfs."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from adlfs import AzureBlobFileSystem
 
 from benchmarks.peers.azure_account import connection_string
@@ -9,7 +12,7 @@ from benchmarks.peers.fsspec_files import FileSystemPeer
 class ADLFS(FileSystemPeer):
     """Its file system."""
 
-    put_options = {"overwrite": True}  # noqa: RUF012, never changed
+    put_options: ClassVar[Mapping[str, Any]] = {"overwrite": True}
 
     async def open(self) -> None:
         options = {"connection_string": connection_string(self.target.url), "skip_instance_cache": True}

@@ -1,8 +1,8 @@
 """The base of fsspec's file systems: an asynchronous interface for blobs, and files in a thread for streams."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar
 
 from benchmarks.payload import MiB
 from benchmarks.peers.base import PART_SIZE, Peer
@@ -21,7 +21,7 @@ class FileSystemPeer(Peer):
     reads = "a file read in a thread, 8 MiB at a time"
     fs: Any
     in_thread: Any
-    put_options: dict[str, Any] = {}  # noqa: RUF012, never changed
+    put_options: ClassVar[Mapping[str, Any]] = {}
 
     def path(self, key: str) -> str:
         """Return the path of a key."""

@@ -34,7 +34,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
-from tests.helpers import HOT_REQUESTS, ours, proxy_before, use_hot_requests, write
+from tests.helpers import HOT_REQUESTS, ours, proxy_before, until, use_hot_requests, write
 from tests.rigs.azure import AzureRig
 from tests.rigs.pairs import Pair
 from tests.tls import tls_before
@@ -145,8 +145,7 @@ class Service:
             port = server.sockets[0].getsockname()[1]
             async with tls_before(f"http://127.0.0.1:{port}", folder, name="127.0.0.1") as self.url:
                 yield self
-            while self._writers:  # noqa: ASYNC110, until the server has closed each connection
-                await asyncio.sleep(0.01)
+            await until(lambda: not self._writers)  # the server has closed each connection
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -81,7 +81,7 @@ def credentials_of(token: Any, *, endpoint: str | None) -> Any:
     Raises:
         CredentialsError: The file or text is broken, or google-auth can't use it.
     """
-    if token is None or token == "google_default":  # noqa: S105, it is the name of a method
+    if token in (None, "google_default"):
         found = default_file()
         if found is None:
             return token
