@@ -25,6 +25,7 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
     Receipt,
+    Uncertain,
     Unreachable,
     Upload,
     UploadGone,
