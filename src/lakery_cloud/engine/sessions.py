@@ -19,6 +19,18 @@ REMEMBERED_KEYS = 10_000
 # Clients that a fork copied into this process. They stay open, since closing them would disturb the parent.
 _of_the_parent: list[Any] = []
 
+_forks = 0
+"""How many forks lie between this process and the one that imported the module. Asking for its id is a system call."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603, it is about the process
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 class Session:
     """A transport with the state of one storage on one event loop."""
@@ -58,7 +70,7 @@ class Sessions:
 
     def __init__(self, open_transport: Callable[[], AbstractAsyncContextManager[Transport]]) -> None:
         self._open_transport = open_transport
-        self._pid = os.getpid()
+        self._forks = _forks
         self._open: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, asyncio.Task[tuple[Session, AsyncExitStack]]
         ] = weakref.WeakKeyDictionary()
@@ -70,9 +82,9 @@ class Sessions:
             ConfigError: The event loop is not asyncio's.
         """
         loop = _running_loop()
-        if self._pid != os.getpid():
+        if self._forks != _forks:
             _of_the_parent.append(self._open)
-            self._open, self._pid = weakref.WeakKeyDictionary(), os.getpid()
+            self._open, self._forks = weakref.WeakKeyDictionary(), _forks
         opening = self._open.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception())):
             # A task of its own, since cancelling one waiting caller must not end it for the others.
@@ -83,7 +95,7 @@ class Sessions:
     async def aclose(self) -> None:
         """Close the session of the running event loop."""
         opening = self._open.pop(_running_loop(), None)
-        if opening is None or self._pid != os.getpid():
+        if opening is None or self._forks != _forks:
             return
         await asyncio.wait([opening])
         if not opening.cancelled() and opening.exception() is None:

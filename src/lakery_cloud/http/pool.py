@@ -93,11 +93,11 @@ class PooledResponse:
             self._connection = None
 
 
-def has_pending(fileno: int) -> bool:
-    """Whether bytes, the end of the connection or an error wait in a socket. It takes less than a microsecond."""
+def poll_of(fileno: int) -> select.poll:
+    """Ask it `poll(0)`: the result is empty unless bytes, the end of the connection or an error wait in the socket."""
     poll = select.poll()
     poll.register(fileno, select.POLLIN)
-    return bool(poll.poll(0))
+    return poll
 
 
 class ConnectionPool:
@@ -129,7 +129,7 @@ class ConnectionPool:
         self._buffer = memoryview(bytearray(RECEIVE_SIZE))
         self._sockets = sockets
         self._idle: deque[Connection] = deque()
-        self._open: dict[Connection, socket.socket] = {}
+        self._open: dict[Connection, tuple[socket.socket, select.poll]] = {}
         self._addresses: Sequence[Any] = ()
         self._resolved_at = 0.0
         self._resolving = asyncio.Lock()
@@ -188,7 +188,7 @@ class ConnectionPool:
         """
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_reusable and not has_pending(self._open[connection].fileno()):
+            if connection.is_reusable and not self._open[connection][1].poll(0):
                 return connection
             self._drop(connection)
         return None
@@ -210,8 +210,8 @@ class ConnectionPool:
 
     def _drop(self, connection: Connection) -> None:
         connection.close()
-        made = self._open.pop(connection, None)
-        if made is not None:
+        if connection in self._open:
+            made, _ = self._open.pop(connection)
             self._sockets.forget(made)
 
     async def _connect(self) -> Connection:
@@ -245,7 +245,7 @@ class ConnectionPool:
         except BaseException:
             made.close()
             raise
-        self._open[connection] = made
+        self._open[connection] = made, poll_of(made.fileno())
         return connection
 
     async def _resolve(self) -> Sequence[Any]:

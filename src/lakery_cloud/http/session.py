@@ -23,7 +23,7 @@ from lakery_cloud.http.exchange import (
     TLSFailed,
     UnsupportedResponse,
 )
-from lakery_cloud.http.pool import has_pending
+from lakery_cloud.http.pool import poll_of
 from lakery_cloud.http.proxies import Proxy
 
 SLICE_SIZE = 256 * 1024
@@ -202,7 +202,7 @@ class CheckedRequest(aiohttp.ClientRequest):
         if protocol is not None and transport is not None:
             # A new connection may have the session tickets of TLS.
             if protocol in self._used and (
-                protocol.should_close or has_pending(transport.get_extra_info("socket").fileno())
+                protocol.should_close or poll_of(transport.get_extra_info("socket").fileno()).poll(0)
             ):
                 raise aiohttp.ServerDisconnectedError
             self._used.add(protocol)
