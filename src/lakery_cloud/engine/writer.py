@@ -18,7 +18,8 @@ from lakery_cloud.engine.model import (
 from lakery_cloud.engine.requests import backoff
 from lakery_cloud.engine.scoped_upload import ScopedUpload
 from lakery_cloud.engine.sessions import Session
-from lakery_cloud.errors import AccessDenied, IntegrityError, StorageUnavailable
+from lakery_cloud.engine.transport import missing
+from lakery_cloud.errors import AccessDenied, BucketNotFound, IntegrityError, StorageUnavailable
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.budget import Lease
 from lakery_cloud.streams.parts import (
@@ -177,6 +178,11 @@ class Writer:
             else:
                 await self._create(content, digest, lambda: self._copy_in_parts(source, content, attributes))
         except VersionChanged as signal:
+            # Of a copy across buckets, some stores say the same if the content's bucket is missing.
+            if content.bucket != source.address.bucket:
+                error = await missing(self._transport, content)
+                if isinstance(error, BucketNotFound):
+                    raise error from signal
             raise IntegrityError(
                 f"another client changed {source.address} before it was copied; write the stream again"
             ) from signal

@@ -23,7 +23,7 @@ case = pytest.mark.case
 async def cancel_at(hold: Hold, writing: Coroutine[Any, Any, Any]) -> None:
     """Cancel a write while it waits at the hold, then release the hold."""
     task = asyncio.create_task(writing)
-    await hold.reached.wait()
+    await hold.reached_by(task)
     task.cancel()
     hold.release()
     with pytest.raises(asyncio.CancelledError):
@@ -93,9 +93,9 @@ class InterruptionCases:
         part, abort = wire.hold("upload_part", nth=2), wire.hold("abort_upload")
         async with storage:
             task = asyncio.create_task(write_stream(storage, stream_of([content(rig.part_size * 3)])))
-            await part.reached.wait()
+            await part.reached_by(task)
             task.cancel()
-            await abort.reached.wait()
+            await abort.reached_by(task)
             for _ in range(3):
                 task.cancel()
                 await asyncio.sleep(0)
@@ -187,7 +187,7 @@ class InterruptionCases:
         async with storage:
             task = asyncio.create_task(write_stream(storage, stream))
             for hold in holds:
-                await hold.reached.wait()
+                await hold.reached_by(task)
             for _ in range(100):
                 await asyncio.sleep(0)
             # Three parts wait; one more chunk was read to see that the third part is not the last.

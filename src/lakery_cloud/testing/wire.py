@@ -77,6 +77,17 @@ class Hold:
         self.reached.set()
         await self._released.wait()
 
+    async def reached_by(self, task: "asyncio.Task[Any]") -> None:
+        """Wait until the request of a task waits. If the task ends without it, raise the error of the task."""
+        reached = asyncio.create_task(self.reached.wait())
+        try:
+            await asyncio.wait({reached, task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reached.cancel()
+        if not self.reached.is_set():
+            await task
+            raise AssertionError("the task ended without the request")
+
     def release(self) -> None:
         """Let the request continue."""
         self._released.set()
