@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import pytest
 
+from lakery_cloud import S3Storage
 from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
 from tests.helpers import PATIENCE, write
 from tests.rigs.base import PairRig
-from tests.rigs.pairs import PAIRS, on_each
+from tests.rigs.beside import KILLED_PAIRS, BesideRig
+from tests.rigs.pairs import PAIRS, on_each, params
 
 PROGRAM = """
     import asyncio, os, signal, sys
@@ -61,6 +63,20 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
 async def test_killed_writer_leaves_nothing_that_sweep_does_not_find(
     url_rig: PairRig, moment: str, operation: str, nth: int
 ) -> None:
+    await _kill_and_sweep(url_rig, moment, operation, nth)
+
+
+@pytest.mark.case("20")
+@pytest.mark.case("55")
+@pytest.mark.parametrize("url_rig", params(KILLED_PAIRS), indirect=True)
+async def test_killed_writer_leaves_nothing_that_sweep_does_not_find_in_either_bucket(url_rig: BesideRig) -> None:
+    if url_rig.storage_class is S3Storage:
+        await _kill_and_sweep(url_rig, "after", "upload_part", 3)
+    else:
+        await _kill_and_sweep(url_rig, "before", "copy", 1)
+
+
+async def _kill_and_sweep(url_rig: PairRig, moment: str, operation: str, nth: int) -> None:
     data = content(url_rig.part_size * 4)
     digest = digest_of(data)
     url = url_rig.url("p", part_size=url_rig.part_size)

@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from lakery_cloud import BucketNotFound, ConfigError
+from lakery_cloud import BucketNotFound, ConfigError, StorageUnavailable
 from lakery_cloud.maintenance import Outcome, apply_lifecycle, diagnose, leftovers, sweep
-from lakery_cloud.testing import Exchange, content, digest_of, tap
-from tests.helpers import PATIENCE, scripted_proxy_before, write, write_stream
+from lakery_cloud.testing import Exchange, Rule, content, digest_of, tap
+from lakery_cloud.testing.faults import Fault, ResetBefore, SwallowAnswer
+from tests.helpers import PATIENCE, name_of, proxy_before, scripted_proxy_before, write, write_stream
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, Pair, params
 
@@ -117,6 +118,36 @@ async def test_stream_that_fails_leaves_nothing_in_either_bucket(buckets: Bucket
         with pytest.raises(ZeroDivisionError):
             await write_stream(storage, failing())
     await buckets.check_only()
+
+
+@pytest.mark.parametrize(
+    "buckets", params(pair for pair in PAIRS if pair.name in ("s3-aws", "gcs-strict", "azure-azurite")), indirect=True
+)
+@pytest.mark.parametrize("fault", [ResetBefore(), SwallowAnswer()], ids=name_of)
+@pytest.mark.usefixtures("short_pauses")
+async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_does_not_find(
+    buckets: Buckets, fault: Fault
+) -> None:
+    rig = buckets.of_content
+    async with proxy_before(rig) as proxy, buckets.storage(max_attempts=1) as storage:
+        await write_stream(storage, content(rig.part_size + 1))
+        for nth in range(1, len(proxy.exchanges) + 1):
+            data = content(rig.part_size + 1, seed=nth)
+            armed = proxy.arm(Rule(fault, nth=nth, times=None))
+            is_written = False
+            with suppress(StorageUnavailable):
+                await write_stream(storage, data)
+                is_written = True
+            proxy.disarm(armed)
+            found = await rig.get(digest_of(data)["content_hash"])
+            assert (found and found.data) in ((data,) if is_written else (None, data)), nth
+            assert not [key for key in await rig.keys() if "/" in key]
+            async for _ in sweep(storage, older_than=timedelta(0)):
+                pass
+            assert await buckets.of_temporary.keys() == []
+            if rig.shows_uploads:
+                assert await buckets.of_temporary.uploads() == []
+                assert await rig.uploads() == []
 
 
 @pytest.mark.parametrize("buckets", params(PROFILE_PAIRS[:1]), indirect=True)

@@ -89,11 +89,7 @@ AZURE_NOT_IN_THE_SUITE = {
     "azure": "it differs from Azurite only in how blocks are discarded",
     "legal-hold": "it differs from immutable only in the code of refusals",
     "soft-delete": "it differs from versioned only in one more request of a deletion",
-    "archive": "content can't be read",
     "slow-copy": "it differs from azure only in the duration of copies",
     "weak-etags": "it differs from azure only in ETags",
-    "portal": "nothing can be stored",
-    "gateway": "nothing can be stored",
-    "same-marker": "listings raise an error",
 }
-"""Profile of Azure -> why it has no pair. `tests/stores` has its cases."""
+"""Profile of Azure -> why it has no pair, here or among the failing stores. `tests/stores` has its cases."""

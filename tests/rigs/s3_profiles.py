@@ -95,10 +95,7 @@ S3_PROFILE_PAIRS = (
     _s3_pair("decoding", _READS),
 )
 S3_NOT_IN_THE_SUITE = {
-    **dict.fromkeys(("gateway", "portal"), "nothing can be stored"),
-    **dict.fromkeys(("stripping", "aws-archive"), "nothing can be read"),
-    **dict.fromkeys(("same-token", "no-token"), "listings raise an error"),
     "aws-slow-copy": "it differs from aws only in the duration of copies",
     "needs-md5": "a part of oss and minimal",
 }
-"""Profile of S3 -> why it has no pair. `tests/stores` has its cases."""
+"""Profile of S3 -> why it has no pair, here or among the failing stores. `tests/stores` has its cases."""

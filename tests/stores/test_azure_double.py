@@ -12,7 +12,6 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.emulators import Azurite
 from lakery_cloud.testing import AZURE_PROFILES, AzureDouble, AzureProfile
-from tests.rigs.azure_profiles import AZURE_NOT_IN_THE_SUITE, AZURE_PROFILE_PAIRS
 
 
 @asynccontextmanager
@@ -131,9 +130,3 @@ async def test_endless_listing(azurite: Azurite) -> None:
         for _ in range(3):
             assert [blob async for blob in await anext(pages)] == []
             assert pages.continuation_token == "same"
-
-
-def test_each_profile_runs_the_conformance_suite_or_says_why() -> None:
-    pairs = {pair.name.removeprefix("azure-") for pair in AZURE_PROFILE_PAIRS}
-    assert pairs | AZURE_NOT_IN_THE_SUITE.keys() == AZURE_PROFILES.keys()
-    assert not pairs & AZURE_NOT_IN_THE_SUITE.keys()

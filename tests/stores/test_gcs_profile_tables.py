@@ -6,7 +6,6 @@ import pytest
 
 from lakery_cloud.testing import GCS_PROFILES, GCSProfile
 from lakery_cloud.testing.doubles.gcs_profiles import CONSEQUENCES
-from tests.rigs.pairs import GCS_NOT_IN_THE_SUITE, PROFILE_PAIRS
 
 
 @pytest.mark.parametrize("name", GCS_PROFILES)
@@ -20,9 +19,3 @@ def test_every_difference_has_a_source_and_a_consequence(name: str) -> None:
 
 def test_every_attribute_has_a_consequence() -> None:
     assert CONSEQUENCES.keys() == {each.name for each in fields(GCSProfile)} - {"name", "title", "sources"}
-
-
-def test_every_profile_runs_the_conformance_suite_or_says_why_not() -> None:
-    in_the_suite = {"google", *(pair.name.removeprefix("gcs-") for pair in PROFILE_PAIRS if pair.cloud == "gcs")}
-    assert in_the_suite | GCS_NOT_IN_THE_SUITE.keys() == GCS_PROFILES.keys()
-    assert not in_the_suite & GCS_NOT_IN_THE_SUITE.keys()

@@ -3,7 +3,7 @@
 import pytest
 
 from lakery_cloud.testing import S3_PROFILES, StorageConformance
-from tests.rigs.s3_profiles import S3_NOT_IN_THE_SUITE, S3_PROFILE_PAIRS
+from tests.rigs.s3_profiles import S3_PROFILE_PAIRS
 
 
 @pytest.mark.parametrize("name", S3_PROFILES)
@@ -12,12 +12,6 @@ def test_every_difference_has_a_source_and_a_consequence(name: str) -> None:
     assert profile.differences or name == "aws"
     for difference in profile.differences:
         assert all(difference), difference
-
-
-def test_every_profile_runs_the_conformance_suite_or_says_why_not() -> None:
-    in_the_suite = {"aws", *(pair.name.removeprefix("s3-") for pair in S3_PROFILE_PAIRS)}
-    assert in_the_suite | S3_NOT_IN_THE_SUITE.keys() == S3_PROFILES.keys()
-    assert not in_the_suite & S3_NOT_IN_THE_SUITE.keys()
 
 
 def test_tests_of_profiles_are_in_the_suite() -> None:
