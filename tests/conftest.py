@@ -45,8 +45,9 @@ def _no_configuration_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_fact
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries come at once. The first pause of the SDKs is up to a second."""
+    """Retries come at once, also after a longer pause was asked for. The first pause of the SDKs is up to a second."""
     monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(requests, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(writer, "CONFLICT_PAUSE", 0.01)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
 

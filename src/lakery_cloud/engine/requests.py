@@ -6,7 +6,9 @@ A provider says how a request is signed and what a refusal means. It knows which
 import abc
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
 
 from lakery_cloud.engine.error_messages import Failure
@@ -33,6 +35,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 20.0
+"""MinIO asks for 60 or 120 seconds at its limit (its source, `writeErrorResponse`), which is too long for one request."""
 READ_SIZE = 256 * 1024
 """Bytes to read from a body at a time."""
 
@@ -49,16 +52,54 @@ def backoff(failures: int, *, first: float | None = None) -> float:
     return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311, it spreads retries
 
 
+def requested_pause(headers: Mapping[str, str]) -> float:
+    """Seconds that a store asks to wait before a retry, at most `LONGEST_PAUSE`; 0 if it does not say.
+
+    `Retry-After` has seconds or a date (RFC 9110, 10.2.3). The other headers have milliseconds, and are Azure's (see
+    `get_retry_after` of azure-core).
+
+    Args:
+        headers: The headers of the refusal; names in lower case, or a mapping that ignores case.
+    """
+    seconds = _seconds(headers.get("retry-after") or "")
+    if not seconds:
+        milliseconds = next((text for name in _MILLISECONDS if (text := headers.get(name))), "")
+        seconds = float(milliseconds) / 1000 if _is_number(milliseconds) else 0.0
+    return min(max(seconds, 0.0), LONGEST_PAUSE)
+
+
+_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
+
+
+def _seconds(text: str) -> float:
+    """The value of `Retry-After` in seconds; 0 if it is malformed."""
+    if _is_number(text):
+        return float(text)
+    try:
+        return parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 class RefusedRequest(Exception):
     """A store's refusal of a request, as the cause of our error. It has no body: Azure's may repeat a signature.
 
     Args:
         response: The refusal.
+
+    Attributes:
+        status: Its status.
+        pause: Seconds that the store asks to wait before a retry.
     """
 
     def __init__(self, response: BufferedResponse) -> None:
         super().__init__(f"HTTP {response.status}")
         self.status = response.status
+        self.pause = requested_pause(response.headers)
 
 
 class Requests(abc.ABC):
@@ -166,7 +207,7 @@ class Requests(abc.ABC):
                     continue
             if attempt >= attempts or not _may_pass(failure, cause):
                 raise failure from cause
-            await asyncio.sleep(backoff(attempt))
+            await asyncio.sleep(pause_after(cause, attempt))
             attempt += 1
 
     def _failed(self, error: HTTPError, operation: str, address: Address) -> Exception:
@@ -185,6 +226,16 @@ class Requests(abc.ABC):
     def failure(self, operation: str, address: Address, said: str) -> Failure:
         """A failed request, for its error."""
         return Failure(operation, address, self.endpoint, said)
+
+
+def pause_after(cause: BaseException | None, failures: int) -> float:
+    """Seconds to wait before a retry: as `backoff` says, or longer if the store asks for it.
+
+    Args:
+        cause: The reason of the last failure.
+        failures: Failed requests in a row, from 1.
+    """
+    return max(backoff(failures), cause.pause if isinstance(cause, RefusedRequest) else 0.0)
 
 
 def _may_pass(failure: Exception, cause: Exception | None) -> bool:

@@ -18,6 +18,7 @@ from lakery_cloud.http.exchange import (
     Request,
     UnsupportedResponse,
 )
+from lakery_cloud.http.headers import SIZE
 
 MAX_HEAD = 64 * 1024
 """Bytes of a status line and headers, with the empty line; object stores send less than 10 KiB."""
@@ -42,7 +43,6 @@ READ_AHEAD = 1024 * 1024
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\0-\x08\x0a-\x1f\x7f]*)?")
 # RFC 9110, section 5.1; a line that begins with a space (RFC 9112, section 5.2) is no header. Possessive, for speed.
 _HEADERS = re.compile(r"(?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\0-\x08\x0a-\x1f\x7f]*+)*+")
-_SIZE = re.compile(r"[0-9]{1,18}")
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[^\0-\x08\x0a-\x1f\x7f]*|[ \t]*)")
 
@@ -113,7 +113,7 @@ def read_head(raw: bytes) -> Head:
     if len(headers) < len(lines):
         headers = _joined(lines)
     size, coding = headers.get("content-length"), headers.get("transfer-encoding")
-    if size is not None and not _SIZE.fullmatch(size):
+    if size is not None and not SIZE.fullmatch(size):
         raise UnsupportedResponse("a malformed Content-Length")
     if coding is not None and (size is not None or coding.lower() != "chunked"):
         raise UnsupportedResponse("a body with another transfer encoding than chunked")

@@ -1,5 +1,6 @@
 """Headers of requests and responses that every object store has."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -7,6 +8,12 @@ from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 
 from lakery_cloud.http.exchange import UnsupportedResponse
+
+SIZE = re.compile(r"[0-9]{1,18}")
+"""A number of bytes. Python converts no more than 4,300 digits."""
+_CONTENT_RANGE = re.compile(
+    rf"bytes (?P<first>{SIZE.pattern})-(?P<last>{SIZE.pattern})/(?P<size>{SIZE.pattern})", re.IGNORECASE
+)
 
 
 def byte_range(start: int, stop: int | None) -> str | None:
@@ -29,11 +36,10 @@ def read_content_range(header: str | None, *, size: int) -> tuple[int | None, in
     """
     if not header:
         return None, size
-    place, _, total = header.removeprefix("bytes ").partition("/")
-    first, _, last = place.partition("-")
-    if not (first.isdecimal() and last.isdecimal() and total.isdecimal()):
+    found = _CONTENT_RANGE.fullmatch(header)
+    if found is None or not int(found["first"]) <= int(found["last"]) < int(found["size"]):
         raise UnsupportedResponse("a response with a malformed Content-Range")
-    return int(first), int(total)
+    return int(found["first"]), int(found["size"])
 
 
 @lru_cache(maxsize=256)  # parsing a date takes longer than all other headers
@@ -73,7 +79,7 @@ def size_of(headers: Mapping[str, str]) -> int:
         UnsupportedResponse: The headers don't tell.
     """
     size = required(headers, "content-length")
-    if not size.isdecimal():
+    if not SIZE.fullmatch(size):
         raise UnsupportedResponse("a response with a malformed Content-Length")
     return int(size)
 

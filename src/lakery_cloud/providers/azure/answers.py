@@ -9,10 +9,23 @@ from urllib.parse import parse_qs, urlsplit
 from azure.core import exceptions as azure_errors
 
 from lakery_cloud.http.exchange import BufferedResponse, Response, UnsupportedResponse
+from lakery_cloud.http.headers import read_content_range
 
 
 class UnusableResponse(azure_errors.ServiceResponseError):
     """A response to the SDK that is not what the API promises. The SDK sends the request again."""
+
+
+class Throttled(azure_errors.ServiceRequestError):
+    """A refusal by overload, which the SDK does not retry as a response.
+
+    Args:
+        headers: Headers of the response.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__("Azure answered 429: too many requests")
+        self.headers = headers
 
 
 class Answer(NamedTuple):
@@ -75,11 +88,11 @@ def check_sdk_answer(response: Any) -> None:
 
     Raises:
         UnusableResponse: The response proves nothing.
-        ServiceRequestError: The store is overloaded.
+        Throttled: The store is overloaded.
     """
     answer, request = response.http_response, response.http_request
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise azure_errors.ServiceRequestError("Azure answered 429: too many requests")
+        raise Throttled(answer.headers)
     if answer.status_code >= 400:
         return
     query = parse_qs(urlsplit(request.url).query)
@@ -113,6 +126,8 @@ def _check_head(operation: str, status: int, headers: Mapping[str, str]) -> None
     for name in expected.headers:
         if not headers.get(name):
             raise UnsupportedResponse(f"a response without {name}")
+    if operation == "download_blob":
+        read_content_range(headers.get("content-range"), size=0)
 
 
 def _check_body(operation: str, body: bytes) -> None:

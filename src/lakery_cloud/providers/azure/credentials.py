@@ -4,6 +4,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from adlfs import AzureBlobFileSystem
 from azure.core import exceptions as azure_errors
 
 from lakery_cloud.engine.model import without_none
@@ -82,6 +83,20 @@ class Tokens(RenewedToken):
         return CredentialsError(
             f"no credentials: {self.kind} has no access token: {why_no_token(error)}. {SET_CREDENTIALS}"
         )
+
+
+def own_credential(fs: AzureBlobFileSystem, transport: Any) -> Any:
+    """A credential as adlfs has made it for a file system, whose requests go over a transport of ours.
+
+    Args:
+        fs: The file system.
+        transport: Sends the requests for tokens. It stays open when the credential is closed.
+    """
+    from azure.identity.aio import ClientSecretCredential, DefaultAzureCredential  # slow, and most storages need none
+
+    if isinstance(fs.credential, ClientSecretCredential):
+        return ClientSecretCredential(fs.tenant_id, fs.client_id, fs.client_secret, transport=transport)
+    return DefaultAzureCredential(transport=transport)
 
 
 def _tenant(challenge: str) -> dict[str, str]:

@@ -374,12 +374,12 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
     Raises:
         UnsupportedResponse: It has no ETag or size.
     """
-    _, _, size = (properties.content_range or f"/{properties.size}").rpartition("/")
-    if not properties.etag or not size.isdecimal():
+    _, size = read_content_range(properties.content_range, size=properties.size)
+    if not properties.etag or not isinstance(size, int) or size < 0:
         raise UnsupportedResponse("a response without an ETag or a size")
     return ObjectInfo(
         address,
-        int(size),
+        size,
         etag if (etag := properties.etag).endswith('"') else f'"{etag}"',
         None,
         properties.content_settings.content_type,

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.model import without_none
-from lakery_cloud.engine.requests import backoff
+from lakery_cloud.engine.requests import backoff, requested_pause
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
@@ -33,8 +33,8 @@ try:
     from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-    from lakery_cloud.providers.azure.answers import check_sdk_answer
-    from lakery_cloud.providers.azure.credentials import Tokens
+    from lakery_cloud.providers.azure.answers import Throttled, check_sdk_answer
+    from lakery_cloud.providers.azure.credentials import Tokens, own_credential
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
     from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
     from lakery_cloud.providers.azure.requests import AzureRequests
@@ -112,10 +112,13 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             secrets.add(*_secrets_of(fs.service_client))
             url, mark, signature = fs.service_client.url.partition("?")
             url = settings.endpoint_url or url
-            # In a thread, since certificates take long to load.
-            tls = await asyncio.to_thread(trust.context) if url.startswith("https:") else True
+            is_own = fs.sync_credential is not None  # adlfs made both
+            # In a thread, since certificates take long to load. Tokens come by TLS, whatever the account's URL is.
+            tls = await asyncio.to_thread(trust.context) if is_own or url.startswith("https:") else True
             session = await stack.enter_async_context(open_session(sockets, tls))
             credential = fs.service_client.credential
+            if is_own:
+                credential = await stack.enter_async_context(own_credential(fs, self._transport(session)))
             if hasattr(credential, "get_token"):
                 credential = await stack.enter_async_context(aclosing(Tokens(credential, secrets)))
             fs.service_client = client = self._new_client(f"{url}{mark}{signature}", credential, session)
@@ -188,12 +191,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "retry_policy": _Retries(
                 retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
             ),
-            "transport": SDKTransport(
-                session=_TimedSession(session),
-                session_owner=False,
-                connection_timeout=self.settings.connect_timeout,
-                read_timeout=self.settings.read_timeout,
-            ),
+            "transport": self._transport(session),
             "raw_response_hook": check_sdk_answer,
             "permit_redirects": False,  # Azure sends none, and the target of another server is not ours
             # Content that fits into one put is one put: blocks at a content key would outlive a cancellation.
@@ -201,6 +199,14 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             "max_single_get_size": MAX_READ,
             "max_chunk_get_size": MAX_READ,
         }
+
+    def _transport(self, session: aiohttp.ClientSession) -> "SDKTransport":
+        return SDKTransport(
+            session=_TimedSession(session),
+            session_owner=False,
+            connection_timeout=self.settings.connect_timeout,
+            read_timeout=self.settings.read_timeout,
+        )
 
 
 def _secrets_of(client: BlobServiceClient) -> Iterator[str]:
@@ -246,7 +252,9 @@ class _Closed:
 
 
 class _Retries(ExponentialRetry):
-    """Short, random pauses at first; the SDK's own begin at 15 seconds."""
+    """Short, random pauses at first, or those that Azure asks for; the SDK's own begin at 15 seconds."""
 
     def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        return backoff(settings["count"] + 1)
+        last = settings["history"][-1]
+        refusal = last.error if isinstance(last.error, Throttled) else last.http_response
+        return max(backoff(settings["count"] + 1), requested_pause(refusal.headers) if refusal is not None else 0.0)

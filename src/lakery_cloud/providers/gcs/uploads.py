@@ -12,7 +12,7 @@ from typing import Any
 from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_of_both
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import KeyExists, KeyMissing, Receipt, Signal, UploadGone, WriteConflict
-from lakery_cloud.engine.requests import backoff
+from lakery_cloud.engine.requests import pause_after
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import ConnectionLost
 from lakery_cloud.providers.gcs.answers import StoredObject, read_object
@@ -82,13 +82,15 @@ class ResumableUpload:
         """Send one part until the store has all of it; return the object after the last part."""
         start, stop = part.offset, part.offset + part.size
         failures, is_lost = 0, False
+        cause: BaseException | None = None
         while failures < self._api.max_attempts:
             if failures:
-                await asyncio.sleep(backoff(failures))
+                await asyncio.sleep(pause_after(cause, failures))
+                cause = None
             try:
                 state = await self._send_from(start, part, is_question=is_lost)
-            except StorageUnavailable:
-                failures, is_lost = failures + 1, True
+            except StorageUnavailable as error:
+                failures, is_lost, cause = failures + 1, True, error.__cause__
                 if failures == self._api.max_attempts:
                     raise
                 continue

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, ClassVar
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
+from lakery_cloud.engine.requests import requested_pause
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
@@ -147,6 +148,8 @@ class S3Storage(CloudStorage[S3StorageData]):
             events.register("after-call.s3", check_types)
             events.register("before-call.s3", add_md5)
             events.register("response-received.s3", _name_by_status)
+            events.register("response-received.s3", _note_pause)
+            events.register_first("request-created.s3", _pause)
             events.register("request-created.s3", _note_retry)
             events.register_first("choose-signer.s3", _presign_by_version_4)
             # A client that asks before it sends a body waits forever if the response never comes.
@@ -217,6 +220,21 @@ def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> 
         code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         if code is not None:
             parsed_response.setdefault("Error", {})["Code"] = code
+
+
+_RETRY_AT = "lakery-cloud: retry at"
+
+
+def _note_pause(response_dict: Mapping[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
+    """Note when the store allows a retry: the SDK does not read `Retry-After`."""
+    if response_dict is not None and (seconds := requested_pause(response_dict["headers"])):
+        context[_RETRY_AT] = asyncio.get_running_loop().time() + seconds
+
+
+async def _pause(request: Any, **_: Any) -> None:
+    """Wait before a retry for as long as the store asks, beyond the pause of the SDK."""
+    if (allowed := request.context.pop(_RETRY_AT, None)) is not None:
+        await asyncio.sleep(allowed - asyncio.get_running_loop().time())
 
 
 def _note_retry(request: Any, **_: Any) -> None:
