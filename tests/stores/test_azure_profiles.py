@@ -215,6 +215,31 @@ async def test_missing_right_to_delete_versions_is_said_once(
     assert not lines[0].exc_info
 
 
+# Accounts without tags
+
+
+@pytest.mark.case("53")
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "BlobTagsNotSupportedForAccountType"), (409, "FeatureNotSupportedForAccount")]
+)
+async def test_content_without_tags_needs_none_of_the_account(
+    azurite: Azurite, status: int, code: str, fast_lane: bool
+) -> None:
+    async with azure_store(azurite, "azure") as store, FaultProxy(store.double.url) as proxy:
+        proxy.arm(Rule(Answer(status, code), "get_blob_tags", times=None))
+        text = store.double.connection_string.replace(store.double.url, proxy.url)
+        async with store.another(connection_string=text, fast_lane=fast_lane) as storage:
+            for data in (SMALL, LARGE):
+                stored = await write_stream(storage, data, {})
+                assert (await storage.stat(stored)).tags == {}
+            assert [verified.problem async for verified in verify(storage)] == [None, None]
+            copied = [each.outcome async for each in copy(StorageRegistry([storage]), MemoryStorage())]
+            assert copied == [CopyOutcome.COPIED] * 2
+            proxy.arm(Rule(Answer(status, code), "put_blob"))
+            with pytest.raises(ConfigError, match="blob_tags"):
+                await write(storage, b"with tags")
+
+
 # Archives
 
 

@@ -8,6 +8,7 @@ from lakery_cloud.engine.model import (
     KeyExists,
     KeyMissing,
     Signal,
+    Unsupported,
     UploadGone,
     VersionChanged,
     WriteConflict,
@@ -148,9 +149,9 @@ REFUSALS = (
     RefusalRow("Crc64Mismatch", 400, IntegrityError, _AGAIN, 'Microsoft Learn, "Put Blob"'),
     # Features and limits of the account
     RefusalRow(
-        "BlobTagsNotSupportedForAccountType", 400, ConfigError, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'
+        "BlobTagsNotSupportedForAccountType", 400, Unsupported, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'
     ),
-    RefusalRow("FeatureNotSupportedForAccount", 409, ConfigError, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
+    RefusalRow("FeatureNotSupportedForAccount", 409, Unsupported, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
     RefusalRow("FeatureVersionMismatch", 409, ConfigError, _OTHER_STORE, BLOB),
     RefusalRow("InvalidBlobTier", 400, ConfigError, _TIER, BLOB),
     RefusalRow("AccessTierNotSupportedForBlobType", 400, ConfigError, _TIER, EMULATOR),

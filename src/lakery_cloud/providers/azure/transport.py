@@ -27,6 +27,7 @@ from lakery_cloud.engine.model import (
     Receipt,
     Uncertain,
     Unreachable,
+    Unsupported,
     Upload,
     UploadGone,
     VersionChanged,
@@ -231,8 +232,9 @@ class AzureTransport(CloudTransport):
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         if self._settings.blob_tags:
-            tags: Mapping[str, str] = await self._blob_call("get_blob_tags", address, read=_checked_tags)
-            return tags
+            with suppress(Unsupported):  # the content has no tags: with some, it would not have been saved
+                tags: Mapping[str, str] = await self._blob_call("get_blob_tags", address, read=_checked_tags)
+                return tags
         properties = await self._blob_call("get_blob_properties", address)
         return tags_in_metadata(properties.metadata)
 
