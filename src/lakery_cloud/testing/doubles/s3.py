@@ -4,6 +4,7 @@ It implements the requests that storages send, in memory, and checks access keys
 """
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 from xml.sax.saxutils import escape
 
@@ -16,6 +17,9 @@ from lakery_cloud.testing.doubles.s3_profiles import S3_PROFILES, S3Profile
 from lakery_cloud.testing.doubles.s3_state import DoubleUpload, DoubleVersion, Refusal, S3State
 from lakery_cloud.testing.doubles.s3_uploads import UploadRequests
 from lakery_cloud.testing.doubles.server import DoubleServer
+
+if TYPE_CHECKING:
+    from lakery_cloud.providers.s3.storage import S3Storage
 
 PAGE = b"<html><body>Please log in</body></html>"
 
@@ -81,6 +85,14 @@ class StrictS3(DoubleServer):
     @min_part_size.setter
     def min_part_size(self, size: int) -> None:
         self._uploads.min_part_size = size
+
+    def storage(self, bucket: str, **options: Any) -> "S3Storage":
+        """A storage on a bucket, with the credentials that the server accepts."""
+        from lakery_cloud.providers.s3.storage import S3Storage
+
+        keys = {"access_key_id": self.access_key_id, "secret_access_key": self.secret_access_key}
+        credentials = S3Storage.credentials_from(keys)
+        return S3Storage(bucket, **{**credentials, "endpoint_url": self.url, "region": self.region, **options})
 
     def make_bucket(self, bucket: str, profile: str | None = None) -> None:
         """Make a bucket, with the versions and locks of another profile if one is named."""
