@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from hypothesis import strategies as st
+
 from lakery_cloud import ObjectStorage
 from lakery_cloud.storage import Digest
 
@@ -90,3 +92,85 @@ def uses(storage: ObjectStorage[Any], digest: Digest) -> dict[str, Callable[[Any
         "delete": storage.delete,
         "complete_storage_data": complete,
     }
+
+
+# Names that an SDK, a URL parser or a server may give a meaning.
+
+_BEGINNINGS = (
+    "",
+    "a",
+    "a-b",
+    "own-bucket",
+    "127.0.0.1",
+    "localhost",
+    "evil.example.com",
+    "xn--a",
+    "s3",
+    "$root",
+    "A_b",
+)
+_MEANINGS = (
+    *("--op-s3", "-o0b1d075431d83bebde8xz5w8ijx1qzlbp3i3kuse10--op-s3", "-e0000000000--op-s3"),
+    *(
+        "--usw2-az1--x-s3",
+        "--x-s3",
+        "--usw2-az1--xa-s3",
+        "-s3alias",
+        "--ol-s3",
+        "--table-s3",
+        ".mrap",
+        "-s3-accesspoint",
+    ),
+    *(
+        ".s3.amazonaws.com",
+        ".s3-accesspoint.us-west-2.amazonaws.com",
+        ".s3-website",
+        ":80",
+        ":bucket",
+        "@evil",
+        "%40evil",
+    ),
+    *(
+        "#x",
+        "?x=y",
+        "/x",
+        "//x",
+        "\\x",
+        "%2f..%2fx",
+        "%2e%2e",
+        "..",
+        ".",
+        ";x",
+        "&x",
+        "%00",
+        "%0d%0aHost:evil",
+        " ",
+        "\t",
+    ),
+    *("?versionId=1", "?uploads", "?comp=list", "?acl", "/o/x", "/../other/x"),
+)
+_ARNS = (
+    *(
+        "arn:aws:s3:::evil",
+        "arn:aws:s3:eu-west-1:123456789012:accesspoint/evil",
+        "arn:aws:s3-outposts:us-west-2:1:outpost/a",
+    ),
+    "arn:aws:s3-object-lambda:us-west-2:123456789012:accesspoint/evil",
+    "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+)
+
+bucket_names: st.SearchStrategy[str] = st.one_of(
+    st.sampled_from(_ARNS),
+    st.builds("".join, st.lists(st.sampled_from((*_BEGINNINGS, *_MEANINGS)), min_size=1, max_size=4)),
+    st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True),
+    st.from_regex(r"[a-z0-9]{1,30}(?:-[a-z0-9]{1,5}){0,3}(?:--[a-z]{1,2}-s3|-s3[a-z]{1,6})?", fullmatch=True),
+    st.text("ab01.-_:@/?#%$\\\r\n é", min_size=1, max_size=20),
+)
+"""Names of buckets, most of which mean something to somebody."""
+
+key_names: st.SearchStrategy[str] = st.one_of(
+    st.just("key"),
+    st.builds("".join, st.lists(st.sampled_from((*_BEGINNINGS, *_MEANINGS, "key", "/")), min_size=1, max_size=4)),
+    st.text(min_size=1, max_size=20),
+)
+"""Names of objects."""

@@ -2,15 +2,13 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
-from aiobotocore.awsrequest import AioAWSResponse
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
@@ -21,11 +19,12 @@ from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload,
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
 from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
-from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response, UnsupportedResponse
+from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
 from lakery_cloud.providers.s3.answers import check_status, content_hash, sdk_required
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
+from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal
 from lakery_cloud.providers.s3.refusals import REDIRECTS
+from lakery_cloud.providers.s3.routes import Route, find_route
 from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
@@ -39,19 +38,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("lakery_cloud")
 
-PROBE = "lakery-cloud-route"
-"""A key that is never requested: the SDK is asked where it would send a request for it."""
-
 _METADATA = "x-amz-meta-"
 _SHA256, _CRC32C, _MD5 = "x-amz-checksum-sha256", "x-amz-checksum-crc32c", "content-md5"
 _PARAMETERS = {_SHA256: "ChecksumSHA256", _CRC32C: "ChecksumCRC32C", _MD5: "ContentMD5"}
 """Header -> the SDK's parameter."""
-_SIGNED = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=[^/ ]+/\d{8}/(?P<region>[^/ ]+)/s3/aws4_request, ?SignedHeaders=(?P<names>[a-z0-9;-]+),"
-)
-# The headers that our requests sign too; others come from the user's hooks.
-_OURS = frozenset({"host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
-
 
 # Optional headers, see `Features`. Names of the last two start with that of the first one.
 CONDITIONS = "if-none-match"
@@ -71,45 +61,6 @@ class BucketMoved(Signal):
 
 class DecodedBody(Signal):
     """The body seems to be decoded on its way: it has no length, since a server only decodes it while it sends it."""
-
-
-class Route(NamedTuple):
-    """Where requests to a bucket go.
-
-    Attributes:
-        origin: The host.
-        root: The path before the key.
-        region: The region that signatures name.
-    """
-
-    origin: Origin
-    root: str
-    region: str
-
-
-def answer_probe(request: Any, **_: Any) -> AioAWSResponse | None:
-    """A handler for the SDK's event `before-send`: answers the probe, unsent, with the request's own URL and signature."""
-    if not request.url.endswith(f"/{PROBE}"):
-        return None
-    signature = request.headers.get("Authorization", "")
-    signature = signature.decode() if isinstance(signature, bytes) else signature
-    return AioAWSResponse(request.url, 200, {"url": request.url, "authorization": signature}, _NoBody())
-
-
-class _NoBody:
-    async def read(self) -> bytes:
-        return b""
-
-
-async def find_route(client: "S3Client", bucket: str) -> Route | None:
-    """Where the SDK would send a request for an object of a bucket; None if it signs in a way that we can't."""
-    answer = await client.head_object(Bucket=bucket, Key=PROBE)
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    signed = _SIGNED.match(headers["authorization"])
-    if signed is None or not set(signed["names"].split(";")) <= _OURS:
-        return None
-    root = urlsplit(headers["url"]).path.removesuffix(PROBE)  # without the credentials that a URL may have
-    return Route(Origin.of(headers["url"]), root, signed["region"])
 
 
 class S3Requests(Requests):
@@ -147,24 +98,16 @@ class S3Requests(Requests):
         if bucket not in self._routes:
             async with self._finding:
                 if bucket not in self._routes:
-                    self._routes[bucket] = await self._find_route(bucket)
+                    self._routes[bucket] = await find_route(self._client, bucket)
         return self._routes[bucket] is not None
 
     async def find_again(self, bucket: str) -> None:
         """Ask again after the SDK has followed a redirect. If its answer is the same, it keeps the bucket's requests."""
         async with self._finding:
-            before, route = self._routes.get(bucket), await self._find_route(bucket)
+            before, route = self._routes.get(bucket), await find_route(self._client, bucket)
             self._routes[bucket] = None if route == before else route
             if route == before:
                 logger.info("the SDK sends the requests to bucket %r, since only it follows their redirects", bucket)
-
-    async def _find_route(self, bucket: str) -> Route | None:
-        try:
-            return await find_route(self._client, bucket)
-        except LakeryCloudError:  # some are errors of the SDK's kinds too, such as ValueError
-            raise
-        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
-            raise translate(error, "signing", Address(bucket, ""), endpoint=self.endpoint) from error
 
     async def put(
         self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL

@@ -66,6 +66,7 @@ from lakery_cloud.providers.s3.requests import (
     sdk_payer,
     sdk_stored_as,
 )
+from lakery_cloud.providers.s3.routes import Endpoints
 from lakery_cloud.providers.s3.settings import S3Settings
 from lakery_cloud.providers.s3.signing import header_names
 from lakery_cloud.storage import Digest
@@ -108,6 +109,8 @@ class S3Transport(CloudTransport):
         self._stored_as = sdk_stored_as(settings)
         self._signed = signed
         self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
+        named = (*(settings.allowed_buckets or ()), *filter(None, (settings.temporary_bucket,)))
+        self._endpoints = Endpoints(client, settings.bucket, named)
 
     @property
     def conditional_writes(self) -> bool:  # type: ignore[override]
@@ -118,6 +121,7 @@ class S3Transport(CloudTransport):
         return algorithm == "sha256"
 
     async def _hot(self, bucket: str, send: Callable[[Any], Awaitable[T]]) -> T:
+        await self._endpoints.check(bucket)
         signed = self._signed
         if signed is None or not (signed.has_route(bucket) or await signed.can_serve(bucket)):
             return await send(self._sdk)
@@ -127,6 +131,18 @@ class S3Transport(CloudTransport):
             found = await send(self._sdk)
             await signed.find_again(bucket)
             return found
+
+    async def _call(
+        self,
+        operation: str,
+        address: Address,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: object,
+        **options: object,
+    ) -> T:
+        await self._endpoints.check(address.bucket)
+        return await super()._call(operation, address, function, *args, **options)
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         async def send(supported: Supported) -> None:
