@@ -11,7 +11,7 @@ CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-aiobotocore soak pictures check pages audit format docs build clean
+.PHONY: help demo bench test test-aiobotocore soak attack pictures check pages audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test-aiobotocore: $(VENV)/.test ## Run S3's tests on the newest aiobotocore; ins
 
 soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md
+
+attack: $(VENV)/.test ## Generated attacks with new seeds for MINUTES (20 is a good number); writes the counts in docs/security.md
+	$(BIN)/python -m tests.attack --minutes $(MINUTES) --page docs/security.md
 
 pictures: $(VENV)/.test ## Make the terminal pictures of the README again, in docs/pictures/
 	@$(BIN)/python -m benchmarks.pictures

@@ -11,7 +11,7 @@ TIMES = int(os.environ.get("LAKERY_CLOUD_ATTACK", "1"))
 SEED = int(os.environ.get("LAKERY_CLOUD_ATTACK_SEED", "0"))
 """The seed of tests that choose their cases without hypothesis, which gets it as an option."""
 
-tried: Counter[str] = Counter()
+counted: Counter[str] = Counter()
 """What was tried -> how often. A test counts when its checks have passed."""
 
 

@@ -14,6 +14,8 @@ from lakery_cloud.testing import content, digest_of
 
 CONTENTS = [content(size, seed=size) for size in (1, 2000, 9000)]
 PART_SIZE = 4096
+OPERATIONS = 8
+"""Concurrent operations of a round."""
 
 
 async def race(root: str, seed: int, rounds: int) -> list[str]:
@@ -48,7 +50,7 @@ async def race(root: str, seed: int, rounds: int) -> list[str]:
             pass
 
     for _ in range(rounds):
-        await asyncio.gather(*(once() for _ in range(8)))
+        await asyncio.gather(*(once() for _ in range(OPERATIONS)))
     return faults
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakery_cloud import (
@@ -31,6 +31,7 @@ from lakery_cloud.engine.keys import is_temporary
 from lakery_cloud.errors import LONGEST_QUOTE, brief
 from lakery_cloud.testing import digest_of
 from lakery_cloud.testing.faults import FaultProxy
+from tests.attack.cases import cases, counted
 from tests.rigs.base import CloudRig, PairRig
 from tests.security.audit import Deeds, watched
 from tests.security.hostile import JUNK, MB, refused, uses
@@ -188,10 +189,11 @@ odd_text = st.one_of(
 
 @pytest.mark.parametrize("storage", OFFLINE, ids=lambda storage: type(storage).__name__)
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@cases(150)
 def test_accepted_storage_data_names_a_safe_place(storage: ObjectStorage[Any], data: st.DataObject) -> None:
     value = junk | odd_text
     names = (*storage.place_names, "hash", "size", "user_project")
+    counted["hostile records"] += 1
     storage_data = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(names, value)) | junk)
     try:
         found = storage.complete_storage_data(storage_data, DIGEST)
@@ -272,8 +274,9 @@ async def test_records_choose_only_registered_storages(name: str) -> None:
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(json.loads(a_record()), junk | odd_text)))
-@settings(max_examples=150, deadline=None)
+@cases(150)
 def test_changed_records_raise_errors_of_ours(changes: dict[str, Any]) -> None:
+    counted["hostile records"] += 1
     registry = StorageRegistry([MemoryStorage()])
     with pytest.raises(LakeryCloudError) as raised:
         asyncio.run(registry.load(ContentRecord.from_json(a_record(**changes))))

@@ -19,7 +19,7 @@ from lakery_cloud.engine.model import Upload
 from lakery_cloud.providers.s3.routes import Endpoints
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import digest_of
-from tests.attack.cases import cases, tried
+from tests.attack.cases import cases, counted
 from tests.http.raw import RawServer, running
 from tests.security.audit import watched
 from tests.security.hostile import bucket_names, key_names, uses
@@ -122,7 +122,7 @@ async def test_names_lead_to_no_other_host_and_to_no_other_object(
                         path = unquote(target.partition("?")[0], errors="surrogateescape")
                         assert path in paths_of(bucket, key), f"{name} of {storage_data} requests {target}"
                         assert "versionId" not in target.partition("?")[2]
-                    tried["uses of names"] += 1
+                    counted["uses of names"] += 1
             assert deeds.addresses <= {(parts.hostname, parts.port)}
             assert deeds.names <= {parts.hostname}
 
@@ -140,7 +140,7 @@ async def test_names_lead_to_no_other_host_of_amazon(fast_lane: bool, aws_keys: 
                     for use in uses(storage, DIGEST).values():
                         with suppress(LakeryCloudError):
                             await use({"bucket": bucket, "key": "key"})
-                        tried["uses of names"] += 1
+                        counted["uses of names"] += 1
                     for target in proxy.targets:
                         assert target in (AMAZON, f"{bucket}.{AMAZON}")
                     proxy.targets.clear()

@@ -2,19 +2,16 @@
 
 import asyncio
 import inspect
-import json
 import logging
 import os
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
-from html import escape
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import lakery_cloud
@@ -25,7 +22,6 @@ from lakery_cloud import (
     GCSStorage,
     LakeryCloudError,
     MemoryStorage,
-    ObjectStorage,
     S3Storage,
     storage_from_url,
 )
@@ -34,7 +30,6 @@ from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
 from lakery_cloud.redaction import redact, redact_error
-from lakery_cloud.testing import content, digest_of
 from lakery_cloud.testing.faults import (
     Answer,
     ExpiredCredentials,
@@ -43,8 +38,20 @@ from lakery_cloud.testing.faults import (
     ResetAfter,
     Rule,
 )
-from tests.helpers import closed_port, run_command, write, write_stream
+from tests.attack.cases import cases, counted
+from tests.helpers import closed_port, run_command
 from tests.security.credentials import GIVERS, Marker, check_storage, everything, s3_keys, signature
+from tests.security.echoes import (
+    Logs,
+    answering,
+    echo,
+    echo_of_headers,
+    echo_of_parts,
+    echoes,
+    in_json,
+    in_xml,
+    operations,
+)
 from tests.telemetry import Exported
 
 # Every setting is in one of these tables. Add new ones.
@@ -105,74 +112,6 @@ def test_every_secret_setting_is_given_in_a_test() -> None:
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
-    """Start a server that answers the head of each request with any bytes, and closes; yield its URL."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            writer.write(answer(await reader.readuntil(b"\r\n\r\n")))
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def _echo(head: bytes) -> bytes:
-    """Return a 403 whose message repeats the first line of the request, which may hold a signature."""
-    line = head.partition(b"\r\n")[0].decode().replace("&", "&amp;")
-    body = f'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>no: {line}</Message></Error>'.encode()
-    return b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
-    )
-
-
-def _echo_of_parts(head: bytes) -> bytes:
-    """The same, but uploads begin."""
-    line, _, headers = head.decode().partition("\r\n")
-    if line.startswith("POST ") and "uploadType=resumable" in line:
-        host = re.search(r"^host: (.*?)\r$", headers, flags=re.MULTILINE | re.IGNORECASE)
-        assert host is not None
-        session = f"http://{host[1]}/upload/storage/v1/b/bucket/o?uploadType=resumable&upload_id=session"
-        return f"HTTP/1.1 200 OK\r\nLocation: {session}\r\nContent-Length: 0\r\n\r\n".encode()
-    if line.startswith("POST ") and re.search(r"[?&]uploads\b", line):
-        body = b"<InitiateMultipartUploadResult><UploadId>upload</UploadId></InitiateMultipartUploadResult>"
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    return _echo(head)
-
-
-def _echo_of_headers(status: int, write: Callable[[str], str], kind: str) -> Callable[[bytes], bytes]:
-    """Return what answers with the head of the request: in the body, in headers and beside the status."""
-
-    def answer(head: bytes) -> bytes:
-        lines = head.decode().strip().split("\r\n")
-        body = write("\n".join(lines)).encode()
-        headers = "".join(f"x-seen-{number}: {line}\r\n" for number, line in enumerate(lines))
-        reason = " ".join(lines)[:4000]
-        return (
-            f"HTTP/1.1 {status} {reason}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode()
-            + body
-        )
-
-    return answer
-
-
-def _xml(text: str) -> str:
-    seen = "".join(f"<{name}>{escape(text)}</{name}>" for name in ("Code", "Message", "RequestId", "StringToSign"))
-    return f'<?xml version="1.0"?><Error>{seen}</Error>'
-
-
-def _json(text: str) -> str:
-    headers = dict(line.split(": ", 1) for line in text.split("\n")[1:])
-    reason = {"reason": text, "message": json.dumps(headers)}
-    return json.dumps(
-        {"error": {"code": 400, "message": f"{text} {headers} {json.dumps(headers)}", "errors": [reason]}}
-    )
-
-
-@asynccontextmanager
 async def faulty(fault: Fault) -> AsyncIterator[str]:
     async with FaultProxy("http://127.0.0.1:9", [Rule(fault, times=None, probability=0.999999)]) as proxy:
         yield proxy.url
@@ -193,57 +132,39 @@ TROUBLES: Mapping[str, Callable[[], Any]] = {
     "500": lambda: faulty(Answer(500)),
     "expired": lambda: faulty(ExpiredCredentials()),
     "reset": lambda: faulty(ResetAfter()),
-    "echo": lambda: answering(_echo),
+    "echo": lambda: answering(echo),
     "no HTTP": lambda: answering(lambda _: b"garbage\r\n\r\n"),
     "broken header": lambda: answering(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
     "broken body": lambda: answering(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<a"),
     "redirect": lambda: answering(lambda _: b"HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"),
-    "echo of parts": lambda: answering(_echo_of_parts),
+    "echo of parts": lambda: answering(echo_of_parts),
     **{
-        f"echo of headers in {status}": partial(answering, _echo_of_headers(status, write, kind))
-        for status, write, kind in ((403, _xml, "application/xml"), (500, _json, "application/json"))
+        f"echo of headers in {status}": partial(answering, echo_of_headers(status, write, kind))
+        for status, write, kind in ((403, in_xml, "application/xml"), (500, in_json, "application/json"))
     },
 }
 
 
-async def operations(storage: ObjectStorage[Any]) -> AsyncIterator[tuple[str, Awaitable[Any]]]:
-    """Each method that sends requests."""
-    data = content(storage.settings.part_size + 1)
-    digest = digest_of(data)
-    storage_data = storage.storage_data_of(digest)
-    yield "write_data", write(storage, data)
-    yield "write_data_stream", write_stream(storage, data)
-    yield "read_data", storage.read_data(storage_data)
-    yield "stat", storage.stat(storage_data)
-    yield "delete", storage.delete(storage_data)
-    yield "find", storage.find(digest)
-    yield "list", anext(storage.list())
-
-
-class Logs(logging.Handler):
-    """The log lines of our loggers at any level, with tracebacks."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(name)s %(levelname)s %(message)s"))
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{self.format(record)} {record.args!r}")
-
-
-@pytest.fixture
-def logs() -> Iterator[Logs]:
+@contextmanager
+def logged() -> Iterator[Logs]:
     handler, logger = Logs(), logging.getLogger("lakery_cloud")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(level)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
-def cases() -> Iterator[Any]:
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    with logged() as handler:
+        yield handler
+
+
+def givers_and_troubles() -> Iterator[Any]:
     """Each way to give a secret with each failure."""
     for giver in GIVERS:
         for trouble in TROUBLES:
@@ -251,7 +172,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(giver, trouble, id=label)
 
 
-@pytest.mark.parametrize(("giver", "trouble"), [*cases()])
+@pytest.mark.parametrize(("giver", "trouble"), [*givers_and_troubles()])
 async def test_secret_is_never_shown(
     giver: tuple[type, str, str], trouble: str, logs: Logs, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +204,33 @@ async def test_secret_is_never_shown(
     marker.check(exported.text(), "telemetry")
 
 
+@cases(12, suppress_health_check=list(HealthCheck))
+@given(giver=st.sampled_from(sorted(GIVERS, key=str)), answer=echoes())
+async def test_secret_is_not_shown_however_a_store_repeats_it(
+    giver: tuple[type, str, str], answer: Callable[[bytes], bytes], exported: Exported, short_pauses: None
+) -> None:
+    marker = Marker()
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(logged())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        given = await GIVERS[giver](marker, await stack.enter_async_context(answering(answer)), stack)
+        for name, value in given.environment.items():
+            patch.setenv(name, value)
+        part_size = 5 * 1024**2 if giver[0] is S3Storage else 256 * 1024
+        storage = giver[0]("bucket", **given.settings, max_attempts=1, part_size=part_size)
+        await stack.enter_async_context(storage)
+        async for name, operation in operations(storage):
+            try:
+                await operation
+            except (LakeryCloudError, StopAsyncIteration) as error:
+                for text in everything(error):
+                    marker.check(text, name)
+            counted["operations on stores that repeat secrets"] += 1
+    for line in log.lines:
+        marker.check(line, "the log")
+    marker.check(exported.text(), "telemetry")
+
+
 @pytest.mark.parametrize(
     ("giver", "kinds"),
     [
@@ -296,7 +244,7 @@ async def test_each_kind_of_request_is_tried(
     giver: tuple[type, str, str], kinds: set[str], exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(answering(_echo_of_parts))
+        url = await stack.enter_async_context(answering(echo_of_parts))
         given = await GIVERS[giver](Marker(), url, stack)
         for name, value in given.environment.items():
             monkeypatch.setenv(name, value)
@@ -404,7 +352,7 @@ def test_credentials_in_an_endpoint_are_refused_and_not_shown(storage_class: Any
 @pytest.mark.parametrize("arguments", [[], ["--debug"]], ids=["", "debug"])
 async def test_command_shows_no_credentials(arguments: list[str]) -> None:
     marker = Marker()
-    async with answering(_echo) as url:
+    async with answering(echo) as url:
         azure = {"AZURE_STORAGE_CONNECTION_STRING": f"BlobEndpoint={url}/me;SharedAccessSignature={signature(marker)}"}
         s3 = {**{name.upper(): value for name, value in s3_keys(marker).items()}, "AWS_ENDPOINT_URL_S3": url}
         for storage, environment in (

@@ -1,7 +1,9 @@
 """Responses of stores, mutated on their way to the storage."""
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,7 +46,13 @@ STATUSES = (
     ),
     *(413, 416, 418, 429, 499, 500, 501, 502, 503, 504, 507, 599),
 )
+DIGITS = "9" * 5000
+"""A number that Python refuses to parse (Python documentation, "Integer string conversion length limitation")."""
 VALUES = (
+    DIGITS,
+    "\u00e9",
+    "AAAA\u00e9==",
+    "\u0665",
     "",
     "null",
     "-1",
@@ -58,8 +66,31 @@ VALUES = (
     "1, 2",
     "gzip",
 )
-BODIES = (b"", b"null", b"{}", b"[]", b'"text"', b"<a/>", b"<Error/>", b"\xff\xfe\x00", b"[" * 10_000, PAGE)
-JSON_VALUES = (None, "", "text", -1, 10**30, 1.5, True, [], {}, [None], {"a": {}})
+ENTITIES = b"".join(b'<!ENTITY %c "%b">' % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(12))
+BOMB = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">%b]><Error><Code>&m;</Code></Error>' % ENTITIES
+"""Entities that a parser may expand to 10 TB."""
+EXTERNAL = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><Error><Code>&a;</Code></Error>'
+GZIPPED = {"gzip": gzip.compress(bytes(64 * 1024**2), 9), "deflate": zlib.compress(bytes(64 * 1024**2), 9)}
+"""Encoding -> 64 MiB, compressed to 64 KiB."""
+BODIES = (
+    BOMB,
+    EXTERNAL,
+    DIGITS.encode(),
+    b'{"size": %b, "generation": %b}' % (DIGITS.encode(), DIGITS.encode()),
+    b'{"a":' * 10_000,
+    b"<a>" * 10_000,
+    b"",
+    b"null",
+    b"{}",
+    b"[]",
+    b'"text"',
+    b"<a/>",
+    b"<Error/>",
+    b"\xff\xfe\x00",
+    b"[" * 10_000,
+    PAGE,
+)
+JSON_VALUES = (DIGITS, None, "", "text", -1, 10**30, 1.5, True, [], {}, [None], {"a": {}})
 HEADERS = (
     ("Location", "http://127.0.0.1:1/elsewhere"),
     ("Location", "//"),
@@ -178,6 +209,15 @@ def _body(body: bytes) -> Mutate:
     return lambda reply, _: replace(reply, body=body, length=None)
 
 
+def _compressed(encoding: str, *, is_cut: bool, status: int) -> Mutate:
+    def mutate(reply: Reply, _: Mapping[str, Reply]) -> Reply:
+        body = GZIPPED[encoding]
+        headers = (*reply.headers, ("Content-Encoding", encoding))
+        return replace(reply, status=status, headers=headers, body=body[: len(body) // 2] if is_cut else body)
+
+    return mutate
+
+
 def _page(status: int) -> Mutate:
     return lambda *_: Reply(status, (("Content-Type", "text/html"),), PAGE)
 
@@ -246,7 +286,7 @@ def _in_json(body: bytes, number: int, action: str, value: Any) -> bytes:
         container.append(container[key])
     else:
         container[key] = value
-    return json.dumps(tree).encode()
+    return json.dumps(tree).replace(json.dumps(DIGITS), DIGITS).encode()  # as a number
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
@@ -287,6 +327,13 @@ mutations: st.SearchStrategy[Mutation] = st.builds(
     st.one_of(
         _labelled("status", _status, st.sampled_from(STATUSES)),
         _labelled("body", _body, st.sampled_from(BODIES)),
+        _labelled(
+            "compressed",
+            _compressed,
+            st.sampled_from(sorted(GZIPPED)),
+            is_cut=st.booleans(),
+            status=st.sampled_from((200, 206, 400, 403, 500)),
+        ),
         _labelled("page", _page, st.sampled_from((200, 403, 404, 503))),
         _labelled("without header", _without_header, _numbers),
         _labelled("header", _with_value, _numbers, st.sampled_from(VALUES), twice=st.booleans()),
