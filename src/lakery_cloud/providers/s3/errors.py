@@ -10,6 +10,7 @@ from botocore.parsers import ResponseParserError, RestXMLParser
 
 from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.requests import RefusedRequest
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.exchange import BufferedResponse, ProxyFailed, UnsupportedResponse
 from lakery_cloud.providers.s3.refusals import OTHER_REGION, RULES, SET_CREDENTIALS, SOURCE_CHANGED
@@ -39,6 +40,9 @@ _CREDENTIAL_OPERATIONS = frozenset(
     {"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials"}
 )
 """The SDK's requests for credentials, which it sends before other requests."""
+
+VAGUE_STATUSES = frozenset(range(300, 500)) - {404, 408, 429}
+"""Statuses with several causes. Only the body of a refusal tells which, and the response to HEAD has none."""
 
 _parser = RestXMLParser()
 
@@ -133,6 +137,21 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
     if isinstance(error, botocore_errors.HTTPClientError | CopyTimedOut):
         return failure.no_answer()
     return failure.misconfigured("Check the settings of the storage")
+
+
+def hides_cause(refusal: BaseException | None) -> bool:
+    """Whether a store has refused a HEAD without its reason.
+
+    Args:
+        refusal: The cause of our error.
+    """
+    if isinstance(refusal, RefusedRequest):
+        return refusal.status in VAGUE_STATUSES
+    if not isinstance(refusal, botocore_errors.ClientError) or refusal.operation_name in _CREDENTIAL_OPERATIONS:
+        return False
+    metadata = refusal.response.get("ResponseMetadata", {})
+    names_region = metadata.get("HTTPStatusCode") == 301 and "x-amz-bucket-region" in metadata.get("HTTPHeaders", {})
+    return metadata.get("HTTPStatusCode") in VAGUE_STATUSES and not names_region
 
 
 def _without_credentials(refusal: Refusal, operation: str, address: Address) -> Exception:

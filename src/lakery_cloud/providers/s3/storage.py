@@ -151,6 +151,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             events.register("response-received.s3", _name_by_status)
             events.register("response-received.s3", _note_pause)
             events.register_first("request-created.s3", _pause)
+            events.register("response-received.s3.HeadBucket", _end_redirects)
             events.register("request-created.s3", _note_retry)
             events.register_first("choose-signer.s3", _presign_by_version_4)
             # A client that asks before it sends a body waits forever if the response never comes.
@@ -236,6 +237,13 @@ async def _pause(request: Any, **_: Any) -> None:
     """Wait before a retry for as long as the store asks, beyond the pause of the SDK."""
     if (allowed := request.context.pop(_RETRY_AT, None)) is not None:
         await asyncio.sleep(allowed - asyncio.get_running_loop().time())
+
+
+def _end_redirects(parsed_response: dict[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
+    """Keep the SDK from asking for the region again and again where no response names it."""
+    metadata = (parsed_response or {}).get("ResponseMetadata", {})
+    if "x-amz-bucket-region" not in metadata.get("HTTPHeaders", {}):
+        context.get("s3_redirect", {})["redirected"] = True
 
 
 def _note_retry(request: Any, **_: Any) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -14,8 +15,6 @@ from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.checksums import hex_to_header, md5_header
-from lakery_cloud.engine.cloud_transport import CloudTransport
-from lakery_cloud.engine.features import Features
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
@@ -25,6 +24,7 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
     Receipt,
+    Signal,
     Uncertain,
     Unsupported,
     Upload,
@@ -32,12 +32,11 @@ from lakery_cloud.engine.model import (
     without_none,
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
-from lakery_cloud.errors import AccessDenied, ConfigError, LakeryCloudError
+from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
     Answer,
     begun,
-    check_status,
     completed,
     copied,
     copied_part,
@@ -46,9 +45,9 @@ from lakery_cloud.providers.s3.answers import (
     listed_uploads,
     undeleted,
     whole,
-    with_md5,
 )
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, CopyTimedOut, translate
+from lakery_cloud.providers.s3.calls import S3Calls
+from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, CopyTimedOut, hides_cause
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
     CHECKSUM_MODE,
@@ -56,14 +55,12 @@ from lakery_cloud.providers.s3.requests import (
     CONDITIONS,
     COPY_CHECKSUM,
     OBJECT_SIZE,
-    OPTIONAL,
     BucketMoved,
     S3Requests,
     SDKRequests,
     Supported,
     content_checksum,
     sdk_described,
-    sdk_payer,
     sdk_stored_as,
 )
 from lakery_cloud.providers.s3.routes import Endpoints
@@ -84,9 +81,11 @@ copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None
 """Seconds that the SDK waits for the response to a copy."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
+DENIED_SECONDS = 60.0
+"""How long an explained `AccessDenied` holds for other keys of its bucket."""
 
 
-class S3Transport(CloudTransport):
+class S3Transport(S3Calls):
     """The requests of S3's API. The docstrings of the base class say what each method promises.
 
     Args:
@@ -96,21 +95,15 @@ class S3Transport(CloudTransport):
     """
 
     max_deletes = 1000  # API Reference, "DeleteObjects"
-    sdk_errors = (botocore_errors.ClientError, *SDK_ERRORS)
 
     def __init__(self, client: "S3Client", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
-        super().__init__(**settings.share(client.meta.config.max_pool_connections))
-        self._client = client
-        self._endpoint = client.meta.endpoint_url
-        self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
-        self._settings = settings
-        self._wants_md5 = False
-        self._payer = sdk_payer(settings)
+        super().__init__(client, settings)
         self._stored_as = sdk_stored_as(settings)
         self._signed = signed
         self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
         named = (*(settings.allowed_buckets or ()), *filter(None, (settings.temporary_bucket,)))
         self._endpoints = Endpoints(client, settings.bucket, named)
+        self._denied: dict[str, float] = {}
 
     @property
     def conditional_writes(self) -> bool:  # type: ignore[override]
@@ -128,7 +121,11 @@ class S3Transport(CloudTransport):
         try:
             return await send(signed)
         except BucketMoved:
-            found = await send(self._sdk)
+            try:
+                found = await send(self._sdk)
+            except Signal:  # an answer from the right place too
+                await signed.find_again(bucket)
+                raise
             await signed.find_again(bucket)
             return found
 
@@ -161,7 +158,32 @@ class S3Transport(CloudTransport):
                     return None
                 return found
 
+        try:
+            return await self._features.adapt(send, (CHECKSUM_MODE,))
+        except LakeryCloudError as refusal:
+            if not hides_cause(refusal.__cause__) or self._is_denied(address.bucket, refusal):
+                raise
+        await self._learn_cause(address)
         return await self._features.adapt(send, (CHECKSUM_MODE,))
+
+    async def _learn_cause(self, address: Address) -> None:
+        """Raise the error that explains why the store refused a HEAD, by a GET of one byte, whose refusal has a body.
+
+        Returns if the store answers the GET: its refusal told the SDK the region, or credentials have been renewed.
+        """
+        with suppress(Signal):
+            async with self.requests:
+                try:
+                    _, close = await self._hot(address.bucket, lambda hot: hot.open(address, 0, 1, None))
+                except AccessDenied:
+                    self._denied[address.bucket] = time.monotonic()
+                    raise
+                close()
+
+    def _is_denied(self, bucket: str, refusal: LakeryCloudError) -> bool:
+        """Whether a GET has explained such a refusal lately: without the right to list, S3 denies each missing key."""
+        asked = self._denied.get(bucket)
+        return isinstance(refusal, AccessDenied) and asked is not None and time.monotonic() - asked < DENIED_SECONDS
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         async def send(supported: Supported) -> Receipt:
@@ -182,7 +204,14 @@ class S3Transport(CloudTransport):
 
     async def has_bucket(self, bucket: str) -> bool:
         status, _ = await self._head_bucket(bucket)
-        return status != 404  # 301 and 403 are answers about an existing bucket
+        if status in VAGUE_STATUSES and status != HTTPStatus.MOVED_PERMANENTLY:
+            try:
+                await self._bucket_read("list_objects_v2", Address(bucket, ""), whole, MaxKeys=0, **self._payer)
+            except BucketNotFound:
+                return False
+            except AccessDenied:
+                return True
+        return status != HTTPStatus.NOT_FOUND  # 301 and 403 are answers about an existing bucket
 
     async def server_time(self, bucket: str) -> datetime | None:
         _, headers = await self._head_bucket(bucket)
@@ -435,42 +464,6 @@ class S3Transport(CloudTransport):
         async for upload in self.list_uploads(address.bucket, address.key):
             if upload.address == address and upload.id != but:
                 await self.abort_upload(address, upload)
-
-    async def _object_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
-        return await self._object_read(operation, address, whole, **parameters)
-
-    async def _object_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
-        return await self._bucket_read(operation, address, read, Key=address.key, **self._payer, **parameters)
-
-    async def _checked_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
-        return await self._checked_read(operation, address, whole, **parameters)
-
-    async def _checked_read(
-        self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any
-    ) -> T:
-        """Call an operation that needs a checksum: the SDK's, or `Content-MD5` if the store accepts nothing else."""
-        if not self._wants_md5 and CHECKSUMS in self._features.supported:
-            try:
-                return await self._bucket_read(operation, address, read, **parameters)
-            except Unsupported as refusal:
-                if not any(header.startswith(("content-md5", CHECKSUMS)) for header in refusal.headers):
-                    raise
-        with with_md5():
-            result = await self._bucket_read(operation, address, read, **parameters)
-        self._wants_md5 = True
-        return result
-
-    async def _bucket_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
-        """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
-
-        async def call() -> T:
-            answer = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
-            return read(check_status(operation, answer))
-
-        return await self._call(operation, address, call)
-
-    def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
-        return translate(error, operation, address, endpoint=self._endpoint)
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 It implements the requests that storages send, in memory, and checks access keys but no signatures.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
@@ -21,6 +22,7 @@ from lakery_cloud.testing.doubles.server import DoubleServer
 if TYPE_CHECKING:
     from lakery_cloud.providers.s3.storage import S3Storage
 
+_CREDENTIAL = re.compile(r"(?:Credential=)?(?P<key>[^/ ,=]+)/\d{8}/(?P<region>[^/ ,]+)/")
 PAGE = b"<html><body>Please log in</body></html>"
 
 
@@ -34,15 +36,20 @@ class StrictS3(DoubleServer):
         url: URL of the server.
         received: The requests, as `<operation> <path and query>`.
         damage: Changes the next body; used once.
+        access_key_id: The access key that requests must be signed with. Another one is refused by `InvalidAccessKeyId`.
+        session_token: The session token that requests must have. Another one is refused by `ExpiredToken`.
+        region: The region that requests must be signed for. Another one is refused by `AuthorizationHeaderMalformed`.
     """
 
     access_key_id = "double"
     secret_access_key = "double-secret"  # noqa: S105, a test server's
+    session_token: str | None = None
     region = "us-east-1"
 
     def __init__(self, profile: S3Profile | str = "aws") -> None:
         super().__init__()
         self.damage: Callable[[bytes], bytes] | None = None
+        self._refusal: Refusal | None = None
         self._state = S3State(S3_PROFILES[profile] if isinstance(profile, str) else profile)
         self._checks = S3Checks(self._state)
         self._buckets = BucketRequests(self._state, self._checks)
@@ -106,6 +113,17 @@ class StrictS3(DoubleServer):
         """Abort all multipart uploads, as a lifecycle rule would."""
         self._state.uploads[bucket].clear()
 
+    def refuse(self, status: int, code: str, message: str = "", *, region: str = "") -> None:
+        """Refuse every request from now on. Refusals of HEAD have no body, and so no code.
+
+        Args:
+            status: HTTP status.
+            code: S3's code.
+            message: S3's message.
+            region: The region of the bucket, which the refusal names.
+        """
+        self._refusal = Refusal(status, code, message, region=region)
+
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Store an object without a request."""
         self._state.store(bucket, key, data, headers={}, tags={}, checksums={})
@@ -138,8 +156,9 @@ class StrictS3(DoubleServer):
     async def _answer(
         self, request: web.Request, operation: str, bucket: str, key: str, query: Mapping[str, str], body: bytes
     ) -> web.StreamResponse:
-        if not self._knows(request, query):
-            raise Refusal(403, "InvalidAccessKeyId", "The AWS access key Id you provided does not exist.")
+        if self._refusal is not None:
+            raise self._refusal
+        self._check_signature(request, query)
         if operation == "CreateBucket":
             self._state.make_bucket(bucket)
             return web.Response()
@@ -158,9 +177,17 @@ class StrictS3(DoubleServer):
             return await self._on_object(request, operation, bucket, key, query, body)
         return self._on_bucket(request, operation, bucket, query, body)
 
-    def _knows(self, request: web.Request, query: Mapping[str, str]) -> bool:
-        signed = request.headers.get("authorization", "") or f"Credential={query.get('X-Amz-Credential', '')}"
-        return f"Credential={self.access_key_id}/" in signed
+    def _check_signature(self, request: web.Request, query: Mapping[str, str]) -> None:
+        """Refuse the credentials that a signature names; the signature itself is not checked."""
+        signed = _CREDENTIAL.search(request.headers.get("authorization", "") or query.get("X-Amz-Credential", ""))
+        if signed is None or signed["key"] != self.access_key_id:
+            raise Refusal(403, "InvalidAccessKeyId", "The AWS access key Id you provided does not exist.")
+        token = request.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token")
+        if token != self.session_token:
+            raise Refusal(400, "ExpiredToken", "The provided token has expired.")
+        if signed["region"] != self.region:
+            message = f"The authorization header is malformed; the region is wrong; expecting '{self.region}'"
+            raise Refusal(400, "AuthorizationHeaderMalformed", message, region=self.region)
 
     def _on_bucket(
         self, request: web.Request, operation: str, bucket: str, query: Mapping[str, str], body: bytes
@@ -259,7 +286,9 @@ _OPERATIONS = {
 
 
 def _refused(request: web.Request, refusal: Refusal) -> web.Response:
-    condition = f"<Condition>{refusal.condition}</Condition>" if refusal.condition else ""
-    xml = f"<Error><Code>{refusal.code}</Code><Message>{escape(str(refusal))}</Message>{condition}</Error>"
+    details = f"<Condition>{refusal.condition}</Condition>" if refusal.condition else ""
+    details += f"<Region>{refusal.region}</Region>" if refusal.region else ""
+    xml = f"<Error><Code>{refusal.code}</Code><Message>{escape(str(refusal))}</Message>{details}</Error>"
     body = b"" if request.method == "HEAD" else xml.encode()
-    return web.Response(status=refusal.status, body=body, content_type="application/xml")
+    headers = {"x-amz-bucket-region": refusal.region} if refusal.region else {}
+    return web.Response(status=refusal.status, body=body, content_type="application/xml", headers=headers)

@@ -17,13 +17,15 @@ class Refusal(Exception):
         code: S3's code.
         message: S3's message.
         condition: The condition that failed.
+        region: The region of the bucket.
     """
 
-    def __init__(self, status: int, code: str, message: str = "", *, condition: str = "") -> None:
+    def __init__(self, status: int, code: str, message: str = "", *, condition: str = "", region: str = "") -> None:
         super().__init__(message or code)
         self.status = status
         self.code = code
         self.condition = condition
+        self.region = region
 
 
 @dataclass(slots=True)
