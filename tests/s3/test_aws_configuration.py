@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession
 from botocore.utils import ContainerMetadataFetcher
 
 from lakery_cloud import ConfigError, CredentialsError, LakeryCloudError, S3Storage, StorageUnavailable
 from lakery_cloud.maintenance.doctor import diagnose
-from lakery_cloud.testing import digest_of
+from lakery_cloud.testing import StrictS3, digest_of
 from tests.helpers import write
 from tests.tls import server_context
 
 SECRET = "hunter2/SECRET"
 KEYS = f"aws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = {SECRET}\n"
 ROLE = "role_arn = arn:aws:iam::123456789012:role/reader\n"
+MFA = "mfa_serial = arn:aws:iam::123456789012:mfa/me\n"
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -105,6 +107,19 @@ FAULTS = {
         ("gone", "sso_session of profile 'a'", CONFIG),
         "[profile a]\nsso_session = gone\nsso_account_id = 1\nsso_role_name = r\n",
         settings={"profile": "a"},
+    ),
+    "role with MFA": Fault(
+        ("an MFA code", "mfa_serial of profile 'a'", CONFIG, "aws configure export-credentials"),
+        f"[profile a]\n{ROLE}{MFA}source_profile = b\n[profile b]\n{KEYS}",
+        settings={"profile": "a", "region": "us-east-1"},
+        error=CredentialsError,
+    ),
+    "source with MFA": Fault(
+        ("an MFA code", "mfa_serial of profile 'b'", CONFIG, "aws configure export-credentials"),
+        f"[profile a]\n{ROLE}source_profile = b\n[profile b]\n{ROLE}{MFA}source_profile = c\n[profile c]\n{KEYS}",
+        environment={"AWS_PROFILE": "a"},
+        settings={"region": "us-east-1"},
+        error=CredentialsError,
     ),
     "login that has ended": Fault(
         ("aws sso login", CONFIG),
@@ -344,6 +359,43 @@ async def test_source_of_credentials_and_doctor_name_the_fault(fault: Fault, tmp
             errors = [finding.error for finding in findings if finding.error is not None]
             assert errors
             check(fault, tmp_path, errors[0])
+
+
+class Remembered(dict[str, Any]):
+    """A cache of the SDK that has credentials of every role."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __getitem__(self, _: str) -> Any:
+        return {
+            "Credentials": {
+                "AccessKeyId": StrictS3.access_key_id,
+                "SecretAccessKey": SECRET,
+                "SessionToken": "token",
+                "Expiration": "2099-01-01T00:00:00Z",
+            }
+        }
+
+
+@pytest.mark.case("62")
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_role_with_mfa_is_used_while_its_credentials_are_cached(
+    fast_lane: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text(f"[profile a]\n{ROLE}{MFA}source_profile = b\n[profile b]\n{KEYS}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    session = AioSession(profile="a")
+    session.get_component("credential_provider").get_provider("assume-role").cache = Remembered()
+    async with StrictS3() as server:
+        server.make_bucket("bucket")
+        server.session_token = "token"
+        given = {"endpoint_url": server.url, "region": server.region, "fast_lane": fast_lane, "max_attempts": 1}
+        async with S3Storage("bucket", session=session, **given) as storage:
+            await write(storage)
+        async with S3Storage("bucket", profile="a", **given) as storage:
+            with pytest.raises(CredentialsError, match="MFA"):
+                await write(storage)
 
 
 @pytest.mark.case("59")

@@ -1,14 +1,18 @@
 """The AWS configuration: files, profiles and variables. Any fault in it becomes an error that names where the fault is."""
 
+import asyncio
+import getpass
 import logging
 import os
 import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import create_credential_resolver
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.model import without_none
@@ -16,7 +20,7 @@ from lakery_cloud.engine.tokens import RENEW_PAUSE
 from lakery_cloud.errors import AccessDenied, ConfigError, CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.trust import Bundle
-from lakery_cloud.providers.s3.refusals import SET_CREDENTIALS
+from lakery_cloud.providers.s3.refusals import REFUSED_CREDENTIALS, SET_CREDENTIALS
 from lakery_cloud.redaction import Secrets, redact_error
 
 if TYPE_CHECKING:
@@ -41,6 +45,11 @@ _ADVICE: tuple[tuple[tuple[type[Exception], ...], type[LakeryCloudError], str], 
     ((botocore_errors.ConfigParseError,), ConfigError, "Correct the file"),
     ((botocore_errors.InfiniteLoopConfigError,), ConfigError, "Give one of these profiles credentials of its own"),
     (
+        (botocore_errors.RefreshWithMFAUnsupportedError,),
+        CredentialsError,
+        "Set the variables that `aws configure export-credentials --format env` prints, in place of the profile",
+    ),
+    (
         (botocore_errors.SSOError, botocore_errors.TokenRetrievalError),
         CredentialsError,
         "Log in again: `aws sso login` with the profile",
@@ -64,6 +73,15 @@ _SUBJECTS: Mapping[type[LakeryCloudError], str] = {
     AccessDenied: "no credentials",
     StorageUnavailable: "no credentials could be fetched",
 }
+
+
+_ROLE = "assume-role"
+"""The SDK's name for credentials of a role that a profile names."""
+_MFA = "mfa_serial of profile"
+
+
+def _refuse_prompt(_: str) -> NoReturn:
+    raise botocore_errors.RefreshWithMFAUnsupportedError
 
 
 class AWSConfiguration:
@@ -92,6 +110,45 @@ class AWSConfiguration:
             if os.environ.get(variable):
                 return f"{variable} in the environment"
         return "the instance's role, if it has one"
+
+    async def credentials(self) -> Any:
+        """The session's credentials; None without any. A role that needs an MFA code has only those of its cache.
+
+        Raises:
+            ConfigError, CredentialsError: The configuration is broken.
+        """
+        with self.explained():
+            found = await self._session.get_credentials()
+            if getattr(found, "method", None) != _ROLE or not self._needs_mfa or not found.refresh_needed(0):
+                return found
+            provider = self._session.get_component("credential_provider").get_provider(_ROLE)
+            if getattr(provider, "_prompter", None) is not getpass.getpass:  # one of the user's own
+                return found
+            return await self._loaded(_ROLE, cache=provider.cache)
+
+    async def credentials_again(self, method: str) -> Any:
+        """The credentials of a source, past all caches of the SDK; None if it is unknown to the SDK.
+
+        Args:
+            method: The SDK's name of the source.
+        """
+        with self.explained():
+            return await self._loaded(method)
+
+    async def _loaded(self, method: str, *, cache: Any = None) -> Any:
+        # A source of the session itself may not load twice: it takes the same profile for a loop.
+        fresh = create_credential_resolver(self._session, cache=cache, region_name=self._given.get("region"))
+        # The SDK asks for the code on the terminal, and blocks the event loop meanwhile.
+        fresh.get_provider(_ROLE)._prompter = _refuse_prompt
+        for resolver in (fresh, self._session.get_component("credential_provider")):
+            for provider in resolver.providers:
+                if method == provider.METHOD:
+                    return await provider.load()
+        return None
+
+    @property
+    def _needs_mfa(self) -> bool:
+        return any(name.startswith(_MFA) for name, _ in self._values())
 
     def bundle(self) -> Bundle | None:
         """The certificates that the configuration names: by `AWS_CA_BUNDLE`, or as `ca_bundle` of the profile."""
@@ -159,6 +216,8 @@ class AWSConfiguration:
         kind, advice = next((kind, advice) for types, kind, advice in _ADVICE if isinstance(error, types))
         if isinstance(error, botocore_errors.ConfigParseError):
             said += _line_of(error.kwargs.get("error"))
+        elif isinstance(error, botocore_errors.RefreshWithMFAUnsupportedError):
+            said = "the role needs an MFA code, which lakery-cloud does not ask for"
         elif isinstance(error, botocore_errors.ClientError):
             if error.response["Error"].get("Code") == "AccessDenied":
                 kind, advice = AccessDenied, f"Grant sts:{error.operation_name}, and check the role's trust policy"
@@ -188,6 +247,7 @@ class AWSConfiguration:
             is_quoted |= "WebIdentityToken" in said and name.lower().removeprefix("aws_").startswith(
                 "web_identity_token"
             )
+            is_quoted |= "MFA code" in said and name.startswith(_MFA)
             if value and (is_quoted or re.search(rf"(?<![\w./-]){re.escape(value)}(?![\w/-])", said)):
                 named.append(name)
         named = list(dict.fromkeys(named))
@@ -245,10 +305,16 @@ class AWSConfiguration:
         return " and ".join(filter(os.path.exists, paths)) or " or ".join(paths)
 
 
+_RENEWED = "lakery_cloud_renewed"
+_signed_with: ContextVar[Any] = ContextVar("signed_with", default=None)
+"""The keys of the latest request of the running task."""
+
+
 class ExplainedCredentials:
     """The SDK's credentials, whose renewal fails with the errors of `AWSConfiguration.explained`.
 
-    Credentials that are still valid stay in use after that. The SDK uses none in the last ten minutes.
+    Credentials that are still valid stay in use after that. The SDK uses none in the last ten minutes. Credentials that
+    the store refuses are loaded again from their source.
 
     Args:
         credentials: The SDK's credentials.
@@ -262,6 +328,8 @@ class ExplainedCredentials:
         self._secrets = secrets
         self._keys: Any = None
         self._next_attempt = 0.0
+        self._renewing = asyncio.Lock()
+        self._renewals = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._credentials, name)
@@ -269,21 +337,57 @@ class ExplainedCredentials:
     async def get_frozen_credentials(self) -> Any:
         """The keys, renewed if they expire soon."""
         now = time.monotonic()
-        if now < self._next_attempt and self._are_valid():
-            return self._keys
+        if now >= self._next_attempt or not self._are_valid():
+            try:
+                with self._configuration.explained():
+                    keys = await self._credentials.get_frozen_credentials()
+            except LakeryCloudError as error:
+                if not self._are_valid():
+                    raise
+                logger.info("credentials that expire soon could not be renewed: %s", error)
+                self._next_attempt = now + RENEW_PAUSE
+            else:
+                if keys != self._keys:
+                    self._note(keys)
+        _signed_with.set(self._keys)
+        return self._keys
+
+    async def renew(self) -> bool:
+        """Load the credentials again after the store has refused a request; return whether there are others now."""
+        refused, renewals = _signed_with.get(), self._renewals
+        async with self._renewing:
+            if self._keys == refused and self._renewals == renewals:
+                self._renewals += 1
+                await self._load_again()
+        return bool(self._keys != refused)
+
+    async def renew_refused(self, response: Any, request_dict: Any, **_: Any) -> int | None:
+        """A handler for the SDK's event `needs-retry`: repeats a request once whose credentials the store refused.
+
+        Args:
+            response: The SDK's response and the parsed one; None if the request got none.
+            request_dict: The request.
+        """
+        if response is None or str(response[1].get("Error", {}).get("Code")) not in REFUSED_CREDENTIALS:
+            return None
+        is_first, request_dict["context"][_RENEWED] = _RENEWED not in request_dict["context"], True
+        return 0 if is_first and await self.renew() else None
+
+    async def _load_again(self) -> None:
         try:
             with self._configuration.explained():
-                keys = await self._credentials.get_frozen_credentials()
+                found = await self._configuration.credentials_again(self._credentials.method)
+                keys = await found.get_frozen_credentials() if found is not None else None
         except LakeryCloudError as error:
-            if not self._are_valid():
-                raise
-            logger.info("credentials that expire soon could not be renewed: %s", error)
-            self._next_attempt = now + RENEW_PAUSE
-            return self._keys
-        if keys != self._keys:
-            self._keys = keys
-            self._secrets.add(keys.secret_key, keys.token)
-        return keys
+            logger.info("credentials that the store refused could not be renewed: %s", error)
+            return
+        if keys is not None and keys != self._keys:
+            self._credentials, self._next_attempt = found, 0.0
+            self._note(keys)
+
+    def _note(self, keys: Any) -> None:
+        self._keys = keys
+        self._secrets.add(keys.secret_key, keys.token)
 
     def _are_valid(self) -> bool:
         needs_renewal = getattr(self._credentials, "refresh_needed", None)

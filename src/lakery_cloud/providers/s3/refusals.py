@@ -159,6 +159,8 @@ REFUSALS = (
     RefusalRow("UnexpectedContent", 400, LakeryCloudError, _REPORT, _S3),
 )
 """The refusals that the algorithm does not handle itself."""
+REFUSED_CREDENTIALS = frozenset(row.code for row in REFUSALS if row.advice == _CREDENTIALS) - {""}
+"""The codes that other credentials may help against."""
 
 # Words by which stores say more than their code does.
 _DENIED = 'S3 User Guide, "Troubleshoot access denied (403 Forbidden) errors in Amazon S3"'

@@ -192,6 +192,10 @@ class S3Requests(Requests):
             self._key = made_of, signing_key(credentials.access_key, credentials.secret_key, date=date, region=region)
         return self._key[1]
 
+    async def _renew_credentials(self) -> bool:
+        renewed: bool = await self._credentials.renew()
+        return renewed
+
     def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
         refusal = Refusal.of_response(response)
         if refusal.code in REDIRECTS:

@@ -139,7 +139,7 @@ class S3Storage(CloudStorage[S3StorageData]):
                     config=self._client_config(session_class),
                 )
                 client = await stack.enter_async_context(opening)
-                credentials = await session.get_credentials()
+                credentials = await configuration.credentials()
             configuration.check_endpoint(client.meta.endpoint_url)
             if client.meta.endpoint_url.startswith("https:"):
                 await asyncio.to_thread(trust.context)  # it takes long, and fails if there is no such file
@@ -161,6 +161,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             if credentials is not None:
                 credentials = ExplainedCredentials(credentials, configuration, secrets)
                 client._request_signer._credentials = credentials  # a client accepts no credentials
+                events.register("needs-retry.s3", credentials.renew_refused)
             if credentials is None or not settings.fast_lane:
                 yield S3Transport(client, settings)
                 return
