@@ -142,6 +142,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "conditional_writes",
         "delete_all",
         "delete_version",
+        "list_versions",
         "max_deletes",
         *of_one_cloud,
     }

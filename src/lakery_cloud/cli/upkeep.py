@@ -161,7 +161,7 @@ def _print_verified(verified: Verified, progress: Progress, *, as_json: bool) ->
 
 
 def _print(leftover: Leftover, result: str, *, as_json: bool) -> None:
-    kind = "upload" if leftover.upload else "object"
+    kind = "upload" if leftover.upload else "version" if leftover.is_noncurrent else "object"
     begun = leftover.begun.isoformat(timespec="seconds")
     if as_json:
         facts = {"result": result, "kind": kind, "begun": begun, "size": leftover.size, **leftover.address._asdict()}

@@ -98,6 +98,22 @@ class ObjectInfo(NamedTuple):
     version_id: str | None = None
 
 
+class KeptVersion(NamedTuple):
+    """A version of an object, in a bucket that keeps versions.
+
+    Attributes:
+        address: Bucket and key.
+        size: Size in bytes; 0 for a delete marker.
+        version_id: The store's name for it in a deletion.
+        is_current: Whether it is what the key has now.
+    """
+
+    address: Address
+    size: int
+    version_id: str
+    is_current: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """An unfinished multipart upload: an upload id on S3, a session on GCS, a blob of staged blocks on Azure.

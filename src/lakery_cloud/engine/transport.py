@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, KeyExists, ObjectInfo, PresignedURL, Receipt, Uncertain, Upload
+from lakery_cloud.engine.model import Body, KeptVersion, KeyExists, ObjectInfo, PresignedURL, Receipt, Uncertain, Upload
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -99,10 +99,15 @@ class Transport(abc.ABC):
         """
         await self.delete(address, version_id=version_id)
 
-    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
-        """Delete objects, with one request where the store can. Missing objects are no error."""
-        for key in keys:
-            await self.delete(Address(bucket, key))
+    async def delete_all(self, bucket: str, keys: Mapping[str, str | None]) -> None:
+        """Delete objects, with one request where the store can. Missing objects are no error.
+
+        Args:
+            bucket: Their bucket.
+            keys: Key -> the only version of its object, as for `delete`, if it is known.
+        """
+        for key, version_id in keys.items():
+            await self.delete(Address(bucket, key), version_id=version_id)
 
     @abc.abstractmethod
     def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
@@ -162,6 +167,12 @@ class Transport(abc.ABC):
         nothing: tuple[Upload, ...] = ()
         for upload in nothing:
             yield upload
+
+    async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
+        """List the versions of the objects that `list` finds, and of deleted ones, where the bucket keeps versions."""
+        nothing: tuple[KeptVersion, ...] = ()
+        for version in nothing:
+            yield version
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         """Add a storage's lifecycle rules to those of its bucket; return whether that changed anything.

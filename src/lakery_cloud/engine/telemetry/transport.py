@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar, cast
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload
+from lakery_cloud.engine.model import Body, KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.engine.sessions import Session
 from lakery_cloud.engine.telemetry.operations import Operation, Request, current_operation
 from lakery_cloud.engine.transport import Transport
@@ -91,6 +91,11 @@ class _ObservedTransport:
         with self._operation.request(Transport.list_uploads.__name__, bucket):
             async for upload in self._transport.list_uploads(bucket, root):
                 yield upload
+
+    async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
+        with self._operation.request(Transport.list_versions.__name__, bucket):
+            async for version in self._transport.list_versions(bucket, root):
+                yield version
 
 
 class _Counted:

@@ -15,7 +15,7 @@ from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ME
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload, without_none
+from lakery_cloud.engine.model import Body, KeptVersion, ObjectInfo, Receipt, Upload, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
@@ -388,6 +388,14 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         _our_metadata(properties.metadata or {}),
         properties.version_id,
     )
+
+
+def version_of_sdk(bucket: str, properties: BlobProperties) -> KeptVersion | None:
+    """A version of a blob by the SDK's description; None if the account keeps no versions."""
+    if not properties.version_id:
+        return None
+    is_current = bool(properties.is_current_version)
+    return KeptVersion(Address(bucket, properties.name), properties.size or 0, properties.version_id, is_current)
 
 
 def _described(address: Address, response: BufferedResponse) -> ObjectInfo:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
+    KeptVersion,
     KeyExists,
     KeyMissing,
     ObjectInfo,
@@ -58,6 +60,7 @@ from lakery_cloud.providers.azure.requests import (
     sdk_described,
     sdk_tier,
     tags_in_metadata,
+    version_of_sdk,
 )
 from lakery_cloud.providers.azure.signing import CREATE, READ, Grants, account_of
 from lakery_cloud.storage import Digest
@@ -200,14 +203,19 @@ class AzureTransport(CloudTransport):
                     "allowPermanentDelete in the account, and grant permanentDelete"
                 ) from error
 
-    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
-        for key in keys:
-            info = await self.head(Address(bucket, key))
-            await self.delete(Address(bucket, key), version_id=info and info.version_id)
+    async def delete_all(self, bucket: str, keys: Mapping[str, str | None]) -> None:
+        for key, known in keys.items():
+            info = await self.head(Address(bucket, key)) if known is None else None
+            await self.delete(Address(bucket, key), version_id=info.version_id if info else known)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         async for info in self._list(bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry)):
             yield info
+
+    async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
+        async for version in self._list(bucket, root, partial(version_of_sdk, bucket), include=["versions"]):
+            if version is not None:
+                yield version
 
     async def _list(
         self, bucket: str, root: str, read: Callable[[BlobProperties], T], **options: Any

@@ -11,7 +11,7 @@ from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules
-from lakery_cloud.engine.model import Body, ObjectInfo
+from lakery_cloud.engine.model import Body, KeptVersion, ObjectInfo
 from lakery_cloud.engine.requests import BodyChunks
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Response, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range, required, size_of
@@ -199,6 +199,16 @@ def read_page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], s
     items = _mappings(page, "items")
     entries = [read_object(Address(bucket, _required_text(item, "name")), item).info for item in items]
     return entries, _text(page, "nextPageToken") or None
+
+
+def read_versions(bucket: str, page: Mapping[str, Any]) -> tuple[list[KeptVersion], str | None]:
+    """One page of a listing of generations, and the token of the next one."""
+    entries, token = read_page(bucket, page)
+    return [
+        KeptVersion(entry.address, entry.size, entry.version, is_current="timeDeleted" not in item)
+        for entry, item in zip(entries, _mappings(page, "items"), strict=True)
+        if entry.version is not None
+    ], token
 
 
 def read_bucket(response: BufferedResponse) -> bool:

@@ -20,7 +20,7 @@ from lakery_cloud.engine.checksums import crc32c_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
-from lakery_cloud.engine.model import KeyMissing, ObjectInfo, Uncertain, VersionChanged, without_none
+from lakery_cloud.engine.model import KeptVersion, KeyMissing, ObjectInfo, Uncertain, VersionChanged, without_none
 from lakery_cloud.engine.requests import Requests
 from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.http.client import HTTPClient
@@ -242,6 +242,16 @@ class GCSRequests(Requests):
         address = Address(bucket, root)
         request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
         return await self._call("objects.list", address, request, partial(answers.read_page, bucket), max_size=MAX_PAGE)
+
+    async def versions_page(self, bucket: str, root: str, token: str | None) -> tuple[list[KeptVersion], str | None]:
+        """One page of the generations of objects directly below a root, and the token of the next page."""
+        fields = "kind,items(name,size,generation,updated,timeDeleted),nextPageToken"
+        query = without_none(prefix=root, delimiter="/", versions="true", fields=fields, pageToken=token)
+        address = Address(bucket, root)
+        request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
+        return await self._call(
+            "objects.list", address, request, partial(answers.read_versions, bucket), max_size=MAX_PAGE
+        )
 
     async def has_bucket(self, bucket: str) -> bool:
         """Whether a bucket exists. The last payer for it pays, also if it was named by storage data."""

@@ -11,6 +11,7 @@ from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
+    KeptVersion,
     KeyExists,
     ObjectInfo,
     PresignedURL,
@@ -82,6 +83,14 @@ class GCSTransport(CloudTransport):
 
         async for info in in_pages(read, Address(bucket, root)):
             yield info
+
+    async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
+        async def read(token: str | None) -> tuple[Sequence[KeptVersion], str | None]:
+            async with self.requests:
+                return await self._api.versions_page(bucket, root, token)
+
+        async for version in in_pages(read, Address(bucket, root)):
+            yield version
 
     async def tags(self, address: Address) -> Mapping[str, str]:
         async with self.requests:

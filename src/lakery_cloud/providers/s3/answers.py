@@ -12,7 +12,7 @@ from typing import Any
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.keys import Address, is_temporary
-from lakery_cloud.engine.model import ObjectInfo, Receipt, Upload
+from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import UnsupportedResponse
 
 Answer = Mapping[str, Any]
@@ -138,11 +138,31 @@ def listed_uploads(bucket: str, page: Answer) -> tuple[list[Upload], tuple[str, 
     return found, (sdk_required(page, "NextKeyMarker"), page.get("NextUploadIdMarker", ""))
 
 
+def listed_versions(bucket: str, page: Answer) -> tuple[list[KeptVersion], tuple[str, str] | None]:
+    """A page of versions and delete markers, and the markers of the next page."""
+    found = [
+        KeptVersion(
+            Address(bucket, sdk_required(entry, "Key")),
+            entry.get("Size", 0),
+            name,
+            is_current=kind == "Versions" and bool(entry.get("IsLatest")),
+        )
+        for kind in ("Versions", "DeleteMarkers")
+        for entry in page.get(kind, ())
+        # The only version of a bucket without versions is null. A marker is no object that the key has now.
+        if (name := sdk_required(entry, "VersionId")) != "null" or not entry.get("IsLatest")
+    ]
+    if not page.get("IsTruncated"):
+        return found, None
+    return found, (sdk_required(page, "NextKeyMarker"), page.get("NextVersionIdMarker", ""))
+
+
 _ROOTS = {
     "DeleteObjects": "DeleteResult",
     "GetBucketLifecycleConfiguration": "LifecycleConfiguration",
     "GetObjectTagging": "Tagging",
     "ListMultipartUploads": "ListMultipartUploadsResult",
+    "ListObjectVersions": "ListVersionsResult",
     "ListObjectsV2": "ListBucketResult",
     "ListParts": "ListPartsResult",
 }

@@ -19,6 +19,7 @@ from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
+    KeptVersion,
     KeyExists,
     KeyMissing,
     ObjectInfo,
@@ -43,6 +44,7 @@ from lakery_cloud.providers.s3.answers import (
     listed_objects,
     listed_tags,
     listed_uploads,
+    listed_versions,
     undeleted,
     whole,
 )
@@ -252,18 +254,19 @@ class S3Transport(S3Calls):
             if await self.head(address) is not None:
                 raise
 
-    async def delete_all(self, bucket: str, keys: Sequence[str]) -> None:
+    async def delete_all(self, bucket: str, keys: Mapping[str, str | None]) -> None:
         left = set(keys)
         if len(keys) > 1:
-            wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            objects = [without_none(Key=key, VersionId=version_id) for key, version_id in keys.items()]
+            wanted = {"Objects": objects, "Quiet": True}
             # Not every store supports this, and a store may keep some; a request for one object says why.
             with suppress(LakeryCloudError):
                 left &= await self._checked_read(
-                    "delete_objects", Address(bucket, keys[0]), undeleted, Delete=wanted, **self._payer
+                    "delete_objects", Address(bucket, next(iter(keys))), undeleted, Delete=wanted, **self._payer
                 )
         async with bounded_tasks(MAX_DELETES) as tasks:
             for key in left:
-                await tasks.start(self.delete(Address(bucket, key)))
+                await tasks.start(self.delete(Address(bucket, key), version_id=keys[key]))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         address = Address(bucket, root)
@@ -373,6 +376,19 @@ class S3Transport(S3Calls):
         with suppress(UploadGone):  # rclone says so if there are none
             async for upload in in_pages(page, address):
                 yield upload
+
+    async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
+        address = Address(bucket, root)
+
+        async def page(token: tuple[str, str] | None) -> tuple[Iterable[KeptVersion], tuple[str, str] | None]:
+            after = dict(zip(("KeyMarker", "VersionIdMarker"), token or (), strict=False))
+            parameters = {"Prefix": root, "Delimiter": "/", **after, **self._payer}
+            return await self._bucket_read(
+                "list_object_versions", address, partial(listed_versions, bucket), **parameters
+            )
+
+        async for version in in_pages(page, address):
+            yield version
 
     def credential_kind(self) -> str | None:
         credentials = self._client._request_signer._credentials  # a client has no public attribute for them

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 from typing import Self
+from xml.sax.saxutils import escape
 
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob.aio import BlobServiceClient
@@ -112,6 +113,8 @@ class AzureDouble(ForwardingProxy):
             return Answer(profile.invents[operation], body="")
         if profile.same_marker and operation == "list_blobs":
             return Answer(200, headers={"x-ms-request-id": "0"}, body=_ENDLESS)
+        if profile.versioned and operation == "list_blobs" and "include=versions" in exchange.target:
+            return self._list_versions(container, URL(exchange.target, encoded=True).query.get("prefix", ""))
         for refusal in profile.refusals:
             if refusal.operation == operation:
                 return Answer(refusal.status, refusal.code, refusal.message)
@@ -126,6 +129,21 @@ class AzureDouble(ForwardingProxy):
         if self._is_immutable(container) and operation in _WRITES and await self._is_committed(container, exchange.key):
             return self._immutable()
         return None
+
+    def _list_versions(self, container: str, prefix: str) -> Answer:
+        """The versions directly below a folder, in one page. They have no sizes, since nobody keeps their contents."""
+        shown = "".join(
+            f"<Blob><Name>{escape(key)}</Name><VersionId>{version.id}</VersionId>"
+            f"{'<IsCurrentVersion>true</IsCurrentVersion>' if version.is_current else ''}"
+            "<Properties><Etag>0x0</Etag><Content-Length>0</Content-Length><BlobType>BlockBlob</BlobType></Properties>"
+            "</Blob>"
+            for (kept_in, key), versions in self.versions.items()
+            if kept_in == container and key.startswith(prefix) and "/" not in key.removeprefix(prefix)
+            for version in versions
+            if not version.is_deleted
+        )
+        body = f"<EnumerationResults><Blobs>{shown}</Blobs><NextMarker/></EnumerationResults>"
+        return Answer(200, headers={"x-ms-request-id": "0", "Content-Type": "application/xml"}, body=body)
 
     def _throttle(self, exchange: Exchange) -> Answer | None:
         request = (exchange.method, exchange.target)

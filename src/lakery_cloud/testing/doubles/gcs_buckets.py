@@ -74,6 +74,8 @@ class BucketRequests:
     def list(self, bucket: str, query: Mapping[str, str]) -> web.Response:
         """objects.list."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        if query.get("versions") == "true":
+            return self._list_versions(bucket, prefix, delimiter)
         entries: dict[str, DoubleObject | None] = {}
         for name, each in sorted(self._state.objects(bucket).items(), key=lambda item: item[0].encode()):
             if name.startswith(prefix):
@@ -96,3 +98,18 @@ class BucketRequests:
             last = after if self._state.profile.tokens == "same" and after else last
             page["nextPageToken"] = base64.urlsafe_b64encode(last.encode()).decode()
         return web.json_response(page)
+
+    def _list_versions(self, bucket: str, prefix: str, delimiter: str) -> web.Response:
+        """All generations, in one page. Folders are left out: nobody reads them."""
+        live = self._state.objects(bucket).items()
+        found = [self._objects.describe(bucket, name, each) for name, each in live]
+        found += [
+            {**self._objects.describe(bucket, name, each), "timeDeleted": each.updated}
+            for name, each in self._state.described[bucket].noncurrent
+        ]
+        items = [
+            each
+            for each in found
+            if each["name"].startswith(prefix) and not (delimiter and delimiter in each["name"].removeprefix(prefix))
+        ]
+        return web.json_response({"kind": "storage#objects", **({"items": items} if items else {})})

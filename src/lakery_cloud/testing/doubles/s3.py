@@ -198,7 +198,7 @@ class StrictS3(DoubleServer):
             case "ListMultipartUploads":
                 return self._buckets.list_uploads(bucket, query)
             case "ListObjectVersions":
-                return self._buckets.list_versions(bucket, query.get("prefix", ""))
+                return self._buckets.list_versions(bucket, query)
             case "DeleteObjects":
                 return self._buckets.delete_many(request, bucket, body)
             case "GetBucketLifecycleConfiguration":

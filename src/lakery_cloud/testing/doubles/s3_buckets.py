@@ -83,29 +83,48 @@ class BucketRequests:
         encoding = "<EncodingType>url</EncodingType>" if encode else ""
         return xml("ListMultipartUploadsResult", f"{_truncated(len(found) > len(page))}{encoding}{next_marker}{shown}")
 
-    def list_versions(self, bucket: str, prefix: str) -> web.Response:
-        """ListObjectVersions, in one page."""
-        shown = []
-        for key, versions in sorted(self._state.buckets[bucket].items()):
-            for version in reversed(versions) if key.startswith(prefix) else ():
+    def list_versions(self, bucket: str, query: Mapping[str, str]) -> web.Response:
+        """ListObjectVersions. Folders are left out: nobody reads them."""
+        prefix, encode = query.get("prefix", ""), query.get("encoding-type") == "url"
+        marker = (query.get("key-marker", ""), query.get("version-id-marker", ""))
+        is_versioned = self._state.profile_of(bucket).versioned
+        found: list[tuple[str, str, str]] = []
+        for key, versions in self._state.buckets[bucket].items():
+            is_below = "/" in key.removeprefix(prefix) and "delimiter" in query
+            for version in versions if key.startswith(prefix) and not is_below else ():
                 name = "Version" if version.data is not None else "DeleteMarker"
-                latest = "true" if version is versions[-1] else "false"
-                shown.append(
-                    f"<{name}><Key>{escape(key)}</Key><VersionId>{version.version_id}</VersionId>"
+                size = f"<Size>{len(version.data)}</Size>" if version.data is not None else ""
+                version_id = version.version_id if is_versioned else "null"
+                latest = str(version is versions[-1]).lower()
+                shown = (
+                    f"<{name}><Key>{_shown(key, encode)}</Key><VersionId>{version_id}</VersionId>{size}"
                     f"<IsLatest>{latest}</IsLatest><LastModified>{time_of(version.modified)}</LastModified></{name}>"
                 )
-        return xml("ListVersionsResult", f"{_truncated(False)}{''.join(shown)}")
+                found.append((key, version_id, shown))
+        found = sorted(each for each in found if each[:2] > marker)
+        page, next_marker = found[: self.page_size], ""
+        if len(found) > len(page):
+            key, version_id, _ = page[-1]
+            next_marker = f"<NextKeyMarker>{_shown(key, encode)}</NextKeyMarker>"
+            next_marker += f"<NextVersionIdMarker>{version_id}</NextVersionIdMarker>"
+        encoding = "<EncodingType>url</EncodingType>" if encode else ""
+        shown = "".join(each for *_, each in page)
+        return xml("ListVersionsResult", f"{_truncated(len(found) > len(page))}{encoding}{next_marker}{shown}")
 
     def delete_many(self, request: web.Request, bucket: str, body: bytes) -> web.Response:
         """DeleteObjects."""
         self._checks.check_has_checksum(request, md5=True)
         self._checks.check_body(request, body)
-        keys = list(_texts(body, "Key"))
-        if not 0 < len(keys) <= MAX_DELETES:
+        wanted = _listed(body, "Object")
+        if not 0 < len(wanted) <= MAX_DELETES:
             raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed")
-        for key in keys:
-            self._state.delete(bucket, key)
-        return xml("DeleteResult", "")
+        errors = ""
+        for each in wanted:
+            try:
+                self._state.delete(bucket, each["Key"], each.get("VersionId"))
+            except Refusal as refusal:
+                errors += f"<Error><Key>{escape(each['Key'])}</Key><Code>{refusal.code}</Code></Error>"
+        return xml("DeleteResult", errors)
 
     def get_lifecycle(self, bucket: str) -> web.Response:
         """GetBucketLifecycleConfiguration."""
@@ -133,13 +152,23 @@ def time_of(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
+def _listed(body: bytes, name: str) -> list[dict[str, str]]:
+    """The texts in each of the elements with a name."""
+    elements = [element for element in _elements(body) if element.tag.rpartition("}")[2] == name]
+    return [{field.tag.rpartition("}")[2]: field.text or "" for field in element} for element in elements]
+
+
 def _texts(body: bytes, name: str) -> Iterable[str]:
     """The texts of the elements with a name."""
+    return (element.text or "" for element in _elements(body) if element.tag.rpartition("}")[2] == name)
+
+
+def _elements(body: bytes) -> Iterable[ET.Element]:
     try:
         root = ET.fromstring(body)  # noqa: S314, the tests' own
     except ET.ParseError as error:
         raise Refusal(400, "MalformedXML", "The XML you provided was not well-formed") from error
-    return (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == name)
+    return root.iter()
 
 
 def _shown(key: str, encode: bool) -> str:

@@ -140,6 +140,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "GetObjectTagging": "`stat` and `copy` find no tags",
     "DeleteObjects": "`sweep` deletes objects one by one",
     "GetBucketLifecycleConfiguration": "`lifecycle --apply` raises an error; run `sweep` from time to time",
+    "ListObjectVersions": "`sweep` looks for no noncurrent versions",
     "equal_parts": "Set `equal_parts`; without it, streams that are so long that their parts grow are refused at their end",
     "versioned": "Temporary objects are deleted by version, so that nothing of them is kept",
     "locked": "Temporary objects become noncurrent versions until the lock ends; a lifecycle rule deletes them then",
@@ -281,7 +282,7 @@ _PROFILES = (
             HeaderRule("x-amz-mp-object-size", "named"),
             HeaderRule("if-none-match", "named"),
         ),
-        no_operations=("GetObjectTagging", "DeleteObjects", "GetBucketLifecycleConfiguration"),
+        no_operations=("GetObjectTagging", "DeleteObjects", "GetBucketLifecycleConfiguration", "ListObjectVersions"),
         needs_md5=True,
     ),
     S3Profile(
