@@ -61,8 +61,8 @@ format: $(VENV)/.check ## Format the code and mend what ruff can mend
 docs: $(VENV)/.docs ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
 
-build: $(VENV)/.check ## Build wheel and source distribution into dist/
-	$(BIN)/python -m build
+build: $(VENV)/.check ## Build wheel and source distribution into dist/, always the same bytes for the same commit
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation
 
 clean: ## Remove the environment and what was built
 	rm -rf $(VENV) site dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
