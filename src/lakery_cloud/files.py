@@ -152,13 +152,18 @@ async def _replace(folder: int, name: str, chunks: AsyncIterable[bytes]) -> None
     mode = _replaceable_mode(folder, name)
     temporary = f".lakery-cloud-{uuid4().hex}"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+        descriptor = os.open(
+            temporary,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+            0o666 if mode is None else mode,
+            dir_fd=folder,
+        )
         with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:  # before the content: `mode` above lacks what the umask takes
+                os.fchmod(descriptor, mode)
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
             file.flush()
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
             await asyncio.to_thread(os.fsync, file.fileno())
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
@@ -168,7 +173,9 @@ async def _replace(folder: int, name: str, chunks: AsyncIterable[bytes]) -> None
 
 
 def _replaceable_mode(folder: int, name: str) -> int | None:
-    """The mode of a file that may be replaced; None if there is no file, or a link.
+    """The permissions of a file that may be replaced; None if there is no file, or a link.
+
+    Set-user-ID and set-group-ID are left out: new content must not get the rights that the old content had.
 
     Raises:
         FileExistsError: Something else has the name.
@@ -178,7 +185,7 @@ def _replaceable_mode(folder: int, name: str) -> int | None:
     except FileNotFoundError:
         return None
     if stat.S_ISREG(mode):
-        return stat.S_IMODE(mode)
+        return mode & 0o777
     if stat.S_ISLNK(mode):
         return None
     raise FileExistsError(errno.EEXIST, "a folder, pipe, socket or device is in the place of the file; remove it", name)

@@ -3,11 +3,13 @@
 import json
 import os
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 
+from lakery_cloud.files import write_file
 from tests.cli.desk import Desk
 
 OBSTACLES: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
@@ -126,3 +128,19 @@ def test_replaced_file_keeps_its_mode(folders: Folders) -> None:
     path.chmod(0o754)
     folders.get("file")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"first", 0o754)
+
+
+async def test_temporary_file_is_no_more_open_than_the_file_that_it_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"private")
+    path.chmod(0o4600)
+    seen = []
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for _ in range(2):
+            seen.extend(stat.filemode(found.stat().st_mode) for found in tmp_path.glob(".lakery-cloud-*"))
+            yield b"content"
+
+    await write_file(path, chunks())
+    assert seen == ["-rw-------"] * 2
+    assert stat.filemode(path.stat().st_mode) == "-rw-------"
