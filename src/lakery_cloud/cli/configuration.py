@@ -31,6 +31,7 @@ from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import DEFAULT_TYPE, guess_content_type
+from lakery_cloud.redaction import redact
 from lakery_cloud.routes import Content
 
 config = App(name="config", help="Create, show and check the configuration.")
@@ -201,7 +202,14 @@ def _iter_settings(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tup
         for number, inner in enumerate(value):
             yield from _iter_settings(inner, (*path, number))
     else:
-        yield path, value if isinstance(value, bool | int | float | list | tuple) else str(value)
+        yield path, _redacted(value)
+
+
+def _redacted(value: Any) -> Any:
+    """The value of a setting without credentials, which a URL in the wrong place can have."""
+    if isinstance(value, list | tuple):
+        return [_redacted(inner) for inner in value]
+    return value if isinstance(value, bool | int | float) else redact(str(value))
 
 
 def _hash_of(path: Path) -> str:

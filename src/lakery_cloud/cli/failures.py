@@ -24,6 +24,7 @@ from lakery_cloud.errors import (
     ReadOnlyStorage,
     StorageUnavailable,
 )
+from lakery_cloud.redaction import redact
 
 E = TypeVar("E", bound=Exception)
 
@@ -48,8 +49,11 @@ def exit_code_of(error: Exception) -> int:
 
 
 def error_text(error: Exception, *, target: str = "") -> str:
-    """Format an error as one line: its public class, the target that failed, and the message."""
-    return f"{public_class(error).__name__}: {f'{printable(target)}: ' if target else ''}{error}"
+    """Format an error as one line: its public class, the target that failed, and the message.
+
+    A message can quote arguments, such as a URL, and a URL can have credentials.
+    """
+    return f"{public_class(error).__name__}: {redact(f'{printable(target)}: ' if target else '')}{redact(str(error))}"
 
 
 def print_error(error: Exception, *, target: str = "") -> None:

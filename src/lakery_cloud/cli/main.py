@@ -36,6 +36,7 @@ from lakery_cloud.cli.log import show_log
 from lakery_cloud.cli.put import put
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.redaction import redact
 
 __all__ = ["EXIT_CODES", "app", "main"]
 
@@ -46,7 +47,7 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
-app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), str(error))
+app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(str(error)))
 app.command(put)
 app.command(get)
 app.command(copy)
@@ -95,7 +96,7 @@ def launch(
         return FAILED
     except (LakeryCloudError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            print(redact("".join(traceback.format_exception(error))), file=sys.stderr, end="")
         else:
             print_error(error)
         return exit_code_of(error)

@@ -86,13 +86,22 @@ def file_layer(path: Path) -> Layer:
         raise ConfigError(f"the configuration {str(path)!r} is not in UTF-8") from None
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        # The message has line, column and at most one character of the text: no secret.
-        problem = str(error)
+    except (ValueError, RecursionError) as error:
+        problem = _problem(error)
     else:
         places = {found: f"{path}:{line}" for found, line in _lines(text)}
         return Layer(values, str(path), places)
     raise ConfigError(f"{path}: {problem}")
+
+
+def _problem(error: Exception) -> str:
+    """The reason why a text is not TOML, with its line. It quotes no key: a key can be a secret in the wrong place."""
+    text = str(error)
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return "a number has too many digits, or tables are nested too deeply"
+    if text.startswith(("Cannot declare", "Cannot mutate", "Cannot redefine", "Duplicate")):  # only these quote keys
+        return f"a key or a table is defined twice ({text.rpartition('(')[2]}"
+    return text
 
 
 def environment_layer(model: type[BaseSettings]) -> Layer:
@@ -162,7 +171,7 @@ def _keys(line: str) -> tuple[str | int, ...]:
     """The keys of one line of TOML, outermost first; none if the line alone is no TOML."""
     try:
         found: Any = tomllib.loads(line)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return ()
     keys: list[str | int] = []
     while found and isinstance(found, Mapping | list):

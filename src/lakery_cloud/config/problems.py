@@ -1,6 +1,6 @@
 """Pydantic's errors as a `ConfigError` that names the key, its place and the most similar valid key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from lakery_cloud.config.layers import Layer
 from lakery_cloud.config.sections import SECTIONS, StorageSection
-from lakery_cloud.engine.urls import nearest
+from lakery_cloud.engine.urls import nearest, quoted
 from lakery_cloud.errors import ConfigError
 
 _BY_SCHEME: Mapping[str, type[StorageSection]] = {section.scheme: section for section in SECTIONS}
@@ -20,7 +20,7 @@ def refusal(error: ValidationError, model: type[BaseModel], layers: Sequence[Lay
     return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
-def name_of(path: Sequence[str | int]) -> str:
+def name_of(path: Iterable[str | int]) -> str:
     """A path in readable form: `storages.hot.region`; `routes 1.storage` is in the first route."""
     text = ""
     for step in path:
@@ -46,16 +46,25 @@ def _line(details: ErrorDetails, model: type[BaseModel], layers: Sequence[Layer]
 
 
 def _sentence(details: ErrorDetails, path: Sequence[str | int], section: type[BaseModel]) -> str:
-    name = name_of(path)
+    name = name_of(_shown(path))
     match details["type"]:
         case "extra_forbidden":
             return f"unknown key {name!r}{nearest(str(path[-1]), section.model_fields)}"
+        case "byte_size_unit":  # pydantic's message quotes the unit
+            return f"{name!r}: a size has a unit such as MiB"
         case "missing":
             return f"{name!r} is missing"
         case "union_tag_not_found" | "union_tag_invalid":
             return f"{name!r} must be a URL that starts with {', '.join(f'{scheme}://' for scheme in _BY_SCHEME)}"
         case _:
             return f"{name!r}: {details['msg'].removeprefix('Value error, ')}"
+
+
+def _shown(path: Sequence[str | int]) -> Iterator[str | int]:
+    """The path with stars for keys that look like a secret in the wrong place, but for the name of a storage."""
+    for depth, step in enumerate(path):
+        is_storage = depth == 1 and path[0] == "storages"
+        yield step if is_storage or isinstance(step, int) or quoted(step) == repr(step) else "***"
 
 
 def _without_tags(location: Sequence[str | int]) -> tuple[str | int, ...]:

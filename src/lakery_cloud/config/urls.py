@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.urls import nearest
+from lakery_cloud.engine.urls import nearest, quoted
 from lakery_cloud.errors import ConfigError
 
 STORAGE_CLASSES = {
@@ -36,7 +36,7 @@ def class_of_url(url: str) -> type[ObjectStorage[Any]]:
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme not in STORAGE_CLASSES:
-        raise ConfigError(f"no storage class for URLs of the scheme {scheme!r}{nearest(scheme, STORAGE_CLASSES)}")
+        raise ConfigError(f"no storage class for URLs of the scheme {quoted(scheme)}{nearest(scheme, STORAGE_CLASSES)}")
     module, name = STORAGE_CLASSES[scheme]
     storage_class: type[ObjectStorage[Any]] = getattr(import_module(module), name)
     return storage_class

@@ -1,11 +1,14 @@
 """Storages from URLs: `<scheme>://<bucket>/<prefix>?<setting>=<value>`. A URL never holds credentials."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from lakery_cloud.errors import ConfigError
+
+_NAME = re.compile(r"[\w.+-]{1,8}|[A-Za-z]{1,20}([_-][A-Za-z]{1,20}){0,5}")
 
 
 def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], Any]]) -> tuple[str, str, dict[str, Any]]:
@@ -28,13 +31,13 @@ def parse_url(url: str, *, scheme: str, readers: Mapping[str, Callable[[str], An
             "and the address of the API as endpoint_url. Write the colon in a name as %3A"
         )
     if parts.scheme != scheme:
-        raise ConfigError(f"expected a URL that starts with {scheme}://, not with {parts.scheme!r}")
+        raise ConfigError(f"expected a URL that starts with {scheme}://, not with {quoted(parts.scheme)}")
     if parts.fragment:
         raise ConfigError("the URL has a fragment; write a # of the prefix as %23")
     settings: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in readers:
-            raise ConfigError(f"unknown setting {name!r} in the URL{nearest(name, readers)}")
+            raise ConfigError(f"unknown setting {quoted(name)} in the URL{nearest(name, readers)}")
         if name in settings:
             raise ConfigError(f"the URL has the setting {name!r} twice")
         try:
@@ -64,6 +67,11 @@ def merged(in_url: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, An
                 f"{name} is {in_url[name]!r} in the URL and {beside[name]!r} beside it; remove one of them"
             )
     return {**in_url, **beside}
+
+
+def quoted(name: str) -> str:
+    """A name for a message; stars if it looks like a secret in the wrong place."""
+    return repr(name) if _NAME.fullmatch(name) else "'***'"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
