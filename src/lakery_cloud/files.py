@@ -210,7 +210,12 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it, and flush each entry that is new."""
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # another process has removed it meanwhile
+                if not stat.S_ISDIR(folder.stat().st_mode):
+                    raise
         flush(folder.parent)
 
 

@@ -1,5 +1,6 @@
 """`config`, `explain`, `storages` and `--storage` with configured storages, as a user runs them."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from lakery_cloud import ContentRecord
 from lakery_cloud.cli.common import open_registry
 from tests.cli.desk import Desk, Done
+from tests.helpers import run_command
 
 EXAMPLE = """
 default = "hot"
@@ -173,3 +175,9 @@ async def test_registry_of_the_command_has_all_storages(folder: Folder, target: 
 async def test_registry_of_the_command_without_a_configuration_is_the_default_folder(folder: Folder) -> None:
     async with open_registry(None) as registry:
         assert registry.names == ("lakery_cloud.file@v1",)
+
+
+def test_file_whose_name_is_no_text_is_written_and_named(tmp_path: Path) -> None:
+    for name, shown in ((b"\xff.toml", rb"'\udcff.toml'"), (b"\x1b[2J.toml", rb"'\x1b[2J.toml'")):
+        done = run_command("config", "init", os.fsdecode(name), cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"written  " + shown + b"\n", b"")

@@ -2,12 +2,18 @@
 
 import asyncio
 import os
+import shutil
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from lakery_cloud import FileStorage, LakeryCloudError
+from lakery_cloud.testing import content
 from tests.attack.cases import SEED, TIMES, counted
+from tests.helpers import write, write_stream
 from tests.security.folder_racer import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -28,3 +34,34 @@ async def test_racing_processes_see_neither_wrong_content_nor_false_errors(tmp_p
     assert await asyncio.gather(*map(race, range(SEED, SEED + PROCESSES))) == [b""] * PROCESSES
     assert list(tmp_path.glob(".tmp/*")) == []
     counted["operations of processes in one folder"] += PROCESSES * ROUNDS * TIMES * OPERATIONS
+
+
+@pytest.mark.parametrize("part", ["", "prefix", "prefix/.tmp"])
+async def test_folder_that_is_removed_during_writes_is_unavailable(tmp_path: Path, part: str) -> None:
+    root, ended = tmp_path / "root", threading.Event()
+
+    def remove() -> None:
+        while not ended.wait(0.001):
+            shutil.rmtree(root / part, ignore_errors=True)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    refused: Counter[str] = Counter()
+    async with FileStorage(root, prefix="prefix", part_size=4096) as storage:
+
+        async def attempt(number: int) -> None:
+            data = content(5000, seed=number)
+            try:
+                await (write_stream if number % 2 else write)(storage, data)
+            except LakeryCloudError as error:
+                refused[type(error).__name__] += 1
+
+        try:
+            for start in range(0, 100, 5):
+                await asyncio.gather(*(attempt(start + number) for number in range(5)))
+        finally:
+            ended.set()
+            remover.join()
+    assert refused["StorageUnavailable"]
+    # A temporary object that is gone after all its bytes were written is damage on each store.
+    assert set(refused) <= {"StorageUnavailable", "IntegrityError"}, refused

@@ -19,7 +19,7 @@ from lakery_cloud.cli.common import (
     open_registry,
     pluralize,
 )
-from lakery_cloud.cli.progress import print_note
+from lakery_cloud.cli.progress import print_note, printable
 from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.config.building import build_registry, build_storages
@@ -63,7 +63,7 @@ def init(
     if as_json:
         print(json.dumps({"written": str(path)}))
     elif not quiet:
-        print(f"written  {path}")
+        print(f"written  {printable(str(path))}")
 
 
 @config.command
@@ -221,4 +221,4 @@ def _read_size(text: str) -> int:
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:
-        raise ConfigError(f"--size {text}: a size is a number with a unit, such as 64MiB") from None
+        raise ConfigError(f"--size {text!r}: a size is a number with a unit, such as 64MiB") from None

@@ -1,6 +1,7 @@
 """Entry point of `lakery-cloud`: registers the commands, and turns errors into one line and an exit code."""
 
 import asyncio
+import io
 import logging
 import signal
 import sys
@@ -118,6 +119,8 @@ def main() -> None:
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
     # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
     signal.signal(signal.SIGTERM, clean_up)
     try:

@@ -198,7 +198,7 @@ class FileTransport(Transport):
             finally:
                 temporary.unlink(missing_ok=True)
 
-        await self._run(address, write)
+        await self._run_on_new_file(address, write)
 
     async def head(self, address: Address) -> ObjectInfo | None:
         try:
@@ -273,7 +273,8 @@ class FileTransport(Transport):
         return await self._run(address, read_tags)
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        return Upload(address, str(await self._run(address, lambda: self._new_file(attributes))), attributes)
+        path = await self._run_on_new_file(address, lambda: self._new_file(attributes))
+        return Upload(address, str(path), attributes)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         await self._run_on_upload(upload, lambda: write_at(Path(upload.id), part.pieces, part.offset))
@@ -330,6 +331,15 @@ class FileTransport(Transport):
 
         return await self._run(Address(bucket, ""), available)
 
+    async def _run_on_new_file(self, address: Address, function: Callable[[], T]) -> T:
+        try:
+            return await self._run(address, function)
+        except KeyMissing as signal:
+            raise StorageUnavailable(
+                f"put of {address}: the temporary file or its folder was removed during the write; write again while no "
+                "other program cleans the folder"
+            ) from signal.__cause__
+
     async def _run_on_upload(self, upload: Upload, function: Callable[[], T]) -> T:
         try:
             return await self._run(upload.address, function)
@@ -365,10 +375,7 @@ class FileTransport(Transport):
             raise BucketNotFound(f"the folder {str(root)!r} does not exist. Create it, or check its name")
         path = self._path(self._keys.temporary())
         make_folder(path.parent)
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileNotFoundError as error:
-            raise StorageUnavailable(f"the folder {str(path.parent)!r} disappeared; try again") from error
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _set_attributes(path, attributes)
         return path
 
