@@ -1,14 +1,18 @@
 """Responses that are not what they should be: the same ones on each cloud, from a proxy before its server."""
 
-from collections.abc import Mapping
+import gzip
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from lakery_cloud import StorageUnavailable
+from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.engine.writer import MAX_REFUSALS
+from lakery_cloud.maintenance import verify
 from lakery_cloud.testing import Rule, content, digest_of
 from lakery_cloud.testing.faults import Answer
-from tests.helpers import proxy_before, write_stream
+from tests.helpers import proxy_before, write, write_stream
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, params
 
@@ -93,4 +97,122 @@ async def test_refused_condition_without_an_object_is_quoted(
         with pytest.raises(StorageUnavailable, match="An organization policy forbids it"):
             await write_stream(storage, data)
         assert len(proxy.exchanges_of(operation)) <= MAX_REFUSALS
+    await cloud_rig.check_nothing_left()
+
+
+# Successes of the wrong kind.
+
+STATUSES = (200, 202, 204, 206, 308)
+
+
+async def _read(storage: Any) -> object:
+    return await storage.read_data(storage.storage_data_of(digest_of(DATA)))
+
+
+async def _stat(storage: Any) -> object:
+    return await storage.stat(storage.storage_data_of(digest_of(DATA)))
+
+
+async def _delete(storage: Any) -> object:
+    return await storage.delete(storage.storage_data_of(digest_of(DATA)))
+
+
+async def _list(storage: Any) -> object:
+    return [info async for info in storage.list()]
+
+
+async def _verify(storage: Any) -> object:
+    return [verified async for verified in verify(storage)]
+
+
+async def _write(storage: Any) -> object:
+    return await write(storage, b"new", {})
+
+
+async def _write_stream(storage: Any) -> object:
+    return await write_stream(storage, content(storage.settings.part_size + 1), {})
+
+
+# Request -> what sends it, and the statuses with which it succeeds on some cloud even without a body.
+REQUESTS: Mapping[str, tuple[Callable[[Any], Awaitable[object]], frozenset[int]]] = {
+    "put": (_write, frozenset()),
+    "copy": (_write_stream, frozenset()),
+    "get": (_read, frozenset()),
+    "head": (_stat, frozenset()),
+    "list": (_list, frozenset()),
+    "delete": (_delete, frozenset({200, 202, 204})),
+}
+
+
+@pytest.mark.case("48")
+@one_server_a_cloud
+@both_senders
+@pytest.mark.parametrize("operation", REQUESTS)
+async def test_success_of_another_kind_is_an_error_that_names_the_endpoint(
+    cloud_rig: CloudRig, operation: str, fast_lane: bool
+) -> None:
+    send, successes = REQUESTS[operation]
+    await cloud_rig.put(digest_of(DATA)["content_hash"], DATA)
+    async with proxy_before(cloud_rig) as proxy:
+        for status in STATUSES:
+            if status in successes:
+                continue
+            armed = proxy.arm(Rule(Answer(status, body=""), operation, times=None))
+            async with cloud_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage:
+                with pytest.raises(StorageUnavailable, match=proxy.url):
+                    await send(storage)
+                    pytest.fail(f"{status} counts as success")
+            proxy.disarm(armed)
+    await cloud_rig.check_nothing_temporary()
+    assert await cloud_rig.keys() == [digest_of(DATA)["content_hash"]]
+
+
+@pytest.mark.case("48")
+@one_server_a_cloud
+@both_senders
+async def test_verify_calls_nothing_damaged_because_of_a_page(cloud_rig: CloudRig, fast_lane: bool) -> None:
+    await cloud_rig.put(digest_of(DATA)["content_hash"], DATA)
+    page = Answer(200, headers={"Content-Type": "text/html"}, body="<html><body>Please log in</body></html>")
+    async with (
+        proxy_before(cloud_rig, Rule(page, "get", times=None)) as proxy,
+        cloud_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage,
+    ):
+        with pytest.raises(StorageUnavailable, match=proxy.url):
+            await _verify(storage)
+
+
+@pytest.mark.case("66")
+@one_server_a_cloud
+@both_senders
+async def test_content_that_a_proxy_decodes_is_never_returned(cloud_rig: CloudRig, fast_lane: bool) -> None:
+    data = gzip.compress(DATA, mtime=0)
+    async with proxy_before(cloud_rig) as proxy, cloud_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage:
+        stored = await storage.write_data(data, digest_of(data, content_encoding="gzip"), {})
+        assert await storage.read_data(stored) == data
+        proxy.arm(Rule(Answer(200, headers=PROOFS, body=DATA.decode("latin-1")), "get", times=None))
+        with pytest.raises((StorageUnavailable, IntegrityError)):
+            await storage.read_data(stored)
+
+
+@pytest.mark.case("47")
+@one_server_a_cloud
+@both_senders
+async def test_success_that_proves_nothing_is_an_error_for_content_in_parts(
+    cloud_rig: CloudRig, fast_lane: bool
+) -> None:
+    """Content with a known digest, whose parts go straight to its key on S3."""
+    data = content(2 * cloud_rig.part_size + 1)
+    limits = replace(cloud_rig.storage().settings.limits, max_put_size=cloud_rig.part_size)
+    invented = Answer(200, headers={"Content-Type": "application/xml"}, body="")
+    async with proxy_before(cloud_rig) as proxy, cloud_rig.storage(limits=limits, fast_lane=fast_lane) as storage:
+        await write(storage, data, {})
+        await storage.delete(storage.storage_data_of(digest_of(data)))
+        for operation in ("complete_upload", "copy", "upload_part"):
+            if not proxy.exchanges_of(operation):
+                continue
+            armed = proxy.arm(Rule(invented, operation, times=None))
+            with pytest.raises(StorageUnavailable):
+                await write(storage, data, {})
+                pytest.fail(f"{operation} counts as success")
+            proxy.disarm(armed)
     await cloud_rig.check_nothing_left()

@@ -115,6 +115,7 @@ async def set_theirs(rig: CloudRig) -> list[Any]:
     return rules
 
 
+@pytest.mark.case("56")
 @keeping_rules
 async def test_rules_are_set_once(cloud_rig: CloudRig, faults: FaultProxy) -> None:
     async with cloud_rig.storage(prefix="x") as storage:

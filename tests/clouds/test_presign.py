@@ -247,14 +247,19 @@ def account(tmp_path: Path, private_key: rsa.RSAPrivateKey) -> str:
     return str(path)
 
 
+@pytest.mark.case("67")
 @pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize(
+    "host", ["storage.googleapis.com", "storage-me.p.googleapis.com", "storage.example.com:8443", "127.0.0.1:1"]
+)
 async def test_gcs_url_is_signed_by_the_documented_rule(
-    account: str, private_key: rsa.RSAPrivateKey, method: Any
+    account: str, private_key: rsa.RSAPrivateKey, method: Any, host: str
 ) -> None:
-    async with GCSStorage("bucket", prefix="a b/ü", token=account, user_project="payer") as storage:
+    settings = {"token": account, "user_project": "payer", "endpoint_url": f"https://{host}"}
+    async with GCSStorage("bucket", prefix="a b/ü", **settings) as storage:
         signed = await storage.presign(DIGEST, method=method, expires=timedelta(days=7))
     parts = urlsplit(signed.url)
-    assert (parts.scheme, parts.netloc) == ("https", "storage.googleapis.com")
+    assert (parts.scheme, parts.netloc) == ("https", host)
     assert parts.path == f"/bucket/{quote('a b/ü')}/{DIGEST['content_hash']}"
     query = dict(parse_qsl(parts.query))
     assert (query["X-Goog-Expires"], query["userProject"]) == ("604800", "payer")
