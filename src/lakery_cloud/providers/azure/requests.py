@@ -31,6 +31,7 @@ from lakery_cloud.http.exchange import (
     UnsupportedResponse,
 )
 from lakery_cloud.http.headers import (
+    SIZE,
     Clock,
     byte_range,
     http_date,
@@ -374,12 +375,13 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
     Raises:
         UnsupportedResponse: It has no ETag or size.
     """
-    _, size = read_content_range(properties.content_range, size=properties.size)
-    if not properties.etag or not isinstance(size, int) or size < 0:
+    # Of an empty blob, the SDK makes up the range 0-0/0.
+    _, _, size = (properties.content_range or f"/{properties.size}").rpartition("/")
+    if not properties.etag or not SIZE.fullmatch(size):
         raise UnsupportedResponse("a response without an ETag or a size")
     return ObjectInfo(
         address,
-        size,
+        int(size),
         etag if (etag := properties.etag).endswith('"') else f'"{etag}"',
         None,
         properties.content_settings.content_type,
