@@ -27,6 +27,7 @@ from lakery_cloud.engine import reader, writer
 from lakery_cloud.maintenance import sweep
 from lakery_cloud.providers.azure import storage as azure
 from lakery_cloud.testing import (
+    S3_PROFILES,
     Exchange,
     FaultProxy,
     Rule,
@@ -53,8 +54,8 @@ from tests.conftest import rig_on
 from tests.helpers import LOST, NOT_SEEN, name_of, proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
-from tests.rigs.pairs import CLOUDS, PAIRS, Pair, on_each
-from tests.rigs.s3 import S3Rig
+from tests.rigs.pairs import CLOUDS, PAIRS, PROFILE_PAIRS, Pair, on_each
+from tests.rigs.s3_double import S3DoubleRig
 
 # Azure's SDK doesn't close the connection of an interrupted body; the garbage collector warns of it.
 pytestmark = [
@@ -77,14 +78,17 @@ CHECK_NO_BODIES = {"S3Storage on MotoServer", "GCSStorage on FakeGCS", "GCSStora
 
 SERVERS = (
     *(pair for pair in PAIRS if pair.cloud in CLOUDS),
+    *(pair for pair in PROFILE_PAIRS if pair.name == "s3-aws"),
     # The same with all requests by the SDK.
-    Pair("s3-sdk", lambda server: S3Rig("SeaweedFS", server, fast_lane=False), "seaweedfs"),
+    Pair("s3-sdk", lambda double: S3DoubleRig(S3_PROFILES["aws"], double, fast_lane=False), "strict_s3"),
     Pair("azure-sdk", lambda server: AzureRig("Azurite", server, fast_lane=False), "azurite"),
 )
 cloud_rig = rig_on(*SERVERS)
 
-
-on_servers = partial(on_each, "cloud_rig", SERVERS, fully={"s3-sdk", "azure-sdk"})
+# S3's double accepts small parts; on the other servers of S3 each step sends 5 MiB.
+on_servers = partial(
+    on_each, "cloud_rig", SERVERS, fully={"s3-aws", "s3-sdk", "gcs-strict", "azure-azurite", "azure-sdk"}
+)
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def on_each(
     values: Sequence[Any],
     *,
     few: int = 1,
-    fully: Collection[str] = (),
+    fully: Collection[str] = FULLY,
     ids: Callable[[Any], str] = str,
 ) -> pytest.MarkDecorator:
     """Parametrize a test of a storage by pair and values, without the repetitions that show nothing new.
@@ -200,8 +200,8 @@ def on_each(
         pairs: The pairs.
         names: The parameters for the values.
         values: The values, or a tuple of values for each test if there are several parameters.
-        few: How many of the values are used on all pairs. The others are used on each storage once.
-        fully: Names of more pairs with all values.
+        few: How many of the values are used on all pairs.
+        fully: Names of the pairs with all values; each storage once.
         ids: Makes the id of a value.
     """
     rows = [
@@ -212,7 +212,7 @@ def on_each(
             marks=pair.marks,
         )
         for pair in params(pairs)
-        for value in (values if pair.id in {*FULLY, *fully} or pair.values[0].is_live else values[:few])
+        for value in (values if pair.id in fully or pair.values[0].is_live else values[:few])
     ]
     return pytest.mark.parametrize(f"{rig}, {names}", rows, indirect=[rig])
 
