@@ -157,6 +157,11 @@ async def _get(transport: Any, address: Address) -> None:
         pass
 
 
+async def _list_versions(transport: Any, address: Address) -> None:
+    async for _ in transport.list_versions(address.bucket, ""):
+        pass
+
+
 async def _list(transport: Any, address: Address) -> None:
     [info async for info in transport.list(address.bucket, "")]
 
@@ -171,9 +176,10 @@ OPERATIONS: dict[str, Operation] = {
     "put": lambda transport, address: transport.put(address, b"x", ATTRIBUTES),
     "part": _part,
     "delete": lambda transport, address: transport.delete(address),
-    "delete_all": lambda transport, address: transport.delete_all(address.bucket, ["a", "b"]),
+    "delete_all": lambda transport, address: transport.delete_all(address.bucket, {"a": None, "b": "1"}),
     "tags": lambda transport, address: transport.tags(address),
     "list": _list,
+    "list_versions": _list_versions,
     "begin_upload": lambda transport, address: transport.begin_upload(address, ATTRIBUTES, is_temporary=True),
     "has_bucket": lambda transport, address: transport.has_bucket(address.bucket),
 }
