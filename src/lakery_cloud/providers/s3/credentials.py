@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiobotocore.config import AioConfig
-from aiobotocore.credentials import create_credential_resolver
+from aiobotocore.credentials import AioCredentials, create_credential_resolver
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.model import without_none
@@ -336,21 +336,25 @@ class ExplainedCredentials:
 
     async def get_frozen_credentials(self) -> Any:
         """The keys, renewed if they expire soon."""
-        now = time.monotonic()
-        if now >= self._next_attempt or not self._are_valid():
-            try:
-                with self._configuration.explained():
-                    keys = await self._credentials.get_frozen_credentials()
-            except LakeryCloudError as error:
-                if not self._are_valid():
-                    raise
-                logger.info("credentials that expire soon could not be renewed: %s", error)
-                self._next_attempt = now + RENEW_PAUSE
-            else:
-                if keys != self._keys:
-                    self._note(keys)
+        if not self._are_current():
+            await self._ask()
         _signed_with.set(self._keys)
         return self._keys
+
+    async def _ask(self) -> None:
+        now = time.monotonic()
+        if now < self._next_attempt and self._are_valid():
+            return
+        try:
+            with self._configuration.explained():
+                keys = await self._credentials.get_frozen_credentials()
+        except LakeryCloudError as error:
+            if not self._are_valid():
+                raise
+            logger.info("credentials that expire soon could not be renewed: %s", error)
+            self._next_attempt = now + RENEW_PAUSE
+        else:
+            self._note(keys)
 
     async def renew(self) -> bool:
         """Load the credentials again after the store has refused a request; return whether there are others now."""
@@ -388,6 +392,13 @@ class ExplainedCredentials:
     def _note(self, keys: Any) -> None:
         self._keys = keys
         self._secrets.add(keys.secret_key, keys.token)
+
+    def _are_current(self) -> bool:
+        """Whether the SDK would return the same keys."""
+        if type(self._credentials) is AioCredentials:  # they never change; those of a subclass may
+            return self._keys is not None
+        needs_renewal = getattr(self._credentials, "refresh_needed", None)
+        return self._keys is not None and needs_renewal is not None and not needs_renewal()
 
     def _are_valid(self) -> bool:
         needs_renewal = getattr(self._credentials, "refresh_needed", None)
