@@ -57,11 +57,11 @@ class Attack:
 # Turns of about half a minute on an idle machine, so that each attack has several in twenty minutes.
 ATTACKS = (
     Attack("responses", ["tests/stores/test_mutated_answers.py"], 2),
-    Attack("secrets", ["tests/security/test_secrets.py"], 4, "however"),
+    Attack("secrets", ["tests/security/test_secrets.py"], 6, "however"),
     Attack("cancellations", ["tests/security/test_cancellations.py"], 4),
     Attack("connections", ["tests/http/test_generated_connections.py"], 10),
     Attack("names in records", ["tests/security/test_record_endpoints.py"], 2, "names_lead"),
-    Attack("signatures", ["tests/security/test_signatures.py"], 4),
+    Attack("signatures", ["tests/security/test_signatures.py"], 8),
     Attack("records", ["tests/security/test_hostile_records.py"], 4, "changed_records or safe_place"),
     Attack("folders", ["tests/security/test_folder_races.py"], 2),
     Attack("the HTTP reader", ["tests/http/test_against_h11.py"], 1, "not once_read"),

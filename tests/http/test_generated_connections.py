@@ -55,7 +55,7 @@ def pieces(data: bytes, cuts: Iterable[int]) -> Iterable[bytes]:
         start = max(start, cut)
 
 
-@cases(60)
+@cases(40)
 @given(plan=st.lists(answers(), min_size=REQUESTS, max_size=REQUESTS), concurrent=st.booleans())
 async def test_response_answers_its_own_request_or_none(
     plan: list[tuple[str, bytes, list[int], bool, bool]], concurrent: bool

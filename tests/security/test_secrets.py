@@ -204,7 +204,7 @@ async def test_secret_is_never_shown(
     marker.check(exported.text(), "telemetry")
 
 
-@cases(12, suppress_health_check=list(HealthCheck))
+@cases(8, suppress_health_check=list(HealthCheck))
 @given(giver=st.sampled_from(sorted(GIVERS, key=str)), answer=echoes())
 async def test_secret_is_not_shown_however_a_store_repeats_it(
     giver: tuple[type, str, str], answer: Callable[[bytes], bytes], exported: Exported, short_pauses: None

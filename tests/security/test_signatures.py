@@ -110,7 +110,7 @@ async def signed_by_botocore(
     return sent
 
 
-@cases(5)
+@cases(3)
 @given(
     calls=st.lists(s3_calls(), min_size=20, max_size=20),
     key=credentials,
@@ -184,7 +184,7 @@ def azure_requests(draw: st.DrawFn) -> tuple[str, str, str, dict[str, str]]:
     return method, path, query, headers
 
 
-@cases(150)
+@cases(60)
 @given(request=azure_requests(), key=st.binary(min_size=1, max_size=64))
 def test_azure_requests_are_signed_as_the_sdk_signs_them(
     request: tuple[str, str, str, dict[str, str]], key: bytes
