@@ -303,3 +303,15 @@ async def test_mutated_response_has_the_right_result_or_an_error_of_ours(
     await proxy.wait_until_idle()
     await tried.check(is_clean=not any(may_leave(name, *mutated) for mutated in proxy.mutated))
     counted["operations with changed responses"] += 1
+
+
+async def test_diagnosis_deletes_also_what_it_can_not_look_up(strict_rig: CloudRig, short_pauses: None) -> None:
+    async with MutatingProxy(strict_rig.server_url) as proxy:
+        strict_rig.point_to(proxy.url)
+        await diagnosis(Try(strict_rig, "unmutated"))
+        lookups = [exchange.operation for exchange in proxy.exchanges].count("objects.get")
+        for nth in range(lookups - 5, lookups + 1):
+            tried = Try(strict_rig, f"try-{nth}")
+            proxy.mutate("objects.get", nth, Mutation("201", lambda reply, _: replace(reply, status=201), 1))
+            await diagnosis(tried)
+            await tried.check(is_clean=True)

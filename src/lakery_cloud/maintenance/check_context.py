@@ -1,6 +1,7 @@
 """State that the checks of `diagnose` share: the storage's transport, and all temporary objects that they create."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lakery_cloud.digest import digest_data
@@ -112,7 +113,8 @@ class CheckContext:
         """Delete an object of the checks, with its version if the bucket keeps versions."""
         info = None
         if self.sample is not None and self.sample.version_id is not None:
-            info = await self.transport.head(address)
+            with suppress(LakeryCloudError):  # without its version, the object is deleted all the same
+                info = await self.transport.head(address)
         await self.transport.delete(address, version_id=info.version_id if info else None)
 
     async def put(
