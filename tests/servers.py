@@ -31,6 +31,7 @@ from lakery_cloud.emulators import (
 from lakery_cloud.emulators.servers.rclone import RcloneS3
 from lakery_cloud.testing import AzureDouble, StrictGCS, StrictS3
 from tests.helpers import PATIENCE
+from tests.rigs.s3 import SMALL_PART
 
 T = TypeVar("T")
 
@@ -51,8 +52,15 @@ class SeaweedFSWithBucketKeys(SeaweedFS):
         return known
 
 
+class MotoWithSmallParts(MotoProcess):
+    """moto that accepts parts as small as those of its double."""
+
+    def _process_environment(self) -> dict[str, str]:
+        return super()._process_environment() | {"S3_UPLOAD_PART_MIN_SIZE": str(SMALL_PART)}
+
+
 SERVERS: Mapping[str, type[Emulator]] = {
-    "moto": MotoProcess,  # not in a thread, since servers in one process share state
+    "moto": MotoWithSmallParts,  # not in a thread, since servers in one process share state
     "localstack": LocalStack,
     "seaweedfs": SeaweedFSWithBucketKeys,
     "rclone": RcloneS3,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any, Self
 
@@ -12,8 +13,11 @@ from botocore.exceptions import ClientError
 
 from lakery_cloud import S3Storage
 from lakery_cloud.emulators import Emulator
+from lakery_cloud.providers.s3.settings import S3_LIMITS
 from lakery_cloud.testing import RawObject, StrictS3
 from tests.rigs.base import CloudRig, MiB
+
+SMALL_PART = 64 * 1024
 
 
 class S3Rig(CloudRig):
@@ -123,6 +127,16 @@ class S3Rig(CloudRig):
         async for page in pages:
             for entry in page.get("Contents", ()):
                 yield entry["Key"]
+
+
+class SmallPartsRig(S3Rig):
+    """The same on a server that accepts small parts, so that tests are quick. URLs can't have its limits."""
+
+    part_size = SMALL_PART
+
+    def __init__(self, server_name: str, server: Emulator | StrictS3, **settings: Any) -> None:
+        limits = replace(S3_LIMITS, min_part_size=self.part_size)
+        super().__init__(server_name, server, limits=limits, **settings)
 
 
 @cache

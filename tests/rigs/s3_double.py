@@ -1,25 +1,19 @@
 """The rig of `S3Storage` on a profile of the strict double, whose objects it accesses without requests."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import replace
 from typing import Any, Self
 
-from lakery_cloud.providers.s3.settings import S3_LIMITS
 from lakery_cloud.testing import RawObject, S3Profile, StrictS3
-from tests.rigs.s3 import S3Rig
+from tests.rigs.s3 import SmallPartsRig
 
-KiB = 1024
 METADATA = "x-amz-meta-"
 
 
-class S3DoubleRig(S3Rig):
-    """`S3Storage` on a double. Parts are small, so that tests are quick."""
-
-    part_size = 64 * KiB
+class S3DoubleRig(SmallPartsRig):
+    """`S3Storage` on a double."""
 
     def __init__(self, profile: S3Profile, server: StrictS3, **settings: Any) -> None:
-        limits = replace(S3_LIMITS, min_part_size=self.part_size)
-        super().__init__(f"StrictS3 as {profile.name}", server, limits=limits, **settings)
+        super().__init__(f"StrictS3 as {profile.name}", server, **settings)
         self._profile = profile
         self._double = server
 
