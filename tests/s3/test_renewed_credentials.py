@@ -223,14 +223,20 @@ async def test_explicit_credentials_are_not_replaced_by_others(
 
 
 @pytest.mark.case("60")
-async def test_missing_permission_loads_nothing(source: Source) -> None:
-    async with opened(profile="a") as (server, storage):
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDenied", AccessDenied), ("RequestTimeTooSkewed", CredentialsError)]
+)
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["hot requests", "SDK"])
+async def test_refusal_for_another_reason_loads_nothing(
+    source: Source, code: str, error: type[LakeryCloudError], fast_lane: bool
+) -> None:
+    async with opened(profile="a", fast_lane=fast_lane) as (server, storage):
         server.session_token = "first"
         await write(storage, b"before")
         before = source.loads
-        server.refuse(403, "AccessDenied", "Access Denied")
+        server.refuse(403, code)
         for act in (write, read, exists, list_all):
-            with pytest.raises(AccessDenied):
+            with pytest.raises(error):
                 await act(storage)
         assert source.loads == before
 

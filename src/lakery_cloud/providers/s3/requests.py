@@ -23,7 +23,7 @@ from lakery_cloud.http.exchange import BufferedResponse, Request, Response, Unsu
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
 from lakery_cloud.providers.s3.answers import check_status, content_hash, sdk_required
 from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal
-from lakery_cloud.providers.s3.refusals import REDIRECTS
+from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
 from lakery_cloud.providers.s3.routes import Route, find_route
 from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
 from lakery_cloud.streams.hashing import new_hasher, update_hash
@@ -86,6 +86,7 @@ class S3Requests(Requests):
         }
         self._routes: dict[str, Route | None] = {}
         self._finding = asyncio.Lock()
+        self._may_renew = False
         self._key: tuple[tuple[str, ...], Key] | None = None
         self._clock = Clock(lambda second: time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second)))
 
@@ -193,11 +194,11 @@ class S3Requests(Requests):
         return self._key[1]
 
     async def _renew_credentials(self) -> bool:
-        renewed: bool = await self._credentials.renew()
-        return renewed
+        return self._may_renew and bool(await self._credentials.renew())
 
     def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
         refusal = Refusal.of_response(response)
+        self._may_renew = refusal.code in REFUSED_CREDENTIALS  # read before any other request can change it
         if refusal.code in REDIRECTS:
             return BucketMoved(refusal.code)
         return refusal.error(operation, address, endpoint=self.endpoint)
