@@ -66,7 +66,7 @@ ENGINE = {
     *("part_size", "max_concurrent_parts", "max_concurrent_requests", "max_concurrent_reads", "max_buffered_bytes"),
     *("concurrent_ranges", "range_size", "verify", "cleanup_timeout", "allowed_buckets", "limits"),
 }
-CLOUD = {*ENGINE, "max_attempts", "connect_timeout", "read_timeout", "fast_lane", "endpoint_url"}
+CLOUD = {*ENGINE, "max_attempts", "connect_timeout", "read_timeout", "min_rate", "fast_lane", "endpoint_url"}
 """`endpoint_url` is public, since one with a secret is refused."""
 COPIES = {"copy_threshold", "copy_part_size", "copy_timeout"}
 PUBLIC: Mapping[type, set[str]] = {

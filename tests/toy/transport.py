@@ -19,10 +19,7 @@ class ToyTransport(CloudTransport):
     """The requests of the store. The docstrings of the base class say what each method promises."""
 
     def __init__(self, requests: ToyRequests, settings: ToySettings) -> None:
-        super().__init__(
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_concurrent_reads=settings.max_concurrent_reads,
-        )
+        super().__init__(settings)
         self._requests = requests
 
     async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:

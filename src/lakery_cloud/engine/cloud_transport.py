@@ -1,13 +1,15 @@
 """`CloudTransport`: the parts of a transport that are the same on every cloud. It knows no SDK."""
 
 import abc
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, KeyMissing, ObjectInfo, Receipt, Upload
+from lakery_cloud.engine.model import Body, BodyTooSlow, KeyMissing, ObjectInfo, Receipt, Upload
+from lakery_cloud.engine.settings import CloudSettings
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.streams.parts import Part
@@ -35,10 +37,21 @@ class HotRequests(Protocol):
 
 
 class CloudTransport(Transport):
-    """A transport whose hot requests may have two implementations, and whose other requests may be calls of an SDK."""
+    """A transport whose hot requests may have two implementations, and whose other requests may be calls of an SDK.
+
+    Args:
+        settings: The storage's settings.
+        connections: How many connections the requests may use, if they are limited.
+    """
 
     sdk_errors: ClassVar[tuple[type[Exception], ...]] = ()
     """Errors of the SDK, which `_translate` turns into the engine's."""
+    largest_piece: int = 0
+    """Bytes of content that an SDK collects before it passes them on."""
+
+    def __init__(self, settings: CloudSettings, *, connections: int | None = None) -> None:
+        super().__init__(**settings.share(settings.connections if connections is None else connections))
+        self._min_rate, self._window = settings.min_rate, settings.read_timeout
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         """The engine's error for an error of the SDK."""
@@ -94,6 +107,11 @@ class CloudTransport(Transport):
     ) -> AsyncGenerator[Body]:
         async with self.reads:
             body, close = await self._hot(address.bucket, lambda hot: hot.open(address, start, stop, version))
+            if self._min_rate:
+                paced = PacedChunks(
+                    body.chunks, rate=self._min_rate, window=self._window, largest_piece=self.largest_piece
+                )
+                body = body._replace(chunks=paced)
             try:
                 yield body
             finally:
@@ -103,3 +121,43 @@ class CloudTransport(Transport):
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         async with self.requests:
             return await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part))
+
+
+class PacedChunks:
+    """Content that must arrive at a rate. The time that its consumer takes does not count.
+
+    Args:
+        chunks: The content.
+        rate: Bytes a second.
+        window: Seconds over which the rate is measured.
+        largest_piece: Bytes of the largest chunk.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], *, rate: int, window: float, largest_piece: int) -> None:
+        self._chunks = chunks
+        self._rate = rate
+        self._window = window
+        self._longest = largest_piece / rate
+        self._waited, self._arrived = 0.0, 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._window - self._waited + self._longest):
+                chunk = await anext(self._chunks)
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        self._waited += loop.time() - began
+        self._arrived += len(chunk)
+        if self._waited >= self._window:
+            if self._arrived < self._rate * self._waited:
+                raise self._too_slow()
+            self._waited, self._arrived = 0.0, 0
+        return chunk
+
+    def _too_slow(self) -> BodyTooSlow:
+        return BodyTooSlow(f"fewer than {self._rate} bytes a second arrived")

@@ -46,6 +46,10 @@ class BodyInterrupted(Signal):
     """The body of a response broke off."""
 
 
+class BodyTooSlow(BodyInterrupted):
+    """The body of a response arrived slower than `min_rate`."""
+
+
 class Unreachable(StorageUnavailable):
     """No connection was established, so the store received no request."""
 

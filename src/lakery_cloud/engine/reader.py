@@ -8,6 +8,7 @@ from contextlib import aclosing
 from lakery_cloud.engine.model import (
     Body,
     BodyInterrupted,
+    BodyTooSlow,
     KeyMissing,
     ObjectInfo,
     Signal,
@@ -24,7 +25,7 @@ from lakery_cloud.streams.tasks import ordered_map
 logger = logging.getLogger("lakery_cloud")
 
 MAX_RESUMPTIONS = 5
-"""Interruptions in a row, without a byte between them, before a read fails."""
+"""Interruptions in a row, without a byte between them, before a read fails. Of slow responses also those with bytes."""
 UNHASHED = 2 * 1024 * 1024
 """Bytes of one read that may wait to be hashed: enough to keep the hash busy, few enough for the processor's cache."""
 
@@ -135,7 +136,7 @@ async def _sequence(
     transport: Transport, location: Location, progress: _Progress, start: int = 0, stop: int | None = None
 ) -> AsyncGenerator[bytes]:
     """Bytes `start` to `stop` with one GET, and one more after each interruption."""
-    interruptions = 0
+    interruptions = slow = 0
     while True:
         try:
             async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
@@ -166,6 +167,12 @@ async def _sequence(
             ) from signal
         except BodyInterrupted as signal:
             interruptions += 1
+            slow += isinstance(signal, BodyTooSlow)
+            if slow > MAX_RESUMPTIONS:
+                raise StorageUnavailable(
+                    f"reading {location.address} was slower than min_rate {slow} times, at last at byte {start}: {signal}; "
+                    "try again later, or set a smaller min_rate"
+                ) from signal
             if interruptions > MAX_RESUMPTIONS:
                 raise StorageUnavailable(
                     f"reading {location.address} broke off {interruptions} times at byte {start}; try again later"

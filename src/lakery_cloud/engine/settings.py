@@ -306,11 +306,23 @@ class CloudSettings(EngineSettings):
     read_timeout: float = setting(
         60.0, "Time to wait for a response, then for the next bytes of its content.", unit="seconds"
     )
+    min_rate: int = setting(
+        0,
+        "Content that must arrive in each second of a read, on average over `read_timeout`. A slower response counts as "
+        "broken off, and the read resumes with another request. 0 allows any rate.",
+        unit="bytes",
+        least=0,
+    )
     fast_lane: bool = setting(
         True,
         "Whether the most frequent requests are sent without the SDK. Their effect is the same; switch it off if other "
         "code needs to see each request in the SDK.",
     )
+
+    @property
+    def token_timeout(self) -> float:
+        """Seconds in which access tokens must be renewed: as long as a request may take without a response."""
+        return self.max_attempts * (self.connect_timeout + self.read_timeout)
 
     def secrets(self) -> dict[str, Any]:
         """The credentials, and the objects with credentials, that the program gave."""

@@ -1,5 +1,6 @@
 """Azure's hot requests: put, get, head and part, signed and sent by lakery-cloud, or called from the SDK."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,7 +16,7 @@ from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ME
 from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, KeptVersion, ObjectInfo, Receipt, Upload, without_none
+from lakery_cloud.engine.model import Body, BodyTooSlow, KeptVersion, ObjectInfo, Receipt, Upload, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
@@ -57,6 +58,9 @@ T = TypeVar("T")
 
 METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if they are not index tags. The name is permanent."""
+
+MAX_READ = 4 * 1024**2
+"""Most bytes of one ranged read of the SDK, which holds a response in memory."""
 
 _METADATA = "x-ms-meta-"
 # Azure's names of metadata are C# identifiers.
@@ -195,6 +199,8 @@ class SDKRequests:
         self._client = client
         self._settings = settings
         self._translate = translate
+        attempts = settings.max_attempts * (settings.connect_timeout + settings.read_timeout)
+        self._patience = attempts + MAX_READ / settings.min_rate if settings.min_rate else None
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         await self._call(
@@ -219,16 +225,20 @@ class SDKRequests:
         pinned = strong(version)
         responses = _Responses()
         try:
-            info, chunks = await self._call(
-                "download_blob",
-                address,
-                read=lambda download: (info_of_sdk(address, download.properties), download.chunks()),
-                **part,
-                max_concurrency=1,
-                decompress=False,
-                raw_response_hook=responses.note,
-                **without_none(etag=pinned, match_condition=pinned and MatchConditions.IfNotModified),
-            )
+            async with asyncio.timeout(self._patience):  # the call reads the first content too
+                info, chunks = await self._call(
+                    "download_blob",
+                    address,
+                    read=lambda download: (info_of_sdk(address, download.properties), download.chunks()),
+                    **part,
+                    max_concurrency=1,
+                    decompress=False,
+                    raw_response_hook=responses.note,
+                    **without_none(etag=pinned, match_condition=pinned and MatchConditions.IfNotModified),
+                )
+        except TimeoutError as error:
+            responses.close()
+            raise BodyTooSlow(f"fewer than {self._settings.min_rate} bytes a second arrived") from error
         except BaseException:
             responses.close()
             raise

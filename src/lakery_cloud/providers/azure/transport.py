@@ -52,6 +52,7 @@ from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
 from lakery_cloud.providers.azure.refusals import ConditionNotMet
 from lakery_cloud.providers.azure.requests import (
+    MAX_READ,
     AzureRequests,
     SDKRequests,
     block_id,
@@ -101,16 +102,15 @@ class AzureTransport(CloudTransport):
         account_name: str | None = None,
         signed: AzureRequests | None = None,
     ) -> None:
-        super().__init__(
-            max_concurrent_requests=settings.max_concurrent_requests,
-            max_concurrent_reads=settings.max_concurrent_reads,
-        )
+        super().__init__(settings)
         self._client = client
         self._endpoint = client.url.partition("?")[0]
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
         self._grants = Grants(client, account=self._account, call=self._call)
         self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
+        if signed is None:
+            self.largest_piece = MAX_READ
         self._deletes_versions = True
         self._deletes_blocks = True  # whether a deletion discards the blocks of a blob that is not committed
         self._reached: dict[str, bool] = {}  # upload id -> whether a block may have reached the store

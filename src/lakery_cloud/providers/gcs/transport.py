@@ -52,7 +52,7 @@ class GCSTransport(CloudTransport):
     """
 
     def __init__(self, api: GCSRequests, tokens: Tokens, settings: GCSSettings, *, connections: int) -> None:
-        super().__init__(**settings.share(connections))
+        super().__init__(settings, connections=connections)
         self._api = api
         self._tokens = tokens
         self._settings = settings

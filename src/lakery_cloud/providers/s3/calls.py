@@ -31,7 +31,7 @@ class S3Calls(CloudTransport):
     sdk_errors = (botocore_errors.ClientError, *SDK_ERRORS)
 
     def __init__(self, client: "S3Client", settings: S3Settings) -> None:
-        super().__init__(**settings.share(client.meta.config.max_pool_connections))
+        super().__init__(settings, connections=client.meta.config.max_pool_connections)
         self._client = client
         self._endpoint = client.meta.endpoint_url
         self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
