@@ -13,8 +13,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def server_context(folder: Path, *, name: str) -> ssl.SSLContext:
-    """A server's TLS with a certificate for a name. The certificate of its authority is `ca.pem` in the folder."""
+def server_context(folder: Path, *, name: str, days: int = 1) -> ssl.SSLContext:
+    """A server's TLS with a certificate for a name. The certificate of its authority is `ca.pem` in the folder.
+
+    Args:
+        folder: Where the certificates are written.
+        name: A host name or an address.
+        days: Days until the certificate expires; it has expired if they are negative.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -25,8 +31,8 @@ def server_context(folder: Path, *, name: str) -> ssl.SSLContext:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from lakery_cloud import CredentialsError, LakeryCloudError
+from lakery_cloud import CredentialsError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.engine import tokens
 from lakery_cloud.engine.tokens import RenewedToken
 from lakery_cloud.redaction import Secrets
+from tests.helpers import PATIENCE
 
 pytestmark = pytest.mark.case("60")
 
@@ -24,8 +25,8 @@ class Token(RenewedToken):
         may_give: Set while renewals end.
     """
 
-    def __init__(self, left: float) -> None:
-        super().__init__(Secrets())
+    def __init__(self, left: float, *, seconds: float = PATIENCE) -> None:
+        super().__init__(Secrets(), seconds=seconds)
         self.left = left
         self.asked = self.given = 0
         self.error: Exception | None = None
@@ -121,3 +122,13 @@ async def test_refused_token_is_replaced_once_for_all() -> None:
     assert not await token.replace("token-2")
     assert await token.replace("token-1")
     assert token.asked == 3
+
+
+async def test_renewal_without_an_end_is_unavailable_and_the_next_one_tries_again() -> None:
+    token = Token(0.0, seconds=0.05)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match="no access token in 0.05 seconds"):
+            await token.ensure()
+    token.may_give.set()
+    await token.ensure()
+    assert (token.asked, token.given) == (3, 1)

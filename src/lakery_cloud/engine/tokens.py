@@ -4,7 +4,7 @@ import abc
 import asyncio
 import logging
 
-from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.errors import LakeryCloudError, StorageUnavailable
 from lakery_cloud.redaction import Secrets, redact_error
 
 logger = logging.getLogger("lakery_cloud")
@@ -22,10 +22,12 @@ class RenewedToken(abc.ABC):
 
     Args:
         secrets: The tokens are added to these.
+        seconds: Time limit of a renewal.
     """
 
-    def __init__(self, secrets: Secrets) -> None:
+    def __init__(self, secrets: Secrets, *, seconds: float) -> None:
         self._secrets = secrets
+        self._seconds = seconds
         self._renewal: asyncio.Task[None] | None = None
         self._next_attempt = 0.0
 
@@ -79,14 +81,27 @@ class RenewedToken(abc.ABC):
         try:
             # Shielded, since cancelling one request must not end the renewal for the others.
             await asyncio.shield(self._begin())
+        except LakeryCloudError:
+            raise
         except Exception as error:
             raise self._failed(error) from error
 
     def _begin(self) -> asyncio.Task[None]:
         """The renewal: the one that runs, or a new one."""
         if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._refresh(), name="token renewal")
+            self._renewal = asyncio.create_task(self._refresh_in_time(), name="token renewal")
         return self._renewal
+
+    async def _refresh_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds) as limit:
+                await self._refresh()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StorageUnavailable(
+                f"no access token in {self._seconds} seconds. Check what issues tokens, and try again later"
+            ) from error
 
 
 def _note_failure(renewal: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from lakery_cloud.http.exchange import (
+    MAX_INTERIM,
     ConnectionLost,
     HTTPError,
     InvalidRequest,
@@ -22,8 +23,6 @@ from lakery_cloud.http.headers import SIZE
 
 MAX_HEAD = 64 * 1024
 """Bytes of a status line and headers, with the empty line; object stores send less than 10 KiB."""
-MAX_INTERIM = 10
-"""Interim responses before the response; object stores send at most one, `100 Continue`."""
 MAX_CHUNKED = 64 * 1024 * 1024
 """Bytes of a chunked body as it is sent. Stores send errors and listings in chunks; content has a size."""
 MAX_CHUNK_LINE = 256

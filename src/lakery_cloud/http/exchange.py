@@ -11,6 +11,10 @@ MAX_BUFFERED = 1024 * 1024
 """Bytes of a response that is no content; errors and metadata have less than 10 KiB."""
 
 
+MAX_INTERIM = 10
+"""Interim responses before the response; object stores send at most one, `100 Continue`."""
+
+
 class HTTPError(Exception):
     """No response arrived, or not all of it."""
 

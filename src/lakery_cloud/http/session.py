@@ -1,17 +1,25 @@
-"""The same seam over an aiohttp session: for proxies, client certificates, and responses that our connections refuse."""
+"""The same seam over an aiohttp session: for proxies, client certificates, and responses that our connections refuse.
+
+The SDKs use sessions too. `CheckedRequest` and `CheckedResponse` give all of them the bounds of our own connections.
+"""
 
 import asyncio
-from collections.abc import Mapping
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from lakery_cloud.http.exchange import (
+    MAX_BUFFERED,
+    MAX_INTERIM,
     ConnectFailed,
     ConnectionLost,
     ConnectTimeout,
@@ -28,6 +36,9 @@ from lakery_cloud.http.proxies import Proxy
 
 SLICE_SIZE = 256 * 1024
 """Bytes written or read at a time: TLS copies a larger piece as a whole and blocks the event loop meanwhile."""
+
+MAX_LISTING = 64 * 1024 * 1024
+"""Bytes of a response of success that an SDK reads as a whole, decoded: a page of a listing, at most."""
 
 ERRORS = (aiohttp.ClientError, TimeoutError)
 
@@ -179,14 +190,108 @@ def refused_by_proxy(proxy: Proxy, status: int) -> ProxyFailed:
 
 
 class CheckedResponse(aiohttp.ClientResponse):
-    """A response for the `response_class` of a session: a proxy that refuses a request without TLS is an error too."""
+    """A response for the `response_class` of a session, with the bounds that aiohttp lacks.
+
+    The head arrives within the read time-out, after a few interim responses at most. So does the rest of a body that is
+    read as a whole, as the SDKs read all but content. Such a body has a limited size, and is decoded here, since the SDKs
+    decode without a limit. A proxy that refuses a request without TLS is an error too.
+
+    Attributes:
+        body_seconds: Seconds for a body that is read as a whole, from the start of the read; None for any time.
+    """
+
+    body_seconds: float | None = None
+
+    def __init__(self, *args: Any, writer: "asyncio.Task[None] | None", **options: Any) -> None:
+        super().__init__(*args, writer=writer, **options)
+        self._sending = writer
 
     async def start(self, connection: aiohttp.connector.Connection) -> "CheckedResponse":
-        await super().start(connection)
+        protocol = connection.protocol
+        assert protocol is not None
+        self.body_seconds = protocol.read_timeout
+        async with _deadline(None) as limit:
+            with _few_interim_responses(protocol):
+                if self._sending is None:
+                    self._begin_wait(limit)
+                else:
+                    self._sending.add_done_callback(lambda _: self._begin_wait(limit))
+                await super().start(connection)
         if self.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
             self.close()
             raise aiohttp.ClientHttpProxyError(self.request_info, (), status=self.status, message=str(self.reason))
         return self
+
+    async def read(self) -> bytes:
+        if self._body is None:
+            try:
+                self._body = await self._read_whole(MAX_BUFFERED if self.status >= 300 else MAX_LISTING)
+            except BaseException:
+                self.close()
+                raise
+        return await super().read()
+
+    def _begin_wait(self, limit: asyncio.Timeout) -> None:
+        """Limit the wait for the head, once the request is sent."""
+        if self.body_seconds is not None:
+            with suppress(RuntimeError):  # it has arrived before that
+                limit.reschedule(asyncio.get_running_loop().time() + self.body_seconds)
+
+    async def _read_whole(self, limit: int) -> bytes:
+        body = bytearray()
+        async with _deadline(self.body_seconds):
+            while chunk := await self.content.read(SLICE_SIZE):
+                body += chunk
+                if len(body) > limit:
+                    raise aiohttp.ClientPayloadError(f"a body of more than {limit} bytes")
+        return _decoded(bytes(body), self.headers.get("Content-Encoding", ""), limit)
+
+
+@asynccontextmanager
+async def _deadline(seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
+    """A time-out whose error is the one of aiohttp for a silent connection."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield limit
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise aiohttp.SocketTimeoutError("no response, or not all of it, in time") from error
+
+
+@contextmanager
+def _few_interim_responses(protocol: Any) -> Iterator[None]:
+    """Limit the interim responses that aiohttp skips while it waits for a head."""
+    left, read = MAX_INTERIM, protocol.read
+
+    async def counted_read() -> Any:
+        nonlocal left
+        message = await read()
+        left -= message[0].code < 200
+        if left < 0:
+            raise HttpProcessingError(code=0, message="too many interim responses")
+        return message
+
+    protocol.read = counted_read
+    try:
+        yield
+    finally:
+        del protocol.read
+
+
+def _decoded(body: bytes, coding: str, limit: int) -> bytes:
+    """A body without its content coding; as it is if it has none, or an unknown one."""
+    if not body or coding.lower() not in ("gzip", "deflate"):
+        return body
+    is_raw = coding.lower() == "deflate" and body[0] & 0x0F != zlib.DEFLATED  # without the header of RFC 1950
+    decoder = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else zlib.MAX_WBITS | 32)
+    try:
+        decoded = decoder.decompress(body, limit)
+    except zlib.error as error:
+        raise aiohttp.ClientPayloadError("a body that can't be decoded") from error
+    if not decoder.eof:
+        raise aiohttp.ClientPayloadError(f"a body of more than {limit} bytes, or one that breaks off")
+    return decoded
 
 
 class CheckedRequest(aiohttp.ClientRequest):
@@ -201,12 +306,20 @@ class CheckedRequest(aiohttp.ClientRequest):
         protocol, transport = conn.protocol, conn.transport
         if protocol is not None and transport is not None:
             # A new connection may have the session tickets of TLS.
-            if protocol in self._used and (
-                protocol.should_close or poll_of(transport.get_extra_info("socket").fileno()).poll(0)
-            ):
+            if protocol in self._used and _has_unasked_bytes(protocol, transport):
                 raise aiohttp.ServerDisconnectedError
             self._used.add(protocol)
         return await super().send(conn)
+
+
+def _has_unasked_bytes(protocol: Any, transport: asyncio.Transport) -> bool:
+    """Whether anything arrived on an idle connection, or waits in its socket.
+
+    The parser keeps the beginning of a response to itself. But any byte starts the timer of the read time-out, which ends
+    with each response.
+    """
+    is_waiting = protocol._read_timeout_handle is not None  # noqa: SLF001, it has no public attribute
+    return is_waiting or protocol.should_close or bool(poll_of(transport.get_extra_info("socket").fileno()).poll(0))
 
 
 class _Body(aiohttp.Payload):

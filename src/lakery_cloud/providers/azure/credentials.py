@@ -23,10 +23,11 @@ class Tokens(RenewedToken):
     Args:
         credential: An asynchronous token credential.
         secrets: The tokens are added to these.
+        seconds: Time limit of a renewal.
     """
 
-    def __init__(self, credential: Any, secrets: Secrets) -> None:
-        super().__init__(secrets)
+    def __init__(self, credential: Any, secrets: Secrets, *, seconds: float) -> None:
+        super().__init__(secrets, seconds=seconds)
         self._credential = credential
         self._token: Any = None
         self._options: dict[str, str] = {}

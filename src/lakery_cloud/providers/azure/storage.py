@@ -37,14 +37,10 @@ try:
     from lakery_cloud.providers.azure.credentials import Tokens, own_credential
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
     from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
-    from lakery_cloud.providers.azure.requests import AzureRequests
+    from lakery_cloud.providers.azure.requests import MAX_READ, AzureRequests
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
-
-
-MAX_READ = 4 * 1024**2
-"""Most bytes of one ranged read of the SDK, which holds a response in memory."""
 
 
 class AzureBlobStorage(CloudStorage[AzureStorageData]):
@@ -120,7 +116,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             if is_own:
                 credential = await stack.enter_async_context(own_credential(fs, self._transport(session)))
             if hasattr(credential, "get_token"):
-                credential = await stack.enter_async_context(aclosing(Tokens(credential, secrets)))
+                tokens = Tokens(credential, secrets, seconds=settings.token_timeout)
+                credential = await stack.enter_async_context(aclosing(tokens))
             fs.service_client = client = self._new_client(f"{url}{mark}{signature}", credential, session)
             if not settings.fast_lane:
                 yield AzureTransport(client, settings, account_name=fs.account_name)
@@ -224,7 +221,13 @@ class SDKTransport(AioHttpTransport):  # type: ignore[misc]  # azure.core has no
 
 
 class _TimedSession:
-    """A session for the SDK's transport, which gives no time-out for a proxy."""
+    """A session for the SDK's transport, which gives no time-out for a proxy, and decodes bodies without a limit.
+
+    Attributes:
+        auto_decompress: Tells the SDK that bodies are decoded: `CheckedResponse` does it, except for content.
+    """
+
+    auto_decompress = True
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -155,12 +156,11 @@ def read_session(origin: Origin, path: str, response: BufferedResponse) -> str:
     """
     _refuse_page(response)
     location = required(response.headers, "location")
-    try:
+    found = None
+    with suppress(ValueError):  # its text quotes the session
         parts, found = urlsplit(location), Origin.of(location)
-    except ValueError as error:
-        raise UnsupportedResponse("a response with a malformed Location") from error
-    target = f"{parts.path}?{parts.query}"
-    if parts.scheme not in ("http", "https") or not found.host or not _TARGET.fullmatch(target):
+        target = f"{parts.path}?{parts.query}"
+    if found is None or parts.scheme not in ("http", "https") or not found.host or not _TARGET.fullmatch(target):
         raise UnsupportedResponse("a response with a malformed Location")
     if found[:3] == origin[:3]:
         return f"{origin.url}{target}"

@@ -24,7 +24,7 @@ try:
     from lakery_cloud.http.client import HTTPClient
     from lakery_cloud.http.exchange import Origin
     from lakery_cloud.http.proxies import proxy_for
-    from lakery_cloud.http.session import CheckedResponse
+    from lakery_cloud.http.session import CheckedRequest, CheckedResponse
     from lakery_cloud.http.trust import Trust
     from lakery_cloud.providers.gcs.credentials import Tokens, credentials_of, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
@@ -101,7 +101,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             has_certificate = getattr(fs, "_use_client_cert", False)
             trust = Trust()
             if settings.fs is None:
-                fs.session_kwargs["response_class"] = CheckedResponse
+                fs.session_kwargs |= {"request_class": CheckedRequest, "response_class": CheckedResponse}
                 if not has_certificate:  # else gcsfs makes a connector with the certificate
                     # In a thread, since certificates take long to load.
                     tls = await asyncio.to_thread(trust.context) if fs._location.startswith("https:") else True
@@ -120,10 +120,16 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
             )
             secrets.add(*secrets_in(fs._location))  # an emulator's URL may have a password
-            tokens = Tokens(fs.credentials.credentials, secrets)
+            issuers = HTTPClient(
+                sockets=sockets,
+                tls=trust.context,
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.read_timeout,
+            )
+            tokens = Tokens(fs.credentials.credentials, secrets, http=issuers, seconds=settings.token_timeout)
             api = GCSRequests(fs, http, tokens=tokens, settings=settings)
             try:
-                async with aclosing(tokens), aclosing(http):
+                async with aclosing(issuers), aclosing(tokens), aclosing(http):
                     connections = fs.session.connector.limit or settings.connections
                     yield GCSTransport(api, tokens, settings, connections=connections)
             finally:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from json import JSONDecodeError
 from typing import Any, NamedTuple
 
+import aiohttp
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError, RestXMLParser
 
@@ -27,7 +28,9 @@ MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 """Errors of code that reads a response without looking whether it has the promised shape."""
 UNREADABLE = (ResponseParserError, UnsupportedResponse, ValueError, KeyError, RuntimeError)
 """Errors of the SDK for a response that it can't read, the last one for times; it checks arguments before it sends them."""
-SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE)
+BROKEN = (aiohttp.ClientError, TimeoutError)
+"""Errors of aiohttp, which the SDK passes on from the body of a refused request for content."""
+SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE, *BROKEN)
 """Errors of the SDK for a request without a usable response."""
 NO_CREDENTIALS = (
     botocore_errors.NoCredentialsError,
@@ -134,7 +137,7 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         return failure.unreachable()
     if isinstance(error, botocore_errors.SSLError):
         return failure.no_tls()
-    if isinstance(error, botocore_errors.HTTPClientError | CopyTimedOut):
+    if isinstance(error, (botocore_errors.HTTPClientError, CopyTimedOut, *BROKEN)):
         return failure.no_answer()
     return failure.misconfigured("Check the settings of the storage")
 

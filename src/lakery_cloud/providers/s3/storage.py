@@ -16,7 +16,7 @@ from lakery_cloud.http.client import HTTPClient, open_session
 from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.pool import Sockets
 from lakery_cloud.http.proxies import proxy_for
-from lakery_cloud.http.session import proxy_error, timeout_behind_proxy
+from lakery_cloud.http.session import CheckedResponse, proxy_error, timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
@@ -28,7 +28,7 @@ try:
     from aiobotocore.config import AioConfig
     from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
-    from botocore.exceptions import BotoCoreError, ProxyConnectionError, ReadTimeoutError
+    from botocore.exceptions import BotoCoreError, ConnectionClosedError, ProxyConnectionError, ReadTimeoutError
     from botocore.handlers import add_expect_header, validate_bucket_name
     from botocore.httpsession import ProxyConfiguration, get_cert_path
 
@@ -270,8 +270,7 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
                 skip_auto_headers=("Content-Type",),
             )
             self._sessions[proxy_url] = await self._exit_stack.enter_async_context(session)
-        session, seconds = self._sessions[proxy_url], copy_timeout.get()
-        return session if seconds is None else _PatientSession(session, seconds)
+        return _Session(self._sessions[proxy_url])
 
     async def send(self, request: Any) -> AioAWSResponse:
         origin = Origin.of(request.url)
@@ -280,15 +279,27 @@ class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
         proxy = proxy_for(origin)
         self._proxy_config = ProxyConfiguration({"https" if origin.is_tls else "http": proxy.url} if proxy else None)
         try:
-            return await super().send(request)
+            return await self._send(request)
         except ReadTimeoutError as error:
-            if copy_timeout.get() is not None and "partNumber=" not in request.url:
+            if copy_timeout.get() is not None and "uploadId=" not in request.url:
                 raise CopyTimedOut(error=error) from error
             raise
         except BotoCoreError as error:
             if proxy is None or (failed := proxy_error(error.kwargs.get("error"), proxy)) is None:
                 raise
             raise ProxyConnectionError(proxy_url=proxy.name, error=failed) from error
+
+    async def _send(self, request: Any) -> AioAWSResponse:
+        response = await super().send(request)
+        if response.status_code >= 300:
+            # Of a request for content, the SDK reads a refusal later, where it retries nothing.
+            try:
+                await response.content
+            except TimeoutError as error:
+                raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+            except aiohttp.ClientError as error:
+                raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+        return response
 
 
 class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
@@ -300,12 +311,23 @@ class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
         return merged
 
 
-class _PatientSession:
-    """A session whose requests wait longer for bytes of the response."""
+WORKING = 10
+"""How much longer than a silent store one may take that sends white space while it works (API Reference, "CopyObject")."""
 
-    def __init__(self, session: aiohttp.ClientSession, seconds: float) -> None:
+
+class _Session:
+    """A session that follows no redirects: the SDK does, to the endpoint of another region. Copies have more time."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
-        self._timeout = aiohttp.ClientTimeout(sock_connect=session.timeout.sock_connect, sock_read=seconds)
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        return await self._session.request(method, **options, timeout=self._timeout)
+        seconds = copy_timeout.get()
+        if seconds is not None:
+            connect = self._session.timeout.sock_connect
+            options["timeout"] = aiohttp.ClientTimeout(sock_connect=connect, sock_read=seconds)
+        response = await self._session.request(method, **options, allow_redirects=False)
+        if seconds is not None:
+            assert isinstance(response, CheckedResponse)
+            response.body_seconds = WORKING * seconds
+        return response

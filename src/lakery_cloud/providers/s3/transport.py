@@ -80,7 +80,7 @@ T = TypeVar("T")
 logger = logging.getLogger("lakery_cloud")
 
 copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
-"""Seconds that the SDK waits for the response to a copy."""
+"""Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
 DENIED_SECONDS = 60.0
@@ -343,7 +343,8 @@ class S3Transport(S3Calls):
                 **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
             )
 
-        return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
+        with self._patience(size):
+            return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if upload is None:
@@ -468,7 +469,7 @@ class S3Transport(S3Calls):
 
     @contextmanager
     def _patience(self, size: int) -> Iterator[float]:
-        """The seconds to wait for the response to a copy: most stores send none before its end."""
+        """The seconds to wait for the response to a copy or a completion: many stores send none before its end."""
         seconds = self._settings.timeout_of_copy(size)
         token = copy_timeout.set(seconds)
         try:
