@@ -49,14 +49,11 @@ def assert_gone(servers: list[tuple[int, Path]]) -> None:
     wait_until(lambda: not any(psutil.pid_exists(pid) or folder.exists() for pid, folder in servers))
 
 
-def test_every_storage_has_a_new_bucket_in_each_test(users: pytest.Pytester) -> None:
+def test_every_storage_has_a_new_bucket_in_each_test_also_under_anyio(users: pytest.Pytester) -> None:
     test = "\n@pytest.mark.asyncio\nasync def test_{}(lakery_storage):\n    await save(lakery_storage)\n"
-    users.makepyfile(ROUND_TRIP + test.format("one") + test.format("two"))
-    users.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=10)
-
-
-def test_anyio_and_several_fixtures_in_one_test(users: pytest.Pytester) -> None:
-    users.makepyfile(f"""{ROUND_TRIP}
+    users.makepyfile(
+        test_by_asyncio=ROUND_TRIP + test.format("one") + test.format("two"),
+        test_by_anyio=f"""{ROUND_TRIP}
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
@@ -67,12 +64,13 @@ async def registry(lakery_s3, anyio_backend):
         yield opened
 
 @pytest.mark.anyio
-async def test_it(registry, lakery_s3, lakery_gcs):
+async def test_several_fixtures(registry, lakery_s3, lakery_gcs):
     await save(lakery_gcs)
     await save(lakery_s3)
     await registry.save(BLOB)
-""")
-    users.runpytest_subprocess().assert_outcomes(passed=1)
+""",
+    )
+    users.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=11)
 
 
 def test_servers_of_all_workers_stop_with_the_session(users: pytest.Pytester) -> None:
