@@ -39,7 +39,9 @@ class ForwardProxy:
         self._server.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from html import escape
 from typing import Any
@@ -12,7 +12,8 @@ from urllib.parse import quote, quote_plus
 
 from hypothesis import strategies as st
 
-from lakery_cloud import ObjectStorage
+from lakery_cloud import ContentRecord, MemoryStorage, ObjectStorage, StorageRegistry
+from lakery_cloud.maintenance import apply_lifecycle, copy, diagnose, sweep, verify
 from lakery_cloud.testing import content, digest_of
 from tests.helpers import write, write_stream
 
@@ -91,8 +92,8 @@ def in_json(text: str) -> str:
     )
 
 
-async def operations(storage: ObjectStorage[Any]) -> AsyncIterator[tuple[str, Awaitable[Any]]]:
-    """Each method that sends requests."""
+async def operations(storage: ObjectStorage[Any], *, upkeep: bool = False) -> AsyncIterator[tuple[str, Awaitable[Any]]]:
+    """Each method that sends requests; with `upkeep` also what works on a whole storage."""
     data = content(storage.settings.part_size + 1)
     digest = digest_of(data)
     storage_data = storage.storage_data_of(digest)
@@ -103,6 +104,25 @@ async def operations(storage: ObjectStorage[Any]) -> AsyncIterator[tuple[str, Aw
     yield "delete", storage.delete(storage_data)
     yield "find", storage.find(digest)
     yield "list", anext(storage.list())
+    yield "read_data_stream", _all_of(storage.read_data_stream(storage_data))
+    if not upkeep:
+        return
+    yield "exists", storage.exists(storage_data)
+    yield "digest_of", storage.digest_of(digest["content_hash"])
+    yield "presign", storage.presign(storage_data)
+    yield "sweep", _all_of(sweep(storage))
+    yield "lifecycle", apply_lifecycle(storage)
+    yield "verify", _all_of(verify(storage))
+    yield "diagnose", _all_of(diagnose(storage))
+    memory = MemoryStorage()
+    await write(memory, data)
+    yield "copy to it", _all_of(copy(StorageRegistry([memory]), storage))
+    record = ContentRecord.of(storage, digest, storage_data)
+    yield "copy from it", _all_of(copy(StorageRegistry([storage]), MemoryStorage(), records=[record]))
+
+
+async def _all_of(results: AsyncIterable[Any]) -> list[Any]:
+    return [result async for result in results]
 
 
 class Logs(logging.Handler):

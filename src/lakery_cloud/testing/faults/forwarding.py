@@ -122,9 +122,11 @@ class ForwardingProxy(abc.ABC):
             await self._runner.cleanup()
         if self._handlers:  # their clients have disconnected
             await asyncio.wait(self._handlers, timeout=GRACE)
-            for task in self._handlers:
+            for task in (handlers := [*self._handlers]):
                 task.cancel()
-            await asyncio.gather(*self._handlers, return_exceptions=True)
+            for task in handlers:
+                with suppress(asyncio.CancelledError):
+                    await task
         if self._client is not None:
             await self._client.close()
 
