@@ -277,6 +277,14 @@ FAULTS = {
     "endpoint with a letter as port": Fault(
         ("'port'", "AWS_ENDPOINT_URL"), environment={"AWS_ENDPOINT_URL": "http://minio:port"}
     ),
+    "endpoint with credentials": Fault(
+        ("must not contain credentials", "AWS_ENDPOINT_URL_S3"),
+        environment={"AWS_ENDPOINT_URL_S3": "http://me:pass@127.0.0.1:1"},
+    ),
+    "endpoint of the profile with credentials": Fault(
+        ("must not contain credentials", "profile 'default'", CONFIG),
+        "[default]\nendpoint_url = http://me@127.0.0.1:1\n",
+    ),
     "regional endpoints": Fault(
         ("odd", "AWS_STS_REGIONAL_ENDPOINTS"), environment={"AWS_STS_REGIONAL_ENDPOINTS": "odd"}
     ),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials, create_credential_resolver
@@ -179,11 +180,16 @@ class AWSConfiguration:
         """Refuse the URL of the SDK's client if no request can go there.
 
         Raises:
-            ConfigError: It has no port, or no host.
+            ConfigError: It has no port, or no host, or contains credentials.
         """
         with self.explained():
             if not Origin.of(url).host:
                 raise ValueError(f"Invalid endpoint: {url}")
+        if "@" in urlsplit(url).netloc:
+            raise ConfigError(
+                f"the URL of the endpoint must not contain credentials, and comes from {self._sources}. Set keys in the "
+                "environment or a profile"
+            )
 
     @contextmanager
     def explained(self) -> Iterator[None]:
