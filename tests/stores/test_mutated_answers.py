@@ -273,8 +273,8 @@ def may_leave(name: str, operation: str, status: int) -> bool:
         return True
     if name == "sweeping":  # it was there before, and the sweep ends with an error
         return True
-    # A refusal says that nothing was made.
-    return 400 <= status < 500 and (operation == "create_multipart_upload" or name == "diagnosis")
+    # A refusal says that nothing was made. Of the first block, Azure discards what it has after a week.
+    return 400 <= status < 500 and (operation in ("create_multipart_upload", "put_block") or name == "diagnosis")
 
 
 numbers = itertools.count()
