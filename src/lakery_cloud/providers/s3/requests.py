@@ -1,4 +1,4 @@
-"""S3's hot requests: put, get, head and part, signed and sent by lakery-cloud, or called from the SDK."""
+"""S3's hot requests, signed and sent by lakery-cloud or called from the SDK, and how all other calls of the SDK are made."""
 
 import asyncio
 import logging
@@ -13,19 +13,28 @@ from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header, md5_header
-from lakery_cloud.engine.cloud_transport import OpenBody
+from lakery_cloud.engine.cloud_transport import CloudTransport, OpenBody
+from lakery_cloud.engine.features import Features
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload, without_none
+from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Unsupported, Upload, without_none
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
 from lakery_cloud.errors import IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
-from lakery_cloud.providers.s3.answers import check_status, content_hash, sdk_required
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal
+from lakery_cloud.providers.s3.answers import Answer, check_status, content_hash, sdk_required, whole, with_md5
+from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
-from lakery_cloud.providers.s3.routes import Route, find_route
-from lakery_cloud.providers.s3.signing import UNSIGNED, Key, authorization, encode_path, encode_query, signing_key
+from lakery_cloud.providers.s3.signing import (
+    UNSIGNED,
+    Key,
+    Route,
+    authorization,
+    encode_path,
+    encode_query,
+    find_route,
+    signing_key,
+)
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
 
@@ -277,6 +286,62 @@ class SDKRequests:
             raise
         except (botocore_errors.ClientError, *SDK_ERRORS) as error:
             raise self._translate(error, operation, address) from error
+
+
+class S3Calls(CloudTransport):
+    """A transport whose other requests are calls of the SDK.
+
+    Args:
+        client: The SDK's client.
+        settings: The storage's settings.
+    """
+
+    sdk_errors = (botocore_errors.ClientError, *SDK_ERRORS)
+
+    def __init__(self, client: "S3Client", settings: "S3Settings") -> None:
+        super().__init__(settings, connections=client.meta.config.max_pool_connections)
+        self._client = client
+        self._endpoint = client.meta.endpoint_url
+        self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
+        self._settings = settings
+        self._wants_md5 = False
+        self._payer = sdk_payer(settings)
+
+    async def _object_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
+        return await self._object_read(operation, address, whole, **parameters)
+
+    async def _object_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
+        return await self._bucket_read(operation, address, read, Key=address.key, **self._payer, **parameters)
+
+    async def _checked_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
+        return await self._checked_read(operation, address, whole, **parameters)
+
+    async def _checked_read(
+        self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any
+    ) -> T:
+        """Call an operation that needs a checksum: the SDK's, or `Content-MD5` if the store accepts nothing else."""
+        if not self._wants_md5 and CHECKSUMS in self._features.supported:
+            try:
+                return await self._bucket_read(operation, address, read, **parameters)
+            except Unsupported as refusal:
+                if not any(header.startswith(("content-md5", CHECKSUMS)) for header in refusal.headers):
+                    raise
+        with with_md5():
+            result = await self._bucket_read(operation, address, read, **parameters)
+        self._wants_md5 = True
+        return result
+
+    async def _bucket_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
+        """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
+
+        async def call() -> T:
+            answer = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
+            return read(check_status(operation, answer))
+
+        return await self._call(operation, address, call)
+
+    def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
+        return translate(error, operation, address, endpoint=self._endpoint)
 
 
 def sdk_payer(settings: "S3Settings") -> dict[str, str]:

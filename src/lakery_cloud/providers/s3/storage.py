@@ -36,7 +36,7 @@ try:
     from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, secrets_of
     from lakery_cloud.providers.s3.errors import CopyTimedOut
     from lakery_cloud.providers.s3.requests import S3Requests
-    from lakery_cloud.providers.s3.routes import answer_probe
+    from lakery_cloud.providers.s3.signing import answer_probe
     from lakery_cloud.providers.s3.transport import S3Transport, copy_timeout
 except ImportError as error:
     raise MissingDependency(

@@ -48,7 +48,6 @@ from lakery_cloud.providers.s3.answers import (
     undeleted,
     whole,
 )
-from lakery_cloud.providers.s3.calls import S3Calls
 from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, CopyTimedOut, hides_cause
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
@@ -58,6 +57,7 @@ from lakery_cloud.providers.s3.requests import (
     COPY_CHECKSUM,
     OBJECT_SIZE,
     BucketMoved,
+    S3Calls,
     S3Requests,
     SDKRequests,
     Supported,
@@ -65,9 +65,8 @@ from lakery_cloud.providers.s3.requests import (
     sdk_described,
     sdk_stored_as,
 )
-from lakery_cloud.providers.s3.routes import Endpoints
 from lakery_cloud.providers.s3.settings import S3Settings
-from lakery_cloud.providers.s3.signing import header_names
+from lakery_cloud.providers.s3.signing import Endpoints, header_names
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
