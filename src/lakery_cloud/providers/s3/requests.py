@@ -1,4 +1,4 @@
-"""S3's hot requests, signed and sent by lakery-cloud or called from the SDK, and how all other calls of the SDK are made."""
+"""S3's hot requests, signed and sent by lakery-cloud or called from the SDK, and the way of all its other calls."""
 
 import asyncio
 import logging
