@@ -115,7 +115,7 @@ def _default(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> str:
         return "-"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{_size(value)}`" if _type(field) == "size" else f"`{value}`"
+    return f"`{_size(value)}`" if _type(field) == "size" and value else f"`{value}`"
 
 
 def _type(field: FieldInfo) -> str:
