@@ -174,8 +174,6 @@ _EMPTY = frozenset(
     }
 )
 """The operations whose response is empty."""
-_REDIRECTS = (301, 302, 307)
-"""Statuses after which the SDK looks for the bucket in another region."""
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
@@ -194,9 +192,6 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
     response_dict["body"] = body = body.lstrip()
     found = _ROOT.match(body)
     root = found[1].decode() if found else ""
-    if name == "HeadBucket" and status in _REDIRECTS and "x-amz-bucket-region" not in response_dict["headers"]:
-        # The SDK asks for the region by the same request, which would lead to this response again.
-        raise UnsupportedResponse("a redirect without the region of the bucket")
     if status >= 300:
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""
