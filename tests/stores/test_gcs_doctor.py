@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lakery_cloud import GCSStorage
+from lakery_cloud.engine import requests
 from lakery_cloud.maintenance import Finding, Outcome, diagnose
 from lakery_cloud.testing import GCS_PROFILES, StrictGCS
 
@@ -62,7 +63,9 @@ async def findings_on(profile: str) -> tuple[dict[str, Finding], StrictGCS]:
 
 @pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("profile", GCS_PROFILES)
-async def test_doctor_names_what_a_store_lacks(profile: str) -> None:
+async def test_doctor_names_what_a_store_lacks(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if GCS_PROFILES[profile].seconds_per_change:
+        monkeypatch.setattr(requests, "LONGEST_PAUSE", 1.0)
     found, server = await findings_on(profile)
     expected = FINDINGS[profile]
     unusual = {
