@@ -13,6 +13,9 @@ from urllib.parse import quote, unquote, urlsplit
 MAX_QUOTE = 500
 """Most characters that an error quotes from a store or a library."""
 
+MAX_TEXT = 64 * 1024
+"""Most characters of a text that are looked at, and kept: a message of a store may have a million."""
+
 _MASK = "***"
 _SHORTEST = 6
 """Characters of the shortest secret that is masked wherever it appears; a shorter one is part of many words."""
@@ -38,11 +41,12 @@ _NAMES = "|".join(
 )
 _NAMED = re.compile(
     rf"""\b({_NAMES})
-    (\\?['"]?\s*(?:=>|[:=>]|(?<=['"])\s*,|&gt;)\s*\[?\s*b?\\?['"]?)   # between name and value: JSON, XML, HTTP, Python
+    # Between name and value: JSON, XML, HTTP, Python. Bounded, since the work for n spaces would be n squared.
+    (\\?['"]?\s{{0,9}}(?:=>|[:=>]|(?<=['"])\s{{0,9}},|&gt;)\s{{0,9}}\[?\s{{0,9}}b?\\?['"]?)
     [^"'<>\\\r\n]+""",
     re.IGNORECASE | re.VERBOSE,
 )
-_SCHEME = re.compile(r"\b(Bearer|Basic|SharedKey(?:Lite)?)(\s+)[\w.~+/=:-]{8,}", re.IGNORECASE)
+_SCHEME = re.compile(r"\b(Bearer|Basic|SharedKey(?:Lite)?)(\s{1,9})[\w.~+/=:-]{8,}", re.IGNORECASE)
 
 _lock = threading.Lock()
 _known: dict[object, re.Pattern[str]] = {}
@@ -87,9 +91,13 @@ def masked_secrets(*values: Any) -> Iterator[Secrets]:
 
 
 def redact(text: str) -> str:
-    """A text without credentials."""
+    """A text without credentials. Of a long one, only the beginning is kept."""
     with _lock:
         patterns = [*_known.values()]
+    if len(text) > MAX_TEXT:
+        # Between words: half of a secret would not be found.
+        end = max(text.rfind(mark, 0, MAX_TEXT) for mark in " \t\r\n\"'<>,;&")
+        text = f"{text[: end + 1]}... ({len(text):,} characters)"
     for pattern in patterns:
         text = pattern.sub(_MASK, text)
     text = _IN_QUERY.sub(lambda found: f"{found[1]}={_MASK}", _IN_HOST.sub(f"{_MASK}@", text))

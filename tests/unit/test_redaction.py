@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakery_cloud.redaction import MAX_SECRETS, masked_secrets, redact, redact_error, secrets_in
+from lakery_cloud.redaction import MAX_SECRETS, MAX_TEXT, masked_secrets, redact, redact_error, secrets_in
 
 SECRET = "hunter2/SECRET+and=more&more"
 
@@ -121,3 +121,19 @@ def test_text_without_credentials_is_kept(text: str) -> None:
 )
 def test_secrets_in_a_credential(value: object, secrets: set[str]) -> None:
     assert set(secrets_in(value)) == secrets
+
+
+@pytest.mark.parametrize("beginning", ["", "password:", "Bearer", "x=[", "//", "token"])
+@pytest.mark.parametrize("repeated", ["\n", " ", "a", "'", "//", "password", "password:\n", "sig=", "a@", "<a>"])
+def test_work_for_a_text_grows_with_its_length_alone(beginning: str, repeated: str) -> None:
+    # The work was the square of the number of spaces behind a name: hours for a message of a mebibyte.
+    assert len(redact(f"{beginning}{repeated * (2**20 // len(repeated))}<")) < 3 * MAX_TEXT
+
+
+@pytest.mark.parametrize("before", range(MAX_TEXT - len(SECRET) - 2, MAX_TEXT + 2))
+def test_long_text_is_cut_off_between_words(before: int) -> None:
+    text = f"{'word ' * MAX_TEXT}"[: before - 1] + f" {SECRET} {'more ' * 100}"
+    with masked_secrets(SECRET):
+        shown = redact(text)
+    assert not any(SECRET[:end] in shown for end in range(6, len(SECRET)))
+    assert shown.endswith(f"... ({len(text):,} characters)")
