@@ -65,7 +65,11 @@ async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.CancelledError):  # the test has ended
             from_server, to_server = await asyncio.open_connection(host, int(port))
-            await asyncio.gather(pump(reader, to_server), pump(from_server, writer))
+            try:
+                await asyncio.gather(pump(reader, to_server), pump(from_server, writer))
+            finally:  # a pump that is cancelled before its start closes nothing
+                to_server.close()
+                writer.close()
 
     async with await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context) as server:
         yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
