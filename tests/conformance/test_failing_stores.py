@@ -1,4 +1,4 @@
-"""Tests of the conformance suite on stores that fail: each passes, or ends with an error of ours, and none is told a lie.
+"""Tests of the conformance suite on stores that fail: each passes, or ends with an error of ours.
 
 A write that returns has stored its content. What a write leaves is its whole content, or nothing; nothing temporary is left,
 and nothing that was there before is lost.

@@ -26,7 +26,7 @@ from tests.security.stores import (
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
 SESSION = "s3cr3t-session"
-"""Whoever knows it can write to the upload."""
+"""It is all that a client needs to write to the upload."""
 PATH = f"/upload/storage/v1/b/bucket/o?uploadType=resumable&upload_id={SESSION}"
 MALFORMED = (
     "http://{host}:port" + PATH,

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 20.0
-"""MinIO asks for 60 or 120 seconds at its limit (its source, `writeErrorResponse`), which is too long for one request."""
+"""MinIO asks for 120 seconds at its limit (its source, `writeErrorResponse`), which is too long for one request."""
 READ_SIZE = 256 * 1024
 """Bytes to read from a body at a time."""
 
