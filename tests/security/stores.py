@@ -21,6 +21,7 @@ from lakery_cloud.engine.transport import Transport
 from lakery_cloud.streams.parts import Part
 from tests.http.raw import Serve
 from tests.security.credentials import TokenCredential
+from tests.security.echoes import beginning_of_an_upload
 
 BUCKET, KEY = "bucket", "key"
 ADDRESS = Address(BUCKET, KEY)
@@ -139,22 +140,11 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
 }
 """Cloud -> name -> a request of each kind. Parts and their completion begin an upload first, see `begins`."""
 
-_BEGUN_S3 = b"<InitiateMultipartUploadResult><UploadId>upload</UploadId></InitiateMultipartUploadResult>"
-
 
 def begins(head: bytes) -> bytes | None:
-    """The response to a request that begins an upload; None for every other request."""
-    line, _, headers = head.decode().partition("\r\n")
-    if UNBEGUN.key in line:
-        return None
-    if line.startswith("POST ") and "uploadType=resumable" in line:
-        host = re.search(r"^host: (.*?)\r$", headers, flags=re.MULTILINE | re.IGNORECASE)
-        assert host is not None
-        session = f"http://{host[1]}/upload/storage/v1/b/bucket/o?uploadType=resumable&upload_id=session"
-        return f"HTTP/1.1 200 OK\r\nLocation: {session}\r\nContent-Length: 0\r\n\r\n".encode()
-    if line.startswith("POST ") and re.search(r"[?&]uploads\b", line):
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(_BEGUN_S3), _BEGUN_S3)
-    return None
+    """The response to a request that begins an upload; None for every other request, and for `UNBEGUN`."""
+    line = head.partition(b"\r\n")[0].decode()
+    return None if UNBEGUN.key in line else beginning_of_an_upload(head)
 
 
 # Servers.
