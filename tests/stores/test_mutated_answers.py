@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -23,7 +24,7 @@ from tests.helpers import PATIENCE, hash_of, write
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS
 from tests.rigs.s3 import S3Rig
-from tests.stores.mutations import MutatingProxy, Mutation, mutations
+from tests.stores.mutations import MutatingProxy, Mutation, Reply, mutations
 
 SMALL = b"some content"
 PART = 10_000
@@ -303,6 +304,36 @@ async def test_mutated_response_has_the_right_result_or_an_error_of_ours(
     await proxy.wait_until_idle()
     await tried.check(is_clean=not any(may_leave(name, *mutated) for mutated in proxy.mutated))
     counted["operations with changed responses"] += 1
+
+
+def _twice(element: bytes) -> Mutation:
+    pattern = re.compile(rb"<%b[ >].*?</%b>" % (element, element), re.DOTALL)
+
+    def mutate(reply: Reply, _: Mapping[str, Reply]) -> Reply:
+        return replace(reply, body=pattern.sub(lambda found: found[0] * 2, reply.body))
+
+    return Mutation(f"{element.decode()} twice", mutate, 1)
+
+
+async def test_element_that_comes_twice_has_the_right_result_or_an_error_of_ours(
+    cloud_rig: CloudRig, proxy: MutatingProxy, requests: Requests
+) -> None:
+    tried_elements = set()
+    for name, run in requests.items():
+        for operation in dict(run):
+            body = proxy.replies[operation].body
+            is_document = body.lstrip().startswith(b"<")
+            for element in sorted(set(re.findall(rb"<(\w+)[ >]", body))) if is_document else ():
+                if (operation, element) in tried_elements:
+                    continue
+                tried_elements.add((operation, element))
+                tried = Try(cloud_rig, f"try-{next(numbers)}")
+                proxy.mutate(operation, 1, _twice(element))
+                with suppress(LakeryCloudError):
+                    await SCENARIOS[name](tried)
+                await proxy.wait_until_idle()
+                await tried.check(is_clean=not any(may_leave(name, *mutated) for mutated in proxy.mutated))
+    assert tried_elements or cloud_rig.storage_class.url_scheme == "gs", "no response had XML"
 
 
 async def test_diagnosis_deletes_also_what_it_can_not_look_up(strict_rig: CloudRig, short_pauses: None) -> None:

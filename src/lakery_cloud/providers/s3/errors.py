@@ -26,8 +26,8 @@ class CopyTimedOut(botocore_errors.BotoCoreError):  # type: ignore[misc]  # it h
 
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 """Errors of code that reads a response without looking whether it has the promised shape."""
-UNREADABLE = (ResponseParserError, UnsupportedResponse, ValueError, KeyError, RuntimeError)
-"""Errors of the SDK for a response that it can't read, the last one for times; it checks arguments before it sends them."""
+UNREADABLE = (ResponseParserError, UnsupportedResponse, RuntimeError, *MALFORMED)
+"""Errors of the SDK for a response that it can't read, `RuntimeError` for times; it checks arguments first."""
 BROKEN = (aiohttp.ClientError, TimeoutError)
 """Errors of aiohttp, which the SDK passes on from the body of a refused request for content."""
 SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE, *BROKEN)
