@@ -139,7 +139,14 @@ def _without_credentials(value: Any, depth: int = 8) -> Any:
         return {name: _without_credentials(inner, depth - 1) for name, inner in value.items()}
     if depth and type(value) in (list, tuple):
         return type(value)(_without_credentials(inner, depth - 1) for inner in value)
-    return value
+    if isinstance(value, BaseException):  # in the chain
+        return value
+    try:
+        shown = repr(value)
+    except Exception:  # noqa: BLE001, of any library; a traceback can't show it either
+        return value
+    redacted = redact(shown)
+    return value if redacted == shown else redacted
 
 
 def secrets_in(value: Any) -> Iterator[str]:

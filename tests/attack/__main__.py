@@ -46,7 +46,7 @@ class Attack:
         only = ["-k", self.only] if self.only else []
         return [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.attack.plugin"),
-            *(f"--hypothesis-seed={seed}", f"--timeout={PATIENCE}", *only, *self.tests),
+            *(f"--hypothesis-seed={seed}", f"--timeout={PATIENCE}", "--show-capture=no", *only, *self.tests),
         ]
 
     def environment(self, seed: int) -> dict[str, str]:

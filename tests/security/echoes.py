@@ -169,6 +169,12 @@ _BODIES: dict[str, tuple[str, Callable[[str], str]]] = {
 }
 
 
+def redirect_with_echo(head: bytes) -> bytes:
+    """A redirect with the head of the request in a header."""
+    seen = head.strip().replace(b"\r\n", b" ")
+    return b"HTTP/1.1 301 Moved\r\nLocation: /x\r\nX-Seen: %b\r\nContent-Length: 0\r\n\r\n" % seen
+
+
 @st.composite
 def echoes(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     """What answers with parts of the head of the request, in some encoding, in some places; uploads may begin."""

@@ -49,6 +49,7 @@ from tests.security.echoes import (
     in_json,
     in_xml,
     operations,
+    redirect_with_echo,
 )
 from tests.telemetry import Exported
 
@@ -134,7 +135,7 @@ TROUBLES: Mapping[str, Callable[[], Any]] = {
     "no HTTP": lambda: answering(lambda _: b"garbage\r\n\r\n"),
     "broken header": lambda: answering(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
     "broken body": lambda: answering(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<a"),
-    "redirect": lambda: answering(lambda _: b"HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"),
+    "redirect": lambda: answering(redirect_with_echo),
     "echo of parts": lambda: answering(echo_of_parts),
     **{
         f"echo of headers in {status}": partial(answering, echo_of_headers(status, write, kind))
