@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 import traceback
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from benchmarks.peers.base import Peer, Target, Unavailable
 from benchmarks.peers.catalog import PEERS
 from benchmarks.workloads import BY_NAME, Work, Workload
+
+SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 try:
     from uvloop import new_event_loop
@@ -32,6 +35,8 @@ def main() -> None:
     parser.add_argument("--workload", choices=BY_NAME, required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--certificate")
+    parser.add_argument("--size", type=int, help="bytes of one blob or stream, instead of the workload's own")
+    parser.add_argument("--folder", type=Path, required=True, help="a folder for files, with the content to write")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(options))
@@ -41,6 +46,7 @@ async def serve(options: argparse.Namespace) -> None:
     """Open the client, and work until standard input ends."""
     entry = next(entry for entry in PEERS if (entry.api, entry.name) == (options.api, options.peer))
     workload = BY_NAME[options.workload]
+    workload = replace(workload, size=options.size or workload.size)
     target = Target(options.url, workload.bucket, options.certificate, workload.concurrency, workload.verify)
     try:
         peer = entry.load()(target)
@@ -49,41 +55,47 @@ async def serve(options: argparse.Namespace) -> None:
         say(unavailable=str(error))
         return
     try:
-        work = Work(workload, peer, label=entry.name)
+        work = Work(workload, peer, label=entry.name, folder=options.folder)
         await work.warm_up()
     except Exception as error:  # noqa: BLE001, any error of the client is its result
         say(unavailable=_message_of(error))
     else:
         say(ready=True, version=metadata.version(entry.package), does=does(peer, workload))
         for line in sys.stdin:  # blocks the event loop, which is idle between turns
-            say(**await measured(work, int(line.split()[1])))
+            say(**await measured(work, int(line.split()[1]), of=CHILDREN if workload.kind == "start" else SELF))
     await peer.close()
 
 
-async def measured(work: Work, number: int) -> dict[str, Any]:
-    """Do one turn, and return its figures."""
+async def measured(work: Work, number: int, *, of: int) -> dict[str, Any]:
+    """Do one turn, and return its figures, of this process or of the processes that it starts."""
     forget_peak()
-    before, started = cpu(), time.perf_counter()
+    before, started = cpu(of), time.perf_counter()
     try:
         operations = await work.turn(number)
     except Exception as error:  # noqa: BLE001, any error of the client is its result
         return {"error": _message_of(error)}
     seconds = time.perf_counter() - started
-    return {"operations": operations, "seconds": seconds, "cpu": cpu() - before, "peak": peak()}
+    return {"operations": operations, "seconds": seconds, "cpu": cpu(of) - before, "peak": peak(of)}
 
 
 def does(peer: Peer, workload: Workload) -> str:
     """Describe what the client does for the workload."""
-    said = {"put": peer.sends, "hit": peer.sends, "get": peer.gets, "read": peer.reads, "write": peer.streams}
+    files = peer.files or f"read in a thread; {peer.streams}"
+    writes = {"put": peer.sends, "hit": peer.sends, "write": peer.streams, "file": files}
+    said = {**writes, "get": peer.gets, "read": peer.reads}
+    if workload.kind == "start":
+        return peer.starts if workload.stores else ""
+    if workload.kind == "file":
+        return files
     hashes_itself = peer.verifies if workload.reads else peer.hashes
     if workload.reads and (hashes_itself or not workload.verify):
         return said[workload.kind] + ("; compares SHA-256" if workload.verify else "")
     return said[workload.kind] + ("" if hashes_itself else "; SHA-256 in line")
 
 
-def cpu() -> float:
-    """Return the CPU seconds of all threads of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+def cpu(of: int) -> float:
+    """Return the CPU seconds of all threads of this process, or of the ended processes that it has started."""
+    used = resource.getrusage(of)
     return used.ru_utime + used.ru_stime
 
 
@@ -92,8 +104,10 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak() -> int:
-    """Return the memory peak of this process in bytes."""
+def peak(of: int) -> int:
+    """Return the memory peak of this process in bytes, or of the largest process that it has started."""
+    if of == CHILDREN:
+        return resource.getrusage(of).ru_maxrss * 1024
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

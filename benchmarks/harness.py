@@ -5,12 +5,15 @@ All clients get the same server, the same content and the same machine, at nearl
 
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -18,10 +21,12 @@ import psutil
 
 from benchmarks.environments import python_of
 from benchmarks.null_server import REPOSITORY, Running, null_server
+from benchmarks.null_server.counts import PATH as COUNTS
 from benchmarks.null_server.objects import PRETENDED
+from benchmarks.payload import write_blocks
 from benchmarks.peers.catalog import Entry
 from benchmarks.plan import CONDITIONS
-from benchmarks.workloads import KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key, warm_key
+from benchmarks.workloads import CONTENT, KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key, warm_key
 from lakery_cloud.emulators.system import clean_environment
 
 PATIENCE = 300.0
@@ -39,7 +44,8 @@ class Result:
         peer: Name of the client.
         version: Version of the client's package.
         does: Description of its work.
-        turns: The figures of each turn: operations, seconds, CPU seconds of client and server, memory peak; or an error.
+        turns: The figures of each turn: operations, their size, seconds, CPU seconds of client and server, memory peak,
+            and what the server has seen; or an error.
         unavailable: Why it could not run.
     """
 
@@ -89,17 +95,26 @@ class Admin:
             key, _ = warm_key()
             self._send("PUT", f"/{KEPT}/{key}", kept_blob(0))
 
+    def start_counting(self) -> None:
+        """Count what clients send from now on."""
+        self._send("DELETE", COUNTS)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what clients have sent, and what is stored."""
+        return dict(json.loads(self._send("GET", COUNTS)))
+
     def make_room(self) -> None:
         """Delete the written objects."""
         self._send("DELETE", f"/{WRITTEN}")
         self._send("PUT", f"/{WRITTEN}")
 
-    def _send(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+    def _send(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bytes:
         self._connection.request(method, path, body, headers or {})
         response = self._connection.getresponse()
-        response.read()
+        content = response.read()
         if response.status >= 300:
             raise RuntimeError(f"{method} {path} returned {response.status}")
+        return content
 
 
 class Client:
@@ -132,12 +147,15 @@ class Client:
 
 
 @contextmanager
-def client(entry: Entry, workload: Workload, server: Running, log: Any) -> Iterator[Client]:
+def client(entry: Entry, workload: Workload, server: Running, folder: Path, log: Any) -> Iterator[Client]:
     """Start the process of a client, and end it afterwards."""
     environment = clean_environment("GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST")
-    environment |= {"PYTHONPATH": str(REPOSITORY), "AWS_EC2_METADATA_DISABLED": "true"}
+    # With `src`, a benchmark in another working tree measures that tree, whatever is installed.
+    modules = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}"
+    environment |= {"PYTHONPATH": modules, "AWS_EC2_METADATA_DISABLED": "true"}
     command = [python_of(entry.environment), "-m", "benchmarks.client", "--api", entry.api, "--peer", entry.name]
-    command += ["--workload", workload.name, "--url", server.url]
+    command += ["--workload", workload.name, "--url", server.url, "--size", str(workload.size)]
+    command += ["--folder", str(folder)]
     if server.certificate is not None:
         command += ["--certificate", str(server.certificate)]
         for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
@@ -184,9 +202,14 @@ def measure(
         server = stack.enter_context(null_server(api, CONDITIONS[condition]))
         admin = stack.enter_context(Admin(server))
         admin.fill(workload)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="lakery-bench-")))
+        if workload.kind == "file":
+            write_blocks(folder / CONTENT, workload.size)
         process = psutil.Process(server.pid)
         running: list[tuple[Result, Client]] = []
-        for entry, peer in [(entry, stack.enter_context(client(entry, workload, server, log))) for entry in entries]:
+        for entry, peer in [
+            (entry, stack.enter_context(client(entry, workload, server, folder, log))) for entry in entries
+        ]:
             result = Result(api, condition, workload.name, entry.name)
             results.append(result)
             said = peer.receive()
@@ -196,11 +219,29 @@ def measure(
                 running.append((result, peer))
         for number in range(1, rounds + 1):
             for result, peer in running:
+                if workload.stores:
+                    admin.make_room()
+                admin.start_counting()
                 before = process.cpu_times()
                 took = peer.turn(number)
                 after = process.cpu_times()
                 took["server cpu"] = after.user + after.system - before.user - before.system
+                took["size"], took["seen"] = workload.size, admin.counts()
+                if "error" not in took and (missing := missing_of(workload, took)):
+                    took["error"] = missing
                 result.turns.append(took)
-                if workload.kind in ("put", "write"):
-                    admin.make_room()
     return results
+
+
+def missing_of(workload: Workload, turn: dict[str, Any]) -> str | None:
+    """Compare what a client has written with what the server has; return the difference.
+
+    A client's own word is no proof of its writes.
+    """
+    if not workload.stores:
+        return None
+    found = turn["seen"]["stored"][WRITTEN]
+    expected = [turn["operations"], turn["operations"] * workload.size]
+    if found == expected:
+        return None
+    return f"the server has {found[0]} objects of {found[1]} bytes, not {expected[0]} of {expected[1]}"

@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
+from pathlib import Path
 
 KiB = 1024
 MiB = 1024**2
@@ -46,6 +47,13 @@ async def unique_stream(size: int, chunk: int, *numbers: int) -> AsyncIterator[b
 
 def _head(numbers: tuple[int, ...]) -> bytes:
     return b"".join(number.to_bytes(8, "big") for number in numbers).ljust(32, b"\0")
+
+
+def write_blocks(path: Path, size: int) -> None:
+    """Write a file of repeated blocks."""
+    with path.open("wb") as file:
+        for piece in pattern(0, size):
+            file.write(piece)
 
 
 async def blocks(size: int) -> AsyncIterator[bytes]:

@@ -7,9 +7,10 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from benchmarks.payload import KiB, MiB, blocks, sha256_of_blocks, unique, unique_stream
 from benchmarks.peers.base import Peer
@@ -17,6 +18,8 @@ from benchmarks.peers.base import Peer
 GiB = 1024**3
 WRITTEN, KEPT = "written", "kept"
 """Buckets: the one for writes is emptied after each turn, the one for reads stays."""
+CONTENT = "content"
+"""Name of the file to write."""
 KEPT_BLOBS = 64
 LIMIT = 0.75
 """Seconds after which a turn of many small operations starts no more of them; that is enough for a rate."""
@@ -31,7 +34,7 @@ class Workload:
     Attributes:
         name: Its name in options.
         title: Its name in tables and plots.
-        kind: `put`, `hit`, `get`, `write` or `read`.
+        kind: `put`, `hit`, `get`, `write` (a stream), `file` (a file whose hash is known), `read` or `start` (a process).
         size: Bytes of one blob or stream.
         count: Operations of one turn.
         concurrency: How many operations run at a time.
@@ -52,9 +55,18 @@ class Workload:
         return self.kind in ("get", "read")
 
     @property
+    def stores(self) -> bool:
+        """Whether each operation stores a new object."""
+        return self.kind in ("put", "write", "file") or self.name == "first-put"
+
+    @property
     def is_large(self) -> bool:
         """Whether its rate counts bytes instead of operations."""
         return self.count == 1
+
+    def shrunk(self, divisor: int) -> Self:
+        """Return the same work on less content, if it is large; at least 1 MiB."""
+        return replace(self, size=max(MiB, self.size // divisor // MiB * MiB)) if self.is_large else self
 
     @property
     def bucket(self) -> str:
@@ -73,7 +85,13 @@ WORKLOADS = (
     Workload("read-verified", "1 GiB stream read, verified", "read", GiB, 1, 1),
     Workload("write-256", "256 MiB stream written, hashed", "write", 256 * MiB, 1, 1),
     Workload("read-256", "256 MiB stream read, verified", "read", 256 * MiB, 1, 1),
+    Workload("write-file", "1 GiB file written, hash known", "file", GiB, 1, 1),
     Workload("puts-at-256", "1 KiB puts, 256 at a time", "put", KiB, 4000, 256),
+    Workload("gets-at-256", "1 KiB gets, 256 at a time", "get", KiB, 4000, 256),
+    Workload("help", "`lakery-cloud --help`", "start", KiB, 5, 1),
+    Workload("put-to-folder", "`lakery-cloud put` to a folder", "start", KiB, 5, 1),
+    Workload("first-put", "first put of a program", "start", KiB, 5, 1),
+    Workload("hits-at-256", "1 KiB puts of existing content, 256 at a time", "hit", KiB, 4000, 256),
 )
 BY_NAME = {workload.name: workload for workload in WORKLOADS}
 
@@ -106,10 +124,12 @@ class Work:
         workload: What to do.
         peer: An open client.
         label: A prefix of its keys, since other clients warm up at the same time.
+        folder: A folder for files. For workloads that write a file, it has one with the content.
     """
 
-    def __init__(self, workload: Workload, peer: Peer, *, label: str) -> None:
+    def __init__(self, workload: Workload, peer: Peer, *, label: str, folder: Path) -> None:
         self._workload = workload
+        self._folder = folder
         self._peer = peer
         self._keys = f"bench/{label}"
         self._do = self._operation()
@@ -117,7 +137,11 @@ class Work:
     async def warm_up(self) -> None:
         """Load modules, open connections, and check that the client works."""
         workload = self._workload
-        if workload.kind == "hit":
+        if workload.is_large:
+            sha256_of_blocks(workload.size)
+        if workload.kind == "start":
+            await self._do(0, 0)
+        elif workload.kind == "hit":
             await self._all(KEPT_BLOBS, self._put, turn=0)
         elif workload.is_large and workload.reads:
             key, content_hash = warm_key()
@@ -150,9 +174,16 @@ class Work:
         return done
 
     def _operation(self) -> Callable[[int, int], Awaitable[None]]:
-        return {"put": self._put, "hit": self._hit, "get": self._get, "write": self._write, "read": self._read}[
-            self._workload.kind
-        ]
+        operations = {
+            "put": self._put,
+            "hit": self._hit,
+            "get": self._get,
+            "write": self._write,
+            "file": self._write_file,
+            "read": self._read,
+            "start": self._start,
+        }
+        return operations[self._workload.kind]
 
     async def _put(self, turn: int, number: int) -> None:
         data = unique(self._workload.size, turn, number)
@@ -181,6 +212,13 @@ class Work:
         await self._peer.write_stream(f"{self._keys}/{number}", _hashed(chunks, hasher), size=size)
         if self._workload.is_large and hasher.hexdigest() != sha256_of_blocks(size):
             raise AssertionError("not all of the stream was read")
+
+    async def _write_file(self, _: int, number: int) -> None:
+        size, path = self._workload.size, self._folder / CONTENT
+        await self._peer.write_file(f"{self._keys}/{number}", path, size=size, sha256=sha256_of_blocks(size))
+
+    async def _start(self, turn: int, number: int) -> None:
+        await self._peer.start(self._workload.name, turn * self._workload.count + number, self._folder)
 
     async def _read(self, _: int, __: int) -> None:
         size = self._workload.size

@@ -19,11 +19,13 @@ class Conditions:
         tls: Whether by TLS.
         latency: Milliseconds that each answer waits.
         rate: MB/s that one connection carries; 0 is no limit.
+        copy_rate: MB/s that the server copies for one request; 0 is no limit.
     """
 
     tls: bool = False
     latency: float = 0
     rate: float = 0
+    copy_rate: float = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def null_server(api: str, conditions: Conditions = Conditions()) -> Iterator[Run
     with tempfile.TemporaryDirectory(prefix="null-server-") as folder:
         command = [sys.executable, "-m", "benchmarks.null_server", "--api", api]
         command += ["--latency", str(conditions.latency), "--rate", str(conditions.rate)]
+        command += ["--copy-rate", str(conditions.copy_rate)]
         certificate = None
         if conditions.tls:
             from benchmarks.null_server.certificates import make_certificate

@@ -17,7 +17,7 @@ try:
 except ImportError:
     from asyncio import new_event_loop
 
-DIALECTS: dict[str, type[S3]] = {"s3": S3, "gcs": GCS, "azure": Azure}
+DIALECTS: dict[str, type[S3]] = {"s3": S3, "start": S3, "gcs": GCS, "azure": Azure}
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -28,8 +28,9 @@ async def serve(options: argparse.Namespace) -> None:
     if options.certificate is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(options.certificate)
+    rates = {"rate": options.rate * 1e6, "copy_rate": options.copy_rate * 1e6}
     server = await loop.create_server(
-        lambda: Connection(dialect, latency=options.latency / 1000, rate=options.rate * 1e6),
+        lambda: Connection(dialect, latency=options.latency / 1000, **rates),
         "127.0.0.1",
         0,
         ssl=tls,
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--api", choices=DIALECTS, default="s3")
     parser.add_argument("--latency", type=float, default=0, help="milliseconds that each answer waits")
     parser.add_argument("--rate", type=float, default=0, help="MB/s that each connection carries; 0 is no limit")
+    parser.add_argument("--copy-rate", type=float, default=0, help="MB/s of a copy for one request; 0 is no limit")
     parser.add_argument("--certificate", type=Path, help="certificate and key; speaks TLS")
     options = parser.parse_args()
     gc.freeze()

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from benchmarks.null_server.listings import page_of
+from benchmarks.null_server.messages import Answer, Request
 from benchmarks.null_server.objects import Bucket, Stored, Upload
-from benchmarks.null_server.ranges import content_answer
+from benchmarks.null_server.ranges import asked_range, content_answer
 from benchmarks.null_server.s3 import MODIFIED, S3
-from benchmarks.null_server.wire import Answer, Request
 
 ACCOUNT = "/devstoreaccount1/"
 VERSION = {"x-ms-version": "2025-01-05", "x-ms-request-id": "00000000-0000-0000-0000-000000000000", "Date": MODIFIED}
@@ -39,7 +40,7 @@ class Azure(S3):
         if bucket is None:
             return _error(404, "ContainerNotFound")
         if query.get("comp") == "list":
-            return _listing(name, bucket, query.get("prefix", ""))
+            return _listing(name, bucket, query)
         return Answer(200, {"ETag": '"0"', "Last-Modified": MODIFIED})
 
     def _on_blob(self, request: Request, name: str, key: str, query: Mapping[str, str]) -> Answer:
@@ -60,13 +61,11 @@ class Azure(S3):
 
     def _write(self, request: Request, bucket: Bucket, key: str, query: Mapping[str, str]) -> Answer:
         component = query.get("comp")
+        source = request.header("x-ms-copy-source")
         if component == "block":
-            upload = bucket.uploads.setdefault(key, Upload(key, {}))
-            upload.parts[query["blockid"]] = request.size, request.body
-            return Answer(201, {"x-ms-request-server-encrypted": "true"})
+            return self._block(request, bucket, key, query["blockid"], source)
         if key in bucket.objects and request.header("if-none-match") == "*":
             return _error(409, "BlobAlreadyExists")
-        source = request.header("x-ms-copy-source")
         if source is not None:
             return self._copy(request, bucket, key, source)
         if component == "blocklist":
@@ -80,20 +79,53 @@ class Azure(S3):
         else:
             stored = Stored(request.size, request.body, _given(request))
         bucket.objects[key] = stored
-        return Answer(201, {"ETag": stored.etag, "Last-Modified": MODIFIED, "x-ms-request-server-encrypted": "true"})
+        made = {"ETag": stored.etag, "Last-Modified": MODIFIED, "x-ms-request-server-encrypted": "true"}
+        return Answer(201, made | _checksums(request))
+
+    def _block(self, request: Request, bucket: Bucket, key: str, block: str, source: str | None) -> Answer:
+        """Stage a block with bytes of the request or, for Put Block From URL, of another blob."""
+        size, content = request.size, request.body
+        if source is not None:
+            found = self._source(request, source)
+            if isinstance(found, Answer):
+                return found
+            start, stop = asked_range(request.header("x-ms-source-range"), found.size) or (0, found.size)
+            size, content = stop - start, found.content and found.content[start:stop]
+        bucket.uploads.setdefault(key, Upload(key, {})).parts[block] = size, content
+        return Answer(
+            201, {"x-ms-request-server-encrypted": "true", **_checksums(request)}, copied=size if source else 0
+        )
 
     def _copy(self, request: Request, bucket: Bucket, key: str, source: str) -> Answer:
-        name, _, from_key = unquote(urlsplit(source).path[len(ACCOUNT) :]).partition("/")
-        found = self._buckets.get(name, Bucket()).objects.get(from_key)
+        """Copy a blob: Copy Blob, also from a URL, or Put Blob From URL, which names the type of the new blob."""
+        found = self._source(request, source)
+        if isinstance(found, Answer):
+            return found
+        given = {name: value for name, value in _given(request).items() if name.startswith("x-ms-meta-")}
+        kept = {name: value for name, value in found.headers.items() if not name.startswith("x-ms-meta-")}
+        stored = bucket.objects[key] = Stored(found.size, found.content, kept | (given or found.headers))
+        made = {"ETag": stored.etag, "Last-Modified": MODIFIED}
+        if request.header("x-ms-blob-type") is not None:
+            return Answer(201, {**made, "x-ms-request-server-encrypted": "true"}, copied=found.size)
+        return Answer(202, {**made, "x-ms-copy-id": "0", "x-ms-copy-status": "success"}, copied=found.size)
+
+    def _source(self, request: Request, source: str) -> Stored | Answer:
+        """Return the source of a copy, or the error."""
+        if not urlsplit(source).path.startswith(ACCOUNT):
+            return super()._source(request, source)
+        name, _, key = unquote(urlsplit(source).path[len(ACCOUNT) :]).partition("/")
+        found = self._buckets.get(name, Bucket()).objects.get(key)
         if found is None:
             return _error(404, "BlobNotFound")
         if request.header("x-ms-source-if-match") not in (None, found.etag):
             return _error(412, "SourceConditionNotMet")
-        given = {name: value for name, value in _given(request).items() if name.startswith("x-ms-meta-")}
-        kept = {name: value for name, value in found.headers.items() if not name.startswith("x-ms-meta-")}
-        stored = bucket.objects[key] = Stored(found.size, found.content, kept | (given or found.headers))
-        copied = {"x-ms-copy-id": "0", "x-ms-copy-status": "success"}
-        return Answer(202, {"ETag": stored.etag, "Last-Modified": MODIFIED, **copied})
+        return found
+
+
+def _checksums(request: Request) -> dict[str, str]:
+    """Return the checksums of a body, which the service returns (Blob Storage REST API, "Put Block")."""
+    names = {"content-md5": "Content-MD5", "x-ms-content-crc64": "x-ms-content-crc64"}
+    return {shown: value for name, shown in names.items() if (value := request.header(name)) is not None}
 
 
 def _given(request: Request) -> dict[str, str]:
@@ -126,17 +158,27 @@ def _content(stored: Stored, request: Request) -> Answer:
     )
 
 
-def _listing(name: str, bucket: Bucket, prefix: str) -> Answer:
+def _listing(name: str, bucket: Bucket, query: Mapping[str, str]) -> Answer:
+    page = page_of(
+        bucket.objects,
+        prefix=query.get("prefix", ""),
+        delimiter=query.get("delimiter", ""),
+        after=query.get("marker", ""),
+        limit=query.get("maxresults"),
+    )
     blobs = "".join(
         f"<Blob><Name>{escape(key)}</Name><Properties><Last-Modified>{MODIFIED}</Last-Modified>"
         f"<Etag>{stored.etag}</Etag><Content-Length>{stored.size}</Content-Length><BlobType>BlockBlob</BlobType>"
         "</Properties></Blob>"
-        for key, stored in sorted(bucket.objects.items())
-        if key.startswith(prefix)
+        for key, stored in page.objects
     )
+    folders = "".join(f"<BlobPrefix><Name>{escape(folder)}</Name></BlobPrefix>" for folder in page.folders)
+    # The SDK asks for pages of the size that the first one names.
+    limit = f"<MaxResults>{query['maxresults']}</MaxResults>" if "maxresults" in query else ""
     text = (
-        f'<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="{name}"><Prefix>{escape(prefix)}'
-        f"</Prefix><Blobs>{blobs}</Blobs><NextMarker /></EnumerationResults>"
+        f'<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="{name}">'
+        f"<Prefix>{escape(query.get('prefix', ''))}</Prefix>{limit}<Blobs>{blobs}{folders}</Blobs>"
+        f"<NextMarker>{escape(page.after or '')}</NextMarker></EnumerationResults>"
     )
     return Answer(headers={"Content-Type": "application/xml"}, body=text.encode())
 

@@ -13,10 +13,11 @@ from urllib.parse import parse_qs, unquote
 
 import google_crc32c
 
+from benchmarks.null_server.listings import page_of
+from benchmarks.null_server.messages import Answer, Request
 from benchmarks.null_server.objects import Bucket, Stored, Upload
 from benchmarks.null_server.ranges import content_answer
 from benchmarks.null_server.s3 import MODIFIED_ISO, S3
-from benchmarks.null_server.wire import Answer, Request
 from benchmarks.payload import pattern
 
 KEPT = ("contentType", "contentEncoding", "storageClass", "metadata")
@@ -47,7 +48,18 @@ class GCS(S3):
         key, _, destination = rest[1:].partition("/rewriteTo/b/")
         if destination:
             return self._rewrite(request, bucket, unquote(key), destination, query)
+        key, _, destination = rest[1:].partition("/moveTo/o/")
+        if destination:
+            return self._move(bucket, name, unquote(key), unquote(destination), query)
+        if rest.endswith("/compose"):
+            return self._compose(request, bucket, name, unquote(rest[1:].removesuffix("/compose")), query)
         return self._on_key(request, bucket, name, unquote(key), query)
+
+    def _part(self, request: Request, upload: Upload, number: str) -> Answer:
+        answer = super()._part(request, upload, number)
+        if answer.status == 200:  # Google's client compares it (Cloud Storage, "XML API: Upload part")
+            answer.headers["X-Goog-Hash"] = f"crc32c={_checksum(Stored(*upload.parts[number], {}))}"
+        return answer
 
     def _new_bucket(self, request: Request) -> Answer:
         if request.method != "POST":
@@ -58,9 +70,7 @@ class GCS(S3):
 
     def _listing_of(self, request: Request, bucket: Bucket, name: str, query: Mapping[str, str]) -> Answer:
         if request.path.endswith(("/o", "/o/")):
-            prefix = query.get("prefix", "")
-            found = [_resource(name, key, stored) for key, stored in bucket.objects.items() if key.startswith(prefix)]
-            return _json({"kind": "storage#objects", "items": found})
+            return _json({"kind": "storage#objects", **_listing(name, bucket, query)})
         return _json({"kind": "storage#bucket", "name": name, "metageneration": "1"})
 
     def _on_key(self, request: Request, bucket: Bucket, name: str, key: str, query: Mapping[str, str]) -> Answer:
@@ -128,8 +138,39 @@ class GCS(S3):
         )
         if made.status != 200:
             return made
-        size = str(source.size)
-        return _json({"done": True, "objectSize": size, "totalBytesRewritten": size, "resource": json.loads(made.body)})
+        size, resource = str(source.size), json.loads(made.body)
+        answer = _json({"done": True, "objectSize": size, "totalBytesRewritten": size, "resource": resource})
+        answer.copied = source.size
+        return answer
+
+    def _move(self, bucket: Bucket, name: str, key: str, new_key: str, query: Mapping[str, str]) -> Answer:
+        """Rename an object, which moves no bytes (Cloud Storage, "Objects: move")."""
+        source = bucket.objects.get(key)
+        if source is None:
+            return _error(404, "Not Found")
+        if query.get("ifSourceGenerationMatch", _generation(source)) != _generation(source):
+            return _error(412, "At least one of the pre-conditions you specified did not hold.")
+        moved = self._insert(bucket, name, new_key, Stored(source.size, source.content, source.headers), query)
+        if moved.status == 200:
+            del bucket.objects[key]
+        return moved
+
+    def _compose(self, request: Request, bucket: Bucket, name: str, key: str, query: Mapping[str, str]) -> Answer:
+        """Make an object of others, which moves no bytes (Cloud Storage, "Objects: compose")."""
+        described = json.loads(request.body or b"{}")
+        upload = Upload(key, _given(described.get("destination", {})))
+        for number, source in enumerate(described["sourceObjects"]):
+            found = bucket.objects.get(source["name"])
+            if found is None:
+                return _error(404, "Not Found")
+            generation = _generation(found)
+            conditions = source.get("objectPreconditions", {})
+            if {str(source.get("generation", generation)), str(conditions.get("ifGenerationMatch", generation))} != {
+                generation
+            }:
+                return _error(412, "At least one of the pre-conditions you specified did not hold.")
+            upload.parts[str(number)] = found.size, found.content
+        return self._insert(bucket, name, key, upload.joined([*upload.parts]), query)
 
 
 def _own_url(request: Request) -> str:
@@ -190,6 +231,22 @@ def _resource(bucket: str, key: str, stored: Stored) -> dict[str, Any]:
         "contentType": "application/octet-stream",
         **{name: json.loads(stored.headers[name]) for name in KEPT if name in stored.headers},
     }
+
+
+def _listing(name: str, bucket: Bucket, query: Mapping[str, str]) -> dict[str, Any]:
+    page = page_of(
+        bucket.objects,
+        prefix=query.get("prefix", ""),
+        delimiter=query.get("delimiter", ""),
+        after=query.get("pageToken", ""),
+        limit=query.get("maxResults"),
+    )
+    listed: dict[str, Any] = {"items": [_resource(name, key, stored) for key, stored in page.objects]}
+    if page.folders:
+        listed["prefixes"] = page.folders
+    if page.after is not None:
+        listed["nextPageToken"] = page.after
+    return listed
 
 
 def _media(stored: Stored, request: Request) -> Answer:

@@ -2,8 +2,8 @@
 
 import re
 
+from benchmarks.null_server.messages import Answer
 from benchmarks.null_server.objects import Stored
-from benchmarks.null_server.wire import Answer
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

@@ -4,18 +4,30 @@ It verifies neither signatures nor checksums. Addresses have the bucket in the p
 """
 
 import itertools
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
+from benchmarks.null_server.counts import PATH as COUNTS
+from benchmarks.null_server.counts import Counts
+from benchmarks.null_server.listings import LARGEST_PAGE, page_of
+from benchmarks.null_server.messages import Answer, Request
 from benchmarks.null_server.objects import PRETENDED, Bucket, Stored, Upload
 from benchmarks.null_server.ranges import asked_range, content_answer
-from benchmarks.null_server.wire import Answer, Request
 
 MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 MODIFIED_ISO = "2026-01-01T00:00:00.000Z"
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+CHECKSUM_KINDS = ("x-amz-checksum-algorithm", "x-amz-checksum-type")
+CHECKSUM_TAGS = {
+    "x-amz-checksum-crc32": "ChecksumCRC32",
+    "x-amz-checksum-crc32c": "ChecksumCRC32C",
+    "x-amz-checksum-crc64nvme": "ChecksumCRC64NVME",
+    "x-amz-checksum-type": "ChecksumType",
+}
+"""Header of a request that completes an upload -> field of its response (S3 API Reference, "CompleteMultipartUpload")."""
 GIVEN_BACK = ("content-type", "content-encoding", "cache-control", "content-disposition", "x-amz-storage-class")
 
 
@@ -25,12 +37,15 @@ class S3:
     def __init__(self) -> None:
         self._buckets: dict[str, Bucket] = {}
         self._numbers = itertools.count(1)
+        self.counts = Counts()
 
     def answer(self, request: Request) -> Answer:
         """Return the response to a request."""
         name, _, key = unquote(request.path[1:]).partition("/")
         bucket = self._buckets.get(name)
         if not key:
+            if request.path == COUNTS:
+                return self._on_counts(request)
             return self._on_bucket(request, name, bucket)
         if bucket is None:
             return _error(404, "NoSuchBucket", request)
@@ -42,6 +57,19 @@ class S3:
         if "uploads" in query or "uploadId" in query:
             return self._on_upload(request, bucket, key, query)
         return self._on_object(request, bucket, key)
+
+    def _on_counts(self, request: Request) -> Answer:
+        """Return what clients have sent, and what is stored, or count from zero."""
+        if request.method == "DELETE":
+            self.counts.reset()
+            return Answer(204)
+        stored = {
+            name: (len(bucket.objects), sum(stored.size for stored in bucket.objects.values()))
+            for name, bucket in self._buckets.items()
+        }
+        unfinished = sum(len(bucket.uploads) for bucket in self._buckets.values())
+        content = {**self.counts.as_json(), "stored": stored, "unfinished": unfinished}
+        return Answer(headers={"Content-Type": "application/json"}, body=json.dumps(content).encode())
 
     def _on_bucket(self, request: Request, name: str, bucket: Bucket | None) -> Answer:
         if request.method == "PUT":
@@ -90,7 +118,9 @@ class S3:
             return _error(412, "PreconditionFailed", request)
         replaces = request.header("x-amz-metadata-directive") == "REPLACE"
         stored = bucket.objects[key] = Stored(found.size, found.content, _given(request) if replaces else found.headers)
-        return _xml("CopyObjectResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>")
+        answer = _xml("CopyObjectResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>")
+        answer.copied = found.size
+        return answer
 
     def _source(self, request: Request, source: str) -> Stored | Answer:
         """Return the source of a copy, or the error."""
@@ -105,8 +135,11 @@ class S3:
     def _on_upload(self, request: Request, bucket: Bucket, key: str, query: Mapping[str, str]) -> Answer:
         if "uploads" in query:
             upload_id = f"upload-{next(self._numbers)}"
-            bucket.uploads[upload_id] = Upload(key, _given(request))
-            return _xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>")
+            given = {name: value for name, value in _given(request).items() if name not in CHECKSUM_KINDS}
+            bucket.uploads[upload_id] = Upload(key, given)
+            answer = _xml("InitiateMultipartUploadResult", f"<Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>")
+            answer.headers |= {name: value for name, value in request.headers() if name in CHECKSUM_KINDS}
+            return answer
         upload = bucket.uploads.get(query["uploadId"])
         if upload is None or upload.key != key:
             return _error(404, "NoSuchUpload", request)
@@ -130,7 +163,9 @@ class S3:
             return found
         start, stop = asked_range(request.header("x-amz-copy-source-range"), found.size) or (0, found.size)
         upload.parts[number] = stop - start, found.content and found.content[start:stop]
-        return _xml("CopyPartResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{etag}</ETag>")
+        answer = _xml("CopyPartResult", f"<LastModified>{MODIFIED_ISO}</LastModified><ETag>{etag}</ETag>")
+        answer.copied = stop - start
+        return answer
 
     def _complete(self, request: Request, bucket: Bucket, upload: Upload, upload_id: str) -> Answer:
         if upload.key in bucket.objects and request.header("if-none-match") == "*":
@@ -141,11 +176,17 @@ class S3:
             stored = upload.joined(numbers)
         except KeyError:
             return _error(400, "InvalidPart", request)
+        # The checksum of the whole object, where the client sends one (S3 User Guide, "Checking object integrity").
+        whole = _echoed(request)
+        stored.headers = stored.headers | whole
         bucket.objects[upload.key] = stored
         del bucket.uploads[upload_id]
+        checksums = "".join(
+            f"<{tag}>{escape(whole[name])}</{tag}>" for name, tag in CHECKSUM_TAGS.items() if name in whole
+        )
         return _xml(
             "CompleteMultipartUploadResult",
-            f"<Location>/</Location><Key>{escape(upload.key)}</Key><ETag>{stored.etag}</ETag>",
+            f"<Location>/</Location><Key>{escape(upload.key)}</Key><ETag>{stored.etag}</ETag>{checksums}",
         )
 
 
@@ -227,25 +268,23 @@ def _uploads(bucket: Bucket, prefix: str) -> str:
 
 
 def _listing(name: str, bucket: Bucket, query: Mapping[str, str]) -> str:
+    """Return a page of a listing, of version 1 or 2 (they differ in how the next page is asked for)."""
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    contents, folders = [], set()
-    for key, stored in sorted(bucket.objects.items()):
-        if not key.startswith(prefix):
-            continue
-        folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else (key, "", "")
-        if found:
-            folders.add(prefix + folder + found)
-            continue
-        contents.append(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>"
-            f"<Size>{stored.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-        )
-    common = "".join(
-        f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in sorted(folders)
+    after = query.get("continuation-token") or query.get("start-after") or query.get("marker", "")
+    page = page_of(bucket.objects, prefix=prefix, delimiter=delimiter, after=after, limit=query.get("max-keys"))
+    contents = "".join(
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{MODIFIED_ISO}</LastModified><ETag>{stored.etag}</ETag>"
+        f"<Size>{stored.size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        for key, stored in page.objects
     )
+    common = "".join(f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in page.folders)
+    further = "<IsTruncated>false</IsTruncated>"
+    if page.after is not None:
+        mark = "NextContinuationToken" if query.get("list-type") == "2" else "NextMarker"
+        further = f"<IsTruncated>true</IsTruncated><{mark}>{escape(page.after)}</{mark}>"
     return (
-        f"<Name>{name}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(contents) + len(folders)}</KeyCount>"
-        f"<MaxKeys>{max(1000, len(contents))}</MaxKeys><IsTruncated>false</IsTruncated>{''.join(contents)}{common}"
+        f"<Name>{name}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(page.objects) + len(page.folders)}"
+        f"</KeyCount><MaxKeys>{query.get('max-keys', LARGEST_PAGE)}</MaxKeys>{further}{contents}{common}"
     )
 
 

@@ -4,12 +4,15 @@ A dialect makes the responses. The parser knows only what the SDKs send; it has 
 """
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from benchmarks.null_server.counts import Counts
+from benchmarks.null_server.messages import Answer, Request
 from benchmarks.null_server.objects import KEPT
 from benchmarks.payload import KiB, MiB, pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 READ_SIZE = MiB
 HIGH_WATER = 4 * MiB
@@ -20,76 +23,14 @@ TICK = 0.001
 """Seconds; the timers of the loop have this resolution."""
 
 
-@dataclass(slots=True)
-class Request:
-    """One request; header names are in lower case."""
-
-    method: str
-    path: str
-    query: str
-    head: bytes
-    lower: bytes
-    is_tls: bool = False
-    size: int = 0
-    body: bytes | None = b""
-
-    def header(self, name: str) -> str | None:
-        """Return the value of a header."""
-        start = self.lower.find(b"\r\n" + name.encode() + b":")
-        if start < 0:
-            return None
-        start += len(name) + 3
-        end = self.head.find(b"\r\n", start)
-        return self.head[start : end if end >= 0 else None].decode("latin-1").strip()
-
-    def headers(self) -> Iterator[tuple[str, str]]:
-        """Return all headers."""
-        for line in self.head.decode("latin-1").split("\r\n")[1:]:
-            name, _, value = line.partition(":")
-            yield name.lower(), value.strip()
-
-
-@dataclass(slots=True)
-class Answer:
-    """A response. Its body is `body`, or the bytes `start` to `stop` of the repeated block."""
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    start: int = 0
-    stop: int = 0
-    is_head: bool = False
-
-    def encoded(self) -> bytes:
-        """Return the head, and `body` if it is the body."""
-        lines = [f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Whatever')}"]
-        lines += [f"{name}: {value}" for name, value in self.headers.items()]
-        if "Content-Length" not in self.headers and self.status != 204:
-            lines.append(f"Content-Length: {len(self.body) or self.stop - self.start}")
-        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-        return head if self.is_head else head + self.body
-
-
-REASONS = {
-    200: "OK",
-    201: "Created",
-    202: "Accepted",
-    204: "No Content",
-    206: "Partial Content",
-    308: "Resume Incomplete",
-    400: "Bad Request",
-    404: "Not Found",
-    409: "Conflict",
-    411: "Length Required",
-    412: "Precondition Failed",
-    416: "Range Not Satisfiable",
-    499: "Client Closed Request",
-    501: "Not Implemented",
-}
-
-
 class Dialect(Protocol):
-    """The responses of an API."""
+    """The responses of an API.
+
+    Attributes:
+        counts: What clients have sent and received.
+    """
+
+    counts: Counts
 
     def answer(self, request: Request) -> Answer:
         """Return the response to a request. A body that is too large to keep is None."""
@@ -102,15 +43,17 @@ class Connection(asyncio.BufferedProtocol):
         dialect: What answers.
         latency: Seconds that each answer waits.
         rate: Bytes a second that a connection carries each way; 0 is as many as it can.
+        copy_rate: Bytes a second that the server copies for one request; 0 takes no time.
     """
 
     # The loop reads into it and passes it on at once, so all connections share it.
     _buffer = memoryview(bytearray(READ_SIZE))
 
-    def __init__(self, dialect: Dialect, *, latency: float = 0, rate: float = 0) -> None:
+    def __init__(self, dialect: Dialect, *, latency: float = 0, rate: float = 0, copy_rate: float = 0) -> None:
         self._dialect = dialect
         self._latency = latency
         self._rate = rate
+        self._copy_rate = copy_rate
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._is_tls = False
@@ -210,8 +153,10 @@ class Connection(asyncio.BufferedProtocol):
         request.body = None if self._kept is None else bytes(self._kept)
         answer = self._dialect.answer(request)
         answer.is_head = request.method == "HEAD"
-        if self._latency:
-            self._loop.call_later(self._latency, self._send, answer)
+        self._dialect.counts.add(request, answer)
+        delay = self._latency + (answer.copied / self._copy_rate if self._copy_rate else 0)
+        if delay:
+            self._loop.call_later(delay, self._send, answer)
         else:
             self._send(answer)
 

@@ -1,17 +1,27 @@
 """A storage on a null server works as on any: what benchmarks measure is the whole of it."""
 
+import asyncio
 import http.client
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import boto3
+import google.cloud.storage
 import pytest
+from azure.storage.blob import ContainerClient
+from google.api_core.exceptions import PreconditionFailed
+from google.auth.credentials import AnonymousCredentials
 
 from benchmarks.harness import Admin
 from benchmarks.null_server import Conditions, Running, null_server
+from benchmarks.null_server.azure import ACCOUNT, Azure
+from benchmarks.null_server.gcs import GCS
+from benchmarks.null_server.objects import Bucket, Stored, Upload
+from benchmarks.null_server.s3 import S3
+from benchmarks.null_server.wire import Connection
 from benchmarks.payload import BLOCK, MiB, blocks, pattern, sha256_of_blocks, unique
 from benchmarks.peers.azure_account import connection_string
 from benchmarks.workloads import BY_NAME, WRITTEN
@@ -100,3 +110,182 @@ def test_a_body_is_dropped_and_a_connection_goes_on(null_s3: Running) -> None:
         assert answer.status == 404
     finally:
         connection.close()
+
+
+COPIES = {
+    "CopyObject": (S3, "PUT /b/new", {"x-amz-copy-source": "b/k"}, 3),
+    "UploadPartCopy": (
+        S3,
+        "PUT /b/new?uploadId=u&partNumber=1",
+        {"x-amz-copy-source": "b/k", "x-amz-copy-source-range": f"bytes=0-{MiB - 1}"},
+        1,
+    ),
+    "PutObject": (S3, "PUT /b/new", {}, 0),
+    "rewrite": (GCS, "POST /storage/v1/b/b/o/k/rewriteTo/b/b/o/new", {}, 3),
+    "move": (GCS, "POST /storage/v1/b/b/o/k/moveTo/o/new", {}, 0),
+    "Copy Blob": (Azure, f"PUT {ACCOUNT}b/new", {"x-ms-copy-source": f"http://a{ACCOUNT}b/k"}, 3),
+    "Put Blob From URL": (
+        Azure,
+        f"PUT {ACCOUNT}b/new",
+        {"x-ms-copy-source": f"http://a{ACCOUNT}b/k", "x-ms-blob-type": "BlockBlob"},
+        3,
+    ),
+    "Put Block From URL": (
+        Azure,
+        f"PUT {ACCOUNT}b/new?comp=block&blockid=MQ",
+        {"x-ms-copy-source": f"http://a{ACCOUNT}b/k", "x-ms-source-range": f"bytes=0-{MiB - 1}"},
+        1,
+    ),
+}
+
+
+class NotedTimers:
+    """The timers of a loop that never ring."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+
+    def call_later(self, delay: float, *_: object) -> None:
+        self.delays.append(delay)
+
+
+class NoTransport(asyncio.Transport):
+    """A transport that takes what is written to it."""
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", COPIES)
+async def test_a_copy_takes_time_by_its_size(name: str) -> None:
+    dialect_class, line, headers, copied = COPIES[name]
+    dialect = dialect_class()
+    bucket = dialect._buckets["b"] = Bucket()
+    bucket.objects["k"] = Stored(3 * MiB, None, {})
+    bucket.uploads["u"] = Upload("new", {})
+    connection, timers = Connection(dialect, latency=0.5, copy_rate=MiB), NotedTimers()
+    connection._loop = cast("asyncio.AbstractEventLoop", timers)
+    connection.connection_made(NoTransport())
+    lines = [f"{line} HTTP/1.1", *(f"{header}: {value}" for header, value in headers.items())]
+    head = "\r\n".join([*lines, "content-length: 0", "", ""]).encode()
+    connection.get_buffer(0)[: len(head)] = head
+    connection.buffer_updated(len(head))
+    assert timers.delays == [0.5 + copied]
+    assert dialect.counts.copied == copied * MiB
+    assert ("k" in bucket.objects) == (name != "move")
+
+
+KEYS = ("a/1", "a/2", "a/b/3", "a/b/4", "c")
+
+
+def pages_of_s3(server: Running) -> tuple[list[str], list[str]]:
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=server.url, **keys)
+    try:
+        pages = [*client.get_paginator("list_objects_v2").paginate(Bucket="l", PaginationConfig={"PageSize": 2})]
+        assert len(pages) == 3
+        flat = [entry["Key"] for page in pages for entry in page["Contents"]]
+        listing = {"Bucket": "l", "Prefix": "a/", "Delimiter": "/", "PaginationConfig": {"PageSize": 1}}
+        pages = [*client.get_paginator("list_objects_v2").paginate(**listing)]
+        return flat, [
+            *(entry["Key"] for page in pages for entry in page.get("Contents", ())),
+            *(entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ())),
+        ]
+    finally:
+        client.close()
+
+
+def pages_of_gcs(server: Running) -> tuple[list[str], list[str]]:
+    options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": server.url}}
+    client = google.cloud.storage.Client(project="bench", **options)
+    try:
+        found = client.list_blobs("l", page_size=2)
+        pages = [[blob.name for blob in page] for page in found.pages]
+        assert [len(page) for page in pages] == [2, 2, 1]
+        grouped = client.list_blobs("l", prefix="a/", delimiter="/", page_size=1)
+        names = [blob.name for blob in grouped]
+        return [name for page in pages for name in page], [*names, *grouped.prefixes]
+    finally:
+        client.close()
+
+
+def pages_of_azure(server: Running) -> tuple[list[str], list[str]]:
+    with ContainerClient.from_connection_string(connection_string(server.url), "l") as client:
+        pages = [[blob.name for blob in page] for page in client.list_blobs(results_per_page=2).by_page()]
+        assert [len(page) for page in pages] == [2, 2, 1]
+        grouped = client.walk_blobs("a/", results_per_page=1)
+        return [name for page in pages for name in page], [entry.name for entry in grouped]
+
+
+@pytest.mark.parametrize(("api", "pages"), [("s3", pages_of_s3), ("gcs", pages_of_gcs), ("azure", pages_of_azure)])
+def test_listings_have_pages_and_folders(
+    api: str, pages: Callable[[Running], tuple[list[str], list[str]]], request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue(f"null_{api}")
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc)
+    for path in ("/l", *(f"/l/{key}" for key in KEYS)):
+        connection.request("PUT", path, b"")
+        connection.getresponse().read()
+    connection.close()
+    flat, grouped = pages(server)
+    assert flat == [*KEYS]
+    assert sorted(grouped) == ["a/1", "a/2", "a/b/"]
+
+
+def test_gcs_moves_and_composes_create_only(null_gcs: Running) -> None:
+    options = {"credentials": AnonymousCredentials(), "client_options": {"api_endpoint": null_gcs.url}}
+    client = google.cloud.storage.Client(project="bench", **options)
+    bucket = client.bucket(WRITTEN)
+    parts = [bucket.blob(f"part-{number}") for number in range(2)]
+    for number, part in enumerate(parts):
+        part.upload_from_string(b"%d" % number)
+    bucket.blob("composed").compose(parts, if_generation_match=0)
+    assert bucket.blob("composed").download_as_bytes() == b"01"
+    bucket.move_blob(bucket.blob("composed"), "moved", if_generation_match=0)
+    assert bucket.blob("moved").download_as_bytes() == b"01"
+    assert not bucket.blob("composed").exists()
+    for refused in (
+        lambda: bucket.move_blob(parts[0], "moved", if_generation_match=0, retry=None),
+        lambda: bucket.move_blob(parts[0], "other", if_source_generation_match=1, retry=None),
+        lambda: bucket.blob("moved").compose(parts, if_generation_match=0, retry=None),
+    ):
+        with pytest.raises(PreconditionFailed):
+            refused()
+    client.close()
+
+
+def test_azure_copies_from_urls(null_azure: Running) -> None:
+    with ContainerClient.from_connection_string(connection_string(null_azure.url), WRITTEN) as client:
+        source = client.upload_blob("source", BLOCK, overwrite=True)
+        whole, joined = client.get_blob_client("whole"), client.get_blob_client("joined")
+        whole.upload_blob_from_url(source.url, overwrite=True)
+        for block, start in (("MQ==", 0), ("Mg==", 5)):
+            joined.stage_block_from_url(block, source.url, source_offset=start, source_length=5)
+        joined.commit_block_list(["MQ==", "Mg=="])
+        assert whole.download_blob().readall() == BLOCK
+        assert joined.download_blob().readall() == BLOCK[:10]
+
+
+def test_s3_counts_checksums_and_conditions(null_s3: Running) -> None:
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=null_s3.url, **keys)
+    with Admin(null_s3) as admin:
+        admin.make_room()
+        admin.start_counting()
+        place = {"Bucket": WRITTEN, "Key": "whole"}
+        kind = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"}
+        begun = client.create_multipart_upload(**place, **kind)
+        assert {name: begun[name] for name in kind} == kind
+        part = {"UploadId": begun["UploadId"], "PartNumber": 1}
+        sent = client.upload_part(**place, **part, Body=BLOCK, ChecksumCRC32C="AAAAAA==")
+        whole = {"ChecksumCRC32C": "BBBBBB==", "ChecksumType": "FULL_OBJECT"}
+        parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"], "ChecksumCRC32C": sent["ChecksumCRC32C"]}]}
+        complete = {"UploadId": begun["UploadId"], "MultipartUpload": parts, "IfNoneMatch": "*", **whole}
+        completed = client.complete_multipart_upload(**place, **complete)
+        found = client.head_object(**place, ChecksumMode="ENABLED")
+        assert [{name: answer[name] for name in whole} for answer in (completed, found)] == [whole, whole]
+        seen = admin.counts()
+    client.close()
+    assert (seen["requests"], seen["create_only"], seen["copied"], seen["unfinished"]) == (4, 1, 0, 0)
+    assert seen["stored"][WRITTEN] == [1, MiB]
+    assert "CRC-32C" in seen["checksums"]

@@ -156,6 +156,12 @@ def uploads_under_way(asked: Asked) -> Any:
     return status, [upload["Key"] for upload in found["Uploads"]]
 
 
+def upload_over_what_is_there(asked: Asked) -> Any:
+    upload = asked.upload("k", BLOB)
+    put(asked)
+    return asked("complete_multipart_upload", **upload, IfNoneMatch="*"), asked("get_object", "Body", Key="k")
+
+
 def copy(asked: Asked) -> Any:
     put(asked)
     source = {"CopySource": {"Bucket": asked.bucket, "Key": "k"}, "CopySourceIfMatch": asked.etag("k")}
@@ -190,6 +196,27 @@ def listing(asked: Asked) -> Any:
     return status, [(entry["Key"], entry["Size"]) for entry in found["Contents"]], found["CommonPrefixes"]
 
 
+def listing_in_pages(asked: Asked) -> Any:
+    for key in ("a", "b", "c"):
+        asked("put_object", Key=key, Body=BLOB)
+    status, first = asked("list_objects_v2", "Contents", "IsTruncated", "NextContinuationToken", MaxKeys=2)
+    _, second = asked("list_objects_v2", "Contents", "IsTruncated", ContinuationToken=first["NextContinuationToken"])
+    return status, [([entry["Key"] for entry in page["Contents"]], page["IsTruncated"]) for page in (first, second)]
+
+
+def listing_of_folders_in_pages(asked: Asked) -> Any:
+    for key in ("a/1", "a/2", "b/1", "c"):
+        asked("put_object", Key=key, Body=BLOB)
+    pages, token = [], {}
+    while True:
+        wanted = ("Contents", "CommonPrefixes", "NextContinuationToken")
+        _, page = asked("list_objects_v2", *wanted, Delimiter="/", MaxKeys=1, **token)
+        pages.append([*(entry["Key"] for entry in page["Contents"] or ()), page["CommonPrefixes"]])
+        if page["NextContinuationToken"] is None:
+            return pages
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
 def tags(asked: Asked) -> Any:
     asked("put_object", Key="k", Body=BLOB, Tagging="project=a%2Fb&empty=")
     _, found = asked("get_object_tagging", "TagSet", Key="k")
@@ -214,11 +241,14 @@ QUESTIONS = (
     upload_with_a_part_that_is_not_there,
     aborted_upload,
     uploads_under_way,
+    upload_over_what_is_there,
     copy,
     copy_of_nothing,
     copy_of_a_part,
     delete,
     listing,
+    listing_in_pages,
+    listing_of_folders_in_pages,
     tags,
 )
 
