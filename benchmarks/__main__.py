@@ -62,10 +62,14 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=some_of(known), metavar="NAME,...", help=text)
     parser.add_argument("--rounds", type=int, help="turns of each client at each workload; by default 2 to 9")
     parser.add_argument("--quick", action="store_true", help="one turn each; write no page")
+    text = "divide the size of large content by this number, to try the programs; write no page"
+    parser.add_argument("--shrink", type=int, default=1, metavar="N", help=text)
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--render", action="store_true", help=f"measure nothing; make the page from {RESULTS.name}")
     options = parser.parse_args()
-    options.is_whole = not options.quick and all(getattr(options, name) is None for name in choices)
+    options.is_whole = (
+        not options.quick and options.shrink == 1 and all(getattr(options, name) is None for name in choices)
+    )
     for name, (known, _) in choices.items():
         setattr(options, name, getattr(options, name) or known)
     return options
@@ -97,8 +101,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             if step.api not in options.api or step.condition not in options.conditions or name not in options.only:
                 continue
             found = measure(
-                BY_NAME[name],
-                [entry for entry in peers_of(step.api, name) if entry in entries],
+                BY_NAME[name].shrunk(options.shrink),
+                [entry for entry in peers_of(step.api, name) if entry in entries and step.includes(entry)],
                 api=step.api,
                 condition=step.condition,
                 rounds=1 if options.quick else options.rounds or step.rounds,

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from benchmarks.null_server import Conditions
+from benchmarks.peers.catalog import OURS, Entry
 
 CONDITIONS = {
     "plain": Conditions(),
     "tls": Conditions(tls=True),
-    "network": Conditions(latency=20, rate=100),
+    "network": Conditions(latency=20, rate=100, copy_rate=200),
 }
 
 
@@ -20,14 +21,21 @@ class Step:
         condition: Name of the conditions.
         rounds: Turns of each client; fewer for long turns.
         workloads: Names of the workloads.
+        peers: Names of the only clients; empty for all.
     """
 
     api: str
     condition: str
     rounds: int
     workloads: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+
+    def includes(self, entry: Entry) -> bool:
+        """Whether a client takes part."""
+        return not self.peers or entry.name in self.peers
 
 
+OVER_A_NETWORK = ("puts-at-256", "gets-at-256", "hits-at-256", "write-256", "write-file", "read-256")
 OF_SDKS = ("puts", "gets", "streams", "write-256", "read-256")
 
 PLAN = (
@@ -37,7 +45,11 @@ PLAN = (
     Step("s3", "plain", 2, ("many",)),
     Step("s3", "tls", 5, ("puts", "streams")),
     Step("s3", "tls", 3, ("write",)),
-    Step("s3", "network", 3, ("puts-at-256", "write-256", "read-256")),
+    Step("s3", "network", 3, OVER_A_NETWORK),
+    Step("s3", "network", 3, ("write",), peers=(OURS,)),  # to compare with `write-file`
+    Step("start", "plain", 5, ("help", "put-to-folder", "first-put")),
     Step("gcs", "plain", 3, OF_SDKS),
+    Step("gcs", "network", 3, OVER_A_NETWORK),
     Step("azure", "plain", 3, OF_SDKS),
+    Step("azure", "network", 3, OVER_A_NETWORK),
 )

@@ -33,11 +33,18 @@ HOW = """## How this is measured
   lakery-cloud run in its environment. All clients warm up before the first turn, and then take turns: A B C, A B C. A
   ratio compares two turns of the same round, so that a slow period of the machine affects both.
 - Content differs from turn to turn. If a client does not hash the content that it writes, the harness hashes it in line.
-  Reads are compared with their hash if the title says *verified*. The last column shows what else a client does.
+  Reads are compared with their hash if the title says *verified*. The last column shows what else a client does, and
+  after *seen* what the server counted: requests of one operation, checksums of bodies, conditions, and bytes that it
+  copied.
+- After each turn of writes, the server must have as many objects and bytes as the client says that it wrote. Otherwise the
+  turn counts as failed.
 - *CPU* is the CPU time of all threads of the client for one operation. *Peak* is the memory peak of its process in a
   turn, including Python and libraries.
 - **plain** is plain HTTP. **tls** is HTTPS with a certificate made for the run. **network** is HTTP with 20 ms before each
-  response and 100 MB/s on each connection, so that clients with parallel requests have an advantage.
+  response, 100 MB/s on each connection, and 200 MB/s for each copy inside the store, so that clients with parallel
+  requests and few copies have an advantage.
+- A file *with a known hash* was hashed before the turn. Clients that can't use the hash hash it again, or not at all.
+- A **cold start** is a new process that does one thing. *CPU* and *peak* are those of the process.
 - A turn of many small operations starts no more of them after 0.75 seconds.
 
 ## What limits the rates
@@ -54,7 +61,7 @@ the figures of every turn.
 """
 
 CONDITIONS = {"plain": "plain", "tls": "over TLS", "network": "over a network"}
-APIS = {"s3": "S3", "gcs": "Cloud Storage", "azure": "Blob Storage"}
+APIS = {"s3": "S3", "gcs": "Cloud Storage", "azure": "Blob Storage", "start": "Cold start on S3"}
 
 
 def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
@@ -79,7 +86,10 @@ def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{'':24}" + "".join(f"{head:>11}" for head in heads)
     for entry in entries:
         cells = _figures(entry, measured)
-        yield f"{entry['peer']:24}" + ("".join(f"{cell:>11}" for cell in cells) if cells else f"  {_why(entry)}")
+        if cells:
+            yield f"{entry['peer']:24}" + "".join(f"{cell:>11}" for cell in cells) + f"  {_does(entry)}"
+        else:
+            yield f"{entry['peer']:24}  {_why(entry)}"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
@@ -105,7 +115,7 @@ def _table(entries: Sequence[Mapping[str, Any]], measured: Measured) -> Iterator
         _, median, least, most, cpu, peak, server = cells
         ratio = _ratio(entry, measured)
         failed = sum("error" in turn for turn in entry["turns"])
-        does = entry["does"] + (f"; **failed in {failed} of {len(entry['turns'])} turns**" if failed else "")
+        does = _does(entry) + (f"; **failed in {failed} of {len(entry['turns'])} turns**" if failed else "")
         yield f"| {name}{version} | {ratio} | {median} ({least} to {most}) | {cpu} | {peak} | {server} | {does} |"
 
 
@@ -120,6 +130,21 @@ def _figures(entry: Mapping[str, Any], measured: Measured) -> list[str]:
     rates_shown = [f"{rate:,.0f}" for rate in (statistics.median(rates), min(rates), max(rates))]
     ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
     return [ratio, *rates_shown, f"{cpu:,.0f}" if cpu >= 10 else f"{cpu:.3f}", f"{peak:,.0f}", f"{server:.0%}"]
+
+
+def _does(entry: Mapping[str, Any]) -> str:
+    """Say what a client does: its description, and what the server has seen in its last turn."""
+    seen = next((turn for turn in reversed(entry["turns"]) if "seen" in turn and "error" not in turn), None)
+    if seen is None:
+        return str(entry["does"])
+    counts, operations = seen["seen"], seen["operations"]
+    requests = counts["requests"] / operations
+    facts = [f"{requests:.0f} requests" if requests >= 10 else f"{requests:.1f} requests", *counts["checksums"]]
+    if counts["create_only"]:
+        facts.append("create-only")
+    if counts["copied"]:
+        facts.append(f"{counts['copied'] / operations / 1e6:,.1f} MB copied")
+    return f"{entry['does']}; *seen:* {', '.join(facts)}"
 
 
 def _ratio(entry: Mapping[str, Any], measured: Measured) -> str:

@@ -1,7 +1,8 @@
 """azure-storage-blob, Microsoft's own asynchronous client."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from azure.storage.blob.aio import BlobServiceClient
 
@@ -13,7 +14,9 @@ class AzureStorageBlob(Peer):
     """Its client of one container."""
 
     streams = "four 8 MiB blocks in flight; one put if it fits"
+    files = "four 8 MiB blocks in flight"
     reads = "four 4 MiB ranges at a time"
+    in_flight: ClassVar[int] = PARTS_IN_FLIGHT
 
     async def open(self) -> None:
         self._service = BlobServiceClient.from_connection_string(
@@ -34,10 +37,27 @@ class AzureStorageBlob(Peer):
         return content
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        await self._container.get_blob_client(key).upload_blob(chunks, overwrite=True, max_concurrency=PARTS_IN_FLIGHT)
+        await self._container.get_blob_client(key).upload_blob(chunks, overwrite=True, max_concurrency=self.in_flight)
+        return key
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        with path.open("rb") as file:
+            blob = self._container.get_blob_client(key)
+            await blob.upload_blob(file, overwrite=True, max_concurrency=self.in_flight)
         return key
 
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
-        answer = await self._container.get_blob_client(handle).download_blob(max_concurrency=PARTS_IN_FLIGHT)
+        answer = await self._container.get_blob_client(handle).download_blob(max_concurrency=self.in_flight)
         async for chunk in answer.chunks():
             yield chunk
+
+
+class LikeAzCopy(AzureStorageBlob):
+    """As many requests at a time as AzCopy sends on a machine with fewer than five processors.
+
+    Source: Microsoft Learn, "Optimize the performance of AzCopy", AZCOPY_CONCURRENCY_VALUE.
+    """
+
+    streams = files = "32 blocks of 8 MiB in flight"
+    reads = "32 ranges of 4 MiB at a time"
+    in_flight = 32

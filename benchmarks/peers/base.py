@@ -1,8 +1,10 @@
 """The operations of a compared client library. Each is done as an experienced user would do it."""
 
 import abc
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.payload import MiB
@@ -53,6 +55,8 @@ class Peer(abc.ABC):
         gets: How it reads a blob.
         streams: How it writes a stream.
         reads: How it reads a stream.
+        files: How it writes a file; by default as a stream.
+        starts: What its process does.
     """
 
     hashes: ClassVar[bool] = False
@@ -61,6 +65,8 @@ class Peer(abc.ABC):
     gets: ClassVar[str] = "one GET"
     streams: ClassVar[str] = ""
     reads: ClassVar[str] = "one GET"
+    files: ClassVar[str] = ""
+    starts: ClassVar[str] = ""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -92,9 +98,24 @@ class Peer(abc.ABC):
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         """Write a stream, and return its handle. The size is for clients that can't write without it."""
 
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        """Write a file whose hash is known, and return its handle. By default, write its chunks as a stream."""
+        return await self.write_stream(key, chunks_of(path), size=size)
+
+    async def start(self, what: str, number: int, folder: Path) -> None:
+        """Run a new process that does one thing. The number is that of its content."""
+        raise Unavailable("it starts no processes")
+
     @abc.abstractmethod
     def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         """Read an object in chunks."""
+
+
+async def chunks_of(path: Path) -> AsyncIterator[bytes]:
+    """Read a file in a thread."""
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, MiB):
+            yield chunk
 
 
 async def parts_of(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:

@@ -35,30 +35,44 @@ class Entry:
 
 OURS = "lakery-cloud"
 
+LARGE = ("write-256", "write-file", "read-256")
+
 PEERS = (
     Entry(OURS, "s3", "s3_lakery_cloud:LakeryCloud", "lakery-cloud"),
     Entry(f"{OURS}-sdk", "s3", "s3_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(f"{OURS}-ranges", "s3", "s3_lakery_cloud:InRanges", "lakery-cloud", only=("read-256",)),
     Entry("labox", "s3", "s3_labox:Labox", "labox", "labox"),
     Entry("boto3", "s3", "s3_boto3:Boto3", "boto3", "boto3"),
+    Entry("boto3-managed", "s3", "s3_boto3:ManagedBoto3", "boto3", "boto3", only=("read-256",)),
+    Entry("s3transfer-crt", "s3", "s3_transfer_crt:S3TransferCRT", "s3transfer", "s3transfer-crt", only=LARGE),
     Entry("s3fs", "s3", "s3_s3fs:S3FS", "s3fs", "s3fs"),
     Entry("aioboto3", "s3", "s3_aioboto3:Aioboto3", "aioboto3"),
     Entry("aioboto3-tuned", "s3", "s3_aioboto3:TunedAioboto3", "aioboto3"),
     Entry("awscrt", "s3", "s3_awscrt:AwsCrt", "awscrt", "awscrt"),
     Entry("obstore", "s3", "obstore_stores:Obstore", "obstore", "obstore"),
+    Entry("obstore-ranges", "s3", "obstore_stores:InRanges", "obstore", "obstore", only=("read-256",)),
     Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
     Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
+    Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
+    Entry("boto3", "start", "starts:Boto3Starts", "boto3", "boto3", only=("first-put",)),
+    Entry("aioboto3", "start", "starts:Aioboto3Starts", "aioboto3", only=("first-put",)),
+    Entry("s3fs", "start", "starts:S3FSStarts", "s3fs", "s3fs", only=("first-put",)),
+    Entry("obstore", "start", "starts:ObstoreStarts", "obstore", "obstore", only=("first-put",)),
     Entry(OURS, "gcs", "gcs_lakery_cloud:LakeryCloudGCS", "lakery-cloud"),
     Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry("gcsfs", "gcs", "gcs_gcsfs:GCSFS", "gcsfs"),
     Entry("google-cloud-storage", "gcs", "gcs_google:GoogleCloudStorage", "google-cloud-storage"),
+    Entry(
+        "transfer-manager", "gcs", "gcs_google:TransferManager", "google-cloud-storage", only=("write-file", "read-256")
+    ),
     Entry("gcloud-aio-storage", "gcs", "gcs_gcloud_aio:GcloudAio", "gcloud-aio-storage", "gcloud-aio"),
     Entry("obstore", "gcs", "obstore_stores:ObstoreGCS", "obstore", "obstore"),
     Entry(OURS, "azure", "azure_lakery_cloud:LakeryCloudAzure", "lakery-cloud"),
     Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
+    Entry("azure-storage-blob-32", "azure", "azure_sdk:LikeAzCopy", "azure-storage-blob", only=LARGE),
     Entry("obstore", "azure", "obstore_stores:ObstoreAzure", "obstore", "obstore"),
 )
 

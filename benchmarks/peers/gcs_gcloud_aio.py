@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,8 @@ class GcloudAio(Peer):
     """Its client."""
 
     streams = "collected in a file of its own first; one request"
+
+    files = "one request"
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=self.target.connections))
@@ -36,6 +39,11 @@ class GcloudAio(Peer):
             async for chunk in chunks:
                 file.write(chunk)
             file.seek(0)
+            await self._storage.upload(self.target.bucket, key, file)
+        return key
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        with path.open("rb") as file:
             await self._storage.upload(self.target.bucket, key, file)
         return key
 

@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from google.cloud.storage import transfer_manager
 from requests.adapters import HTTPAdapter
 
 from benchmarks.payload import MiB
-from benchmarks.peers.base import PART_SIZE, Peer
+from benchmarks.peers.base import PART_SIZE, Peer, chunks_of
+
+CHUNKS = {"chunk_size": PART_SIZE, "worker_type": transfer_manager.THREAD, "max_workers": 8}
 
 
 class GoogleCloudStorage(Peer):
@@ -20,6 +25,7 @@ class GoogleCloudStorage(Peer):
     sends = "CRC-32C, put in a thread"
     gets = "CRC-32C compared, one GET in a thread"
     streams = "CRC-32C, a file written in a thread, 8 MiB chunks"
+    files = "CRC-32C, `upload_from_filename`"
     reads = "CRC-32C compared, a file read in a thread, 8 MiB chunks"
 
     async def open(self) -> None:
@@ -50,8 +56,37 @@ class GoogleCloudStorage(Peer):
         await asyncio.to_thread(file.close)
         return key
 
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        await asyncio.to_thread(self._bucket.blob(key).upload_from_filename, str(path))
+        return key
+
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         file = await asyncio.to_thread(self._bucket.blob(handle).open, "rb", chunk_size=PART_SIZE)
         with file:
             while chunk := await asyncio.to_thread(file.read, MiB):
+                yield chunk
+
+
+class TransferManager(GoogleCloudStorage):
+    """Its transfer manager, which needs files.
+
+    It works in threads here, not in processes as by default, whose memory would not be measured.
+    """
+
+    files = "CRC-32C, `upload_chunks_concurrently`: eight 8 MiB parts at a time, in threads"
+    reads = "CRC-32C compared, `download_chunks_concurrently` to a file: eight 8 MiB ranges at a time, in threads"
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        await asyncio.to_thread(
+            transfer_manager.upload_chunks_concurrently, str(path), self._bucket.blob(key), **CHUNKS
+        )
+        return key
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        with TemporaryDirectory(prefix="lakery-bench-") as folder:
+            path = Path(folder, "content")
+            await asyncio.to_thread(
+                transfer_manager.download_chunks_concurrently, self._bucket.blob(handle), str(path), **CHUNKS
+            )
+            async for chunk in chunks_of(path):
                 yield chunk

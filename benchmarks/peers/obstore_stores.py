@@ -1,7 +1,11 @@
 """obstore: Rust's object_store, from Python; the same code for each cloud."""
 
+import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import obstore
@@ -11,11 +15,14 @@ from benchmarks.payload import MiB
 from benchmarks.peers import azure_account
 from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCESS_KEY, Peer, Target
 
+RANGES = 8
+
 
 class Obstore(Peer):
     """Its S3 store, with its default number of parts in flight."""
 
     streams = "twelve 8 MiB parts in flight; one put if it fits"
+    files = "twelve 8 MiB parts in flight"
 
     async def open(self) -> None:
         options = {"allow_http": True, "allow_invalid_certificates": bool(self.target.certificate)}
@@ -44,10 +51,35 @@ class Obstore(Peer):
         await obstore.put_async(self._store, key, chunks, use_multipart=size > PART_SIZE, chunk_size=PART_SIZE)
         return key
 
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        await obstore.put_async(self._store, key, path, chunk_size=PART_SIZE)
+        return key
+
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         answer = await obstore.get_async(self._store, handle)
         async for chunk in answer.stream(min_chunk_size=MiB):
             yield chunk
+
+
+class InRanges(Obstore):
+    """Large reads by eight ranges at a time."""
+
+    reads = "eight 8 MiB ranges at a time"
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        size = (await obstore.head_async(self._store, handle))["size"]
+        starts = iter(range(0, size, PART_SIZE))
+
+        def get(start: int) -> asyncio.Task[bytes]:
+            return asyncio.ensure_future(self._get_range(handle, start, min(PART_SIZE, size - start)))
+
+        coming = deque(get(start) for start in islice(starts, RANGES))
+        while coming:
+            yield await coming.popleft()
+            coming.extend(get(start) for start in islice(starts, 1))
+
+    async def _get_range(self, key: str, start: int, length: int) -> bytes:
+        return bytes(await obstore.get_range_async(self._store, key, start=start, length=length))
 
 
 class ObstoreGCS(Obstore):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import aioboto3
@@ -25,6 +26,7 @@ class Aioboto3(Peer):
 
     sends = "CRC-32, one request"
     streams = "CRC-32, 8 MiB parts one by one"
+    files = "`upload_file` with its defaults"
     parts_in_flight = 1
 
     def config(self) -> AioConfig:
@@ -80,6 +82,10 @@ class Aioboto3(Peer):
                 sending.append(tasks.create_task(send(number, part)))
         parts = {"Parts": [task.result() for task in sending]}
         await self._client.complete_multipart_upload(**place, UploadId=upload_id, MultipartUpload=parts)
+        return key
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        await self._client.upload_file(str(path), self.target.bucket, key)
         return key
 
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ class AwsCrt(Peer):
     """Its S3 client, which works in threads of its own."""
 
     streams = "8 MiB parts, read through a thread"
+    files = "8 MiB parts, read by the runtime"
     reads = "8 MiB ranges at a time"
 
     async def open(self) -> None:
@@ -45,11 +47,11 @@ class AwsCrt(Peer):
     async def put(self, key: str, data: bytes) -> Any:
         return await self._put(key, io.BytesIO(data), len(data))
 
-    async def _put(self, key: str, body: Any, size: int) -> str:
+    async def _put(self, key: str, body: Any, size: int, *, file: str | None = None) -> str:
         headers = self._headers()
         headers.set("Content-Length", str(size))
         request = HttpRequest("PUT", self._path(key), headers, body)
-        made = self._client.make_request(type=S3RequestType.PUT_OBJECT, request=request)
+        made = self._client.make_request(type=S3RequestType.PUT_OBJECT, request=request, send_filepath=file)
         await asyncio.wrap_future(made.finished_future)
         return key
 
@@ -63,7 +65,10 @@ class AwsCrt(Peer):
         return b"".join(pieces)
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        return await self._put(key, _Body(chunks, self._loop), size)
+        return await self._put(key, Body(chunks, self._loop), size)
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        return await self._put(key, None, size, file=str(path))
 
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -83,7 +88,7 @@ class AwsCrt(Peer):
         await asyncio.wrap_future(made.finished_future)
 
 
-class _Body(io.RawIOBase):
+class Body(io.RawIOBase):
     """An asynchronous stream that the runtime's threads read."""
 
     def __init__(self, chunks: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,6 +13,8 @@ from botocore.config import Config
 from benchmarks.payload import MiB
 from benchmarks.peers.base import ACCESS_KEY_ID, PART_SIZE, REGION, SECRET_ACCESS_KEY, Peer, Target
 
+TRANSFERS = TransferConfig(multipart_chunksize=PART_SIZE, multipart_threshold=PART_SIZE)
+
 
 class Boto3(Peer):
     """Its client."""
@@ -19,6 +22,7 @@ class Boto3(Peer):
     sends = "CRC-32, put in a thread"
     streams = "CRC-32, `upload_fileobj`: ten 8 MiB parts at a time, in threads"
     gets = reads = "one GET in a thread"
+    files = "CRC-32, `upload_file`: ten 8 MiB parts at a time, in threads"
 
     async def open(self) -> None:
         self._client = boto3_client(self.target)
@@ -36,16 +40,35 @@ class Boto3(Peer):
         return await asyncio.to_thread(get)
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        config = TransferConfig(multipart_chunksize=PART_SIZE, multipart_threshold=PART_SIZE)
         await asyncio.to_thread(
-            self._client.upload_fileobj, ReadInThread(chunks), self.target.bucket, key, Config=config
+            self._client.upload_fileobj, ReadInThread(chunks), self.target.bucket, key, Config=TRANSFERS
         )
+        return key
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        await asyncio.to_thread(self._client.upload_file, str(path), self.target.bucket, key, Config=TRANSFERS)
         return key
 
     async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         answer = await asyncio.to_thread(self._client.get_object, Bucket=self.target.bucket, Key=handle)
         while chunk := await asyncio.to_thread(answer["Body"].read, MiB):
             yield chunk
+
+
+class ManagedBoto3(Boto3):
+    """Reads by its managed transfers."""
+
+    reads = "`download_fileobj`: ten 8 MiB ranges at a time, in threads"
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        written = ReadByLoop()
+        download = asyncio.create_task(
+            asyncio.to_thread(self._client.download_fileobj, self.target.bucket, handle, written, Config=TRANSFERS)
+        )
+        download.add_done_callback(lambda _: written.end())
+        async for chunk in written:
+            yield chunk
+        await download
 
 
 def boto3_client(target: Target) -> Any:
@@ -83,3 +106,23 @@ class ReadInThread:
 
     async def _next(self) -> bytes:
         return await anext(self._chunks, b"")
+
+
+class ReadByLoop:
+    """A file that other threads write, as an asynchronous stream."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def write(self, chunk: bytes) -> int:
+        self._loop.call_soon_threadsafe(self._chunks.put_nowait, bytes(chunk))
+        return len(chunk)
+
+    def end(self) -> None:
+        """End the stream; called in the loop."""
+        self._chunks.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (chunk := await self._chunks.get()) is not None:
+            yield chunk

@@ -3,10 +3,11 @@
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Target, Unavailable
-from lakery_cloud import ConfigError, S3Storage
+from lakery_cloud import ConfigError, S3Storage, StorageRegistry
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.storage import Digest, SerializedDataStream
 
@@ -18,6 +19,7 @@ class LakeryCloud(Peer):
     verifies = True
     sends = "SHA-256, create-only put"
     streams = "SHA-256, CRC-32C, temporary key, copy; one put if it fits"
+    files = "SHA-256 compared, `save_file` with the known hash"
     options: ClassVar[dict[str, Any]] = {}
     bucket, place = "bucket", "key"
     """Names in storage data."""
@@ -40,14 +42,7 @@ class LakeryCloud(Peer):
         return {self.bucket: self.target.bucket, self.place: key, "hash": f"sha256:{sha256}", "size": size}
 
     async def put(self, key: str, data: bytes) -> Any:
-        digest = Digest(
-            content_type="application/octet-stream",
-            content_encoding=None,
-            content_hash_algorithm="sha256",
-            content_hash=hashlib.sha256(data).hexdigest(),
-            content_size=len(data),
-        )
-        return await self._storage.write_data(data, digest, {})
+        return await self._storage.write_data(data, digest_of(hashlib.sha256(data).hexdigest(), len(data)), {})
 
     async def get(self, handle: Any) -> bytes:
         content: bytes = await self._storage.read_data(handle)
@@ -59,6 +54,9 @@ class LakeryCloud(Peer):
         )
         stream = DigestingStream(serialized)
         return await self._storage.write_data_stream(stream, stream.get_digest, {})
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        return await StorageRegistry([self._storage]).save_file(path, digest=digest_of(sha256, size))
 
     def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         chunks: AsyncIterator[bytes] = self._storage.read_data_stream(handle)
@@ -76,6 +74,17 @@ class InRanges(LakeryCloud):
 
     reads = "eight 8 MiB ranges at a time"
     options: ClassVar = {"concurrent_ranges": 8}
+
+
+def digest_of(sha256: str, size: int) -> Digest:
+    """Return the digest of content."""
+    return Digest(
+        content_type="application/octet-stream",
+        content_encoding=None,
+        content_hash_algorithm="sha256",
+        content_hash=sha256,
+        content_size=size,
+    )
 
 
 def made(storage_class: Any, target: Target, **options: Any) -> Any:

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from benchmarks import harness, report
-from benchmarks.__main__ import DOCS, RESULTS
+from benchmarks.__main__ import DOCS, RESULTS, machine
 from benchmarks.environments import PeerEnvironment
 from benchmarks.harness import measure
 from benchmarks.null_server import REPOSITORY
-from benchmarks.payload import KNOWN, pattern
+from benchmarks.payload import KNOWN, MiB, pattern, unique
+from benchmarks.peers.base import Target
 from benchmarks.peers.catalog import OURS, PEERS, Entry
+from benchmarks.peers.starts import LakeryCloudStarts
 from benchmarks.plan import CONDITIONS, PLAN
-from benchmarks.targets import TARGETS, Measured, Target, rows
+from benchmarks.targets import TARGETS, Measured, figure, rows
+from benchmarks.targets import Target as Bound
 from benchmarks.workloads import BY_NAME
 
 SIGNED = next(entry for entry in PEERS if entry.name == "signed-by-hand")
@@ -64,6 +67,43 @@ def result(peer: str, *seconds: float, workload: str = "puts") -> dict[str, Any]
     return {**place, "version": "1", "does": "its work", "turns": turns, "unavailable": None}
 
 
+def test_shrunk_content_counts_by_its_size(log: Any) -> None:
+    workload = BY_NAME["write-file"].shrunk(64)
+    (found,) = measure(workload, [OURS_ON_S3], api="s3", condition="network", rounds=1, log=log)
+    assert workload.size == 16 * MiB
+    (turn,) = found.turns
+    assert figure(turn, "write-file", "rate") == pytest.approx(16 * MiB / 1e6 / turn["seconds"])
+    assert "SHA-256" in report.page({"machine": machine(), "results": [found.as_json()]}, [])
+
+
+def test_starts_are_measured_by_their_processes(log: Any) -> None:
+    entry = next(entry for entry in PEERS if (entry.api, entry.name) == ("start", OURS))
+    (found,) = measure(BY_NAME["first-put"], [entry], api="start", condition="plain", rounds=1, log=log)
+    (turn,) = found.turns
+    assert "error" not in turn
+    assert turn["cpu"] > 0
+
+
+async def test_commands_that_are_started_do_their_work(tmp_path: Path) -> None:
+    peer = LakeryCloudStarts(Target("http://localhost", "b", None, 1, verify=True))
+    await peer.open()
+    await peer.start("help", 1, tmp_path)
+    await peer.start("put-to-folder", 2, tmp_path)
+    stored = {path.name: path.read_bytes() for path in (tmp_path / "stored").rglob("*") if path.is_file()}
+    content = unique(1024, 2)
+    assert stored[hashlib.sha256(content).hexdigest()] == content
+    with pytest.raises(RuntimeError, match="ended with exit code 1"):
+        peer.run("-c", "exit(1)")
+
+
+def test_table_says_what_the_server_has_seen() -> None:
+    entry = result(OURS, 1, workload="write-file")
+    seen = {"requests": 600, "checksums": ["CRC-32C"], "create_only": 100, "copied": 50_000_000}
+    entry["turns"][0]["seen"] = seen
+    (*_, line) = report.terminal([entry])
+    assert line.endswith("its work; *seen:* 6.0 requests, CRC-32C, create-only, 0.5 MB copied")
+
+
 def test_ratios_are_of_turns_of_one_round() -> None:
     measured = Measured([result(OURS, 1, 10, 1), result("labox", 4, 40, 0)])
     assert measured.ratios("s3", "plain", "puts", "labox") == [4, 4]
@@ -71,7 +111,7 @@ def test_ratios_are_of_turns_of_one_round() -> None:
 
 @pytest.mark.parametrize(("bound", "is_met"), [(3.9, True), (4.1, False)])
 def test_targets_are_met_or_missed(bound: float, is_met: bool) -> None:
-    target = Target("s3", "plain", "puts", bound, ("labox", "s3fs"))
+    target = Bound("s3", "plain", "puts", bound, ("labox", "s3fs"))
     reached = target.reached(Measured([result(OURS, 1), result("labox", 4), result("s3fs", 5)]))
     assert reached == (4, "labox")  # the best of them
     assert target.is_met(reached[0]) == is_met

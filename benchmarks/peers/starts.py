@@ -1,0 +1,120 @@
+"""New processes that do one thing and end: a command of lakery-cloud, or a program in `benchmarks.first_puts`."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmarks.payload import KiB, unique
+from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Unavailable
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+class FirstPut(Peer):
+    """A program that puts once.
+
+    Attributes:
+        library: The end of the program's name, and the word for the table.
+    """
+
+    library: ClassVar[str]
+
+    async def open(self) -> None:
+        """Set the environment of the processes."""
+        self._environment = {
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+        }
+
+    async def start(self, what: str, number: int, folder: Path) -> None:
+        if what != "first-put":
+            raise Unavailable(f"it has no {what}")
+        program = f"benchmarks.first_puts.with_{self.library}"
+        self.run("-m", program, self.target.url, self.target.bucket, f"put {number}")
+
+    def run(self, *arguments: str) -> None:
+        """Run Python to its end.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)  # noqa: S603, our own programs
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments)} ended with exit code {done.returncode}: {done.stderr[-300:]}")
+
+    async def put(self, key: str, data: bytes) -> Any:
+        raise Unavailable("it only starts")
+
+    async def get(self, handle: Any) -> bytes:
+        raise Unavailable("it only starts")
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        raise Unavailable("it only starts")
+
+    def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        raise Unavailable("it only starts")
+
+
+class LakeryCloudStarts(FirstPut):
+    """The program and the command of lakery-cloud."""
+
+    library = "lakery_cloud"
+    starts = "SHA-256, create-only put"
+
+    async def open(self) -> None:
+        await super().open()
+        scripts = tomllib.loads(PROJECT.read_text("utf-8"))["project"]["scripts"]
+        module, _, function = scripts["lakery-cloud"].partition(":")
+        self._script = (
+            f"import sys; from {module} import {function}; sys.argv[0] = 'lakery-cloud'; sys.exit({function}())"
+        )
+
+    async def start(self, what: str, number: int, folder: Path) -> None:
+        if what == "help":
+            self.run("-c", self._script, "--help")
+        elif what == "put-to-folder":
+            self._put_to_folder(folder, number)
+        else:
+            await super().start(what, number, folder)
+
+    def _put_to_folder(self, folder: Path, number: int) -> None:
+        content, stored = folder / "small", folder / "stored"
+        stored.mkdir(exist_ok=True)
+        content.write_bytes(unique(KiB, number))
+        self.run("-c", self._script, "put", str(content), "--storage", stored.as_uri())
+
+
+class Boto3Starts(FirstPut):
+    """The program with boto3."""
+
+    library = "boto3"
+    starts = "CRC-32, put; SHA-256 in line"
+
+
+class Aioboto3Starts(FirstPut):
+    """The program with aioboto3."""
+
+    library = "aioboto3"
+    starts = "CRC-32, put; SHA-256 in line"
+
+
+class ObstoreStarts(FirstPut):
+    """The program with obstore."""
+
+    library = "obstore"
+    starts = "put; SHA-256 in line"
+
+
+class S3FSStarts(FirstPut):
+    """The program with s3fs."""
+
+    library = "s3fs"
+    starts = "put; SHA-256 in line"
