@@ -67,7 +67,7 @@ class S3:
             name: (len(bucket.objects), sum(stored.size for stored in bucket.objects.values()))
             for name, bucket in self._buckets.items()
         }
-        unfinished = sum(len(bucket.uploads) for bucket in self._buckets.values())
+        unfinished = {name: len(bucket.uploads) for name, bucket in self._buckets.items()}
         content = {**self.counts.as_json(), "stored": stored, "unfinished": unfinished}
         return Answer(headers={"Content-Type": "application/json"}, body=json.dumps(content).encode())
 

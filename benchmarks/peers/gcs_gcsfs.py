@@ -23,4 +23,3 @@ class GCSFS(FileSystemPeer):
 
     async def close(self) -> None:
         await self._session.close()
-        del self.in_thread  # closes its session while its loop runs
