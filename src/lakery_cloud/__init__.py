@@ -1,12 +1,11 @@
 """Persist serialized data by content hash: to Amazon S3, Google Cloud Storage, Azure Blob Storage, or files.
 
-Storage classes are imported on first use, so an SDK that you don't use need not be installed and costs no time.
+Names are imported on first use, so an SDK that you don't use need not be installed and costs no time.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lakery_cloud.digest import DigestingStream, digest_data
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -23,23 +22,12 @@ from lakery_cloud.errors import (
     ReadOnlyStorage,
     StorageUnavailable,
 )
-from lakery_cloud.records import ContentRecord
-from lakery_cloud.registry import StorageRegistry
-from lakery_cloud.routes import Content, Explanation, Route
-from lakery_cloud.storage import (
-    Digest,
-    GetStreamDigest,
-    SerializedData,
-    SerializedDataStream,
-    Storage,
-    StreamDigest,
-    TagMap,
-)
 
 if TYPE_CHECKING:
     from lakery_cloud.config.building import load_registry
     from lakery_cloud.config.configuration import Configuration
     from lakery_cloud.config.urls import storage_from_url
+    from lakery_cloud.digest import DigestingStream, digest_data
     from lakery_cloud.engine.model import PresignedURL
     from lakery_cloud.engine.object_storage import ObjectStorage
     from lakery_cloud.providers.azure.storage import AzureBlobStorage
@@ -47,6 +35,18 @@ if TYPE_CHECKING:
     from lakery_cloud.providers.gcs.storage import GCSStorage
     from lakery_cloud.providers.memory import MemoryStorage
     from lakery_cloud.providers.s3.storage import S3Storage
+    from lakery_cloud.records import ContentRecord
+    from lakery_cloud.registry import StorageRegistry
+    from lakery_cloud.routes import Content, Explanation, Route
+    from lakery_cloud.storage import (
+        Digest,
+        GetStreamDigest,
+        SerializedData,
+        SerializedDataStream,
+        Storage,
+        StreamDigest,
+        TagMap,
+    )
 
 __version__ = "0.1.0"
 
@@ -94,15 +94,30 @@ __all__ = [
 _LAZY = {
     "AzureBlobStorage": "lakery_cloud.providers.azure.storage",
     "Configuration": "lakery_cloud.config.configuration",
-    "GCSStorage": "lakery_cloud.providers.gcs.storage",
+    "Content": "lakery_cloud.routes",
+    "ContentRecord": "lakery_cloud.records",
+    "Digest": "lakery_cloud.storage",
+    "DigestingStream": "lakery_cloud.digest",
+    "Explanation": "lakery_cloud.routes",
     "FileStorage": "lakery_cloud.providers.file",
+    "GCSStorage": "lakery_cloud.providers.gcs.storage",
+    "GetStreamDigest": "lakery_cloud.storage",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
     "PresignedURL": "lakery_cloud.engine.model",
+    "Route": "lakery_cloud.routes",
     "S3Storage": "lakery_cloud.providers.s3.storage",
+    "SerializedData": "lakery_cloud.storage",
+    "SerializedDataStream": "lakery_cloud.storage",
+    "Storage": "lakery_cloud.storage",
+    "StorageRegistry": "lakery_cloud.registry",
+    "StreamDigest": "lakery_cloud.storage",
+    "TagMap": "lakery_cloud.storage",
+    "digest_data": "lakery_cloud.digest",
     "load_registry": "lakery_cloud.config.building",
     "storage_from_url": "lakery_cloud.config.urls",
 }
+"""Name -> the module that defines it."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,26 +1,31 @@
-"""Options and storages that the commands share."""
+"""Options and storages that the commands share.
+
+The configuration's modules take longer to import than many commands run, so they are imported on use.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 from cyclopts import Parameter, validators
 
-from lakery_cloud.config.building import build_registry, build_storage, name_of_storage
-from lakery_cloud.config.configuration import Configuration
+from lakery_cloud.config.layers import STORAGE_VARIABLE, is_configured
 from lakery_cloud.config.urls import storage_from_url
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.registry import StorageRegistry
 
+if TYPE_CHECKING:
+    from lakery_cloud.config.configuration import Configuration
+
 StorageUrl = Annotated[
     str | None,
     Parameter(
         name=["--storage", "-s"],
-        env_var="LAKERY_CLOUD_STORAGE",
+        env_var=STORAGE_VARIABLE,
         help="Key or permanent name of a configured storage, or a URL such as s3://bucket/prefix?region=eu-central-1. "
         "Defaults to the configuration's default, or without a configuration to a folder in your data directory.",
     ),
@@ -53,20 +58,31 @@ async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
         ConfigError: No storage has this name, or a setting is wrong.
         MissingDependency: The SDK of a storage is not installed.
     """
+    async with _registry(target) as registry:
+        yield registry
+
+
+def _registry(target: str | None) -> StorageRegistry:
+    if not is_configured() and (not target or _is_url(target)):
+        storage = storage_from_url(target or default_url())
+        return StorageRegistry([storage], default=storage)
+    from lakery_cloud.config.building import build_registry
+    from lakery_cloud.config.configuration import Configuration
+
     configuration = Configuration.load()
     if not target and configuration.storages:
-        registry = build_registry(configuration)
-    elif not target or _is_url(target):
-        registry = build_registry(configuration, target=storage_from_url(target or default_url()))
-    else:
-        registry = build_registry(configuration, target=key_of(target, configuration))
-    async with registry:
-        yield registry
+        return build_registry(configuration)
+    if not target or _is_url(target):
+        return build_registry(configuration, target=storage_from_url(target or default_url()))
+    return build_registry(configuration, target=key_of(target, configuration))
 
 
 def _storage(target: str | None) -> ObjectStorage[Any]:
     if target and _is_url(target):
         return storage_from_url(target)
+    from lakery_cloud.config.building import build_storage
+    from lakery_cloud.config.configuration import Configuration
+
     configuration = Configuration.load()
     if not target and not configuration.storages:
         return storage_from_url(default_url())
@@ -77,12 +93,14 @@ def _is_url(target: str) -> bool:
     return "://" in target
 
 
-def key_of(target: str | None, configuration: Configuration) -> str:
+def key_of(target: str | None, configuration: "Configuration") -> str:
     """Return the key of the configured storage with this key or permanent name; without a target, of the default.
 
     Raises:
         ConfigError: No configured storage matches.
     """
+    from lakery_cloud.config.building import name_of_storage
+
     keys = configuration.storages
     target = target or configuration.default_key  # an empty environment variable counts as unset
     if target is None:
@@ -98,8 +116,3 @@ def key_of(target: str | None, configuration: Configuration) -> str:
 def default_url() -> str:
     """Return the URL of a folder in the user's data directory."""
     return Path(platformdirs.user_data_path("lakery-cloud"), "objects").as_uri()
-
-
-def pluralize(count: int, noun: str) -> str:
-    """Format a count with its noun: `1 object`, `2 objects`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -11,17 +11,10 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lakery_cloud.cli.common import (
-    Json,
-    Quiet,
-    StorageUrl,
-    default_url,
-    open_registry,
-    pluralize,
-)
-from lakery_cloud.cli.progress import print_note, printable
-from lakery_cloud.cli.records import STANDARD_INPUT
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, default_url, open_registry
+from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.tags import read_tags
+from lakery_cloud.cli.words import STANDARD_INPUT, pluralize, printable
 from lakery_cloud.config.building import build_registry, build_storages
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.config.layers import FILE_NAME, find_file

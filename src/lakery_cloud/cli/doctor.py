@@ -9,15 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lakery_cloud.cli.common import (
-    Json,
-    Quiet,
-    StorageUrl,
-    default_url,
-    open_storage,
-    pluralize,
-)
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, default_url, open_storage
 from lakery_cloud.cli.failures import most_severe, public_class
+from lakery_cloud.cli.words import pluralize
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.maintenance import Finding, Outcome, diagnose

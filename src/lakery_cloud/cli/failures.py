@@ -6,7 +6,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from lakery_cloud.cli.progress import printable
+from lakery_cloud.cli.words import printable
 from lakery_cloud.errors import (
     PERMANENT_ERRORS,
     AccessDenied,

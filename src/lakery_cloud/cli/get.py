@@ -11,20 +11,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import (
-    DEFAULT_JOBS,
-    Jobs,
-    Json,
-    Quiet,
-    Records,
-    Recursive,
-    StorageUrl,
-)
+from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Records, Recursive, StorageUrl
 from lakery_cloud.cli.failures import FAILURES, Failures, error_text
 from lakery_cloud.cli.files import write_stdout
 from lakery_cloud.cli.progress import Summary, Transfers
-from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import Target, open_targets
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.files import chunks_of, open_below, write_file, write_file_below
 from lakery_cloud.records import ContentRecord

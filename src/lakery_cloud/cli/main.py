@@ -1,11 +1,11 @@
 """Entry point of `lakery-cloud`: registers the commands, and turns errors into one line and an exit code."""
 
-import asyncio
 import io
 import logging
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Annotated
@@ -15,14 +15,6 @@ from rich.console import Console
 from rich.text import Text
 
 from lakery_cloud import __version__
-from lakery_cloud.cli import (
-    configuration,
-    doctor,
-    objects,
-    upkeep,
-    url,
-)
-from lakery_cloud.cli.copy import copy
 from lakery_cloud.cli.failures import (
     EXIT_CODES,
     FAILED,
@@ -32,14 +24,52 @@ from lakery_cloud.cli.failures import (
     exit_code_of,
     print_error,
 )
-from lakery_cloud.cli.get import get
 from lakery_cloud.cli.log import show_log
-from lakery_cloud.cli.put import put
-from lakery_cloud.cli.records import STANDARD_INPUT
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.redaction import redact
 
 __all__ = ["EXIT_CODES", "app", "main"]
+
+COMMANDS = {
+    "put": ("put:put", "Save files, and print one record (a line of JSON) for each, in their order."),
+    "get": ("get:get", "Load and verify content, and write it to standard output, a file, or a folder."),
+    "copy": ("copy:copy", "Copy content from one storage to another, also across clouds, and print the new records."),
+    "ls": ("objects:ls", "List content: hash, size, time, and the file name if a records file has it."),
+    "stat": ("objects:stat", "Show the properties of stored content: size, type, key, version, time and tags."),
+    "rm": ("objects:rm", "Delete content. Content that does not exist is not an error."),
+    "sweep": (
+        "upkeep:sweep",
+        "List temporary objects and unfinished uploads that killed writers left behind; with --yes delete them.",
+    ),
+    "lifecycle": (
+        "upkeep:lifecycle",
+        "Print lifecycle rules that remove temporary objects and unfinished uploads; with --apply set them in the bucket.",
+    ),
+    "verify": (
+        "upkeep:verify",
+        "Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.",
+    ),
+    "config": ("configuration:config", "Create, show and check the configuration."),
+    "explain": (
+        "configuration:explain",
+        "Show where a file would be saved, by which rule, and the source of the credentials, without any request.",
+    ),
+    "storages": (
+        "configuration:storages",
+        "List the configured storages: key, permanent name, bucket and prefix, and source of the credentials.",
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Check a storage and print what to grant or to fix. All objects of the checks are deleted at the end.",
+    ),
+    "url": ("url:url", "Print a URL that gets content until it expires, or with --put one that puts a file's content."),
+    "emulators": (
+        "emulators:app",
+        "Run local servers for S3, Cloud Storage and Blob Storage, without Docker or an account.",
+    ),
+}
+"""Command -> its function, which is imported only to run it, and the first paragraph of its docstring."""
 
 app = App(
     name="lakery-cloud",
@@ -49,25 +79,8 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(str(error)))
-app.command(put)
-app.command(get)
-app.command(copy)
-app.command(objects.ls)
-app.command(objects.stat)
-app.command(objects.rm)
-app.command(upkeep.sweep)
-app.command(upkeep.lifecycle)
-app.command(upkeep.verify)
-app.command(configuration.config)
-app.command(configuration.explain)
-app.command(configuration.storages)
-app.command(doctor.doctor)
-app.command(url.url)
-app.command(
-    "lakery_cloud.cli.emulators:app",  # a string, so that other commands start without importing it
-    name="emulators",
-    help="Run local servers for S3, Cloud Storage and Blob Storage, without Docker or an account.",
-)
+for name, (function, summary) in COMMANDS.items():
+    app.command(f"lakery_cloud.cli.{function}", name=name, help=summary)
 app.register_install_completion_command(help="Set up completion for your shell: bash, zsh or fish.")
 
 
@@ -86,6 +99,7 @@ def launch(
     try:
         # Cyclopts parses a bare - as an option.
         words = [STANDARD_INPUT if word == "-" else word for word in tokens]
+        _show_docstring(words)
         code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
@@ -104,6 +118,13 @@ def launch(
     return code if isinstance(code, int) else 0
 
 
+def _show_docstring(words: Sequence[str]) -> None:
+    """Let the help of the command be its whole docstring, of which the list of commands has the first paragraph."""
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command in COMMANDS and app[command].default_command is not None:
+        app[command].help = None
+
+
 def main() -> None:
     """Run the console script."""
     is_terminated = False
@@ -115,10 +136,8 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
-    with suppress(ImportError):
-        import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    if any(not word.startswith("-") for word in sys.argv[1:]):  # a command, which may need an event loop
+        _use_uvloop()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
     # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
@@ -128,3 +147,12 @@ def main() -> None:
     except CycloptsError:
         code = USAGE
     sys.exit(TERMINATED if is_terminated and code == INTERRUPTED else code)
+
+
+def _use_uvloop() -> None:
+    import asyncio
+
+    with suppress(ImportError):
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

@@ -8,25 +8,16 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import (
-    DEFAULT_JOBS,
-    Jobs,
-    Json,
-    Quiet,
-    Records,
-    Recursive,
-    StorageUrl,
-    open_storage,
-    pluralize,
-)
+from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Records, Recursive, StorageUrl, open_storage
 from lakery_cloud.cli.failures import Failures
-from lakery_cloud.cli.progress import print_note, printable
+from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.targets import (
     Target,
     call_for_each,
     is_storage,
     open_targets,
 )
+from lakery_cloud.cli.words import pluralize, printable
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.errors import ConfigError, NoStorageData

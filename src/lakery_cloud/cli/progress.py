@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from lakery_cloud.cli.common import pluralize
+from lakery_cloud.cli.words import pluralize, printable
 from lakery_cloud.streams.chunks import close_stream
 
 
@@ -174,8 +174,3 @@ def print_note(text: str) -> None:
 def error_console() -> Console:
     """Return a console on the current standard error."""
     return Console(stderr=True)
-
-
-def printable(text: str) -> str:
-    """Escape a name that holds control characters, which could otherwise control the terminal."""
-    return text if text.isprintable() else repr(text)

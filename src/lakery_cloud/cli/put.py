@@ -9,26 +9,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import (
-    DEFAULT_JOBS,
-    Jobs,
-    Json,
-    Quiet,
-    Recursive,
-    StorageUrl,
-    open_registry,
-)
+from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Recursive, StorageUrl, open_registry
 from lakery_cloud.cli.failures import FAILURES, Failures, error_text
 from lakery_cloud.cli.files import chunks_of_stdin
 from lakery_cloud.cli.progress import Bar, Summary, Transfers
-from lakery_cloud.cli.records import (
-    STANDARD_INPUT,
-    NamedRecord,
-    RecordsWriter,
-    open_records_writer,
-)
+from lakery_cloud.cli.records import NamedRecord, RecordsWriter, open_records_writer
 from lakery_cloud.cli.sources import expand
 from lakery_cloud.cli.tags import read_tags
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError

@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.records import ContentRecord
-
-STANDARD_INPUT = "\0"
-"""Replaces a bare `-` when the command line is read: no argument can contain a null byte, so it is unambiguous."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lakery_cloud.cli.records import STANDARD_INPUT
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 from lakery_cloud.cli.common import open_registry, open_storage
 from lakery_cloud.cli.failures import FAILURES
 from lakery_cloud.cli.files import read_line_of_stdin
-from lakery_cloud.cli.records import STANDARD_INPUT, NamedRecord, read_records
-from lakery_cloud.config.configuration import Configuration
+from lakery_cloud.cli.records import NamedRecord, read_records
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import (
@@ -174,7 +174,11 @@ def is_storage(given: str) -> bool:
     if "://" in given:
         _, name = split_target(given)
         return not (is_hash(name) or PATTERN & {*name})
-    return "@" in given or given in Configuration.load().storages  # permanent names have an @, hashes never
+    if "@" in given:  # permanent names have one, hashes never
+        return True
+    from lakery_cloud.config.configuration import Configuration
+
+    return given in Configuration.load().storages
 
 
 def _as_object_storage(storage: Storage[Any]) -> ObjectStorage[Any]:

@@ -8,14 +8,9 @@ from cyclopts import Parameter, validators
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from lakery_cloud.cli.common import (
-    Json,
-    Quiet,
-    StorageUrl,
-    open_storage,
-    pluralize,
-)
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.progress import error_console, print_above, print_note
+from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,

@@ -8,16 +8,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import (
-    Json,
-    Quiet,
-    StorageUrl,
-    open_storage,
-)
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.put import digest_of
-from lakery_cloud.cli.records import STANDARD_INPUT
 from lakery_cloud.cli.targets import open_targets
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type

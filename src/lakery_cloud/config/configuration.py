@@ -17,13 +17,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from lakery_cloud.config.layers import (
-    Layer,
-    environment_layer,
-    file_layer,
-    find_file,
-    merge,
-)
+from lakery_cloud.config.environment import environment_layer
+from lakery_cloud.config.layers import Layer, file_layer, find_file, merge
 from lakery_cloud.config.problems import place_of, refusal
 from lakery_cloud.config.sections import Section
 

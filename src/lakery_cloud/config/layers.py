@@ -1,7 +1,6 @@
-"""Sources of settings: a TOML file, environment variables, the program. Each layer knows the place of each setting."""
+"""Sources of settings, and the TOML file among them. Each layer knows the place of each setting."""
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 from lakery_cloud.errors import ConfigError
 
 FILE_NAME = "lakery-cloud.toml"
 PREFIX = "LAKERY_CLOUD_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
-DELIMITER = "__"
+STORAGE_VARIABLE = f"{PREFIX}STORAGE"
+"""The variable of the option `--storage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,16 @@ def find_file() -> Path | None:
     return found
 
 
+def is_configured() -> bool:
+    """Whether there is a configuration file, or a variable that may be part of the configuration.
+
+    Raises:
+        ConfigError: As `find_file`.
+    """
+    variables = {name.upper() for name in os.environ} - {STORAGE_VARIABLE}
+    return any(name.startswith(PREFIX) for name in variables) or find_file() is not None
+
+
 def user_file() -> Path:
     """The configuration file of the user."""
     return platformdirs.user_config_path("lakery-cloud") / FILE_NAME
@@ -102,38 +110,6 @@ def _problem(error: Exception) -> str:
     if text.startswith(("Cannot declare", "Cannot mutate", "Cannot redefine", "Duplicate")):  # only these quote keys
         return f"a key or a table is defined twice ({text.rpartition('(')[2]}"
     return text
-
-
-def environment_layer(model: type[BaseSettings]) -> Layer:
-    """The settings of the variables `LAKERY_CLOUD_<KEY>` and `LAKERY_CLOUD_STORAGES__<KEY>__<SETTING>`.
-
-    Raises:
-        ConfigError: The variable of a list or a table is not JSON.
-    """
-    try:
-        values = _Environment(model)()
-    except SettingsError as error:
-        field = re.search(r'field "(\w+)"', str(error))
-    else:
-        return Layer(values, "the environment", _variables())
-    raise ConfigError(f"{PREFIX}{field[1].upper() if field else ''}: a list or a table must be given as JSON")
-
-
-class _Environment(EnvSettingsSource):
-    """Pydantic's source, but texts stay texts, even a key of digits alone."""
-
-    def __init__(self, model: type[BaseSettings]) -> None:
-        super().__init__(model, env_prefix=PREFIX, env_nested_delimiter=DELIMITER, env_ignore_empty=True)
-
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        if isinstance(value, str) and not value.lstrip().startswith(("{", "[")):
-            raise ValueError("no JSON")
-        return super().decode_complex_value(field_name, field, value)
-
-
-def _variables() -> dict[tuple[str | int, ...], str]:
-    names = [name for name in os.environ if name.upper().startswith(PREFIX)]
-    return {tuple(name.upper().removeprefix(PREFIX).lower().split(DELIMITER)): name for name in names}
 
 
 def merge(layers: Sequence[Layer]) -> dict[str, Any]:
