@@ -1,12 +1,11 @@
 """Concurrent tasks with a limit, ordered results, and shielded clean-up."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
-
-import anyio
 
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.chunks import close_stream
@@ -179,8 +178,7 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = N
     """
     task = asyncio.create_task(_within(seconds, coroutine))
     cancelled: asyncio.CancelledError | None = None
-    # The scope shields from anyio, which cancels repeatedly; the loop catches each single cancellation of asyncio.
-    with anyio.CancelScope(shield=True):
+    with _shielded_from_anyio():  # it cancels repeatedly; the loop catches each single cancellation of asyncio
         while not task.done():
             try:
                 await asyncio.wait([task])
@@ -191,6 +189,14 @@ async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = N
             task.exception()  # retrieved, so that asyncio does not log it as lost
         raise cancelled
     return task.result()
+
+
+def _shielded_from_anyio() -> AbstractContextManager[object]:
+    if "anyio" not in sys.modules:  # then no scope of it is around the running task
+        return nullcontext()
+    import anyio
+
+    return anyio.CancelScope(shield=True)
 
 
 async def _within(seconds: float | None, awaitable: Awaitable[T]) -> T:
