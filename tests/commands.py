@@ -18,7 +18,8 @@ from contextlib import suppress
 PROGRAM = """
 import atexit, gc, importlib, json, os, socket, sys, threading
 
-for name in ("cli.main", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
+importlib.import_module("lakery_cloud.cli.main").app.resolved_commands()
+for name in ("config.building", "providers.file", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
     importlib.import_module(f"lakery_cloud.{name}")
 gc.freeze()  # so that the forks share its memory
 orders = socket.socket(fileno=int(sys.argv[1]))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import CycloptsError
 
-from lakery_cloud.cli.main import app
+from lakery_cloud.cli.main import run
 from tests.helpers import hash_of
 
 
@@ -41,10 +40,7 @@ class Desk:
 
     def run(self, *arguments: object) -> Done:
         self._capfd.readouterr()
-        try:
-            code = app.meta([*map(str, arguments)], exit_on_error=False, result_action="return_value")
-        except CycloptsError:
-            code = 2
+        code = run([*map(str, arguments)])
         output = self._capfd.readouterr()
         return Done(code, output.out.splitlines(), output.err.splitlines())
 

@@ -32,7 +32,7 @@ def test_all_commands_are_looked_at():
 def test_a_command_has_json_quiet_and_an_example(name):
     arguments = COMMANDS[name].assemble_argument_collection()
     assert {"--json", "--quiet", "-q"} <= {option for argument in arguments for option in argument.names}
-    assert re.search(rf"Example: `.*lakery-cloud {name}", COMMANDS[name].help or "")
+    assert re.search(rf"Example: `.*lakery-cloud {name}", COMMANDS[name].default_command.__doc__)
 
 
 @pytest.fixture

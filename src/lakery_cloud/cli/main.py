@@ -29,7 +29,7 @@ from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.redaction import redact
 
-__all__ = ["EXIT_CODES", "app", "main"]
+__all__ = ["COMMANDS", "EXIT_CODES", "app", "main", "run"]
 
 COMMANDS = {
     "put": ("put:put", "Save files, and print one record (a line of JSON) for each, in their order."),
@@ -99,7 +99,6 @@ def launch(
     try:
         # Cyclopts parses a bare - as an option.
         words = [STANDARD_INPUT if word == "-" else word for word in tokens]
-        _show_docstring(words)
         code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
@@ -118,11 +117,16 @@ def launch(
     return code if isinstance(code, int) else 0
 
 
-def _show_docstring(words: Sequence[str]) -> None:
-    """Let the help of the command be its whole docstring, of which the list of commands has the first paragraph."""
+def run(words: Sequence[str]) -> int:
+    """Run a command line without the program's name, and return its exit code."""
     command = next((word for word in words if not word.startswith("-")), None)
-    if command in COMMANDS and app[command].default_command is not None:
-        app[command].help = None
+    if command in COMMANDS and not {*app.help_flags}.isdisjoint(words) and app[command].default_command is not None:
+        app[command].help = None  # its docstring, of which the list of commands has the first paragraph
+    try:
+        code: int = app.meta(words, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return USAGE
+    return code
 
 
 def main() -> None:
@@ -142,10 +146,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
     # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
     signal.signal(signal.SIGTERM, clean_up)
-    try:
-        code = app.meta(exit_on_error=False, result_action="return_value")
-    except CycloptsError:
-        code = USAGE
+    code = run(sys.argv[1:])
     sys.exit(TERMINATED if is_terminated and code == INTERRUPTED else code)
 
 
