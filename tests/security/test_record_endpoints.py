@@ -16,6 +16,7 @@ from lakery_cloud import AzureBlobStorage, GCSStorage, InvalidRecord, LakeryClou
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
+from lakery_cloud.providers.s3.client import SDKClient
 from lakery_cloud.providers.s3.signing import Endpoints
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import digest_of
@@ -264,7 +265,7 @@ async def test_redirect_of_the_own_bucket_makes_no_other_one_a_stranger() -> Non
 
     async with client_of_the_user() as client:
         client.meta.events.register("before-endpoint-resolution.s3", redirect)
-        endpoints = Endpoints(client, OWN, ())
+        endpoints = Endpoints(SDKClient.opened(client), OWN, ())
         await endpoints.check("another-bucket")
         with pytest.raises(InvalidRecord):
             await endpoints.check(ELSEWHERE[0])

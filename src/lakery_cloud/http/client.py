@@ -1,24 +1,29 @@
-"""Sends requests to any origin: over our own connections, or over an aiohttp session where these can't serve it."""
+"""Sends requests to any origin: over our own connections, or over an aiohttp session where these can't serve it.
+
+Importing aiohttp takes longer than a first request, so it is imported on use.
+"""
 
 import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from lakery_cloud.http.exchange import Exchange, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.pool import ConnectionPool, Sockets
 from lakery_cloud.http.proxies import Proxy, proxy_for
-from lakery_cloud.http.session import CheckedRequest, CheckedResponse, SessionExchange
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from lakery_cloud.http.session import SessionExchange
 
 logger = logging.getLogger("lakery_cloud")
 
 
 def open_session(
     sockets: Sockets, tls: ssl.SSLContext | bool, *, limit: int = 0, **options: Any
-) -> aiohttp.ClientSession:
+) -> "aiohttp.ClientSession":
     """An aiohttp session. It knows neither proxies nor netrc.
 
     Args:
@@ -27,6 +32,10 @@ def open_session(
         limit: The most concurrent requests; 0 for any number.
         options: Options of aiohttp.
     """
+    import aiohttp
+
+    from lakery_cloud.http.session import CheckedRequest, CheckedResponse
+
     connector = aiohttp.TCPConnector(limit=limit, ssl=tls, socket_factory=sockets.make)
     return aiohttp.ClientSession(
         connector=connector,
@@ -62,8 +71,8 @@ class HTTPClient:
         tls: Callable[[], ssl.SSLContext],
         connect_timeout: float,
         read_timeout: float,
-        session: aiohttp.ClientSession | None = None,
-        session_timeout: aiohttp.ClientTimeout | None = None,
+        session: "aiohttp.ClientSession | None" = None,
+        session_timeout: "aiohttp.ClientTimeout | None" = None,
         find_proxy: Callable[[Origin], Proxy | None] = proxy_for,
         is_pooled: bool = True,
     ) -> None:
@@ -75,9 +84,7 @@ class HTTPClient:
         self._find_proxy = find_proxy
         self._is_pooled = is_pooled
         self._session = session
-        self._session_timeout = session_timeout or aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout, sock_read=read_timeout
-        )
+        self._session_timeout = session_timeout
         self._owns_session = session is None
         self._pools: dict[Origin, ConnectionPool] = {}
         self._exchanges: dict[Origin, Exchange] = {}
@@ -125,11 +132,18 @@ class HTTPClient:
             self._exchanges[origin] = self._session_exchange(origin)
         return self._exchanges[origin]
 
-    def _session_exchange(self, origin: Origin) -> SessionExchange:
+    def _session_exchange(self, origin: Origin) -> "SessionExchange":
+        import aiohttp
+
+        from lakery_cloud.http.session import SessionExchange
+
         if self._session is None:
             self._session = open_session(self._sockets, self._trust())
         proxy = self._find_proxy(origin)
-        return SessionExchange(self._session, origin, timeout=self._session_timeout, proxy=proxy)
+        timeout = self._session_timeout or aiohttp.ClientTimeout(
+            total=None, sock_connect=self._connect_timeout, sock_read=self._read_timeout
+        )
+        return SessionExchange(self._session, origin, timeout=timeout, proxy=proxy)
 
     def _trust(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -12,9 +12,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials, create_credential_resolver
 from botocore import exceptions as botocore_errors
+from botocore.config import Config
 
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.tokens import RENEW_PAUSE
@@ -26,6 +25,8 @@ from lakery_cloud.redaction import Secrets, redact_error
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+    from botocore.credentials import Credentials
+    from botocore.session import Session
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -89,12 +90,12 @@ class AWSConfiguration:
     """What a session of the SDK reads from files and the environment.
 
     Args:
-        session: The session, of aiobotocore or aioboto3.
+        session: The session, of botocore, aiobotocore or aioboto3.
         given: Settings of the storage that count before it.
     """
 
     def __init__(self, session: Any, given: Mapping[str, str | None]) -> None:
-        self._session: AioSession = getattr(session, "_session", session)  # aioboto3 has no public attribute for it
+        self._session: Session = getattr(session, "_session", session)  # aioboto3 has no public attribute for it
         self._given = without_none(**given)
 
     def credential_source(self) -> str:
@@ -137,15 +138,25 @@ class AWSConfiguration:
             return await self._loaded(method)
 
     async def _loaded(self, method: str, *, cache: Any = None) -> Any:
+        from aiobotocore.credentials import create_credential_resolver
+
+        session = self._asynchronous_session()
         # A source of the session itself may not load twice: it takes the same profile for a loop.
-        fresh = create_credential_resolver(self._session, cache=cache, region_name=self._given.get("region"))
+        fresh = create_credential_resolver(session, cache=cache, region_name=self._given.get("region"))
         # The SDK asks for the code on the terminal, and blocks the event loop meanwhile.
         fresh.get_provider(_ROLE)._prompter = _refuse_prompt
-        for resolver in (fresh, self._session.get_component("credential_provider")):
+        for resolver in (fresh, session.get_component("credential_provider")):
             for provider in resolver.providers:
                 if method == provider.METHOD:
                     return await provider.load()
         return None
+
+    def _asynchronous_session(self) -> "AioSession":
+        from aiobotocore.session import AioSession
+
+        if isinstance(self._session, AioSession):
+            return self._session
+        return AioSession(profile=self._session.instance_variables().get("profile"))
 
     @property
     def _needs_mfa(self) -> bool:
@@ -170,7 +181,7 @@ class AWSConfiguration:
             # These count for the clients that fetch credentials.
             attempts = self._session.get_config_variable("max_attempts")
             mode = self._session.get_config_variable("retry_mode")
-            AioConfig(retries=without_none(total_max_attempts=attempts, mode=mode))
+            Config(retries=without_none(total_max_attempts=attempts, mode=mode))
         if isinstance(section, str):
             raise ConfigError(
                 f"s3 of {self._place} is a text, and must be a section: remove the text, and indent the settings below it"
@@ -329,7 +340,7 @@ class ExplainedCredentials:
     """
 
     def __init__(self, credentials: Any, configuration: AWSConfiguration, secrets: Secrets) -> None:
-        self._credentials = credentials
+        self._use(credentials)
         self._configuration = configuration
         self._secrets = secrets
         self._keys: Any = None
@@ -392,8 +403,12 @@ class ExplainedCredentials:
             logger.info("credentials that the store refused could not be renewed: %s", error)
             return
         if keys is not None and keys != self._keys:
-            self._credentials, self._next_attempt = found, 0.0
+            self._use(found)
+            self._next_attempt = 0.0
             self._note(keys)
+
+    def _use(self, credentials: Any) -> None:
+        self._credentials, self._is_fixed = credentials, _is_fixed(credentials)
 
     def _note(self, keys: Any) -> None:
         self._keys = keys
@@ -401,7 +416,7 @@ class ExplainedCredentials:
 
     def _are_current(self) -> bool:
         """Whether the SDK would return the same keys."""
-        if type(self._credentials) is AioCredentials:  # they never change; those of a subclass may
+        if self._is_fixed:
             return self._keys is not None
         needs_renewal = getattr(self._credentials, "refresh_needed", None)
         return self._keys is not None and needs_renewal is not None and not needs_renewal()
@@ -409,6 +424,32 @@ class ExplainedCredentials:
     def _are_valid(self) -> bool:
         needs_renewal = getattr(self._credentials, "refresh_needed", None)
         return self._keys is not None and needs_renewal is not None and not needs_renewal(0)
+
+
+class FixedCredentials:
+    """Credentials of botocore that never change, with the interface of aiobotocore's.
+
+    Args:
+        credentials: The credentials.
+    """
+
+    def __init__(self, credentials: "Credentials") -> None:
+        self._credentials = credentials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._credentials, name)
+
+    async def get_frozen_credentials(self) -> Any:
+        """The keys."""
+        return self._credentials.get_frozen_credentials()
+
+
+def _is_fixed(credentials: Any) -> bool:
+    if isinstance(credentials, FixedCredentials):
+        return True
+    from aiobotocore.credentials import AioCredentials
+
+    return type(credentials) is AioCredentials  # those of a subclass may change
 
 
 def secrets_of(client: Any) -> Iterator[Any]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from json import JSONDecodeError
 from typing import Any, NamedTuple
 
-import aiohttp
 from botocore import exceptions as botocore_errors
 from botocore.parsers import ResponseParserError, RestXMLParser
 
@@ -28,10 +28,6 @@ MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
 """Errors of code that reads a response without looking whether it has the promised shape."""
 UNREADABLE = (ResponseParserError, UnsupportedResponse, RuntimeError, *MALFORMED)
 """Errors of the SDK for a response that it can't read, `RuntimeError` for times; it checks arguments first."""
-BROKEN = (aiohttp.ClientError, TimeoutError)
-"""Errors of aiohttp, which the SDK passes on from the body of a refused request for content."""
-SDK_ERRORS = (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE, *BROKEN)
-"""Errors of the SDK for a request without a usable response."""
 NO_CREDENTIALS = (
     botocore_errors.NoCredentialsError,
     botocore_errors.PartialCredentialsError,
@@ -48,6 +44,20 @@ VAGUE_STATUSES = frozenset(range(300, 500)) - {404, 408, 429}
 """Statuses with several causes. Only the body of a refusal tells which, and the response to HEAD has none."""
 
 _parser = RestXMLParser()
+
+
+@cache
+def broken_errors() -> tuple[type[Exception], ...]:
+    """Errors of aiohttp, which the SDK passes on from the body of a refused request for content."""
+    import aiohttp
+
+    return (aiohttp.ClientError, TimeoutError)
+
+
+@cache
+def sdk_errors() -> tuple[type[Exception], ...]:
+    """Errors of the SDK for a request without a usable response."""
+    return (botocore_errors.BotoCoreError, botocore_errors.HTTPClientError, *UNREADABLE, *broken_errors())
 
 
 class Refusal(NamedTuple):
@@ -137,7 +147,7 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         return failure.unreachable()
     if isinstance(error, botocore_errors.SSLError):
         return failure.no_tls()
-    if isinstance(error, (botocore_errors.HTTPClientError, CopyTimedOut, *BROKEN)):
+    if isinstance(error, (botocore_errors.HTTPClientError, CopyTimedOut, *broken_errors())):
         return failure.no_answer()
     return failure.misconfigured("Check the settings of the storage")
 

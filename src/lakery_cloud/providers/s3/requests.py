@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
-import aiohttp
 from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
@@ -23,7 +22,7 @@ from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
 from lakery_cloud.providers.s3.answers import Answer, check_status, content_hash, sdk_required, whole, with_md5
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, Refusal, translate
+from lakery_cloud.providers.s3.errors import Refusal, sdk_errors, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
 from lakery_cloud.providers.s3.signing import (
     UNSIGNED,
@@ -39,8 +38,7 @@ from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
-
+    from lakery_cloud.providers.s3.client import SDKClient
     from lakery_cloud.providers.s3.settings import S3Settings
 
 T = TypeVar("T")
@@ -78,22 +76,24 @@ class S3Requests(Requests):
     Args:
         client: The SDK's client, which knows where requests go.
         http: Sends the requests.
-        credentials: The credentials of the client.
         settings: The storage's settings.
+        routes: What is known of that without the client.
     """
 
-    def __init__(self, client: "S3Client", http: HTTPClient, *, credentials: Any, settings: "S3Settings") -> None:
-        super().__init__(endpoint=client.meta.endpoint_url, max_attempts=settings.max_attempts)
+    def __init__(
+        self, client: "SDKClient", http: HTTPClient, *, settings: "S3Settings", routes: Mapping[str, Route]
+    ) -> None:
+        super().__init__(endpoint=client.endpoint, max_attempts=settings.max_attempts)
         self._client = client
         self._http = http
-        self._credentials = credentials
+        self._credentials = client.credentials
         self._payer = {"x-amz-request-payer": "requester"} if settings.requester_pays else {}
         self._stored_as = {
             **without_none(**{"x-amz-server-side-encryption": settings.sse}),
             **without_none(**{"x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id}),
             **without_none(**{"x-amz-storage-class": settings.storage_class}),
         }
-        self._routes: dict[str, Route | None] = {}
+        self._routes: dict[str, Route | None] = {**routes}
         self._finding = asyncio.Lock()
         self._may_renew = False
         self._key: tuple[tuple[str, ...], Key] | None = None
@@ -108,13 +108,14 @@ class S3Requests(Requests):
         if bucket not in self._routes:
             async with self._finding:
                 if bucket not in self._routes:
-                    self._routes[bucket] = await find_route(self._client, bucket)
+                    self._routes[bucket] = await find_route(await self._client.get(), bucket)
         return self._routes[bucket] is not None
 
     async def find_again(self, bucket: str) -> None:
         """Ask again after the SDK has followed a redirect. If its answer is the same, it keeps the bucket's requests."""
         async with self._finding:
-            before, route = self._routes.get(bucket), await find_route(self._client, bucket)
+            client = await self._client.get()
+            before, route = self._routes.get(bucket), await find_route(client, bucket)
             self._routes[bucket] = None if route == before else route
             if route == before:
                 logger.info("the SDK sends the requests to bucket %r, since only it follows their redirects", bucket)
@@ -224,7 +225,7 @@ class SDKRequests:
 
     def __init__(
         self,
-        client: "S3Client",
+        client: "SDKClient",
         *,
         settings: "S3Settings",
         translate: Callable[[Exception, str, Address], Exception],
@@ -280,11 +281,12 @@ class SDKRequests:
     ) -> T:
         target = {"Bucket": address.bucket, "Key": address.key}
         try:
-            answer = await getattr(self._client, operation)(**target, **self._payer, **parameters)
+            client = await self._client.get()
+            answer = await getattr(client, operation)(**target, **self._payer, **parameters)
             return read(answer if operation == "get_object" else check_status(operation, answer))
         except LakeryCloudError:
             raise
-        except (botocore_errors.ClientError, *SDK_ERRORS) as error:
+        except (botocore_errors.ClientError, *sdk_errors()) as error:
             raise self._translate(error, operation, address) from error
 
 
@@ -296,16 +298,18 @@ class S3Calls(CloudTransport):
         settings: The storage's settings.
     """
 
-    sdk_errors = (botocore_errors.ClientError, *SDK_ERRORS)
-
-    def __init__(self, client: "S3Client", settings: "S3Settings") -> None:
-        super().__init__(settings, connections=client.meta.config.max_pool_connections)
+    def __init__(self, client: "SDKClient", settings: "S3Settings") -> None:
+        super().__init__(settings, connections=client.connections)
         self._client = client
-        self._endpoint = client.meta.endpoint_url
+        self._endpoint = client.endpoint
         self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
         self._settings = settings
         self._wants_md5 = False
         self._payer = sdk_payer(settings)
+
+    @property
+    def sdk_errors(self) -> tuple[type[Exception], ...]:  # type: ignore[override]  # it imports aiohttp
+        return (botocore_errors.ClientError, *sdk_errors())
 
     async def _object_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
         return await self._object_read(operation, address, whole, **parameters)
@@ -335,7 +339,8 @@ class S3Calls(CloudTransport):
         """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
 
         async def call() -> T:
-            answer = await getattr(self._client, operation)(Bucket=address.bucket, **parameters)
+            client = await self._client.get()
+            answer = await getattr(client, operation)(Bucket=address.bucket, **parameters)
             return read(check_status(operation, answer))
 
         return await self._call(operation, address, call)
@@ -381,7 +386,7 @@ def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
     except UnsupportedResponse:
         body.close()
         raise
-    chunks = BodyChunks(partial(body.read, READ_SIZE), interruptions=(*SDK_ERRORS, aiohttp.ClientError))
+    chunks = BodyChunks(partial(body.read, READ_SIZE), interruptions=sdk_errors())
     return Body(info, chunks, start), body.close
 
 

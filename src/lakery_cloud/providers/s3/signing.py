@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from aiobotocore.awsrequest import AioAWSResponse
 from botocore.exceptions import ClientError
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import InvalidRecord, LakeryCloudError, brief
 from lakery_cloud.http.exchange import Origin
-from lakery_cloud.providers.s3.errors import SDK_ERRORS, translate
+from lakery_cloud.providers.s3.errors import sdk_errors, translate
 
 if TYPE_CHECKING:
+    from aiobotocore.awsrequest import AioAWSResponse
     from types_aiobotocore_s3 import S3Client
+
+    from lakery_cloud.providers.s3.client import SDKClient
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -137,10 +139,12 @@ class Route(NamedTuple):
     region: str
 
 
-def answer_probe(request: Any, **_: Any) -> AioAWSResponse | None:
+def answer_probe(request: Any, **_: Any) -> "AioAWSResponse | None":
     """A handler for the SDK's event `before-send`: answers the probe, unsent, with the request's own URL and signature."""
     if not request.url.endswith(f"/{PROBE}"):
         return None
+    from aiobotocore.awsrequest import AioAWSResponse
+
     signature = request.headers.get("Authorization", "")
     signature = signature.decode() if isinstance(signature, bytes) else signature
     return AioAWSResponse(request.url, 200, {"url": request.url, "authorization": signature}, _NoBody())
@@ -169,7 +173,7 @@ def _translated(client: "S3Client", bucket: str) -> Iterator[None]:
         yield
     except LakeryCloudError:  # some are errors of the SDK's kinds too, such as ValueError
         raise
-    except (ClientError, *SDK_ERRORS) as error:
+    except (ClientError, *sdk_errors()) as error:
         raise translate(error, "signing", Address(bucket, ""), endpoint=client.meta.endpoint_url) from error
 
 
@@ -210,7 +214,7 @@ class Endpoints:
         trusted: Other buckets that the configuration names. They are not compared.
     """
 
-    def __init__(self, client: "S3Client", own: str, trusted: Collection[str]) -> None:
+    def __init__(self, client: "SDKClient", own: str, trusted: Collection[str]) -> None:
         self._client = client
         self._own = own
         self._expected: Endpoint | None = None
@@ -236,7 +240,7 @@ class Endpoints:
         self._trusted.add(bucket)
 
     async def _find(self, bucket: str) -> Endpoint:
-        client = self._client
+        client = await self._client.get()
         asked = _asked.set((bucket, client.meta.region_name))
         client.meta.events.register_last("before-endpoint-resolution.s3", _forget_redirect)
         # First: a handler of the SDK fetches the credentials of a session from the bucket's host.

@@ -3,50 +3,40 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, ClassVar
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
-from lakery_cloud.engine.requests import requested_pause
 from lakery_cloud.engine.settings import keywords_of
-from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, MissingDependency
-from lakery_cloud.http.client import HTTPClient, open_session
-from lakery_cloud.http.exchange import Origin
-from lakery_cloud.http.pool import Sockets
-from lakery_cloud.http.proxies import proxy_for
-from lakery_cloud.http.session import CheckedResponse, proxy_error, timeout_behind_proxy
+from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
 
 try:
-    import aiohttp
-    import botocore.loaders
-    from aiobotocore.awsrequest import AioAWSResponse
-    from aiobotocore.config import AioConfig
-    from aiobotocore.httpsession import AIOHTTPSession
-    from aiobotocore.session import AioSession
-    from botocore.exceptions import BotoCoreError, ConnectionClosedError, ProxyConnectionError, ReadTimeoutError
-    from botocore.handlers import add_expect_header, validate_bucket_name
-    from botocore.httpsession import ProxyConfiguration, get_cert_path
+    import botocore.session
+    from botocore.httpsession import get_cert_path
 
-    from lakery_cloud.providers.s3.answers import add_md5, check_answer, check_types
+    from lakery_cloud.providers.s3.client import SDKClient
     from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, secrets_of
-    from lakery_cloud.providers.s3.errors import CopyTimedOut
+    from lakery_cloud.providers.s3.direct import find_direct
     from lakery_cloud.providers.s3.requests import S3Requests
-    from lakery_cloud.providers.s3.signing import answer_probe
-    from lakery_cloud.providers.s3.transport import S3Transport, copy_timeout
+    from lakery_cloud.providers.s3.transport import S3Transport
+
+    if find_spec("aiobotocore") is None:
+        raise ImportError("aiobotocore is not installed")
 except ImportError as error:
     raise MissingDependency(
         'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '
         '"lakery-cloud[aiobotocore]" (a current aiobotocore)'
     ) from error
 
-
-# Status -> the code that S3 sends with it, or with 503 where other stores send 429 (API Reference, "List of error codes").
-_CODES = {408: "RequestTimeout", 429: "SlowDown"}
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_s3 import S3Client
 
 
 class S3Storage(CloudStorage[S3StorageData]):
@@ -98,14 +88,15 @@ class S3Storage(CloudStorage[S3StorageData]):
             return {}
         if not {"access_key_id", "secret_access_key"} <= set(secrets):
             raise ConfigError("access_key_id and secret_access_key go together; give both of them")
-        session = _session(None)
+        session = _new_session(None)
         session.set_credentials(secrets["access_key_id"], secrets["secret_access_key"], secrets.get("session_token"))
         return {"session": session}
 
     def _credential_source(self) -> str:
         if self.settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             return "AWS_ACCESS_KEY_ID in the environment"
-        return self._configuration(_session(self.settings.profile)).credential_source()
+        session = botocore.session.Session(profile=self.settings.profile)
+        return self._configuration(session).credential_source()
 
     def _configuration(self, session: Any) -> AWSConfiguration:
         settings = self.settings
@@ -119,50 +110,42 @@ class S3Storage(CloudStorage[S3StorageData]):
             secrets = stack.enter_context(self._masked_secrets())
             if settings.client is not None:
                 secrets.add(*secrets_of(settings.client))
-                yield S3Transport(settings.client, settings)
+                yield S3Transport(SDKClient.opened(settings.client), settings)
                 return
-            session = settings.session or _session(settings.profile)
+            sockets, direct = self._sockets(), find_direct(settings)
+            session = direct.session if direct is not None else settings.session or _new_session(settings.profile)
             configuration = self._configuration(session)
             configuration.check()
-            sockets = self._sockets()
             trust = Trust(configuration.bundle(), default=get_cert_path(True))
-            session_class = type("Session", (SDKSession,), {"sockets": sockets, "trust": trust})
-            if settings.session is None:
-                # For the clients that fetch credentials.
-                session.set_default_client_config(DefaultConfig(http_session_cls=session_class))
-            with configuration.explained():
-                create_client = session.create_client if isinstance(session, AioSession) else session.client
-                opening = create_client(
-                    "s3",
-                    region_name=settings.region,
-                    endpoint_url=settings.endpoint_url,
-                    config=self._client_config(session_class),
+
+            def open_client(credentials: ExplainedCredentials | None) -> AbstractAsyncContextManager["S3Client"]:
+                from lakery_cloud.providers.s3 import sdk
+
+                made = session if direct is None else sdk.new_session(settings.profile)
+                return sdk.open_client(
+                    settings,
+                    made,
+                    configuration,
+                    sockets=sockets,
+                    trust=trust,
+                    secrets=secrets,
+                    credentials=credentials,
                 )
-                client = await stack.enter_async_context(opening)
-                credentials = await configuration.credentials()
-            configuration.check_endpoint(client.meta.endpoint_url)
-            if client.meta.endpoint_url.startswith("https:"):
-                await asyncio.to_thread(trust.context)  # it takes long, and fails if there is no such file
-            events = client.meta.events
-            events.register("before-send.s3.HeadObject", answer_probe)
-            events.register_first("before-parse.s3.*", check_answer)
-            events.register("after-call.s3", check_types)
-            events.register("before-call.s3", add_md5)
-            events.register("response-received.s3", _name_by_status)
-            events.register("response-received.s3", _note_pause)
-            events.register_first("request-created.s3", _pause)
-            events.register("response-received.s3.HeadBucket", _end_redirects)
-            events.register("request-created.s3", _note_retry)
-            events.register_first("choose-signer.s3", _presign_by_version_4)
-            # A client that asks before it sends a body waits forever if the response never comes.
-            events.unregister("before-call.s3", add_expect_header)
-            # Our own rules for names are stricter, except that they allow the tenants of Ceph.
-            events.unregister("before-parameter-build.s3", validate_bucket_name)
-            if credentials is not None:
-                credentials = ExplainedCredentials(credentials, configuration, secrets)
-                client._request_signer._credentials = credentials  # a client accepts no credentials
-                events.register("needs-retry.s3", credentials.renew_refused)
-            if credentials is None or not settings.fast_lane:
+
+            if direct is None:
+                client = SDKClient.opened(await stack.enter_async_context(open_client(None)))
+            else:
+                if direct.route.origin.is_tls:
+                    await asyncio.to_thread(trust.context)  # it takes long, and fails if there is no such file
+                credentials = ExplainedCredentials(direct.credentials, configuration, secrets)
+                client = SDKClient(
+                    lambda: open_client(credentials),
+                    endpoint=direct.endpoint,
+                    connections=settings.connections,
+                    credentials=credentials,
+                )
+                stack.push_async_callback(client.aclose)
+            if client.credentials is None or not settings.fast_lane:
                 yield S3Transport(client, settings)
                 return
             http = HTTPClient(
@@ -172,162 +155,18 @@ class S3Storage(CloudStorage[S3StorageData]):
                 read_timeout=settings.read_timeout,
             )
             async with aclosing(http):
-                signed = S3Requests(client, http, credentials=credentials, settings=settings)
+                routes = {settings.bucket: direct.route} if direct is not None else {}
+                signed = S3Requests(client, http, settings=settings, routes=routes)
                 yield S3Transport(client, settings, signed=signed)
 
-    def _client_config(self, session_class: "type[SDKSession]") -> AioConfig:
-        has_endpoint = (
-            self.settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        return AioConfig(
-            s3={
-                "addressing_style": self.settings.addressing_style or ("path" if has_endpoint else "auto"),
-                # The signature covers the checksum of the body; hashing the body again adds nothing.
-                "payload_signing_enabled": False,
-            },
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": self.settings.max_attempts},
-            connect_timeout=self.settings.connect_timeout,
-            read_timeout=self.settings.read_timeout,
-            max_pool_connections=self.settings.connections,
-            http_session_cls=session_class,
-        )
 
-    from aiobotocore.session import AioSession
+def _new_session(profile: str | None) -> "AioSession":
+    from lakery_cloud.providers.s3.sdk import new_session
 
-
-def _presign_by_version_4(signature_version: str, **_: Any) -> str | None:
-    """Sign URLs by version 4 in every region; the SDK falls back to version 2 in some."""
-    return "s3v4-query" if signature_version in ("v4-query", "s3v4-query") else None
-
-
-_api_descriptions = botocore.loaders.create_loader()
-
-
-def _session(profile: str | None) -> AioSession:
-    session = AioSession(profile=profile)
-    session.register_component("data_loader", _api_descriptions)
-    return session
+    return new_session(profile)
 
 
 def _is_asynchronous(session: Any) -> bool:
-    """Whether it is a session of aiobotocore, or of aioboto3, which may not be installed."""
-    classes = type(session).__mro__
-    return isinstance(session, AioSession) or any(each.__module__.startswith("aioboto3.") for each in classes)
+    from lakery_cloud.providers.s3.sdk import is_asynchronous
 
-
-def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> None:
-    """Give errors a code by their status: responses to HEAD have none, and the SDK decides on retries by it."""
-    if parsed_response is not None:
-        code = _CODES.get(parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-        if code is not None:
-            parsed_response.setdefault("Error", {})["Code"] = code
-
-
-_RETRY_AT = "lakery-cloud: retry at"
-
-
-def _note_pause(response_dict: Mapping[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
-    """Note when the store allows a retry: the SDK does not read `Retry-After`."""
-    if response_dict is not None and (seconds := requested_pause(response_dict["headers"])):
-        context[_RETRY_AT] = asyncio.get_running_loop().time() + seconds
-
-
-async def _pause(request: Any, **_: Any) -> None:
-    """Wait before a retry for as long as the store asks, beyond the pause of the SDK."""
-    if (allowed := request.context.pop(_RETRY_AT, None)) is not None:
-        await asyncio.sleep(allowed - asyncio.get_running_loop().time())
-
-
-def _end_redirects(parsed_response: dict[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
-    """Keep the SDK from asking for the region again and again where no response names it."""
-    metadata = (parsed_response or {}).get("ResponseMetadata", {})
-    if "x-amz-bucket-region" not in metadata.get("HTTPHeaders", {}):
-        context.get("s3_redirect", {})["redirected"] = True
-
-
-def _note_retry(request: Any, **_: Any) -> None:
-    """Count attempts after the first, which only the SDK sees."""
-    if request.context.get("retries", {}).get("attempt", 1) > 1:
-        note_retries()
-
-
-class SDKSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-    """The SDK's HTTP session. A subclass has the sockets and certificates of one client."""
-
-    sockets: ClassVar[Sockets]
-    trust: ClassVar[Trust]
-
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        # The SDK's sessions check no certificates behind a proxy, and no host names anywhere (aiobotocore before 3).
-        if proxy_url not in self._sessions:
-            session = open_session(
-                self.sockets,
-                self._tls,
-                limit=self._max_pool_connections,
-                timeout=timeout_behind_proxy(self._timeout) if proxy_url else self._timeout,
-                skip_auto_headers=("Content-Type",),
-            )
-            self._sessions[proxy_url] = await self._exit_stack.enter_async_context(session)
-        return _Session(self._sessions[proxy_url])
-
-    async def send(self, request: Any) -> AioAWSResponse:
-        origin = Origin.of(request.url)
-        # Outside the SDK's own function, which hides errors of ours.
-        self._tls = self.trust.context() if origin.is_tls else True
-        proxy = proxy_for(origin)
-        self._proxy_config = ProxyConfiguration({"https" if origin.is_tls else "http": proxy.url} if proxy else None)
-        try:
-            return await self._send(request)
-        except ReadTimeoutError as error:
-            if copy_timeout.get() is not None and "uploadId=" not in request.url:
-                raise CopyTimedOut(error=error) from error
-            raise
-        except BotoCoreError as error:
-            if proxy is None or (failed := proxy_error(error.kwargs.get("error"), proxy)) is None:
-                raise
-            raise ProxyConnectionError(proxy_url=proxy.name, error=failed) from error
-
-    async def _send(self, request: Any) -> AioAWSResponse:
-        response = await super().send(request)
-        if response.status_code >= 300:
-            # Of a request for content, the SDK reads a refusal later, where it retries nothing.
-            try:
-                await response.content
-            except TimeoutError as error:
-                raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
-            except aiohttp.ClientError as error:
-                raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
-        return response
-
-
-class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
-    """A default configuration of clients. The SDK drops its HTTP session when it adds the options of one client."""
-
-    def merge(self, other_config: AioConfig) -> AioConfig:
-        merged = super().merge(other_config)
-        merged.http_session_cls = self.http_session_cls
-        return merged
-
-
-WORKING = 10
-"""How much longer than a silent store one may take that sends white space while it works (API Reference, "CopyObject")."""
-
-
-class _Session:
-    """A session that follows no redirects: the SDK does, to the endpoint of another region. Copies have more time."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        seconds = copy_timeout.get()
-        if seconds is not None:
-            connect = self._session.timeout.sock_connect
-            options["timeout"] = aiohttp.ClientTimeout(sock_connect=connect, sock_read=seconds)
-        response = await self._session.request(method, **options, allow_redirects=False)
-        if seconds is not None:
-            assert isinstance(response, CheckedResponse)
-            response.body_seconds = WORKING * seconds
-        return response
+    return is_asynchronous(session)

@@ -72,7 +72,7 @@ from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
+    from lakery_cloud.providers.s3.client import SDKClient
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class S3Transport(S3Calls):
 
     max_deletes = 1000  # API Reference, "DeleteObjects"
 
-    def __init__(self, client: "S3Client", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
+    def __init__(self, client: "SDKClient", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
         super().__init__(client, settings)
         self._stored_as = sdk_stored_as(settings)
         self._signed = signed
@@ -223,7 +223,8 @@ class S3Transport(S3Calls):
 
         async def head_bucket() -> Mapping[str, Any]:
             try:
-                return dict(await self._client.head_bucket(Bucket=bucket))
+                client = await self._client.get()
+                return dict(await client.head_bucket(Bucket=bucket))
             except botocore_errors.ClientError as error:
                 return dict(error.response)
 
@@ -391,8 +392,7 @@ class S3Transport(S3Calls):
             yield version
 
     def credential_kind(self) -> str | None:
-        credentials = self._client._request_signer._credentials  # a client has no public attribute for them
-        return str(getattr(credentials, "method", "explicit")) if credentials else None
+        return self._client.credential_kind
 
     async def put_damaged(self, address: Address) -> bool:
         if CHECKSUMS in self._features.supported:
@@ -409,15 +409,16 @@ class S3Transport(S3Calls):
         if content is not None:
             parameters |= self._content_parameters(content)
         operation = "get_object" if content is None else "put_object"
+        client = await self._client.get()
         url = await self._call(
             f"presigning {operation}",
             address,
-            self._client.generate_presigned_url,
+            client.generate_presigned_url,
             operation,
             Params=parameters,
             ExpiresIn=int(expires.total_seconds()),
         )
-        headers = header_names(self._client, operation, parameters)
+        headers = header_names(client, operation, parameters)
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
 
     def _content_parameters(self, content: Digest) -> dict[str, Any]:
