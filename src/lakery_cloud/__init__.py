@@ -24,6 +24,7 @@ from lakery_cloud.errors import (
 )
 
 if TYPE_CHECKING:
+    from lakery_cloud.batches import Loaded, Saved
     from lakery_cloud.config.building import load_registry
     from lakery_cloud.config.configuration import Configuration
     from lakery_cloud.config.urls import storage_from_url
@@ -69,6 +70,7 @@ __all__ = [
     "InvalidRecord",
     "InvalidTags",
     "LakeryCloudError",
+    "Loaded",
     "MemoryStorage",
     "MissingDependency",
     "NameConflict",
@@ -79,6 +81,7 @@ __all__ = [
     "ReadOnlyStorage",
     "Route",
     "S3Storage",
+    "Saved",
     "SerializedData",
     "SerializedDataStream",
     "Storage",
@@ -102,11 +105,13 @@ _LAZY = {
     "FileStorage": "lakery_cloud.providers.file",
     "GCSStorage": "lakery_cloud.providers.gcs.storage",
     "GetStreamDigest": "lakery_cloud.storage",
+    "Loaded": "lakery_cloud.batches",
     "MemoryStorage": "lakery_cloud.providers.memory",
     "ObjectStorage": "lakery_cloud.engine.object_storage",
     "PresignedURL": "lakery_cloud.engine.model",
     "Route": "lakery_cloud.routes",
     "S3Storage": "lakery_cloud.providers.s3.storage",
+    "Saved": "lakery_cloud.batches",
     "SerializedData": "lakery_cloud.storage",
     "SerializedDataStream": "lakery_cloud.storage",
     "Storage": "lakery_cloud.storage",

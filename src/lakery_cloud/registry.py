@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lakery_cloud.digest import DEFAULT_ALGORITHM, DigestingStream, computed_digest, verified
+from lakery_cloud.batches import AT_A_TIME, MAX_BUFFERED_BYTES, Loaded, Saved, load_all, save_all
+from lakery_cloud.digest import DEFAULT_ALGORITHM, DigestingStream, compare, computed_digest, verified
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
@@ -18,6 +19,7 @@ from lakery_cloud.records import ContentRecord
 from lakery_cloud.routes import Content, Explanation, Route, first_match
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 from lakery_cloud.streams.chunks import close_stream
+from lakery_cloud.streams.hashing import new_hasher, update_hash
 
 __all__ = ["StorageRegistry"]
 
@@ -178,6 +180,46 @@ class StorageRegistry:
         digest = await computed_digest(serialized, algorithm=algorithm)
         return ContentRecord.of(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
+    def save_many(
+        self,
+        blobs: AsyncIterable[SerializedData] | Iterable[SerializedData],
+        /,
+        *,
+        tags: TagMap | None = None,
+        storage: Storage[Any] | str | None = None,
+        algorithm: str = DEFAULT_ALGORITHM,
+        at_a_time: int = AT_A_TIME,
+        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+    ) -> AsyncGenerator[Saved]:
+        """Save many blobs, several at a time, and yield one result for each, in their order.
+
+        A save that fails doesn't stop the others: its error is in its result. An error of `blobs` itself is raised after
+        the results of the blobs before it. Break out of the loop with `contextlib.aclosing` to cancel the saves under
+        way. The blobs are closed at the end.
+
+        Args:
+            blobs: As for `save`. A blob is taken when its save can start.
+            tags: As for `save`, for all blobs.
+            storage: As for `save`.
+            algorithm: As for `save`.
+            at_a_time: Most saves at a time.
+            max_buffered_bytes: Most bytes of the blobs whose results you have not received, besides one that waits for
+                room. One larger blob is saved alone.
+
+        Raises:
+            ConfigError: A limit is less than 1, or the algorithm is unknown.
+            InvalidTags: The tags break the rule.
+            NotRegistered, NameConflict, ReadOnlyStorage: `storage` can't save.
+        """
+        checked_tags = check_tags(tags or {})
+        target = None if storage is None else self._writable(storage)
+        new_hasher(algorithm)
+
+        async def save(blob: SerializedData) -> ContentRecord:
+            return await self.save(blob, tags=checked_tags, storage=target, algorithm=algorithm)
+
+        return save_all(save, blobs, at_a_time=at_a_time, max_buffered_bytes=max_buffered_bytes)
+
     async def save_stream(
         self,
         serialized: SerializedDataStream,
@@ -227,9 +269,38 @@ class StorageRegistry:
             IntegrityError: The content does not match the record.
             LakeryCloudError: The storage's errors.
         """
-        async with aclosing(self._chunks(record)) as chunks:
-            data = b"".join([chunk async for chunk in chunks])
+        storage, storage_data = self._find(record)
+        data = await storage.read_data(storage_data)
+        if not storage.verifies_reads:
+            hasher = new_hasher(record.content_hash_algorithm)
+            await update_hash(hasher, data)
+            what = f"the content from {record.storage_name}"
+            compare(record.digest, content_hash=hasher.hexdigest(), size=len(data), what=what)
         return SerializedData(data=data, content_type=record.content_type, content_encoding=record.content_encoding)
+
+    def load_many(
+        self,
+        records: AsyncIterable[ContentRecord] | Iterable[ContentRecord],
+        /,
+        *,
+        at_a_time: int = AT_A_TIME,
+        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
+    ) -> AsyncGenerator[Loaded]:
+        """Load the content of many records, several at a time, and yield one result for each, in their order.
+
+        A load that fails doesn't stop the others: its error is in its result. An error of `records` itself is raised after
+        the results of the records before it. Break out of the loop with `contextlib.aclosing` to cancel the loads under
+        way. The records are closed at the end.
+
+        Args:
+            records: The records. A record is taken when its load can start.
+            at_a_time: Most loads at a time.
+            max_buffered_bytes: Most bytes of content under way or waiting for you. Larger content is loaded alone.
+
+        Raises:
+            ConfigError: A limit is less than 1.
+        """
+        return load_all(self.load, records, at_a_time=at_a_time, max_buffered_bytes=max_buffered_bytes)
 
     def load_stream(self, record: ContentRecord) -> SerializedDataStream:
         """Load content as a stream that is compared with the record at its end.

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from lakery_cloud.streams.tasks import side_by_side
-from tests.helpers import let_others_run
+from tests.helpers import PATIENCE, let_others_run
 from tests.unit.test_pipeline import Calls
 
 
@@ -93,6 +93,51 @@ async def test_failure_of_the_source_comes_after_its_results():
     assert await anext(results) == "first"
     with pytest.raises(OSError, match="the list broke off"):
         await anext(results)
+
+
+async def test_source_that_is_cancelled_by_others_ends_the_results():
+    async def items():
+        yield "first"
+        raise asyncio.CancelledError
+
+    async def work(item):
+        return item
+
+    results = side_by_side(work, items(), limit=2)
+    assert await anext(results) == "first"
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(anext(results), PATIENCE)
+
+
+@pytest.mark.parametrize("is_left_early", [True, False])
+async def test_generators_are_closed_as_soon_as_the_results_end(is_left_early):
+    closed = []
+
+    def items():
+        try:
+            yield from range(10)
+        finally:
+            closed.append(True)
+
+    class Items:
+        async def __aiter__(self):
+            try:
+                for number in range(10):
+                    yield number
+            finally:
+                closed.append(True)
+
+    async def work(item):
+        return item
+
+    for source in (items(), Items()):
+        closed.clear()
+        results = side_by_side(work, source, limit=3)
+        async for result in results:
+            if is_left_early and result == 1:
+                break
+        await results.aclose()
+        assert closed == [True]
 
 
 async def test_leaving_early_ends_all_calls_and_closes_the_items():

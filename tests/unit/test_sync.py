@@ -193,6 +193,76 @@ def test_error_of_a_source_is_raised_unchanged_and_nothing_is_left():
     assert storage.contents.objects == storage.contents.uploads == {}
 
 
+# Many blobs.
+
+
+def test_many_blobs_come_from_the_calling_thread_and_results_are_ordered():
+    threads = []
+
+    def blobs():
+        try:
+            for number in range(200):
+                threads.append(threading.current_thread())
+                yield blob(content(100, seed=number))
+        finally:
+            threads.append(threading.current_thread())
+
+    with sync.open(StorageRegistry([memory()])) as registry:
+        saved = list(registry.save_many(blobs(), at_a_time=7))
+        assert [(result.index, result.error) for result in saved] == [(index, None) for index in range(200)]
+        loaded = registry.load_many((result.record for result in saved), at_a_time=7)
+        assert [result.content["data"] for result in loaded] == [content(100, seed=number) for number in range(200)]
+    assert set(threads) == {threading.current_thread()}
+    assert len(threads) == 201
+
+
+def test_many_blobs_left_early_are_closed_in_the_calling_thread():
+    closed = []
+
+    def blobs():
+        try:
+            for number in range(200):
+                yield blob(content(100, seed=number))
+        finally:
+            closed.append(threading.current_thread())
+
+    with sync.open(StorageRegistry([memory()])) as registry:
+        with closing(registry.save_many(blobs(), at_a_time=7)) as results:
+            assert next(results).index == 0
+        assert closed == [threading.current_thread()]
+        assert len(list(registry.list())) < 200
+        assert registry.load(registry.save(blob(DATA)))["data"] == DATA
+
+
+def test_error_of_many_blobs_comes_after_the_results_before_it():
+    failure = OSError("the tape is torn")
+
+    def blobs():
+        yield blob(DATA)
+        raise failure
+
+    with sync.open(StorageRegistry([memory()])) as registry:
+        results = registry.save_many(blobs())
+        assert next(results).record
+        with pytest.raises(OSError, match="torn") as caught:
+            next(results)
+        assert caught.value is failure
+        with pytest.raises(TypeError, match="not iterable"):
+            list(registry.load_many(None))
+
+
+def test_ctrl_c_in_many_blobs_ends_the_saves():
+    def blobs():
+        yield blob(DATA)
+        signal.raise_signal(signal.SIGINT)
+        yield blob(DATA)
+
+    with sync.open(StorageRegistry([memory()])) as registry:
+        with pytest.raises(KeyboardInterrupt):
+            list(registry.save_many(blobs()))
+        assert registry.load(registry.save(blob(DATA)))["data"] == DATA
+
+
 # Streams out.
 
 

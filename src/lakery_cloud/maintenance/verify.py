@@ -1,10 +1,10 @@
 """`verify` reads all content of a storage, and finds objects whose bytes don't match the hash in their key."""
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
@@ -16,13 +16,9 @@ from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import IntegrityError, NoStorageData
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.hashing import new_hasher, update_hash
-from lakery_cloud.streams.tasks import ordered_map
-
-T = TypeVar("T")
+from lakery_cloud.streams.tasks import side_by_side
 
 READS_AT_A_TIME = 8
-BATCH = 1000
-"""Keys kept in memory at a time: one page of a listing."""
 
 
 class Problem(StrEnum):
@@ -79,14 +75,16 @@ async def verify(
     async def check(info: ObjectInfo) -> Verified | None:
         return await _check(storage, transport, info)
 
-    async with aclosing(storage.list()) as listed:
-        async for batch in _batches(listed, BATCH):
-            wanted = [info for info in batch if (storage.keys.hash_of(info.address.key) or "") > after]
-            checked = ordered_map(check, wanted, size_of=lambda _: 0, budget=ByteBudget(1), limit=at_a_time)
-            async with aclosing(checked):
-                async for verified in checked:
-                    if verified is not None:
-                        yield verified
+    async def wanted() -> AsyncGenerator[ObjectInfo]:
+        async with aclosing(storage.list()) as listed:
+            async for info in listed:
+                if (storage.keys.hash_of(info.address.key) or "") > after:
+                    yield info
+
+    async with aclosing(side_by_side(check, wanted(), limit=at_a_time, ahead=at_a_time)) as checked:
+        async for verified in checked:
+            if verified is not None:
+                yield verified
 
 
 async def _check(storage: ObjectStorage[Any], transport: Transport, listed: ObjectInfo) -> Verified | None:
@@ -117,14 +115,3 @@ def _problem(info: ObjectInfo, content_hash: str, found: str) -> Problem | None:
         return Problem.MISPLACED
     written = info.metadata.get(METADATA_SIZE, "")
     return Problem.TRUNCATED if written.isdecimal() and info.size < int(written) else Problem.DAMAGED
-
-
-async def _batches(items: AsyncIterable[T], size: int) -> AsyncGenerator[list[T]]:
-    batch: list[T] = []
-    async for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -3,8 +3,17 @@
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+)
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 from lakery_cloud.streams.budget import ByteBudget
@@ -109,47 +118,52 @@ async def side_by_side(
     *,
     limit: int,
     ahead: int = 1000,
+    size_of: Callable[[T], int] = lambda _: 0,
+    max_size: int = 1,
 ) -> AsyncGenerator[R]:
     """Yield results in the order of their items, with up to `limit` concurrent calls. A slow call does not block others.
 
     An item is taken only when its call can start. A failure of a call or of the items is raised in its place in the order
-    and cancels the running calls; so does closing the generator.
+    and cancels the running calls; so does closing the generator. The items are closed at the end.
 
     Args:
         function: The coroutine function to call.
         items: Its arguments.
         limit: Concurrent calls.
         ahead: Results that may wait for an earlier one.
+        size_of: The bytes of an item or of its result.
+        max_size: Bytes of all items from the start of their calls until the consumer asks for the next result. One larger
+            item is called alone.
     """
-    started: asyncio.Queue[asyncio.Task[R] | None] = asyncio.Queue(ahead)
-    slots = asyncio.Semaphore(limit - 1)
+    started: asyncio.Queue[tuple[asyncio.Task[R], int] | None] = asyncio.Queue()
+    slots, waiting, budget = asyncio.Semaphore(limit), asyncio.Semaphore(ahead), ByteBudget(max_size)
     tasks: set[asyncio.Task[R]] = set()
 
     async def start_all() -> None:
-        try:
-            async for item in _each(items):
+        async with aclosing(_each(items)) as source:
+            await slots.acquire()
+            async for item in source:
+                size = size_of(item)
+                await budget.acquire(size)
                 task = asyncio.create_task(function(item))
                 task.add_done_callback(lambda _: slots.release())
                 tasks.add(task)
-                await started.put(task)
+                started.put_nowait((task, size))
+                del item, task  # they would keep the bytes until the next item arrives
+                await waiting.acquire()
                 await slots.acquire()
-        finally:
-            await close_stream(items)
 
-    async def start_all_and_mark_end() -> None:
-        try:
-            await start_all()
-        except Exception:
-            await started.put(None)
-            raise
-        await started.put(None)
-
-    starting = asyncio.create_task(start_all_and_mark_end())
+    starting = asyncio.create_task(start_all())
+    starting.add_done_callback(lambda _: started.put_nowait(None))
     try:
-        while (task := await started.get()) is not None:
-            result = await task
+        while (entry := await started.get()) is not None:
+            waiting.release()
+            task, size = entry
             tasks.discard(task)
-            yield result
+            del entry
+            yield await task
+            del task
+            budget.release(size)
         await starting
     finally:
         for left in (starting, *tasks):
@@ -161,12 +175,23 @@ async def side_by_side(
 
 
 async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
+    """Yield the items, and close them at the end."""
+    iterator = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+    try:
+        if isinstance(iterator, AsyncIterator):
+            async for item in iterator:
+                yield item
+                del item
+        else:
+            for item in iterator:
+                yield item
+                del item
+    finally:
+        for source in (iterator, items):
+            if isinstance(source, Generator):
+                source.close()
+            else:
+                await close_stream(source)
 
 
 async def finish(coroutine: Coroutine[Any, Any, T], *, seconds: float | None = None) -> T:

@@ -19,12 +19,13 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypedDict, TypeVa
 import lakery_cloud.engine.object_storage as _engine
 import lakery_cloud.registry as _registry
 import lakery_cloud.storage as _contract
-from lakery_cloud.sync.background import BackgroundLoop
+from lakery_cloud.sync.background import BackgroundLoop, Caller
 
 __all__ = ["LoadedDataStream", "ObjectStorage", "SerializedDataStream", "Storage", "StorageRegistry", "open"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 S = TypeVar("S", bound="_contract.Storage[Any]")
 ObjectS = TypeVar("ObjectS", bound="_engine.ObjectStorage[Any]")
 W = TypeVar("W", bound="_contract.Storage[Any] | _registry.StorageRegistry")
@@ -116,6 +117,20 @@ def _loading(
     return loading
 
 
+def _mapping(
+    method: Callable[Concatenate[Any, AsyncIterable[T] | Iterable[T], P], AsyncGenerator[R]],
+) -> Callable[Concatenate[Any, Iterable[T], P], Generator[R]]:
+    """Make a method that takes an iterable and returns a generator from one that returns an asynchronous generator."""
+
+    @wraps(method)
+    def mapping(self: "_Blocking[Any]", items: Iterable[T], /, *args: P.args, **kwargs: P.kwargs) -> Generator[R]:
+        caller = Caller()
+        results = getattr(self.wrapped, method.__name__)(caller.items(items), *args, **kwargs)
+        return self._iterate(results, caller, items)
+
+    return mapping
+
+
 class _Blocking(Generic[W]):
     """An asynchronous object with its event loop."""
 
@@ -143,13 +158,19 @@ class _Blocking(Generic[W]):
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         return self._loop.call(lambda _: getattr(self._wrapped, name)(*args, **kwargs))
 
-    def _iterate(self, source: AsyncGenerator[R]) -> Generator[R]:
+    def _iterate(
+        self, source: AsyncGenerator[R], caller: Caller | None = None, items: Iterable[Any] = ()
+    ) -> Generator[R]:
         # A generator of its own, since its reference to self keeps the loop open until it is closed.
-        yield from self._loop.iterate(source)
+        try:
+            yield from self._loop.iterate(source, caller)
+        finally:
+            if isinstance(items, Generator):
+                items.close()
 
     def _call_with_stream(self, source: Iterable[bytes], start: Callable[[AsyncIterable[bytes]], Awaitable[R]]) -> R:
         try:
-            return self._loop.call(lambda caller: start(caller.chunks(source)))
+            return self._loop.call(lambda caller: start(caller.items(source)))
         finally:
             if isinstance(source, Generator):
                 source.close()
@@ -159,9 +180,11 @@ class StorageRegistry(_Blocking[_registry.StorageRegistry]):
     """The blocking form of a `lakery_cloud.StorageRegistry`."""
 
     save = _blocking(_registry.StorageRegistry.save)
+    save_many = _mapping(_registry.StorageRegistry.save_many)
     save_stream = _saving(_registry.StorageRegistry.save_stream)
     save_file = _blocking(_registry.StorageRegistry.save_file)
     load = _blocking(_registry.StorageRegistry.load)
+    load_many = _mapping(_registry.StorageRegistry.load_many)
     load_stream = _loading(_registry.StorageRegistry.load_stream)
     load_file = _blocking(_registry.StorageRegistry.load_file)
     exists = _blocking(_registry.StorageRegistry.exists)

@@ -17,16 +17,17 @@ _END: Final = object()
 
 
 class Caller:
-    """The thread that waits for one call. It iterates its own streams for the call, since they may be bound to it."""
+    """The thread that waits for calls. It iterates its own iterables for them, since they may be bound to it."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-    async def chunks(self, source: Iterable[bytes]) -> AsyncGenerator[bytes]:
-        """Yield the items of an iterable, which is iterated in the calling thread."""
+    async def items(self, source: Iterable[T]) -> AsyncGenerator[T]:
+        """Yield the items of an iterable, which is iterated in the calling thread, while it waits for a call."""
         iterator = await self._run(partial(iter, source))
-        while (chunk := await self._run(partial(next, iterator, _END))) is not _END:
-            yield chunk
+        while (item := await self._run(partial(next, iterator, _END))) is not _END:
+            yield item
+            del item
 
     def work(self) -> None:
         """Run the call's jobs until the call ends."""
@@ -84,13 +85,17 @@ class BackgroundLoop:
         self._thread = threading.Thread(target=self._run, name="lakery-cloud", daemon=True)
         self._thread.start()
 
-    def call(self, function: Callable[[Caller], Awaitable[T]]) -> T:
+    def call(self, function: Callable[[Caller], Awaitable[T]], caller: Caller | None = None) -> T:
         """Run a coroutine and return its result. If the wait is interrupted, cancel it and wait for its clean-up.
+
+        Args:
+            function: The coroutine function.
+            caller: The caller, if its iterables are used by several calls.
 
         Raises:
             ConfigError: The loop is stopped, belongs to the parent process, or runs the calling thread itself.
         """
-        caller = Caller()
+        caller = caller or Caller()
         tasks: list[asyncio.Task[T]] = []
 
         async def run() -> T:
@@ -121,12 +126,17 @@ class BackgroundLoop:
         except asyncio.CancelledError:
             raise ConfigError("the call was cancelled, since another thread closed the storage or registry") from None
 
-    def iterate(self, source: AsyncGenerator[T]) -> Generator[T]:
-        """Yield the items of an asynchronous generator, and close it at the end."""
+    def iterate(self, source: AsyncGenerator[T], caller: Caller | None = None) -> Generator[T]:
+        """Yield the items of an asynchronous generator, and close it at the end.
+
+        Args:
+            source: The generator.
+            caller: The caller whose iterables the generator uses.
+        """
         self._open.add(source)
         try:
             while True:
-                item: Any = self.call(lambda _: anext(source, _END))
+                item: Any = self.call(lambda _: anext(source, _END), caller)
                 if item is _END:
                     return
                 yield item
