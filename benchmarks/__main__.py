@@ -42,7 +42,7 @@ def main() -> int:
     print("\nTargets")
     for what, aimed, reached, verdict in rows(Measured(results["results"])):
         if reached or options.is_whole:
-            print(f"  {verdict.strip('*'):14}{what:46}{reached:38}  {aimed}")
+            print(f"  {verdict.strip('*'):14}{what:56}{reached:38}  {aimed}")
     if options.is_whole or options.render:
         render(results)
     return 0

@@ -127,15 +127,17 @@ def _figures(entry: Mapping[str, Any], measured: Measured) -> list[str]:
         return []
     ratios = measured.ratios(*place)
     cpu, peak, server = (statistics.median(measured.values(*place, what)) for what in ("cpu", "peak", "server"))
-    rates_shown = [f"{rate:,.0f}" for rate in (statistics.median(rates), min(rates), max(rates))]
+    rates_shown = [
+        f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}" for rate in (statistics.median(rates), min(rates), max(rates))
+    ]
     ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
-    return [ratio, *rates_shown, f"{cpu:,.0f}" if cpu >= 10 else f"{cpu:.3f}", f"{peak:,.0f}", f"{server:.0%}"]
+    return [ratio, *rates_shown, f"{cpu:,.0f}" if cpu >= 10 else f"{cpu:.3f}", f"{peak:,.0f}", f"{max(server, 0):.0%}"]
 
 
 def _does(entry: Mapping[str, Any]) -> str:
     """Say what a client does: its description, and what the server has seen in its last turn."""
     seen = next((turn for turn in reversed(entry["turns"]) if "seen" in turn and "error" not in turn), None)
-    if seen is None:
+    if seen is None or not seen["seen"]["requests"]:
         return str(entry["does"])
     counts, operations = seen["seen"], seen["operations"]
     requests = counts["requests"] / operations

@@ -13,7 +13,6 @@ class LakeryCloudAzure(LakeryCloud):
 
     sends = "SHA-256, MD5, create-only put"
     streams = "SHA-256, MD5, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
-    reads = "one GET"
     place = "blob"
     bucket = "container"
 

@@ -20,6 +20,7 @@ class LakeryCloud(Peer):
     sends = "SHA-256, create-only put"
     streams = "SHA-256, CRC-32C, temporary key, copy; one put if it fits"
     files = "SHA-256 compared, `save_file` with the known hash"
+    reads = "one GET; ranges ahead where one connection is the limit"
     options: ClassVar[dict[str, Any]] = {}
     bucket, place = "bucket", "key"
     """Names in storage data."""

@@ -22,7 +22,7 @@ IN_PROCESS = [
     for entry in PEERS
     if entry.environment in (None, "boto3")
     and entry.api != "start"
-    and not entry.name.endswith(("-sdk", "-32", "sha256-alone"))
+    and not entry.name.endswith(("-sdk", "sha256-alone"))
 ]
 WRITES = ("puts", "hits", "streams", "write-256", "write-file")
 READS = ("gets", "read-256")
