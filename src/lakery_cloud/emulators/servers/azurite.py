@@ -21,8 +21,8 @@ ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1
 class Azurite(InstalledEmulator):
     """Azurite's blob service.
 
-    It does not support Put Block From URL or CRC64 checksums, keeps other writers' blocks where Azure discards them, and
-    completes every copy at once.
+    It does not support Put Blob From URL, keeps other writers' blocks where Azure discards them, and completes every copy
+    at once.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -31,7 +31,7 @@ class Azurite(InstalledEmulator):
     name: ClassVar[str] = "azurite"
     api: ClassVar[str] = "Blob Storage"
     url_scheme: ClassVar[str] = "az"
-    version: ClassVar[str] = "3.35.0"
+    version: ClassVar[str] = "3.37.0"
     READY_LOG: ClassVar[str] = "successfully listens on"
     STOP_GRACE: ClassVar[float] = 0  # its data is not kept
 
