@@ -11,8 +11,8 @@ from lakery_cloud import AzureBlobStorage
 class LakeryCloudAzure(LakeryCloud):
     """`AzureBlobStorage` with its defaults."""
 
-    sends = "SHA-256, MD5, create-only put"
-    streams = "SHA-256, MD5, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
+    sends = "SHA-256, CRC64, create-only put"
+    streams = "SHA-256, CRC64, temporary blob of four 8 MiB blocks at a time, copy; one put if it fits"
     place = "blob"
     bucket = "container"
 

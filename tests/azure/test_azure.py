@@ -1,6 +1,7 @@
 """The conformance suite on Azurite, and what only Azure has: credentials, index tags, blocks, copies by signature."""
 
 import asyncio
+import base64
 import gc
 import json
 from collections.abc import AsyncIterator
@@ -29,6 +30,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.providers.azure import requests
 from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.providers.azure.checksums import CRC64, MD5
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from lakery_cloud.testing import (
     FaultProxy,
@@ -151,7 +153,7 @@ async def test_blob_is_one_request_whatever_its_size(azure_rig: AzureRig, proxy:
     [exchange] = proxy.exchanges
     assert (exchange.method, exchange.sent_bytes) == ("PUT", 70 * MiB)
     assert exchange.headers["if-none-match"] == "*"
-    assert exchange.headers["content-md5"]
+    assert {CRC64, MD5} & exchange.headers.keys()
 
 
 @pytest.mark.parametrize(("fast_lane", "gets"), [(True, 1), (False, 3)], ids=["one-request", "ranges-of-the-sdk"])
@@ -226,13 +228,14 @@ async def test_conflict_with_another_writer_is_tried_again(azure_rig: AzureRig, 
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize(("header", "size"), [(CRC64, 8), (MD5, 16)])
 async def test_bytes_damaged_on_the_way_are_refused(
-    azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch, fast_lane: bool
+    azure_rig: AzureRig, monkeypatch: pytest.MonkeyPatch, fast_lane: bool, header: str, size: int
 ) -> None:
-    async def wrong(*data: bytes) -> str:
-        return "AAAAAAAAAAAAAAAAAAAAAA=="
+    async def wrong(*_: object) -> dict[str, str]:
+        return {header: base64.b64encode(bytes(size)).decode()}
 
-    monkeypatch.setattr(requests, "md5_header", wrong)
+    monkeypatch.setattr(requests, "checksum_headers", wrong)
     async with azure_rig.storage(fast_lane=fast_lane) as storage:
         with pytest.raises(IntegrityError, match="refused"):
             await write(storage)

@@ -20,6 +20,7 @@ FINDINGS: Mapping[str, Mapping[str, str]] = {
     "soft-delete": {},
     "archive": {},
     "slow-copy": {},
+    "no-crc64": {},
     "weak-etags": {"head": "weak ETag"},
     "cdn": {"get": "without Content-Range"},
     "sas-without-delete": {"abort": "delete", "delete": "Grant", "nothing left": "could not delete these objects"},

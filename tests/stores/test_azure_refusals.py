@@ -62,6 +62,7 @@ HANDLED: Mapping[str, set[type[Signal]]] = {
     "stage_block_from_url": {VersionChanged},
     "commit_block_list": {KeyExists, UploadGone, WriteConflict},
     "start_copy_from_url": {ConditionNotMet, KeyExists, VersionChanged, WriteConflict},
+    "upload_blob_from_url": {ConditionNotMet, KeyExists, VersionChanged, WriteConflict},
     "abort_copy": {KeyMissing},
     "get_blob_properties": {KeyMissing},
     "download_blob": {KeyMissing, VersionChanged},

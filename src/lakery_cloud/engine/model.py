@@ -38,6 +38,10 @@ class VersionChanged(Signal):
     """The object has another version than the request was pinned to."""
 
 
+class CopyTooLarge(Signal):
+    """The store does not copy an object of this size with one request."""
+
+
 class UploadGone(Signal):
     """The multipart upload does not exist: it was completed or aborted."""
 

@@ -193,6 +193,7 @@ class Transport(abc.ABC):
         Raises:
             KeyExists, WriteConflict: As for `put`.
             VersionChanged: The source is gone, or has another version than `source` says.
+            CopyTooLarge: The store copies so many bytes only in parts, although its documented limit is higher.
         """
 
     # Abilities that not every provider has; the defaults are for those without.

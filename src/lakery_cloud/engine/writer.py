@@ -8,6 +8,7 @@ from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
 from lakery_cloud.engine.keys import Address, KeySpace
 from lakery_cloud.engine.model import (
+    CopyTooLarge,
     KeyExists,
     ObjectInfo,
     Receipt,
@@ -172,11 +173,16 @@ class Writer:
         """Create the content key from the temporary object."""
         attributes = attributes_of_content(digest, tags)
         largest = self._limits.max_copy_size
-        try:
+
+        async def create() -> None:
             if largest is None or source.size <= largest:
-                await self._create(content, digest, lambda: self._copy_at_once(source, content, digest, attributes))
-            else:
-                await self._create(content, digest, lambda: self._copy_in_parts(source, content, attributes))
+                with suppress(CopyTooLarge):
+                    await self._copy_at_once(source, content, digest, attributes)
+                    return
+            await self._copy_in_parts(source, content, attributes)
+
+        try:
+            await self._create(content, digest, create)
         except VersionChanged as signal:
             # Of a copy across buckets, some stores say the same if the content's bucket is missing.
             if content.bucket != source.address.bucket:

@@ -28,6 +28,13 @@ class Throttled(azure_errors.ServiceRequestError):
         self.headers = headers
 
 
+class FeatureRefused(Exception):
+    """Azurite's refusal of a header, with the status 500. Not an error of the SDK, which would send the request again."""
+
+    code = "FeatureNotSupported"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class Answer(NamedTuple):
     """A response of success: Microsoft Learn, "Operations on blobs" and "Operations on containers", page by page.
 
@@ -45,6 +52,7 @@ class Answer(NamedTuple):
 _MADE = ("etag", "x-ms-request-id")
 ANSWERS: Mapping[str, Answer] = {
     "upload_blob": Answer((201,), _MADE),
+    "upload_blob_from_url": Answer((201,), _MADE),
     "stage_block": Answer((201,)),
     "stage_block_from_url": Answer((201,)),
     "commit_block_list": Answer((201,), _MADE),
@@ -89,10 +97,13 @@ def check_sdk_answer(response: Any) -> None:
     Raises:
         UnusableResponse: The response proves nothing.
         Throttled: The store is overloaded.
+        FeatureRefused: The store does not support a header.
     """
     answer, request = response.http_response, response.http_request
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         raise Throttled(answer.headers)
+    if (answer.status_code, answer.headers.get("x-ms-error-code")) == (FeatureRefused.status, FeatureRefused.code):
+        raise FeatureRefused(answer.reason)  # Azurite's has the whole message
     if answer.status_code >= 400:
         return
     query = parse_qs(urlsplit(request.url).query)
@@ -100,6 +111,8 @@ def check_sdk_answer(response: Any) -> None:
     operation = _OPERATIONS.get((request.method, *kind))
     if operation is None:
         return
+    if operation == "start_copy_from_url" and "x-ms-blob-type" in request.headers:
+        operation = "upload_blob_from_url"
     try:
         _check_head(operation, answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
         if operation != "download_blob":

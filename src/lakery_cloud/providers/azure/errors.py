@@ -12,17 +12,17 @@ from azure.core.pipeline.policies import ContentDecodePolicy
 
 from lakery_cloud.engine.error_messages import Failure
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import BodyInterrupted, Signal
+from lakery_cloud.engine.model import BodyInterrupted, Signal, Unsupported
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.exchange import BufferedResponse, Origin, UnsupportedResponse
 from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import proxy_error
-from lakery_cloud.providers.azure.answers import UnusableResponse
-from lakery_cloud.providers.azure.refusals import RULES, SET_CREDENTIALS
+from lakery_cloud.providers.azure.answers import FeatureRefused, UnusableResponse
+from lakery_cloud.providers.azure.refusals import NO_INDEX_TAGS, RULES, SET_CREDENTIALS
 from lakery_cloud.redaction import MAX_QUOTE, redact, redact_error
 
 SDK_ERRORS = (
-    *(azure_errors.AzureError, UnsupportedResponse, zlib.error),
+    *(azure_errors.AzureError, FeatureRefused, UnsupportedResponse, zlib.error),
     *(ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError),
 )
 """Errors of a call of the SDK. It raises built-in ones for responses that it can't read; it checks arguments first."""
@@ -85,7 +85,10 @@ class Refusal(NamedTuple):
                 f"The URL of a local server ends with its account, such as {endpoint.rstrip('/')}/devstoreaccount1; "
                 "correct endpoint_url"
             )
-        return RULES.error(failure, code=code, status=self.status)
+        error = RULES.error(failure, code=code, status=self.status)
+        if isinstance(error, Unsupported) and code in NO_INDEX_TAGS:
+            error.headers = frozenset({"x-ms-tags"})  # so that no other header is left out
+        return error
 
 
 _WRONG_PATH = frozenset(
@@ -133,6 +136,8 @@ def translate(error: Exception, operation: str, address: Address, *, endpoint: s
         refusal = Refusal.of_error(error)
         _forget_responses(error)
         return refusal.error(operation, address, endpoint=endpoint)
+    if isinstance(error, FeatureRefused):
+        return Refusal(error.status, error.code, said).error(operation, address, endpoint=endpoint)
     failure = Failure(operation, address, endpoint, said)
     if isinstance(error, UnusableResponse | UnsupportedResponse):
         return failure.unusable()

@@ -49,7 +49,7 @@ _LEASE = "Another program has a lease on it; wait until the lease ends, or break
 _OTHER_STORE = "Check that endpoint_url is Azure Blob Storage; a local server may need an upgrade"
 _TIER = "Set access_tier to a tier of this account, or remove it"
 _RETAINED = "Delete it after the retention ends; set temporary_container to a container without retention"
-_NO_INDEX_TAGS = "The account has no blob index tags; set blob_tags to false"
+_BLOB_TAGS = "The account has no blob index tags; set blob_tags to false"
 _TOO_LARGE = "Reduce part_size and the limits of the storage"
 
 REFUSALS = (
@@ -148,10 +148,8 @@ REFUSALS = (
     RefusalRow("InvalidMd5", 400, IntegrityError, _AGAIN, COMMON),
     RefusalRow("Crc64Mismatch", 400, IntegrityError, _AGAIN, 'Microsoft Learn, "Put Blob"'),
     # Features and limits of the account
-    RefusalRow(
-        "BlobTagsNotSupportedForAccountType", 400, Unsupported, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'
-    ),
-    RefusalRow("FeatureNotSupportedForAccount", 409, Unsupported, _NO_INDEX_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
+    RefusalRow("BlobTagsNotSupportedForAccountType", 400, Unsupported, _BLOB_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
+    RefusalRow("FeatureNotSupportedForAccount", 409, Unsupported, _BLOB_TAGS, 'Microsoft Learn, "Set Blob Tags"'),
     RefusalRow("FeatureVersionMismatch", 409, ConfigError, _OTHER_STORE, BLOB),
     RefusalRow("InvalidBlobTier", 400, ConfigError, _TIER, BLOB),
     RefusalRow("AccessTierNotSupportedForBlobType", 400, ConfigError, _TIER, EMULATOR),
@@ -175,15 +173,18 @@ REFUSALS = (
     *(
         RefusalRow(code, status, ConfigError, _OTHER_STORE, COMMON)
         for code, status in (
-            *(("ConditionHeadersNotSupported", 400), ("InvalidHeaderValue", 400), ("InvalidHttpVerb", 400)),
+            *(("ConditionHeadersNotSupported", 400), ("InvalidHttpVerb", 400)),
             *(("InvalidInput", 400), ("InvalidQueryParameterValue", 400), ("MissingRequiredQueryParameter", 400)),
             *(("MissingRequiredHeader", 400), ("MultipleConditionHeadersNotSupported", 400)),
-            *(("OutOfRangeQueryParameterValue", 400), ("UnsupportedHeader", 400), ("UnsupportedXmlNode", 400)),
+            *(("OutOfRangeQueryParameterValue", 400), ("UnsupportedXmlNode", 400)),
             *(("UnsupportedQueryParameter", 400), ("UnsupportedHttpVerb", 405), ("InvalidXmlDocument", 400)),
             *(("InvalidXmlNodeValue", 400), ("MissingRequiredXmlNode", 400), ("MissingContentLengthHeader", 411)),
         )
     ),
-    RefusalRow("APINotImplemented", 501, ConfigError, _OTHER_STORE, EMULATOR),
+    RefusalRow("InvalidHeaderValue", 400, Unsupported, _OTHER_STORE, COMMON),
+    RefusalRow("UnsupportedHeader", 400, Unsupported, _OTHER_STORE, COMMON),
+    RefusalRow("FeatureNotSupported", 500, Unsupported, _OTHER_STORE, "Azurite, StrictModelNotSupportedError"),
+    RefusalRow("APINotImplemented", 501, Unsupported, _OTHER_STORE, EMULATOR),
     # Overload and work in progress
     RefusalRow("ServerBusy", 503, StorageUnavailable, LATER, COMMON),
     RefusalRow("TooManyRequests", 429, StorageUnavailable, LATER, 'Microsoft Learn, "Status and error codes"'),
@@ -196,7 +197,11 @@ REFUSALS = (
 )
 """The codes that our requests may get. Queues, files, page and append blobs have further ones."""
 
-CREATING = ("upload_blob", "start_copy_from_url", "commit_block_list")
+NO_INDEX_TAGS = ("BlobTagsNotSupportedForAccountType", "FeatureNotSupportedForAccount")
+"""The codes of accounts without blob index tags."""
+
+COPYING = ("start_copy_from_url", "upload_blob_from_url")
+CREATING = ("upload_blob", "commit_block_list", *COPYING)
 _USING = ("download_blob", "get_blob_properties", "get_blob_tags", "delete_blob", "get_block_list", "abort_copy")
 _EXISTS = (
     # A signature that allows to create, but not to overwrite, leads to the second one; retention to the last two.
@@ -208,10 +213,10 @@ SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
     **{(operation, code): KeyExists for operation in CREATING for code in _EXISTS},
     **{
         (operation, code): VersionChanged
-        for operation in ("start_copy_from_url", "stage_block_from_url")
+        for operation in (*COPYING, "stage_block_from_url")
         for code in ("BlobNotFound", "ConditionNotMet", "SourceConditionNotMet")
     },
-    ("start_copy_from_url", "ConditionNotMet"): ConditionNotMet,
+    **{(operation, "ConditionNotMet"): ConditionNotMet for operation in COPYING},
     ("download_blob", "ConditionNotMet"): VersionChanged,
     **{(operation, "BlobNotFound"): KeyMissing for operation in _USING},
     ("download_blob", "ResourceNotFound"): KeyMissing,  # a private container's answer to anonymous requests

@@ -13,7 +13,6 @@ from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.checksums import md5_header
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, BodyTooSlow, KeptVersion, ObjectInfo, Receipt, Upload, without_none
@@ -44,6 +43,7 @@ from lakery_cloud.http.headers import (
 )
 from lakery_cloud.http.session import SLICE_SIZE
 from lakery_cloud.providers.azure.answers import ANSWERS, check_answer, check_sdk_answer
+from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.credentials import Tokens
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, SDK_ERRORS, Refusal
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
@@ -90,10 +90,12 @@ class AzureRequests(Requests):
         self._settings = settings
         self._clock = Clock(http_date)
 
-    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+    async def put(
+        self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
+    ) -> None:
         headers = {
             **described(attributes, self._settings),
-            "content-md5": await md5_header(data),
+            **await checksum_headers(supported, data),
             "if-none-match": "*",
             "x-ms-blob-type": "BlockBlob",
         }
@@ -110,12 +112,12 @@ class AzureRequests(Requests):
         expected = ANSWERS["download_blob"].statuses
         return await self.open_body("download_blob", address, request, partial(_body, address), expected=expected)
 
-    async def part(self, upload: Upload, part: Part) -> Receipt:
+    async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
         block = block_id(upload, part.number)
         request = self._request(
             "PUT",
             upload.address,
-            {"content-md5": await md5_header(*part.pieces)},
+            await checksum_headers(supported, *part.pieces),
             query=f"comp=block&blockid={quote(base64.b64encode(block.encode()), safe='')}",
             body=part.pieces,
         )
@@ -202,13 +204,15 @@ class SDKRequests:
         attempts = settings.max_attempts * (settings.connect_timeout + settings.read_timeout)
         self._patience = attempts + MAX_READ / settings.min_rate if settings.min_rate else None
 
-    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+    async def put(
+        self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
+    ) -> None:
         await self._call(
             "upload_blob",
             address,
             data=data,
             length=len(data),
-            headers={"Content-MD5": await md5_header(data)},
+            headers=await checksum_headers(supported, data),
             raw_request_hook=_in_slices(data),
             match_condition=MatchConditions.IfMissing,
             **sdk_described(attributes, self._settings),
@@ -251,7 +255,7 @@ class SDKRequests:
 
         return Body(info, BodyChunks(read_chunk), start), responses.close
 
-    async def part(self, upload: Upload, part: Part) -> Receipt:
+    async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
         block = block_id(upload, part.number)
         await self._call(
             "stage_block",
@@ -259,7 +263,7 @@ class SDKRequests:
             block_id=block,
             data=b"".join(part.pieces),
             length=part.size,
-            headers={"Content-MD5": await md5_header(*part.pieces)},
+            headers=await checksum_headers(supported, *part.pieces),
             raw_request_hook=_in_slices(*part.pieces),
         )
         return Receipt(part.number, block)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MiB = 1024**2
 GiB = 1024**3
 
-# Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Copy Blob From URL" and "Put Block
+# Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Put Blob From URL" and "Put Block
 # From URL" (whose older versions take blocks of 100 MiB).
 AZURE_LIMITS = Limits(
     max_put_size=5000 * MiB,
@@ -35,7 +35,7 @@ AZURE_LIMITS = Limits(
     max_part_size=4000 * MiB,
     max_parts=50_000,
     max_object_size=50_000 * 4000 * MiB,
-    max_copy_size=256 * MiB,
+    max_copy_size=5000 * MiB,
     copy_part_size=100 * MiB,
 )
 

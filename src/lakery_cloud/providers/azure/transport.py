@@ -16,8 +16,8 @@ from azure.storage.blob import BlobBlock, BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.checksums import md5_header
-from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
+from lakery_cloud.engine.cloud_transport import CloudTransport
+from lakery_cloud.engine.features import Features
 from lakery_cloud.engine.keys import TEMPORARY_FOLDER, Address, KeySpace, is_temporary
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
@@ -32,11 +32,9 @@ from lakery_cloud.engine.model import (
     Unsupported,
     Upload,
     UploadGone,
-    VersionChanged,
     WriteConflict,
-    without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -46,11 +44,12 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 from lakery_cloud.http.exchange import UnsupportedResponse
-from lakery_cloud.http.headers import strong, time_of
+from lakery_cloud.http.headers import time_of
 from lakery_cloud.providers.azure.answers import check_sdk_answer
+from lakery_cloud.providers.azure.checksums import CRC64, OPTIONAL, Supported, checksum_headers
+from lakery_cloud.providers.azure.copies import Copies
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
-from lakery_cloud.providers.azure.refusals import ConditionNotMet
 from lakery_cloud.providers.azure.requests import (
     MAX_READ,
     AzureRequests,
@@ -108,7 +107,9 @@ class AzureTransport(CloudTransport):
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
         self._grants = Grants(client, account=self._account, call=self._call)
-        self._hot_requests: HotRequests = signed or SDKRequests(client, settings=settings, translate=self._translate)
+        self._copies = Copies(self, call=self._blob_call, grants=self._grants, settings=settings)
+        self._hot_requests = signed or SDKRequests(client, settings=settings, translate=self._translate)
+        self._features = Features(OPTIONAL)
         if signed is None:
             self.largest_piece = MAX_READ
         self._deletes_versions = True
@@ -119,8 +120,15 @@ class AzureTransport(CloudTransport):
     def checks_hash(self, algorithm: str) -> bool:
         return False
 
-    async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
+    async def _hot(self, bucket: str, send: Callable[[Any], Awaitable[T]]) -> T:
         return await send(self._hot_requests)
+
+    async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
+        async def send(supported: Supported) -> None:
+            async with self.requests:
+                await self._hot(address.bucket, lambda hot: hot.put(address, data, attributes, supported))
+
+        await self._features.adapt(send, (CRC64,))
 
     async def has_bucket(self, bucket: str) -> bool:
         status, headers = await self._head_container(bucket)
@@ -251,8 +259,13 @@ class AzureTransport(CloudTransport):
         return Upload(address, secrets.token_hex(8), attributes, is_temporary)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
+        async def send(supported: Supported) -> Receipt:
+            async with self.requests:
+                sent: Receipt = await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part, supported))
+                return sent
+
         try:
-            receipt = await super().upload_part(upload, part)
+            receipt = await self._features.adapt(send, (CRC64,))
         except _NOTHING_STORED:
             self._reached.setdefault(upload.id, False)
             raise
@@ -267,16 +280,7 @@ class AzureTransport(CloudTransport):
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         block = block_id(upload, number)
-        await self._blob_call(
-            "stage_block_from_url",
-            upload.address,
-            block_id=block,
-            source_offset=start,
-            source_length=stop - start,
-            read_timeout=self._settings.timeout_of_copy(stop - start),
-            headers=without_none(**{"x-ms-source-if-match": strong(source.version)}),
-            **await self._grants.source(source),
-        )
+        await self._copies.copy_block(block, source, upload.address, start, stop)
         return Receipt(number, block)
 
     async def complete_upload(
@@ -368,8 +372,11 @@ class AzureTransport(CloudTransport):
         return None if credential is None else getattr(credential, "kind", type(credential).__name__)
 
     async def put_damaged(self, address: Address) -> bool:
-        checksum = await md5_header(b"other")
-        await self._blob_call("upload_blob", address, data=b"bytes", length=5, headers={"Content-MD5": checksum})
+        async def send(supported: Supported) -> None:
+            headers = await checksum_headers(supported, b"other")
+            await self._blob_call("upload_blob", address, data=b"bytes", length=5, headers=headers)
+
+        await self._features.adapt(send, (CRC64,))
         return True
 
     async def presign(
@@ -394,52 +401,8 @@ class AzureTransport(CloudTransport):
         raise not_applicable(self._account or "<account>")
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        await copy_once(
-            self,
-            address,
-            lambda: self._copy(source, address, attributes),
-            may_be_running=lambda failure: isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError),
-            seconds=self._settings.timeout_of_copy(source.size),
-            attempts=self._settings.max_attempts,
-        )
+        await self._copies.copy(source, address, attributes)
         return None
-
-    async def _copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:
-        parameters = sdk_described(attributes, self._settings)
-        del parameters["content_settings"]  # the copy has those of the source
-        try:
-            answer = await self._blob_call(
-                "start_copy_from_url",
-                address,
-                requires_sync=True,  # an asynchronous copy would show a partial blob
-                read_timeout=self._settings.timeout_of_copy(source.size),
-                retry_read=0,  # see `copy`
-                match_condition=MatchConditions.IfMissing,
-                **_pinned(source, "source_etag", "source_match_condition"),
-                **await self._grants.source(source),
-                **parameters,
-                **sdk_tier(self._settings),
-            )
-        except ConditionNotMet as signal:
-            is_source = await self.head(address) is None
-            raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
-        if answer.get("copy_status") != "success":
-            await self._undo_copy(address, answer)
-
-    async def _undo_copy(self, address: Address, answer: Mapping[str, Any]) -> None:
-        """Remove a copy that was not made synchronously.
-
-        Raises:
-            StorageUnavailable: Always.
-        """
-        status = answer.get("copy_status")
-        if status == "pending":
-            with suppress(KeyMissing, LakeryCloudError):  # it may have ended in the meantime
-                await self._blob_call("abort_copy", address, copy_id=answer.get("copy_id"))
-        await self.delete(address, version_id=answer.get("version_id"))
-        raise StorageUnavailable(
-            f"the copy to {address} ended with the status {status!r}; nothing was stored, try again"
-        )
 
     def _blob(self, address: Address) -> BlobClient:
         return self._client.get_blob_client(address.bucket, address.key)
@@ -457,11 +420,6 @@ class AzureTransport(CloudTransport):
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
         return translate(error, operation, address, endpoint=self._endpoint)
-
-
-def _pinned(source: ObjectInfo, etag: str, condition: str) -> dict[str, Any]:
-    version = strong(source.version)
-    return {etag: version, condition: MatchConditions.IfNotModified} if version else {}
 
 
 def _checked_tags(tags: Mapping[str | None, str | None]) -> Mapping[str | None, str | None]:

@@ -6,11 +6,14 @@ Azurite stores the blobs and checks signatures. The proxy keeps the versions, an
 import asyncio
 import itertools
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
-from azure.core.exceptions import ResourceNotFoundError
-from azure.storage.blob.aio import BlobServiceClient
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.storage.blob import ContentSettings, StandardBlobTier
+from azure.storage.blob.aio import BlobClient, BlobServiceClient
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -24,7 +27,9 @@ from lakery_cloud.testing.faults.forwarding import NO_FAULT, ForwardingProxy
 from lakery_cloud.testing.faults.rules import Answer, Armed, FaultMatch
 
 PAGE = "<html><body>Please log in</body></html>"
-_WRITES = frozenset({"put_blob", "put_block_list", "copy_blob"})
+_COPIES = frozenset({"copy_blob", "put_blob_from_url"})
+_WRITES = frozenset({"put_blob", "put_block_list", *_COPIES})
+_METADATA = "x-ms-meta-"
 _ENDLESS = "<EnumerationResults><Blobs/><NextMarker>same</NextMarker></EnumerationResults>"
 
 
@@ -115,20 +120,49 @@ class AzureDouble(ForwardingProxy):
             return Answer(200, headers={"x-ms-request-id": "0"}, body=_ENDLESS)
         if profile.versioned and operation == "list_blobs" and "include=versions" in exchange.target:
             return self._list_versions(container, URL(exchange.target, encoded=True).query.get("prefix", ""))
-        for refusal in profile.refusals:
-            if refusal.operation == operation:
-                return Answer(refusal.status, refusal.code, refusal.message)
-        if answer := self._throttle(exchange):
+        if answer := self._refuse(exchange) or self._throttle(exchange):
             return answer
         if profile.archived and operation == "get_blob" and f"{TEMPORARY_FOLDER}/" not in exchange.key:
             return Answer(409, "BlobArchived", "This operation is not permitted on an archived blob.")
         if operation == "delete_blob":
             return await self._delete(exchange, container)
-        if operation == "copy_blob":
+        if operation in _COPIES:
             await asyncio.sleep(profile.copy_seconds)  # also after the client has disconnected
         if self._is_immutable(container) and operation in _WRITES and await self._is_committed(container, exchange.key):
             return self._immutable()
-        return None
+        return await self._put_from_url(exchange, container) if operation == "put_blob_from_url" else None
+
+    async def _put_from_url(self, exchange: Exchange, container: str) -> Answer:
+        """Put Blob From URL, which Azurite does not have: read the source as anyone could, and put what was read."""
+        headers = exchange.headers
+        version = headers.get("x-ms-source-if-match")
+        pinned: dict[str, Any] = {"etag": version, "match_condition": MatchConditions.IfNotModified} if version else {}
+        # The requests of the double itself are not requests of the client.
+        url = headers["x-ms-copy-source"].replace(self.url, self.server.endpoint_url)
+        tags = dict(parse_qsl(headers.get("x-ms-tags", "")))
+        metadata = {name.removeprefix(_METADATA): value for name, value in headers.items() if _METADATA in name}
+        try:
+            async with BlobClient.from_blob_url(url) as source:
+                found = await source.download_blob(decompress=False, **pinned)
+                data, settings = await found.readall(), found.properties.content_settings
+        except HttpResponseError as error:
+            return Answer(error.status_code or 500, "CannotVerifyCopySource")
+        try:
+            made = await self._store.get_blob_client(container, exchange.key).upload_blob(
+                data,
+                overwrite=headers.get("if-none-match") != "*",
+                content_settings=ContentSettings(settings.content_type, settings.content_encoding),
+                metadata=metadata,
+                tags=tags,
+                standard_blob_tier=StandardBlobTier(tier) if (tier := headers.get("x-ms-access-tier")) else None,
+            )
+        except HttpResponseError as error:
+            code = getattr(error, "error_code", None)
+            return Answer(error.status_code or 500, str(getattr(code, "value", code)))
+        answered = CIMultiDict({"ETag": made["etag"], "x-ms-request-id": "0"})
+        if self.profile.versioned:
+            self._note_version(exchange, answered)
+        return Answer(201, headers=dict(answered), body="")
 
     def _list_versions(self, container: str, prefix: str) -> Answer:
         """The versions directly below a folder, in one page. They have no sizes, since nobody keeps their contents."""
@@ -144,6 +178,15 @@ class AzureDouble(ForwardingProxy):
         )
         body = f"<EnumerationResults><Blobs>{shown}</Blobs><NextMarker/></EnumerationResults>"
         return Answer(200, headers={"x-ms-request-id": "0", "Content-Type": "application/xml"}, body=body)
+
+    def _refuse(self, exchange: Exchange) -> Answer | None:
+        for name in self.profile.unsupported:
+            if name in exchange.headers:
+                return Answer(500, "FeatureNotSupported", f"{name} header or parameter is not supported in this mode.")
+        for refusal in self.profile.refusals:
+            if refusal.operation == exchange.operation:
+                return Answer(refusal.status, refusal.code, refusal.message)
+        return None
 
     def _throttle(self, exchange: Exchange) -> Answer | None:
         request = (exchange.method, exchange.target)

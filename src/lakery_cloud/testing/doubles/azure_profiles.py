@@ -60,6 +60,7 @@ class AzureProfile:
         invents: Operation -> status of the empty response that a proxy sends without passing the request on.
         empties: Operations whose responses a proxy replaces by empty ones, after the store has acted.
         same_marker: Whether each page of a listing has the same marker.
+        unsupported: Headers that the account refuses.
     """
 
     name: str
@@ -80,6 +81,7 @@ class AzureProfile:
     invents: Mapping[str, int] = field(default_factory=dict)
     empties: tuple[str, ...] = ()
     same_marker: bool = False
+    unsupported: tuple[str, ...] = ()
 
     @property
     def differences(self) -> tuple[Difference, ...]:
@@ -124,6 +126,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "invents": "The key is looked up; the write raises an error, since nothing was stored",
     "empties": "The key is looked up, and has the content",
     "same_marker": "Listings that never end raise an error",
+    "unsupported": "Puts and blocks carry Content-MD5 instead, after the first refusal",
 }
 """Attribute -> what lakery-cloud does about it, or what you can do."""
 
@@ -226,6 +229,12 @@ _PROFILES = (
         title="an account whose listings repeat a marker",
         sources={"same_marker": REPEATED},
         same_marker=True,
+    ),
+    AzureProfile(
+        name="no-crc64",
+        title="an older Azurite",
+        sources={"unsupported": "Azurite 3.35.0, StrictModelMiddlewareFactory"},
+        unsupported=("x-ms-content-crc64",),
     ),
 )
 
