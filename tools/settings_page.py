@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lakery_cloud.config.configuration import Configuration, RouteSection
-from lakery_cloud.config.layers import DELIMITER, PREFIX
+from lakery_cloud.config.environment import DELIMITER
+from lakery_cloud.config.layers import PREFIX
 from lakery_cloud.config.secrets import Secret
 from lakery_cloud.config.sections import SECTIONS, StorageSection
 from lakery_cloud.config.urls import class_of_url
