@@ -28,9 +28,9 @@ def main() -> None:
 
 
 def draw(entries: list[dict[str, Any]], path: Path) -> None:
-    """Draw one picture with a panel for each workload. It shows CPU where the server limits the rate."""
+    """Draw one picture with a panel for each workload. It shows CPU where the server or the machine limits the rate."""
     measured = Measured(entries)
-    measure = "rate" if entries[0]["api"] == "s3" else "cpu"
+    measure = "rate" if entries[0]["api"] == "s3" or entries[0]["condition"] == "network" else "cpu"
     workloads = list(dict.fromkeys(entry["workload"] for entry in entries))
     height = -(-len(workloads) // COLUMNS)
     figure, panels = plt.subplots(height, COLUMNS, figsize=(11, 2.9 * height), squeeze=False)
