@@ -72,6 +72,9 @@ class DigestingStream:
         algorithm: A hash algorithm that `new_hasher` supports.
         expected: The digest that the stream must have, if known. It also sets the algorithm.
 
+    Attributes:
+        expected: As given.
+
     Raises:
         ConfigError: The algorithm is unknown.
     """
@@ -85,7 +88,7 @@ class DigestingStream:
     ) -> None:
         if expected is not None:
             algorithm = expected["content_hash_algorithm"]
-        self._expected = expected
+        self.expected = expected
         self._source = serialized["data_stream"]
         self._content_type = serialized["content_type"]
         self._content_encoding = serialized["content_encoding"]
@@ -116,8 +119,8 @@ class DigestingStream:
         Raises:
             IntegrityError: The stream does not have the expected digest.
         """
-        if self._expected is not None:
-            compare(self._expected, content_hash=self._hasher.hexdigest(), size=self._size, what="the stream")
+        if self.expected is not None:
+            compare(self.expected, content_hash=self._hasher.hexdigest(), size=self._size, what="the stream")
         self._is_complete = True
 
     def get_digest(self, *, allow_incomplete: bool = False) -> StreamDigest:

@@ -33,6 +33,7 @@ from lakery_cloud.testing import (
     Rule,
     content,
     digest_of,
+    stream_of,
 )
 from lakery_cloud.testing.faults import (
     Answer,
@@ -51,7 +52,7 @@ from lakery_cloud.testing.faults import (
     Throttle,
 )
 from tests.conftest import rig_on
-from tests.helpers import LOST, NOT_SEEN, name_of, proxy_before, write, write_stream
+from tests.helpers import LOST, NOT_SEEN, TAGS, name_of, proxy_before, write, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB
 from tests.rigs.pairs import CLOUDS, PAIRS, PROFILE_PAIRS, Pair, on_each
@@ -144,9 +145,15 @@ class Work:
         return data
 
 
+async def write_known(storage: ObjectStorage[Any], data: bytes) -> None:
+    stream = stream_of([data], expected=digest_of(data))
+    await storage.write_data_stream(stream, stream.get_digest, TAGS)
+
+
 WORKS = [
     Work("write a blob", write, 0, RANGE_SIZE),
     Work("write a stream", write_stream, 1, 1),
+    Work("write a stream with a known digest", write_known, 1, 2),
     Work("read", read, 0, RANGE_SIZE, is_read=True),
     Work("read in ranges", read, 0, 2 * RANGE_SIZE + 1, is_read=True),
 ]
@@ -190,6 +197,8 @@ async def steps_of(rig: CloudRig, proxy: FaultProxy) -> list[Step]:
         found: list[Step] = []
         async with storage_of(rig) as storage:
             for work in WORKS:
+                if work.do is write_known and not (await storage.transport()).uploads_to_content:
+                    continue
                 data, before = await work.prepare(rig, seed=0), len(proxy.exchanges)
                 await work.do(storage, data)
                 sent = proxy.exchanges[before:]

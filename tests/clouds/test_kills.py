@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from lakery_cloud import S3Storage
+from lakery_cloud import GCSStorage, S3Storage
 from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
 from tests.helpers import PATIENCE, write
@@ -21,9 +21,9 @@ PROGRAM = """
     import asyncio, os, signal, sys
 
     from lakery_cloud import storage_from_url
-    from lakery_cloud.testing import content, stream_of, tap
+    from lakery_cloud.testing import content, digest_of, stream_of, tap
 
-    async def main(url, moment, operation, nth, size):
+    async def main(url, moment, operation, nth, size, digest):
         storage = storage_from_url(url)
 
         async def die():
@@ -31,7 +31,8 @@ PROGRAM = """
 
         getattr(tap(storage), moment)(operation, die, nth=int(nth))
         async with storage:
-            stream = stream_of([content(int(size))])
+            data = content(int(size))
+            stream = stream_of([data], expected=digest_of(data) if digest == "known" else None)
             await storage.write_data_stream(stream, stream.get_digest, {})
 
     asyncio.run(main(*sys.argv[1:]))
@@ -45,6 +46,9 @@ MOMENTS = [
     ("before", "copy", 1),
     ("after", "copy", 1),
 ]
+
+STRAIGHT = [pair for pair in PAIRS if pair.name in ("file", "s3-seaweedfs", "gcs-strict")]
+"""Pairs on which a stream with a known digest goes straight to its key."""
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
@@ -63,7 +67,20 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
 async def test_killed_writer_leaves_nothing_that_sweep_does_not_find(
     url_rig: PairRig, moment: str, operation: str, nth: int
 ) -> None:
-    await _kill_and_sweep(url_rig, moment, operation, nth)
+    await _kill_and_sweep(url_rig, moment, operation, nth, is_made=(moment, operation) == ("after", "copy"))
+
+
+@pytest.mark.case("20")
+@pytest.mark.parametrize("url_rig", params(STRAIGHT), indirect=True)
+@pytest.mark.parametrize(
+    ("moment", "operation", "nth"),
+    [("after", "begin_upload", 1), ("after", "upload_part", 3), ("before", "complete_upload", 1)],
+)
+async def test_killed_writer_of_a_known_stream_leaves_the_content_or_nothing(
+    url_rig: PairRig, moment: str, operation: str, nth: int
+) -> None:
+    is_made = operation == "complete_upload" and url_rig.storage_class is GCSStorage  # by the last part
+    await _kill_and_sweep(url_rig, moment, operation, nth, is_known=True, is_made=is_made)
 
 
 @pytest.mark.case("20")
@@ -76,16 +93,17 @@ async def test_killed_writer_leaves_nothing_that_sweep_does_not_find_in_either_b
         await _kill_and_sweep(url_rig, "before", "copy", 1)
 
 
-async def _kill_and_sweep(url_rig: PairRig, moment: str, operation: str, nth: int) -> None:
+async def _kill_and_sweep(
+    url_rig: PairRig, moment: str, operation: str, nth: int, *, is_made: bool = False, is_known: bool = False
+) -> None:
     data = content(url_rig.part_size * 4)
     digest = digest_of(data)
     url = url_rig.url("p", part_size=url_rig.part_size)
-    arguments = [url, moment, operation, str(nth), str(len(data))]
+    arguments = [url, moment, operation, str(nth), str(len(data)), "known" if is_known else "unknown"]
     killed = await asyncio.to_thread(run, *arguments)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     async with url_rig.storage(prefix="p") as storage:
-        is_made = await storage.find(digest) is not None
-        assert is_made == ((moment, operation) == ("after", "copy"))
+        assert (await storage.find(digest) is not None) == is_made
         if is_made:
             assert await storage.read_data(storage.storage_data_of(digest)) == data
         found = [leftover async for leftover in leftovers(storage, older_than=timedelta(0))]

@@ -180,6 +180,8 @@ class ObjectStorage(Storage[D], Generic[D]):
         if len(data) != digest["content_size"]:
             raise IntegrityError(f"the data has {len(data)} bytes, but its digest says {digest['content_size']}")
         if len(data) > self.settings.limits.max_put_size:
+            if (stored := await self.find(digest)) is not None:
+                return stored
             return await self.write_data_stream(_slices(data, self.settings.part_size), _known(digest), tags)
         session = await self._session()
         if not is_computed_from(digest, data) and not session.transport.checks_hash(digest["content_hash_algorithm"]):
@@ -193,12 +195,15 @@ class ObjectStorage(Storage[D], Generic[D]):
     async def write_data_stream(self, stream: AsyncIterable[bytes], get_digest: GetStreamDigest, tags: TagMap, /) -> D:
         """Save a stream: with one request if it fits into one part, else by a multipart upload and a copy in the store.
 
+        If the digest is known from the beginning, the upload goes straight to the content key on S3 and Cloud Storage, and
+        is completed after the comparison of the hash. Call `find` first to learn whether the content must be sent at all.
         The stream is hashed here, part by part in a worker thread. A `DigestingStream` with its own `get_digest` is not
         hashed a second time. The stream is closed at the end if it has `aclose`.
 
         Args:
             stream: Chunks of any size.
-            get_digest: Returns the digest at the end of the stream; before, its content type and algorithm.
+            get_digest: Returns the digest at the end of the stream; before, its content type and algorithm, or with
+                `is_complete` the known digest.
             tags: At most 10, see `check_tags`.
 
         Raises:
@@ -208,6 +213,8 @@ class ObjectStorage(Storage[D], Generic[D]):
         """
         checked_tags = check_tags(tags)
         digesting = _digesting(stream, get_digest)
+        if digesting.expected is not None:
+            check_digest(digesting.expected)
         attributes_of_temporary(digesting.get_digest(allow_incomplete=True))
 
         def finish_digest() -> Digest:
@@ -453,6 +460,7 @@ def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> Dig
             content_encoding=digest["content_encoding"],
         ),
         algorithm=digest["content_hash_algorithm"],
+        expected=digest if digest.get("is_complete") else None,
     )
 
 

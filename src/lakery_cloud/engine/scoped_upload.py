@@ -80,8 +80,10 @@ class ScopedUpload:
         try:
             # Shielded: without its id, an upload could not be aborted.
             await asyncio.shield(self._begun)
-        except BaseException:
+        except BaseException as error:
             await self._clean_up()
+            if self._is_temporary and isinstance(error, (KeyExists, WriteConflict)):
+                raise self._impossible_conflict() from error
             raise
         return self
 
@@ -90,6 +92,8 @@ class ScopedUpload:
     ) -> None:
         await self._clean_up()
         if isinstance(error, UploadGone):
+            if not self._is_temporary:
+                raise KeyExists(str(error)) from error  # the caller looks whether it does
             raise StorageUnavailable(
                 f"the upload to {self.address} ended before it was complete ({error}); nothing was stored, write again"
             ) from error
@@ -113,7 +117,7 @@ class ScopedUpload:
             await asyncio.shield(self._completing)
         except UploadGone as signal:
             if not self._is_temporary:
-                raise KeyExists(str(self.address)) from signal  # the caller looks whether it does
+                raise KeyExists(str(signal)) from signal
             if not await self._is_made(size):
                 raise StorageUnavailable(f"the upload to {self.address} disappeared; write again") from signal
         except Uncertain:
@@ -123,11 +127,13 @@ class ScopedUpload:
         except (KeyExists, WriteConflict) as signal:
             if not self._is_temporary:
                 raise
-            raise StorageUnavailable(
-                f"completing the upload to {self.address} conflicted with another write, although the key is ours "
-                "alone; write again"
-            ) from signal
+            raise self._impossible_conflict() from signal
         self._is_completed = True
+
+    def _impossible_conflict(self) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"the upload to {self.address} conflicted with another write, although the key is ours alone; write again"
+        )
 
     async def _is_made(self, size: int) -> bool:
         """Whether the store has completed the upload, although its response does not say so."""

@@ -41,6 +41,9 @@ class Transport(abc.ABC):
 
     conditional_writes: bool = True
     """Whether the store refuses create-only requests for existing keys; else the transport looks for the object first."""
+    uploads_to_content: bool = False
+    """Whether an upload may go straight to a content key: nothing is visible before its end, and writers of the same key
+    don't disturb each other."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
 

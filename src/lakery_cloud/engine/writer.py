@@ -64,7 +64,11 @@ class Writer:
     async def stream(
         self, digesting: DigestingStream, finish_digest: Callable[[], Digest], tags: Mapping[str, str]
     ) -> Digest:
-        """Write a stream: as one blob if it fits into one part, else by a multipart upload and a copy in the store."""
+        """Write a stream: as one blob if it fits into one part, else by a multipart upload.
+
+        The upload goes to the content key if the digest is known and the store allows it, else to a temporary key, which
+        the store copies.
+        """
         sizes = PartSizes(
             self._settings.part_size,
             self._limits.max_part_size,
@@ -82,6 +86,8 @@ class Writer:
                     await digesting.update(data)
                     digest = finish_digest()
                     await self.put(data, digest, tags)
+                elif (known := digesting.expected) is not None and self._transport.uploads_to_content:
+                    digest = await self._upload_known(known, first, parts, digesting, finish_digest, tags, lease)
                 else:
                     digest = await self._multipart(first, parts, digesting, finish_digest, tags, lease)
         return digest
@@ -112,6 +118,34 @@ class Writer:
         except AccessDenied:
             # Without the permission to list, S3 answers this for a missing object; the create-only copy decides.
             return False
+
+    async def _upload_known(
+        self,
+        known: Digest,
+        first: list[Part],
+        rest: AsyncGenerator[Part],
+        digesting: DigestingStream,
+        finish_digest: Callable[[], Digest],
+        tags: Mapping[str, str],
+        lease: Lease,
+    ) -> Digest:
+        content = self._keys.content(known["content_hash"])
+        try:
+            async with self._upload(content, attributes_of_content(known, tags), is_temporary=False) as upload:
+                receipts = await self._send(upload, first, rest, digesting, lease, before_last=finish_digest)
+                size = known["content_size"]
+                await self._create(content, known, lambda: upload.complete(receipts, size=size, create_only=True))
+        except (KeyExists, WriteConflict, Uncertain) as failure:
+            # Of the beginning or of a part: the last one makes the object on Cloud Storage.
+            with suppress(StorageUnavailable):
+                if await self.is_known_to_be_stored(content, known):
+                    return known
+            if isinstance(failure, Uncertain):
+                raise
+            raise StorageUnavailable(
+                f"creating {content} is refused although the key has no object: {failure}; write the stream again"
+            ) from failure
+        return known
 
     async def _multipart(
         self,
@@ -146,10 +180,24 @@ class Writer:
         rest: AsyncGenerator[Part],
         digesting: DigestingStream,
         lease: Lease,
+        *,
+        before_last: Callable[[], object] | None = None,
     ) -> list[Receipt]:
-        """Send parts while the stream is read, and hash them in order meanwhile."""
+        """Send parts while the stream is read, and hash them in order meanwhile.
+
+        Args:
+            upload: The upload.
+            first: The first part, which is taken away.
+            rest: All others.
+            digesting: Hashes them.
+            lease: Gets their bytes back.
+            before_last: Called after the last part is hashed, and before it is sent, which makes the object on some stores.
+        """
 
         async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
+            if part.is_last and before_last is not None:
+                await hashing
+                before_last()
             receipt = await self._transport.upload_part(upload.upload, part)
             await hashing
             lease.release(part.size)

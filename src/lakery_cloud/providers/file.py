@@ -177,6 +177,8 @@ class FileTransport(Transport):
     behind the clean-up.
     """
 
+    uploads_to_content = True
+
     def __init__(self, keys: KeySpace, settings: FileSettings) -> None:
         super().__init__(
             max_concurrent_requests=settings.max_concurrent_requests,
@@ -274,7 +276,7 @@ class FileTransport(Transport):
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         path = await self._run_on_new_file(address, lambda: self._new_file(attributes))
-        return Upload(address, str(path), attributes)
+        return Upload(address, str(path), attributes, is_temporary)
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         await self._run_on_upload(upload, lambda: write_at(Path(upload.id), part.pieces, part.offset))

@@ -110,6 +110,7 @@ class MemoryTransport(Transport):
     """The requests, on dicts. Each docstring of the base class says what a method promises."""
 
     _numbers = itertools.count(1)
+    uploads_to_content = True
 
     def __init__(self, contents: MemoryBucket, settings: EngineSettings) -> None:
         super().__init__(
@@ -165,7 +166,7 @@ class MemoryTransport(Transport):
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
         await self._turn()
-        upload = Upload(address, str(next(self._numbers)), attributes)
+        upload = Upload(address, str(next(self._numbers)), attributes, is_temporary)
         self._contents.uploads[upload.id] = (upload, {})
         return upload
 

@@ -12,6 +12,7 @@ import pytest
 from lakery_cloud.errors import ConfigError, InvalidTags
 from lakery_cloud.testing.calls import write, write_stream
 from lakery_cloud.testing.conformance_interruptions import InterruptionCases
+from lakery_cloud.testing.conformance_known_digests import KnownDigestCases
 from lakery_cloud.testing.conformance_reads import ReadCases
 from lakery_cloud.testing.conformance_upkeep import UpkeepCases
 from lakery_cloud.testing.conformance_writes import WriteCases
@@ -22,7 +23,7 @@ from lakery_cloud.testing.wire import tap
 case = pytest.mark.case
 
 
-class StorageConformance(WriteCases, ReadCases, InterruptionCases, UpkeepCases):
+class StorageConformance(WriteCases, KnownDigestCases, ReadCases, InterruptionCases, UpkeepCases):
     """What every storage must do. A subclass provides the fixture `rig`: a new, empty rig for each test."""
 
     @pytest.fixture(autouse=True)

@@ -52,8 +52,9 @@ def stream_of(
     content_encoding: str | None = None,
     algorithm: str = "sha256",
     failure: BaseException | None = None,
+    expected: Digest | None = None,
 ) -> DigestingStream:
-    """Return a stream of these chunks that raises `failure` at its end if given."""
+    """Return a stream of these chunks, with an expected digest if given, that raises `failure` at its end if given."""
 
     async def source() -> AsyncGenerator[bytes]:
         for chunk in chunks:
@@ -64,4 +65,4 @@ def stream_of(
     serialized = SerializedDataStream(
         data_stream=source(), content_type=content_type, content_encoding=content_encoding
     )
-    return DigestingStream(serialized, algorithm=algorithm)
+    return DigestingStream(serialized, algorithm=algorithm, expected=expected)

@@ -220,11 +220,13 @@ def code_of(status: int, reasons: list[str], message: str) -> str:
     return known[0] if known else str(status)
 
 
+INSERTS = ("objects.insert", "objects.insert (resumable)")
+
 RULES = RefusalRules(
     signals={
-        ("objects.insert", "409"): WriteConflict,
-        ("objects.insert", "412"): KeyExists,
-        ("objects.insert", BUSY_OBJECT): WriteConflict,
+        **{(insert, "409"): WriteConflict for insert in INSERTS},
+        **{(insert, "412"): KeyExists for insert in INSERTS},
+        **{(insert, BUSY_OBJECT): WriteConflict for insert in INSERTS},
         ("objects.get", "404"): KeyMissing,
         ("objects.get", "412"): VersionChanged,
         ("objects.get", "416"): VersionChanged,

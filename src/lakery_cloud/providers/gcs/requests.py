@@ -163,14 +163,31 @@ class GCSRequests(Requests):
         return await self.send("objects.insert (resumable)", address, request, read, expected=(200, 201))
 
     async def send_chunk(
-        self, address: Address, session_url: str, pieces: Pieces, *, content_range: str, content_type: str
+        self,
+        address: Address,
+        session_url: str,
+        pieces: Pieces,
+        *,
+        content_range: str,
+        content_type: str,
+        crc32c: str | None = None,
     ) -> StoredObject | int:
         """Send a chunk of a resumable upload, or an empty one to ask for its state, in one attempt.
+
+        Args:
+            address: The object.
+            session_url: The upload.
+            pieces: The bytes.
+            content_range: Their place.
+            content_type: Media type of the object.
+            crc32c: CRC-32C of the whole object, which the store compares. It must be the last chunk.
 
         Returns:
             The object if the upload is complete, else how many bytes the store has.
         """
-        request = Request("PUT", session_url, {"content-range": content_range, "content-type": content_type}, pieces)
+        checksum = None if crc32c is None else f"crc32c={crc32c}"
+        headers = {"content-range": content_range, "content-type": content_type}
+        request = Request("PUT", session_url, {**headers, **without_none(**{"x-goog-hash": checksum})}, pieces)
         read = partial(answers.read_progress, address)
         return await self.send("upload", address, request, read, expected=(200, 201, 308), attempts=1)
 
@@ -212,6 +229,11 @@ class GCSRequests(Requests):
             generation: Its generation, so that a bucket with versions keeps none of it. If the object has another one, it
                 is deleted all the same.
         """
+        if not await self.delete_generation(address, generation) and generation is not None:
+            await self.delete(address)
+
+    async def delete_generation(self, address: Address, generation: str | None) -> bool:
+        """Delete a generation of an object, by default the current one; return whether it existed."""
         request = self._request("DELETE", _object_path(address), address, query=without_none(generation=generation))
         try:
             has_existed = await self.send(
@@ -220,13 +242,12 @@ class GCSRequests(Requests):
         except Uncertain:
             if await self._is_there(address, generation):
                 raise
-            return
+            return True
         if has_existed is None and await self._is_there(address, generation):
             raise self.failure(
                 "objects.delete", address, "a response with a body, and the object is still there"
             ).unusable()
-        if has_existed is False and generation is not None:
-            await self.delete(address)
+        return has_existed is not False
 
     async def _is_there(self, address: Address, generation: str | None) -> bool:
         try:

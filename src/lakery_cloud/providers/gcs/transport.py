@@ -56,6 +56,7 @@ class GCSTransport(CloudTransport):
         self._api = api
         self._tokens = tokens
         self._settings = settings
+        self.uploads_to_content = not settings.composite_uploads
         self._uploads: dict[str, ResumableUpload | CompositeUpload] = {}
 
     def checks_hash(self, algorithm: str) -> bool:
@@ -75,6 +76,10 @@ class GCSTransport(CloudTransport):
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         async with self.requests:
             await self._api.delete(address, generation=version_id)
+
+    async def delete_version(self, address: Address, version_id: str) -> None:
+        async with self.requests:
+            await self._api.delete_generation(address, version_id)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         async def read(token: str | None) -> tuple[Sequence[ObjectInfo], str | None]:
@@ -104,7 +109,9 @@ class GCSTransport(CloudTransport):
         else:
             async with self.requests:
                 session_url = await self._api.begin_resumable(address, resource)
-            upload = ResumableUpload(self._api, self.requests, address, session_url, attributes.content_type)
+            upload = ResumableUpload(
+                self._api, self.requests, address, session_url, attributes.content_type, is_temporary=is_temporary
+            )
         self._uploads[upload.id] = upload
         return Upload(address, upload.id, attributes, is_temporary)
 

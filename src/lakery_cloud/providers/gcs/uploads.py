@@ -32,17 +32,33 @@ class ResumableUpload:
     """One resumable upload: parts in order, one at a time; the last one makes the object.
 
     Source: Cloud Storage, "Perform resumable uploads".
+
+    Args:
+        api: Sends the requests.
+        limiter: Limits concurrent requests.
+        address: The object.
+        session_url: The upload.
+        content_type: Media type of the object.
+        is_temporary: Whether the key is ours alone, so that `abort` deletes whatever object it has.
     """
 
     def __init__(
-        self, api: GCSRequests, limiter: Semaphore, address: Address, session_url: str, content_type: str
+        self,
+        api: GCSRequests,
+        limiter: Semaphore,
+        address: Address,
+        session_url: str,
+        content_type: str,
+        *,
+        is_temporary: bool,
     ) -> None:
         self.id = session_url
         self._api = api
         self._limiter = limiter
         self._address = address
         self._content_type = content_type
-        self._checksum = 0
+        self._is_temporary = is_temporary
+        self._size, self._checksum = 0, 0
         self._last: asyncio.Task[StoredObject | None] | None = None
 
     async def send(self, part: Part) -> Receipt:
@@ -53,8 +69,9 @@ class ResumableUpload:
         else:
             # Shielded: the store completes an upload even if its client disconnects, and `abort` waits for that.
             self._last = asyncio.create_task(self._send(part))
+            self._size = part.offset + part.size
             stored = await asyncio.shield(self._last)
-            _compare(self._address, stored, part.offset + part.size, self._checksum)
+            _compare(self._address, stored, self._size, self._checksum)
         return Receipt(part.number, "", as_header(self._checksum))
 
     async def complete(self, receipts: Sequence[Receipt]) -> str | None:
@@ -73,10 +90,20 @@ class ResumableUpload:
                     await self._api.cancel_resumable(self._address, self.id)
         finally:
             if last is not None:
-                # It may have made the object, whatever the session says.
                 has_made = last.done() and not last.cancelled() and last.exception() is None
-                stored = last.result() if has_made else None
-                await delete_object(self._api, self._limiter, self._address, stored and stored.info.version)
+                await self._delete(last.result() if has_made else None)
+
+    async def _delete(self, stored: StoredObject | None) -> None:
+        """Delete the object that the last part may have made, unless it is content."""
+        generation = stored and stored.info.version
+        if self._is_temporary:
+            await delete_object(self._api, self._limiter, self._address, generation)
+        elif generation is not None:
+            try:
+                _compare(self._address, stored, self._size, self._checksum)
+            except LakeryCloudError:
+                async with self._limiter:
+                    await self._api.delete_generation(self._address, generation)
 
     async def _send(self, part: Part) -> StoredObject | None:
         """Send one part until the store has all of it; return the object after the last part."""
@@ -122,7 +149,12 @@ class ResumableUpload:
         content_range = f"bytes {start}-{stop - 1}/{total}" if rest else f"bytes */{total}"
         async with self._limiter:
             return await self._api.send_chunk(
-                self._address, self.id, rest, content_range=content_range, content_type=self._content_type
+                self._address,
+                self.id,
+                rest,
+                content_range=content_range,
+                content_type=self._content_type,
+                crc32c=as_header(self._checksum) if part.is_last and rest else None,
             )
 
 

@@ -15,7 +15,7 @@ from botocore import exceptions as botocore_errors
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.checksums import hex_to_header, md5_header
-from lakery_cloud.engine.keys import Address, KeySpace
+from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
@@ -96,6 +96,7 @@ class S3Transport(S3Calls):
     """
 
     max_deletes = 1000  # API Reference, "DeleteObjects"
+    uploads_to_content = True
 
     def __init__(self, client: "SDKClient", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
         super().__init__(client, settings)
@@ -359,10 +360,9 @@ class S3Transport(S3Calls):
                 if attempt == ABORT_ATTEMPTS:
                     raise
             try:
-                left = await self._object_call("list_parts", address, UploadId=upload.id, MaxParts=1)
+                if not await self._has_parts(upload):
+                    return
             except (UploadGone, AccessDenied):
-                return
-            if not left.get("Parts"):
                 return
 
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
@@ -478,9 +478,17 @@ class S3Transport(S3Calls):
             copy_timeout.reset(token)
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
+        """Abort the uploads to a key that may be ours: to a content key, other writers may have some, with parts."""
         async for upload in self.list_uploads(address.bucket, address.key):
-            if upload.address == address and upload.id != but:
-                await self.abort_upload(address, upload)
+            if upload.address != address or upload.id == but:
+                continue
+            with suppress(UploadGone, AccessDenied):
+                if is_temporary(address.key) or not await self._has_parts(upload):
+                    await self.abort_upload(address, upload)
+
+    async def _has_parts(self, upload: Upload) -> bool:
+        found = await self._object_call("list_parts", upload.address, UploadId=upload.id, MaxParts=1)
+        return bool(found.get("Parts"))
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:

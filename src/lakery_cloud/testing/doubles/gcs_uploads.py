@@ -15,6 +15,7 @@ KiB = 1024
 CHUNK_MULTIPLE = 256 * KiB
 """Cloud Storage, "Resumable uploads": every chunk but the last is a multiple of 256 KiB."""
 
+_CRC32C = re.compile(r"crc32c=([A-Za-z0-9+/=]+)")
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 
 
@@ -79,8 +80,10 @@ class UploadRequests:
             if not is_ended and (total is None or len(session.data) < total):
                 received = {"Range": f"bytes=0-{len(session.data) - 1}"} if session.data else {}
                 return web.Response(status=308, headers=received)
+            checksum = _CRC32C.search(request.headers.get("X-Goog-Hash", ""))
+            resource = {**session.resource, **({"crc32c": checksum[1]} if checksum else {})}
             session.made = self._state.store(
-                session.bucket, session.name, bytes(session.data), session.resource, session.query, operation="upload"
+                session.bucket, session.name, bytes(session.data), resource, session.query, operation="upload"
             )
         return web.json_response(self._objects.describe(session.bucket, session.name, session.made))
 
