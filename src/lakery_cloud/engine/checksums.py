@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from functools import reduce
 
 import google_crc32c
 
+from lakery_cloud.engine.model import Receipt
 from lakery_cloud.streams.hashing import compute, update_hash
 
 CASTAGNOLI = 0x82F63B78
@@ -46,6 +48,17 @@ def _product(a: int, b: int) -> int:
 async def crc32c_header(*pieces: bytes) -> str:
     """The CRC-32C of bytes for a header."""
     return as_header(await crc32c(*pieces))
+
+
+def crc32c_of_parts(receipts: Iterable[Receipt]) -> str | None:
+    """The CRC-32C of an object for a header, from the checksums and sizes of its parts; None if one is not known."""
+    combined = 0
+    for receipt in receipts:
+        if receipt.checksum is None:
+            return None
+        checksum = int.from_bytes(base64.b64decode(receipt.checksum), "big")
+        combined = crc32c_of_both(combined, checksum, receipt.size)
+    return as_header(combined)
 
 
 async def md5_header(*pieces: bytes) -> str:

@@ -132,6 +132,7 @@ class Upload:
         attributes: Attributes of its object.
         is_temporary: Whether its object is temporary.
         begun: Its beginning, if the store tells.
+        has_whole_checksum: Whether the store compares a checksum of the whole object when it is completed.
     """
 
     address: Address
@@ -139,6 +140,7 @@ class Upload:
     attributes: ObjectAttributes
     is_temporary: bool = True
     begun: datetime | None = None
+    has_whole_checksum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,13 @@ class Receipt:
         number: Number of the part, from 1.
         etag: The store's name for the part.
         checksum: The checksum sent with it, in the provider's form.
+        size: Its size in bytes, if a checksum of the whole object needs it.
     """
 
     number: int
     etag: str
     checksum: str | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

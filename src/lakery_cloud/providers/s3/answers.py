@@ -72,10 +72,10 @@ def copied(source: ObjectInfo, address: Address, answer: Answer) -> ObjectInfo:
     return ObjectInfo(address, source.size, sdk_required(result, "ETag"), sha256, version_id=answer.get("VersionId"))
 
 
-def copied_part(number: int, answer: Answer) -> Receipt:
+def copied_part(number: int, size: int, answer: Answer) -> Receipt:
     """The part that UploadPartCopy made."""
     result = answer.get("CopyPartResult", {})
-    return Receipt(number, sdk_required(result, "ETag"), result.get("ChecksumCRC32C"))
+    return Receipt(number, sdk_required(result, "ETag"), result.get("ChecksumCRC32C"), size)
 
 
 def listed_tags(answer: Answer) -> dict[str, str]:

@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 from botocore import exceptions as botocore_errors
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes, attributes_of_content
 from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header, md5_header
 from lakery_cloud.engine.cloud_transport import CloudTransport, OpenBody
 from lakery_cloud.engine.features import Features
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Unsupported, Upload, without_none
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
-from lakery_cloud.errors import IntegrityError, LakeryCloudError
+from lakery_cloud.errors import ConfigError, IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
@@ -34,6 +34,7 @@ from lakery_cloud.providers.s3.signing import (
     find_route,
     signing_key,
 )
+from lakery_cloud.storage import Digest
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
 
@@ -54,9 +55,10 @@ _PARAMETERS = {_SHA256: "ChecksumSHA256", _CRC32C: "ChecksumCRC32C", _MD5: "Cont
 CONDITIONS = "if-none-match"
 OBJECT_SIZE = "x-amz-mp-object-size"
 CHECKSUMS = "x-amz-checksum-"
+WHOLE_CHECKSUM = "x-amz-checksum-type"
 COPY_CHECKSUM = "x-amz-checksum-algorithm"
 CHECKSUM_MODE = "x-amz-checksum-mode"
-OPTIONAL = frozenset({CONDITIONS, OBJECT_SIZE, CHECKSUMS, COPY_CHECKSUM, CHECKSUM_MODE})
+OPTIONAL = frozenset({CONDITIONS, OBJECT_SIZE, CHECKSUMS, WHOLE_CHECKSUM, COPY_CHECKSUM, CHECKSUM_MODE})
 
 Supported = Collection[str]
 """The optional headers that a request may have."""
@@ -477,3 +479,18 @@ def _body(address: Address, response: Response, *, may_be_decoded: bool) -> Open
         raise DecodedBody(str(address))
     info, start = _opened(address, response.status, headers)
     return Body(info, BodyChunks(response.read), start), response.close
+
+
+def content_parameters(content: Digest, *, create_only: bool) -> dict[str, Any]:
+    """The parameters of a PUT by a URL. All of them are signed, so the store accepts nothing but the content.
+
+    Raises:
+        ConfigError: The store can't check the hash.
+    """
+    if content["content_hash_algorithm"] != "sha256":
+        raise ConfigError(
+            f"a URL can't pin content whose hash is a {content['content_hash_algorithm']}: S3 checks sha256 alone"
+        )
+    attributes = attributes_of_content(content, {})
+    checksum = {"ChecksumSHA256": content_checksum(attributes)}
+    return {**sdk_described(attributes), **checksum, **({"IfNoneMatch": "*"} if create_only else {})}

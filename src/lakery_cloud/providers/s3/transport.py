@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore import exceptions as botocore_errors
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.checksums import hex_to_header, md5_header
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes
+from lakery_cloud.engine.checksums import crc32c_of_parts, hex_to_header, md5_header
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
@@ -33,7 +34,7 @@ from lakery_cloud.engine.model import (
     without_none,
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
-from lakery_cloud.errors import AccessDenied, BucketNotFound, ConfigError, LakeryCloudError
+from lakery_cloud.errors import AccessDenied, BucketNotFound, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
     Answer,
@@ -56,12 +57,13 @@ from lakery_cloud.providers.s3.requests import (
     CONDITIONS,
     COPY_CHECKSUM,
     OBJECT_SIZE,
+    WHOLE_CHECKSUM,
     BucketMoved,
     S3Calls,
     S3Requests,
     SDKRequests,
     Supported,
-    content_checksum,
+    content_parameters,
     sdk_described,
     sdk_stored_as,
 )
@@ -82,6 +84,8 @@ copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None
 """Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
+FULL_OBJECT = "FULL_OBJECT"
+"""The type of a checksum over the whole object, not over the checksums of its parts."""
 DENIED_SECONDS = 60.0
 """How long an explained `AccessDenied` holds for other keys of its bucket."""
 
@@ -191,7 +195,7 @@ class S3Transport(S3Calls):
         async def send(supported: Supported) -> Receipt:
             async with self.requests:
                 receipt: Receipt = await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part, supported))
-                return receipt
+                return replace(receipt, size=part.size)
 
         return await self._features.adapt(send, (CHECKSUMS,))
 
@@ -229,8 +233,7 @@ class S3Transport(S3Calls):
             except botocore_errors.ClientError as error:
                 return dict(error.response)
 
-        answer: Mapping[str, Any] = await self._call("head_bucket", Address(bucket, ""), head_bucket)
-        metadata = answer["ResponseMetadata"]
+        metadata = (await self._call("head_bucket", Address(bucket, ""), head_bucket))["ResponseMetadata"]
         return metadata["HTTPStatusCode"], metadata.get("HTTPHeaders", {})
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
@@ -288,22 +291,25 @@ class S3Transport(S3Calls):
             return {}
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        stored_as = {**self._stored_as}
-        if is_temporary:
-            stored_as.pop("StorageClass", None)
+        left_out = ("StorageClass",) if is_temporary else ()
+        stored_as = {name: value for name, value in self._stored_as.items() if name not in left_out}
 
         async def begin(supported: Supported) -> Answer:
+            algorithm = {"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}
+            is_whole = algorithm and not is_temporary and WHOLE_CHECKSUM in supported
             return await self._object_read(
                 "create_multipart_upload",
                 address,
                 begun,
-                **({"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}),
+                **algorithm,
+                **({"ChecksumType": FULL_OBJECT} if is_whole else {}),
                 **sdk_described(attributes),
                 **stored_as,
             )
 
-        answer = await self._features.adapt(begin, (CHECKSUMS,))
-        upload = Upload(address, answer["UploadId"], attributes, is_temporary)
+        answer = await self._features.adapt(begin, (*(() if is_temporary else (WHOLE_CHECKSUM,)), CHECKSUMS))
+        has_whole = answer.get("ChecksumType") == FULL_OBJECT
+        upload = Upload(address, answer["UploadId"], attributes, is_temporary, has_whole_checksum=has_whole)
         if answer["ResponseMetadata"].get("RetryAttempts"):
             # An attempt whose response was lost may have begun another upload. Without the permission to list, a
             # lifecycle rule must end it.
@@ -316,7 +322,7 @@ class S3Transport(S3Calls):
             return await self._object_read(
                 "upload_part_copy",
                 upload.address,
-                partial(copied_part, number),
+                partial(copied_part, number, stop - start),
                 UploadId=upload.id,
                 PartNumber=number,
                 CopySourceRange=f"bytes={start}-{stop - 1}",
@@ -330,6 +336,7 @@ class S3Transport(S3Calls):
             without_none(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
             for receipt in receipts
         ]
+        checksum = crc32c_of_parts(receipts) if upload.has_whole_checksum else None
 
         async def complete(supported: Supported) -> str | None:
             if create_only:
@@ -340,6 +347,7 @@ class S3Transport(S3Calls):
                 completed,
                 UploadId=upload.id,
                 MultipartUpload={"Parts": parts},
+                **({"ChecksumCRC32C": checksum, "ChecksumType": FULL_OBJECT} if checksum else {}),
                 **({"MpuObjectSize": size} if OBJECT_SIZE in supported else {}),
                 **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
             )
@@ -407,7 +415,7 @@ class S3Transport(S3Calls):
     ) -> PresignedURL:
         parameters: dict[str, Any] = {"Bucket": address.bucket, "Key": address.key, **self._payer}
         if content is not None:
-            parameters |= self._content_parameters(content)
+            parameters |= content_parameters(content, create_only=self.conditional_writes) | self._stored_as
         operation = "get_object" if content is None else "put_object"
         client = await self._client.get()
         url = await self._call(
@@ -420,20 +428,6 @@ class S3Transport(S3Calls):
         )
         headers = header_names(client, operation, parameters)
         return PresignedURL(method, url, headers, datetime.now(UTC) + expires, pins_content=content is not None)
-
-    def _content_parameters(self, content: Digest) -> dict[str, Any]:
-        """The parameters of a PUT by a URL. All of them are signed, so the store accepts nothing but the content."""
-        if content["content_hash_algorithm"] != "sha256":
-            raise ConfigError(
-                f"a URL can't pin content whose hash is a {content['content_hash_algorithm']}: S3 checks sha256 alone"
-            )
-        attributes = attributes_of_content(content, {})
-        return {
-            **sdk_described(attributes),
-            "ChecksumSHA256": content_checksum(attributes),
-            **({"IfNoneMatch": "*"} if self.conditional_writes else {}),
-            **self._stored_as,
-        }
 
     async def apply_lifecycle(self, keys: KeySpace, rules: Mapping[str, Any]) -> bool:
         return await apply_rules(S3LifecycleRequests(self._checked_call, keys, rules["Rules"]), self, keys)

@@ -60,6 +60,7 @@ class DoubleUpload:
         headers: The headers that are stored with the object.
         tags: The object's tags.
         has_checksums: Whether it was begun with a checksum algorithm.
+        is_whole: Whether that is a checksum of the whole object.
         begun: Its beginning.
         parts: Number -> bytes.
         made: The object, once the upload is completed.
@@ -69,6 +70,7 @@ class DoubleUpload:
     headers: Mapping[str, str]
     tags: Mapping[str, str]
     has_checksums: bool
+    is_whole: bool
     begun: datetime
     parts: dict[int, bytes] = field(default_factory=dict)
     made: DoubleVersion | None = None

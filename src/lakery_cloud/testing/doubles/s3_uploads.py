@@ -20,6 +20,9 @@ MAX_PARTS = 10_000
 """S3 User Guide, "Amazon S3 multipart upload limits"."""
 PARTS_CHECKSUM = "crc32c"
 """The only algorithm of uploads with checksums."""
+CHECKSUM_TYPE = "x-amz-checksum-type"
+FULL_OBJECT = "FULL_OBJECT"
+"""S3 User Guide, "Checking object integrity for data uploads in Amazon S3": a checksum not of the parts' checksums."""
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
@@ -43,11 +46,17 @@ class UploadRequests:
         algorithm = request.headers.get("x-amz-checksum-algorithm", "").lower()
         if algorithm not in ("", PARTS_CHECKSUM):
             raise Refusal(501, "NotImplemented", f"this server has no uploads with {algorithm}")
+        is_whole = request.headers.get(CHECKSUM_TYPE) == FULL_OBJECT
+        if is_whole and not algorithm:
+            raise Refusal(400, "InvalidRequest", f"{CHECKSUM_TYPE} can only be used with a checksum algorithm")
         upload_id = self._state.number()
         self._state.uploads[bucket][upload_id] = DoubleUpload(
-            key, kept_headers(request), self._checks.tags_of(request), bool(algorithm), datetime.now(UTC)
+            key, kept_headers(request), self._checks.tags_of(request), bool(algorithm), is_whole, datetime.now(UTC)
         )
-        return xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>")
+        answer = xml("InitiateMultipartUploadResult", f"<UploadId>{upload_id}</UploadId>")
+        if algorithm:
+            answer.headers[CHECKSUM_TYPE] = FULL_OBJECT if is_whole else "COMPOSITE"
+        return answer
 
     def find(self, bucket: str, key: str, upload_id: str) -> DoubleUpload:
         """An upload to a key.
@@ -105,6 +114,9 @@ class UploadRequests:
             size = sum(map(len, parts))
             if int(request.headers.get("x-amz-mp-object-size", size)) != size:
                 raise Refusal(400, "InvalidRequest", "The x-amz-mp-object-size does not match the size of the object")
+            whole = request.headers.get(CHECKSUM + PARTS_CHECKSUM)
+            if whole is not None and (not upload.is_whole or whole != checksum_of(b"".join(parts), PARTS_CHECKSUM)):
+                raise Refusal(400, "BadDigest", "The crc32c you specified did not match the calculated checksum.")
             self._checks.check_absent(request, bucket, upload.key)
             upload.made = self._make(bucket, upload, parts)
             upload.parts.clear()
@@ -139,7 +151,9 @@ class UploadRequests:
     def _make(self, bucket: str, upload: DoubleUpload, parts: list[bytes]) -> DoubleVersion:
         digests = b"".join(hashlib.md5(part, usedforsecurity=False).digest() for part in parts)
         checksums = {}
-        if upload.has_checksums:
+        if upload.is_whole:
+            checksums = {CHECKSUM + PARTS_CHECKSUM: checksum_of(b"".join(parts), PARTS_CHECKSUM)}
+        elif upload.has_checksums:
             each = b"".join(base64.b64decode(checksum_of(part, PARTS_CHECKSUM)) for part in parts)
             checksums = {CHECKSUM + PARTS_CHECKSUM: f"{checksum_of(each, PARTS_CHECKSUM)}-{len(parts)}"}
         return self._state.store(
