@@ -121,7 +121,7 @@ async def test_references_are_followed_when_storages_are_built(folder: Path, mon
     configuration = Configuration.load(configured)
     monkeypatch.setenv("LAB_KEY", "from the environment")
     built: Any = build_storage(configuration, "lab")
-    found = await built.settings.session.get_credentials()
+    found = built.settings.session.get_credentials()
     assert (found.access_key, found.secret_key) == ("from the environment", "from the file")
 
 

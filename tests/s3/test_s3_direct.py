@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from lakery_cloud import S3Storage
 from lakery_cloud.http.pool import Sockets
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.credentials import AWSConfiguration
 from lakery_cloud.providers.s3.direct import find_direct
-from lakery_cloud.providers.s3.sdk import new_session, open_client
+from lakery_cloud.providers.s3.sdk import new_session, open_client, session_of
 from lakery_cloud.providers.s3.settings import S3Settings
 from lakery_cloud.providers.s3.signing import Route, find_route
 from lakery_cloud.redaction import Secrets
@@ -59,6 +60,10 @@ DIRECT = {
     "keys of the default profile": Case({}, {}, f"{PROFILE}region = eu-west-3\n"),
     "keys of a profile": Case({"profile": "other"}, KEYS, OTHER),
     "profile of a variable": Case({}, {"AWS_PROFILE": "other"}, OTHER),
+    "keys of our own configuration": Case(
+        S3Storage.credentials_from({"access_key_id": "AKIAOURS", "secret_access_key": "s", "session_token": "t"}),
+        KEYS | REGION,
+    ),
     "keys of the environment and a profile": Case({}, KEYS | {"AWS_PROFILE": "other"}, OTHER),
 }
 
@@ -115,7 +120,7 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @asynccontextmanager
 async def sdks_client(settings: S3Settings) -> AsyncIterator[Any]:
-    session = new_session(settings.profile)
+    session = session_of(settings)
     async with open_client(
         settings,
         session,

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
+from botocore.session import Session
 
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.tokens import RENEW_PAUSE
@@ -26,7 +27,6 @@ from lakery_cloud.redaction import Secrets, redact_error
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from botocore.credentials import Credentials
-    from botocore.session import Session
 
 logger = logging.getLogger("lakery_cloud")
 
@@ -424,6 +424,10 @@ class ExplainedCredentials:
     def _are_valid(self) -> bool:
         needs_renewal = getattr(self._credentials, "refresh_needed", None)
         return self._keys is not None and needs_renewal is not None and not needs_renewal(0)
+
+
+class KeySession(Session):  # type: ignore[misc]  # it has no types
+    """A session of keys that a configuration file holds, not the AWS configuration."""
 
 
 class FixedCredentials:

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 
 from lakery_cloud.http.exchange import Origin
-from lakery_cloud.providers.s3.credentials import FixedCredentials
+from lakery_cloud.providers.s3.credentials import FixedCredentials, KeySession
 from lakery_cloud.providers.s3.settings import BUCKET_NAMES
 from lakery_cloud.providers.s3.signing import Route
 
@@ -62,13 +62,13 @@ class Direct(NamedTuple):
 
 def find_direct(settings: "S3Settings") -> Direct | None:
     """What the hot requests need; None if only the SDK's client can say that, or explain an error."""
-    if settings.session is not None or settings.client is not None or not settings.fast_lane:
+    if not isinstance(settings.session, KeySession | None) or settings.client is not None or not settings.fast_lane:
         return None
     if not _BUCKET.fullmatch(settings.bucket) or not BUCKET_NAMES.is_trusted(settings.bucket):
         return None
     if not all(_VARIABLES.fullmatch(name) for name in os.environ):
         return None
-    session = Session(profile=settings.profile)
+    session = settings.session or Session(profile=settings.profile)
     try:
         # A description of the API that the user has changed.
         if os.path.isdir(botocore.loaders.Loader.CUSTOMER_DATA_PATH):
@@ -84,6 +84,8 @@ def find_direct(settings: "S3Settings") -> Direct | None:
 
 
 def _fixed_credentials(session: Session, settings: "S3Settings") -> FixedCredentials | None:
+    if isinstance(session, KeySession):
+        return FixedCredentials(session.get_credentials())
     in_environment = settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID")
     if not in_environment and "aws_access_key_id" not in session.get_scoped_config():
         return None  # the SDK would look for the role of an instance

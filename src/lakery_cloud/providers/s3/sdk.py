@@ -24,7 +24,7 @@ from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import CheckedResponse, proxy_error, timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.answers import add_md5, check_answer, check_types
-from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials
+from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, KeySession
 from lakery_cloud.providers.s3.direct import addressing_style
 from lakery_cloud.providers.s3.errors import CopyTimedOut
 from lakery_cloud.providers.s3.signing import answer_probe
@@ -54,6 +54,18 @@ def is_asynchronous(session: Any) -> bool:
     """Whether it is a session of aiobotocore, or of aioboto3, which may not be installed."""
     classes = type(session).__mro__
     return isinstance(session, AioSession) or any(each.__module__.startswith("aioboto3.") for each in classes)
+
+
+def session_of(settings: "S3Settings") -> Any:
+    """The session of a storage, of aiobotocore or aioboto3."""
+    if settings.session is None:
+        return new_session(settings.profile)
+    if isinstance(settings.session, KeySession):
+        keys = settings.session.get_credentials()
+        session = new_session(None)
+        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
+        return session
+    return settings.session
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
+    from lakery_cloud.providers.s3.credentials import KeySession
+
 MiB = 1024**2
 GiB = 1024**3
 
@@ -85,7 +87,7 @@ class S3Settings(CloudSettings):
 
     bucket: str = field(kw_only=False, metadata={"meaning": "Name of the bucket. It must exist.", "in_files": False})
     temporary_bucket: str | None = temporary_bucket_setting()
-    session: "aioboto3.Session | AioSession | None" = setting(
+    session: "aioboto3.Session | AioSession | KeySession | None" = setting(
         None,
         "Session of aioboto3 or aiobotocore to take credentials and region from.",
         in_files=False,

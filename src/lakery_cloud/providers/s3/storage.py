@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ try:
     from botocore.httpsession import get_cert_path
 
     from lakery_cloud.providers.s3.client import SDKClient
-    from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, secrets_of
+    from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, KeySession, secrets_of
     from lakery_cloud.providers.s3.direct import find_direct
     from lakery_cloud.providers.s3.requests import S3Requests
     from lakery_cloud.providers.s3.transport import S3Transport
@@ -35,7 +36,6 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client
 
 
@@ -62,7 +62,7 @@ class S3Storage(CloudStorage[S3StorageData]):
 
     @keywords_of(S3Settings)
     def __init__(self, settings: S3Settings) -> None:
-        if settings.session is not None and not _is_asynchronous(settings.session):
+        if not isinstance(settings.session, KeySession | None) and not _is_asynchronous(settings.session):
             given = type(settings.session)
             raise ConfigError(
                 "session must be a Session of aioboto3 or an AioSession of aiobotocore, "
@@ -88,7 +88,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             return {}
         if not {"access_key_id", "secret_access_key"} <= set(secrets):
             raise ConfigError("access_key_id and secret_access_key go together; give both of them")
-        session = _new_session(None)
+        session = KeySession()
         session.set_credentials(secrets["access_key_id"], secrets["secret_access_key"], secrets.get("session_token"))
         return {"session": session}
 
@@ -113,24 +113,24 @@ class S3Storage(CloudStorage[S3StorageData]):
                 yield S3Transport(SDKClient.opened(settings.client), settings)
                 return
             sockets, direct = self._sockets(), find_direct(settings)
-            session = direct.session if direct is not None else settings.session or _new_session(settings.profile)
+            session = direct.session if direct is not None else (await _sdk()).session_of(settings)
             configuration = self._configuration(session)
             configuration.check()
             trust = Trust(configuration.bundle(), default=get_cert_path(True))
 
-            def open_client(credentials: ExplainedCredentials | None) -> AbstractAsyncContextManager["S3Client"]:
-                from lakery_cloud.providers.s3 import sdk
-
-                made = session if direct is None else sdk.new_session(settings.profile)
-                return sdk.open_client(
+            @asynccontextmanager
+            async def open_client(credentials: ExplainedCredentials | None) -> AsyncGenerator["S3Client"]:
+                sdk = await _sdk()
+                async with sdk.open_client(
                     settings,
-                    made,
+                    session if direct is None else sdk.session_of(settings),
                     configuration,
                     sockets=sockets,
                     trust=trust,
                     secrets=secrets,
                     credentials=credentials,
-                )
+                ) as client:
+                    yield client
 
             if direct is None:
                 client = SDKClient.opened(await stack.enter_async_context(open_client(None)))
@@ -160,10 +160,9 @@ class S3Storage(CloudStorage[S3StorageData]):
                 yield S3Transport(client, settings, signed=signed)
 
 
-def _new_session(profile: str | None) -> "AioSession":
-    from lakery_cloud.providers.s3.sdk import new_session
-
-    return new_session(profile)
+async def _sdk() -> Any:
+    """The module that needs aiobotocore, imported in a thread, since that takes long."""
+    return await asyncio.to_thread(import_module, "lakery_cloud.providers.s3.sdk")
 
 
 def _is_asynchronous(session: Any) -> bool:
