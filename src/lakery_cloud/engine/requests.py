@@ -30,6 +30,7 @@ from lakery_cloud.http.exchange import (
     buffer,
 )
 from lakery_cloud.redaction import redact_error
+from lakery_cloud.streams.pace import note_throttle
 
 T = TypeVar("T")
 
@@ -83,6 +84,10 @@ def _seconds(text: str) -> float:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
+
+
+THROTTLES = (429, 503)
+"""The statuses with which stores refuse requests because of too many."""
 
 
 class RefusedRequest(Exception):
@@ -189,6 +194,8 @@ class Requests(abc.ABC):
                 if response.status not in expected:
                     refusal = await buffer(response)
                     cause, failure = RefusedRequest(refusal), self._refused(refusal, operation, address)
+                    if refusal.status in THROTTLES:
+                        note_throttle()
                 elif max_size is not None:
                     return read(await buffer(response, max_size))
                 else:

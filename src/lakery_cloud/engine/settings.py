@@ -209,7 +209,11 @@ class EngineSettings:
         "Size of a stream's first parts. A stream that fits into one part is sent in one request.",
         unit="bytes",
     )
-    max_concurrent_parts: int = setting(4, "Parts of one stream, or of one copy, that are sent at the same time.")
+    max_concurrent_parts: int = setting(
+        16,
+        "The most parts of one stream, or of one copy, that are sent at the same time. It begins with 4, sends more while "
+        "the network is the limit, and fewer when the store throttles.",
+    )
     max_concurrent_requests: int = setting(64, "Requests that the storage sends at the same time, not counting reads.")
     max_concurrent_reads: int = setting(
         64,

@@ -23,6 +23,7 @@ from lakery_cloud.engine.transport import missing
 from lakery_cloud.errors import AccessDenied, BucketNotFound, IntegrityError, StorageUnavailable
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.budget import Lease
+from lakery_cloud.streams.pace import Pace
 from lakery_cloud.streams.parts import (
     Part,
     PartSizes,
@@ -307,7 +308,7 @@ class Writer:
         )
 
     def _tasks(self) -> AbstractAsyncContextManager[BoundedTasks]:
-        return bounded_tasks(1 if self._limits.ordered_parts else self._settings.max_concurrent_parts)
+        return bounded_tasks(Pace(1 if self._limits.ordered_parts else self._settings.max_concurrent_parts))
 
     def _copy_part_size(self, size: int) -> int:
         return max(self._limits.copy_part_size, -(-size // self._limits.max_parts))

@@ -19,17 +19,18 @@ from typing import Any, TypeVar
 from lakery_cloud.streams.budget import ByteBudget
 from lakery_cloud.streams.chunks import close_stream
 from lakery_cloud.streams.limiter import current_clock
+from lakery_cloud.streams.pace import Pace
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class BoundedTasks:
-    """Starts tasks in a group, at most `limit` at a time."""
+    """Starts tasks in a group, as many at a time as the pace says."""
 
-    def __init__(self, group: asyncio.TaskGroup, limit: int) -> None:
+    def __init__(self, group: asyncio.TaskGroup, pace: Pace) -> None:
         self._group = group
-        self._slots = asyncio.Semaphore(limit)
+        self._pace = pace
         self.failures: list[BaseException] = []
 
     def start_at_once(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -39,14 +40,14 @@ class BoundedTasks:
         return task
 
     async def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task when fewer tasks than the limit are running."""
+        """Start a task when there is a slot for it."""
         try:
-            await self._slots.acquire()
+            await self._pace.acquire()
         except BaseException:
             coroutine.close()
             raise
         task = self.start_at_once(coroutine)
-        task.add_done_callback(lambda _: self._slots.release())
+        task.add_done_callback(lambda _: self._pace.release())
         return task
 
     def _note_failure(self, task: asyncio.Task[Any]) -> None:
@@ -55,15 +56,21 @@ class BoundedTasks:
 
 
 @asynccontextmanager
-async def bounded_tasks(limit: int) -> AsyncIterator[BoundedTasks]:
-    """Run tasks that end before the block does. The first failure cancels the others and is raised unchanged."""
+async def bounded_tasks(limit: int | Pace) -> AsyncIterator[BoundedTasks]:
+    """Run tasks that end before the block does. The first failure cancels the others and is raised unchanged.
+
+    Args:
+        limit: The most tasks at a time, or their pace.
+    """
+    pace = Pace(limit, first=limit) if isinstance(limit, int) else limit
     failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = BoundedTasks(group, limit)
+            tasks = BoundedTasks(group, pace)
             failures = tasks.failures
             try:
-                yield tasks
+                with pace.current():
+                    yield tasks
             except BaseException as failure:
                 failures.append(failure)
                 raise

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ConnectionClosedError, ProxyConne
 from botocore.handlers import add_expect_header, validate_bucket_name
 from botocore.httpsession import ProxyConfiguration
 
-from lakery_cloud.engine.requests import requested_pause
+from lakery_cloud.engine.requests import THROTTLES, requested_pause
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.http.client import open_session
 from lakery_cloud.http.exchange import Origin
@@ -30,6 +30,7 @@ from lakery_cloud.providers.s3.errors import CopyTimedOut
 from lakery_cloud.providers.s3.signing import answer_probe
 from lakery_cloud.providers.s3.transport import copy_timeout
 from lakery_cloud.redaction import Secrets
+from lakery_cloud.streams.pace import note_throttle
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -168,8 +169,12 @@ _RETRY_AT = "lakery-cloud: retry at"
 
 
 def _note_pause(response_dict: Mapping[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
-    """Note when the store allows a retry: the SDK does not read `Retry-After`."""
-    if response_dict is not None and (seconds := requested_pause(response_dict["headers"])):
+    """Note a throttle, and when the store allows a retry: the SDK does not read `Retry-After`."""
+    if response_dict is None:
+        return
+    if response_dict["status_code"] in THROTTLES:
+        note_throttle()
+    if seconds := requested_pause(response_dict["headers"]):
         context[_RETRY_AT] = asyncio.get_running_loop().time() + seconds
 
 

@@ -123,11 +123,12 @@ class S3Settings(CloudSettings):
     equal_parts: bool = setting(
         False,
         "Whether all parts of a stream but the last have the same size, as Cloudflare R2 requires. Parts don't grow then: "
-        "the largest stream has 10,000 parts of `part_size`, with the default of 8 MiB 78 GiB.",
+        "the largest stream has 10,000 parts of `part_size`, with the default of 5 MiB 48 GiB.",
     )
     copy_threshold: int | None = copy_threshold_setting()
     copy_part_size: int | None = copy_part_size_setting("512 MiB")
     copy_timeout: float = copy_timeout_setting()
+    part_size: int = redefine(EngineSettings, "part_size", 5 * MiB)
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
 
     bucket_names: ClassVar[BucketNames] = BUCKET_NAMES
