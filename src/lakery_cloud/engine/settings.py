@@ -113,12 +113,12 @@ def temporary_bucket_setting(word: str = "bucket") -> Any:
     )
 
 
-def copy_threshold_setting() -> Any:
+def copy_threshold_setting(default: str = "the store's own limit") -> Any:
     """The field `copy_threshold` of a settings class whose store copies large objects in parts."""
     return setting(
         None,
         "Largest object that one request copies inside the store; larger ones are copied in parts at the same time. By "
-        "default the store's own limit. Set less if the store copies slowly.",
+        f"default {default}. Set less if the store copies slowly.",
         unit="bytes",
     )
 

@@ -38,8 +38,11 @@ S3_LIMITS = Limits(
     max_parts=10_000,
     max_object_size=10_000 * 5 * GiB,
     max_copy_size=5 * GiB,
-    copy_part_size=512 * MiB,
+    copy_part_size=32 * MiB,
 )
+
+COPY_THRESHOLD = 128 * MiB
+"""Larger objects are copied in parts, many at the same time: one long copy takes longer, and may outlast time-outs."""
 
 _NAME = rf"(?!\.{{1,2}}$)(?!{IS_IP_ADDRESS}$)[A-Za-z0-9._-]{{1,255}}"
 
@@ -125,8 +128,8 @@ class S3Settings(CloudSettings):
         "Whether all parts of a stream but the last have the same size, as Cloudflare R2 requires. Parts don't grow then: "
         "the largest stream has 10,000 parts of `part_size`, with the default of 5 MiB 48 GiB.",
     )
-    copy_threshold: int | None = copy_threshold_setting()
-    copy_part_size: int | None = copy_part_size_setting("512 MiB")
+    copy_threshold: int | None = copy_threshold_setting("128 MiB, or less where the store's limit is less")
+    copy_part_size: int | None = copy_part_size_setting("32 MiB")
     copy_timeout: float = copy_timeout_setting()
     part_size: int = redefine(EngineSettings, "part_size", 5 * MiB)
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
@@ -150,7 +153,10 @@ class S3Settings(CloudSettings):
 
     def __post_init__(self) -> None:
         CloudSettings.__post_init__(self)
-        limits = limits_of_copies(self.limits, threshold=self.copy_threshold, part_size=self.copy_part_size)
+        threshold = self.copy_threshold
+        if threshold is None and self.limits.max_copy_size is not None:
+            threshold = min(COPY_THRESHOLD, self.limits.max_copy_size)
+        limits = limits_of_copies(self.limits, threshold=threshold, part_size=self.copy_part_size)
         self._replace(limits=replace(limits, equal_parts=self.equal_parts or limits.equal_parts))
         if self.client is not None and (self.session or self.endpoint_url or self.region or self.profile):
             raise ConfigError(
