@@ -62,7 +62,7 @@ ATTACKS = (
     Attack("connections", ["tests/http/test_generated_connections.py"], 10),
     Attack("unasked responses", ["tests/security/test_desynchronised.py"], 2, "cut_anywhere"),
     Attack("names in records", ["tests/security/test_record_endpoints.py"], 2, "names_lead"),
-    Attack("signatures", ["tests/security/test_signatures.py"], 8),
+    Attack("signatures", ["tests/security/test_signatures.py"], 32),
     Attack("records", ["tests/security/test_hostile_records.py"], 4, "changed_records or safe_place"),
     Attack("folders", ["tests/security/test_folder_races.py"], 2),
     Attack("the HTTP reader", ["tests/http/test_against_h11.py"], 1, "not once_read"),
