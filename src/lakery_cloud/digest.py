@@ -8,7 +8,7 @@ from typing import Any, cast
 from lakery_cloud.errors import IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
 from lakery_cloud.streams.chunks import as_bytes
-from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.hashing import Hasher, new_hasher, update_hash
 
 __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "check_digest", "digest_data"]
 
@@ -29,31 +29,38 @@ async def digest_data(serialized: SerializedData, *, algorithm: str = DEFAULT_AL
     """
     hasher = new_hasher(algorithm)
     await update_hash(hasher, serialized["data"])
-    return Digest(
-        content_type=serialized["content_type"],
-        content_encoding=serialized["content_encoding"],
-        content_hash_algorithm=algorithm,
-        content_hash=hasher.hexdigest(),
-        content_size=len(serialized["data"]),
-    )
+    return _digest_of(serialized, algorithm, hasher)
 
 
 class ComputedDigest(dict[str, Any]):
-    """A digest with the bytes that it was computed from, so that nobody hashes them again."""
+    """A valid digest with the bytes that it was computed from, so that nobody hashes or checks them again."""
 
-    def __init__(self, digest: Digest, data: bytes) -> None:
-        super().__init__(digest)
-        self.data = data
+    data: bytes
 
 
 async def computed_digest(serialized: SerializedData, *, algorithm: str = DEFAULT_ALGORITHM) -> Digest:
     """As `digest_data`; the digest keeps the bytes, which need not be hashed again as long as they are the same object.
 
     Raises:
+        InvalidRecord: The content type or encoding is malformed.
         ConfigError: The algorithm is unknown.
     """
-    digest = await digest_data(serialized, algorithm=algorithm)
-    return cast("Digest", ComputedDigest(digest, serialized["data"]))
+    check_content_type(serialized["content_type"], serialized["content_encoding"])
+    hasher, data = new_hasher(algorithm), serialized["data"]
+    await update_hash(hasher, data)
+    digest = ComputedDigest(_digest_of(serialized, algorithm, hasher))
+    digest.data = data
+    return cast("Digest", digest)
+
+
+def _digest_of(serialized: SerializedData, algorithm: str, hasher: Hasher) -> Digest:
+    return {
+        "content_type": serialized["content_type"],
+        "content_encoding": serialized["content_encoding"],
+        "content_hash_algorithm": algorithm,
+        "content_hash": hasher.hexdigest(),
+        "content_size": len(serialized["data"]),
+    }
 
 
 def is_computed_from(digest: Digest, data: bytes) -> bool:
@@ -197,6 +204,13 @@ def compare(digest: Digest, *, content_hash: str, size: int, what: str) -> None:
             f"{what} has the {digest['content_hash_algorithm']} hash {content_hash}, "
             f"but its digest says {digest['content_hash']}"
         )
+
+
+async def check_data(data: bytes, digest: Digest, *, what: str) -> None:
+    """Compare one blob with its digest; as `compare`."""
+    hasher = new_hasher(digest["content_hash_algorithm"])
+    await update_hash(hasher, data)
+    compare(digest, content_hash=hasher.hexdigest(), size=len(data), what=what)
 
 
 async def verified(chunks: AsyncIterable[bytes], digest: Digest, *, what: str) -> AsyncGenerator[bytes]:

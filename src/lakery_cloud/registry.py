@@ -5,11 +5,19 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from lakery_cloud.batches import AT_A_TIME, MAX_BUFFERED_BYTES, Loaded, Saved, load_all, save_all
-from lakery_cloud.digest import DEFAULT_ALGORITHM, DigestingStream, compare, computed_digest, verified
+from lakery_cloud.digest import (
+    DEFAULT_ALGORITHM,
+    DigestingStream,
+    check_content_type,
+    check_data,
+    computed_digest,
+    verified,
+)
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
@@ -19,7 +27,7 @@ from lakery_cloud.records import ContentRecord
 from lakery_cloud.routes import Content, Explanation, Route, first_match
 from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 from lakery_cloud.streams.chunks import close_stream
-from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.hashing import new_hasher
 
 __all__ = ["StorageRegistry"]
 
@@ -176,7 +184,7 @@ class StorageRegistry:
             LakeryCloudError: The storage's errors.
         """
         checked_tags = check_tags(tags or {})
-        target, _, _ = self._choose(storage, _content_of(serialized, checked_tags, size=len(serialized["data"])))
+        target = self._target(storage, serialized, checked_tags, len(serialized["data"]))
         digest = await computed_digest(serialized, algorithm=algorithm)
         return ContentRecord.of(target, digest, await target.write_data(serialized["data"], digest, checked_tags))
 
@@ -193,9 +201,8 @@ class StorageRegistry:
     ) -> AsyncGenerator[Saved]:
         """Save many blobs, several at a time, and yield one result for each, in their order.
 
-        A save that fails doesn't stop the others: its error is in its result. An error of `blobs` itself is raised after
-        the results of the blobs before it. Break out of the loop with `contextlib.aclosing` to cancel the saves under
-        way. The blobs are closed at the end.
+        A failed save doesn't stop the others: its error is in its result. An error of `blobs` itself is raised after the
+        results of the blobs before it. Closing the results cancels the saves under way and closes `blobs`.
 
         Args:
             blobs: As for `save`. A blob is taken when its save can start.
@@ -214,10 +221,7 @@ class StorageRegistry:
         checked_tags = check_tags(tags or {})
         target = None if storage is None else self._writable(storage)
         new_hasher(algorithm)
-
-        async def save(blob: SerializedData) -> ContentRecord:
-            return await self.save(blob, tags=checked_tags, storage=target, algorithm=algorithm)
-
+        save = partial(self.save, tags=checked_tags, storage=target, algorithm=algorithm)
         return save_all(save, blobs, at_a_time=at_a_time, max_buffered_bytes=max_buffered_bytes)
 
     async def save_stream(
@@ -246,8 +250,9 @@ class StorageRegistry:
         """
         try:
             checked_tags = check_tags(tags or {})
+            check_content_type(serialized["content_type"], serialized["content_encoding"])
             size = digest["content_size"] if digest is not None else None
-            target, _, _ = self._choose(storage, _content_of(serialized, checked_tags, size=size))
+            target = self._target(storage, serialized, checked_tags, size)
             if digest is not None:
                 # The caller may store the same bytes under another type.
                 content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]
@@ -272,10 +277,7 @@ class StorageRegistry:
         storage, storage_data = self._find(record)
         data = await storage.read_data(storage_data)
         if not storage.verifies_reads:
-            hasher = new_hasher(record.content_hash_algorithm)
-            await update_hash(hasher, data)
-            what = f"the content from {record.storage_name}"
-            compare(record.digest, content_hash=hasher.hexdigest(), size=len(data), what=what)
+            await check_data(data, record.digest, what=f"the content from {record.storage_name}")
         return SerializedData(data=data, content_type=record.content_type, content_encoding=record.content_encoding)
 
     def load_many(
@@ -288,9 +290,8 @@ class StorageRegistry:
     ) -> AsyncGenerator[Loaded]:
         """Load the content of many records, several at a time, and yield one result for each, in their order.
 
-        A load that fails doesn't stop the others: its error is in its result. An error of `records` itself is raised after
-        the results of the records before it. Break out of the loop with `contextlib.aclosing` to cancel the loads under
-        way. The records are closed at the end.
+        A failed load doesn't stop the others: its error is in its result. An error of `records` itself is raised after
+        the results of the records before it. Closing the results cancels the loads under way and closes `records`.
 
         Args:
             records: The records. A record is taken when its load can start.
@@ -451,6 +452,19 @@ class StorageRegistry:
         storage_data = storage.deserialize_storage_data(record.storage_data)
         return storage, storage.complete_storage_data(storage_data, record.digest)
 
+    def _target(
+        self,
+        storage: Storage[Any] | str | None,
+        serialized: SerializedData | SerializedDataStream,
+        tags: TagMap,
+        size: int | None,
+    ) -> Storage[Any]:
+        if storage is not None or not self._routes:
+            return self._writable(self.default if storage is None else storage)
+        content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]
+        content = Content(content_type=content_type, content_encoding=content_encoding, tags=tags, size=size)
+        return self._choose(None, content)[0]
+
     def _choose(
         self, storage: Storage[Any] | str | None, content: Content
     ) -> tuple[Storage[Any], str, tuple[str, ...]]:
@@ -483,12 +497,3 @@ class StorageRegistry:
 
     def _known(self) -> str:
         return ", ".join(self._storages) or "none"
-
-
-def _content_of(serialized: SerializedData | SerializedDataStream, tags: TagMap, *, size: int | None) -> Content:
-    return Content(
-        content_type=serialized["content_type"],
-        content_encoding=serialized["content_encoding"],
-        tags=tags,
-        size=size,
-    )

@@ -77,6 +77,7 @@ class SerializedDataStream(TypedDict):
     content_encoding: str | None
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*@v[1-9][0-9]*")
 _classes_by_name: weakref.WeakValueDictionary[str, "type[Storage[Any]]"] = weakref.WeakValueDictionary()
 
@@ -200,7 +201,7 @@ class Storage(abc.ABC, Generic[D]):
 
     def serialize_storage_data(self, storage_data: D, /) -> str:
         """Return storage data as a string: JSON with sorted keys."""
-        return json.dumps(storage_data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _encode(storage_data)
 
     def deserialize_storage_data(self, text: str, /) -> D:
         """Read storage data from the output of `serialize_storage_data`.

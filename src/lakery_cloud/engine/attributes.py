@@ -42,6 +42,8 @@ def check_tags(tags: TagMap) -> dict[str, str]:
     Raises:
         InvalidTags: The rule is broken; the message names the tag.
     """
+    if not tags:
+        return {}
     if len(tags) > MAX_TAGS:
         raise InvalidTags(f"{len(tags)} tags were given, but an object can have at most {MAX_TAGS}")
     for key, value in tags.items():

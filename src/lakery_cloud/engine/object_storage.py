@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
+    check_data,
     check_digest,
     compare,
     is_computed_from,
@@ -57,7 +58,6 @@ from lakery_cloud.storage import (
     TagMap,
 )
 from lakery_cloud.streams.chunks import as_bytes, close_stream
-from lakery_cloud.streams.hashing import new_hasher, update_hash
 
 D = TypeVar("D")
 
@@ -175,19 +175,19 @@ class ObjectStorage(Storage[D], Generic[D]):
             IntegrityError: The digest does not match the data, or the content key has other content.
             BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
-        check_digest(digest)
+        is_computed = is_computed_from(digest, data)
+        if not is_computed:
+            check_digest(digest)
+            if len(data) != digest["content_size"]:
+                raise IntegrityError(f"the data has {len(data)} bytes, but its digest says {digest['content_size']}")
         checked_tags = check_tags(tags)
-        if len(data) != digest["content_size"]:
-            raise IntegrityError(f"the data has {len(data)} bytes, but its digest says {digest['content_size']}")
         if len(data) > self.settings.limits.max_put_size:
             if (stored := await self.find(digest)) is not None:
                 return stored
             return await self.write_data_stream(_slices(data, self.settings.part_size), _known(digest), tags)
         session = await self._session()
-        if not is_computed_from(digest, data) and not session.transport.checks_hash(digest["content_hash_algorithm"]):
-            hasher = new_hasher(digest["content_hash_algorithm"])
-            await update_hash(hasher, data)
-            compare(digest, content_hash=hasher.hexdigest(), size=len(data), what="the data")
+        if not is_computed and not session.transport.checks_hash(digest["content_hash_algorithm"]):
+            await check_data(data, digest, what="the data")
         await Writer(session, self.keys).put(as_bytes(data), digest, checked_tags)
         return self._data_of(digest)
 

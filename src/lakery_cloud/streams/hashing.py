@@ -54,6 +54,9 @@ def new_hasher(algorithm: str) -> Hasher:
 
 async def update_hash(hasher: Hasher, *pieces: bytes) -> None:
     """Hash more bytes, in a worker thread if there are many: hashing releases the interpreter lock."""
+    if len(pieces) == 1 and len(pieces[0]) < THREAD_THRESHOLD:  # no function for a small blob
+        hasher.update(pieces[0])
+        return
 
     def update() -> None:
         for piece in pieces:
