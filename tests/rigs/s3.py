@@ -46,7 +46,11 @@ class S3Rig(CloudRig):
         options: dict[str, Any] = {}
         if self.server:
             options = {"endpoint_url": self.server_url, "region_name": self.server.region}
-            options["config"] = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"})
+            options["config"] = AioConfig(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                response_checksum_validation="when_required",  # moto's CRC32C of an upload is not of its bytes
+            )
         self._client = await self._opened.enter_async_context(self.session().create_client("s3", **options))
         if not self.is_live:
             await self._client.create_bucket(Bucket=self.bucket)
