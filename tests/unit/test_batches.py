@@ -423,6 +423,22 @@ async def test_many_tiny_blobs_need_constant_memory(many):
     Counted.most = 0
 
 
+async def test_saved_blob_is_released_while_the_next_one_is_awaited():
+    more = asyncio.Event()
+
+    async def items() -> AsyncIterator:
+        yield blob(Counted(b"first"))
+        await more.wait()
+
+    async with aclosing(StorageRegistry([Sink()]).save_many(items())) as results:
+        assert (await anext(results)).record
+        second = asyncio.create_task(anext(results, None))
+        await let_others_run(50)
+        assert Counted.alive == 0
+        more.set()
+        assert await second is None
+
+
 # On a store.
 
 
