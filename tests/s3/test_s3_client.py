@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from lakery_cloud import ConfigError
-from lakery_cloud.providers.s3.client import SDKClient
+from lakery_cloud.providers.s3.storage import SDKClient
 from lakery_cloud.testing import digest_of
 from lakery_cloud.testing.doubles.s3 import StrictS3
 

@@ -13,10 +13,9 @@ from lakery_cloud import S3Storage
 from lakery_cloud.http.pool import Sockets
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.credentials import AWSConfiguration
-from lakery_cloud.providers.s3.direct import find_direct
 from lakery_cloud.providers.s3.sdk import new_session, open_client, session_of
 from lakery_cloud.providers.s3.settings import S3Settings
-from lakery_cloud.providers.s3.signing import Route, find_route
+from lakery_cloud.providers.s3.signing import Route, find_direct, find_route
 from lakery_cloud.redaction import Secrets
 from lakery_cloud.testing.doubles.s3 import StrictS3
 from tests.helpers import run_python

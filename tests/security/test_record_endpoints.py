@@ -16,8 +16,8 @@ from lakery_cloud import AzureBlobStorage, GCSStorage, InvalidRecord, LakeryClou
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Upload
-from lakery_cloud.providers.s3.client import SDKClient
 from lakery_cloud.providers.s3.signing import Endpoints
+from lakery_cloud.providers.s3.storage import SDKClient
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import digest_of
 from tests.attack.cases import cases, counted

@@ -2,42 +2,35 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Self
+from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.model import without_none
-from lakery_cloud.engine.requests import backoff, requested_pause
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, CredentialsError, MissingDependency
 from lakery_cloud.http.client import HTTPClient, open_session
-from lakery_cloud.http.exchange import Origin
-from lakery_cloud.http.proxies import proxy_for
-from lakery_cloud.http.session import timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.azure.settings import (
-    AZURE_LIMITS,
     CREDENTIAL_VARIABLES,
     MAX_URL_LIFETIME,
     AzureSettings,
     AzureStorageData,
     check_segments,
 )
-from lakery_cloud.redaction import secrets_in
 
 try:
     import aiohttp
     from adlfs import AzureBlobFileSystem
-    from azure.core.pipeline.transport import AioHttpTransport
-    from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+    from azure.storage.blob.aio import BlobServiceClient
 
-    from lakery_cloud.providers.azure.answers import Throttled, check_sdk_answer
     from lakery_cloud.providers.azure.credentials import Tokens, own_credential
     from lakery_cloud.providers.azure.lifecycle import lifecycle_rules
     from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
-    from lakery_cloud.providers.azure.requests import MAX_READ, AzureRequests
+    from lakery_cloud.providers.azure.requests import AzureRequests
+    from lakery_cloud.providers.azure.sdk import ClosedClient, client_config, sdk_transport, secrets_of
     from lakery_cloud.providers.azure.transport import AzureTransport
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
@@ -100,12 +93,12 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
         async with AsyncExitStack() as stack:
             secrets = stack.enter_context(self._masked_secrets())
             if settings.fs is not None:
-                secrets.add(*_secrets_of(settings.fs.service_client))
+                secrets.add(*secrets_of(settings.fs.service_client))
                 yield AzureTransport(settings.fs.service_client, settings, account_name=settings.fs.account_name)
                 return
             sockets, trust = self._sockets(), Trust()
             fs = await stack.enter_async_context(self._file_system())
-            secrets.add(*_secrets_of(fs.service_client))
+            secrets.add(*secrets_of(fs.service_client))
             url, mark, signature = fs.service_client.url.partition("?")
             url = settings.endpoint_url or url
             is_own = fs.sync_credential is not None  # adlfs made both
@@ -114,7 +107,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             session = await stack.enter_async_context(open_session(sockets, tls))
             credential = fs.service_client.credential
             if is_own:
-                credential = await stack.enter_async_context(own_credential(fs, self._transport(session)))
+                credential = await stack.enter_async_context(own_credential(fs, sdk_transport(settings, session)))
             if hasattr(credential, "get_token"):
                 tokens = Tokens(credential, secrets, seconds=settings.token_timeout)
                 credential = await stack.enter_async_context(aclosing(tokens))
@@ -145,7 +138,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
                 await fs.credential.close()
                 fs.sync_credential.close()
             # adlfs keeps every instance until the process ends, and then closes its client.
-            fs.service_client = _Closed()
+            fs.service_client = ClosedClient()
 
     def _new_file_system(self) -> AzureBlobFileSystem:
         """A file system for the account and credentials that adlfs finds. Its client does not have our settings yet."""
@@ -174,7 +167,7 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     def _new_client(self, url: str, credential: Any, session: aiohttp.ClientSession) -> BlobServiceClient:
         """A client with our settings."""
         try:
-            return BlobServiceClient(url, credential=credential, **self._client_config(session))
+            return BlobServiceClient(url, credential=credential, **client_config(self.settings, session))
         except ValueError:
             pass
         raise self._unusable()
@@ -182,82 +175,5 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     def _unusable(self) -> CredentialsError:
         return CredentialsError(f"the credentials for {self!r} can't be used. {SET_CREDENTIALS}")
 
-    def _client_config(self, session: aiohttp.ClientSession) -> dict[str, Any]:
-        retries = self.settings.max_attempts - 1
-        return {
-            "retry_policy": _Retries(
-                retry_total=retries, retry_connect=retries, retry_read=retries, retry_status=retries
-            ),
-            "transport": self._transport(session),
-            "raw_response_hook": check_sdk_answer,
-            "permit_redirects": False,  # Azure sends none, and the target of another server is not ours
-            # Content that fits into one put is one put: blocks at a content key would outlive a cancellation.
-            "max_single_put_size": AZURE_LIMITS.max_put_size,
-            "max_single_get_size": MAX_READ,
-            "max_chunk_get_size": MAX_READ,
-        }
-
-    def _transport(self, session: aiohttp.ClientSession) -> "SDKTransport":
-        return SDKTransport(
-            session=_TimedSession(session),
-            session_owner=False,
-            connection_timeout=self.settings.connect_timeout,
-            read_timeout=self.settings.read_timeout,
-        )
-
-
-def _secrets_of(client: BlobServiceClient) -> Iterator[str]:
-    """The key or the signature of a client."""
-    for value in (client.url, *(getattr(client.credential, name, None) for name in ("account_key", "signature"))):
-        yield from secrets_in(value)
-
-
-class SDKTransport(AioHttpTransport):  # type: ignore[misc]  # azure.core has no types here
-    """The SDK's HTTP transport, with the proxies of all other requests."""
-
-    async def send(self, request: Any, **config: Any) -> Any:
-        proxy = proxy_for(Origin.of(request.url))
-        return await super().send(request, **config, proxy=proxy.url if proxy else None)
-
-
-class _TimedSession:
-    """A session for the SDK's transport, which gives no time-out for a proxy, and decodes bodies without a limit.
-
-    Attributes:
-        auto_decompress: Tells the SDK that bodies are decoded: `CheckedResponse` does it, except for content.
-    """
-
-    auto_decompress = True
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def request(self, *args: Any, **options: Any) -> aiohttp.ClientResponse:
-        if options.get("proxy"):
-            options["timeout"] = timeout_behind_proxy(options["timeout"])
-        return await self._session.request(*args, **options)
-
 
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME")
-
-
-class _Closed:
-    """Stand-in for a closed client."""
-
-    async def close(self) -> None:
-        pass
-
-
-class _Retries(ExponentialRetry):
-    """Short, random pauses at first, or those that Azure asks for; the SDK's own begin at 15 seconds."""
-
-    def get_backoff_time(self, settings: dict[str, Any]) -> float:
-        last = settings["history"][-1]
-        refusal = last.error if isinstance(last.error, Throttled) else last.http_response
-        return max(backoff(settings["count"] + 1), requested_pause(refusal.headers) if refusal is not None else 0.0)

@@ -12,24 +12,21 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
-from lakery_cloud.errors import ConfigError, CredentialsError, InvalidRecord, MissingDependency, brief
+from lakery_cloud.errors import ConfigError, InvalidRecord, MissingDependency, brief
 from lakery_cloud.providers.gcs.settings import MAX_URL_LIFETIME, PROJECT, TOKEN_METHODS, GCSSettings, GCSStorageData
-from lakery_cloud.redaction import redact_error, secrets_in
+from lakery_cloud.redaction import secrets_in
 
 try:
     import aiohttp
-    from gcsfs.core import GCSFileSystem
-    from google.auth import exceptions as auth_errors
 
     from lakery_cloud.http.client import HTTPClient
-    from lakery_cloud.http.exchange import Origin
     from lakery_cloud.http.proxies import proxy_for
     from lakery_cloud.http.session import CheckedRequest, CheckedResponse
     from lakery_cloud.http.trust import Trust
-    from lakery_cloud.providers.gcs.credentials import Tokens, credentials_of, default_file
+    from lakery_cloud.providers.gcs.credentials import Tokens, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
-    from lakery_cloud.providers.gcs.refusals import LOG_IN
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
+    from lakery_cloud.providers.gcs.sdk import new_file_system, no_proxy
     from lakery_cloud.providers.gcs.transport import GCSTransport
 except ImportError as error:
     raise MissingDependency('GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"') from error
@@ -97,7 +94,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             settings = self.settings
             sockets = self._sockets()
             # In a thread, since gcsfs looks for credentials in files and on the network.
-            fs: GCSFileSystem = settings.fs or await asyncio.to_thread(self._file_system)
+            fs: Any = settings.fs or await asyncio.to_thread(new_file_system, settings, is_plain=self._is_plain())
             has_certificate = getattr(fs, "_use_client_cert", False)
             trust = Trust()
             if settings.fs is None:
@@ -116,7 +113,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 read_timeout=settings.read_timeout,
                 session=fs.session,
                 session_timeout=fs.requests_timeout,
-                find_proxy=proxy_for if settings.fs is None else _no_proxy,
+                find_proxy=proxy_for if settings.fs is None else no_proxy,
                 is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
             )
             secrets.add(*secrets_in(fs._location))  # an emulator's URL may have a password
@@ -136,31 +133,6 @@ class GCSStorage(CloudStorage[GCSStorageData]):
                 if settings.fs is None:
                     await fs.session.close()
 
-    def _file_system(self) -> GCSFileSystem:
-        endpoint = self.settings.endpoint_url
-        is_anonymous = self.settings.token is None and self._is_plain()
-        token = "anon" if is_anonymous else credentials_of(self.settings.token, endpoint=endpoint)
-        try:
-            return GCSFileSystem(
-                token=token,
-                endpoint_url=endpoint,
-                requester_pays=self.settings.user_project or False,
-                asynchronous=True,
-                skip_instance_cache=True,
-                **without_none(project=self.settings.project),
-            )
-        except auth_errors.DefaultCredentialsError as error:
-            raise CredentialsError(
-                f"no credentials for {self.keys.bucket!r}: {redact_error(error)}. {LOG_IN}"
-            ) from error
-        except Exception as error:  # noqa: BLE001, gcsfs raises errors of any type
-            kind = type(error).__name__
-        # Not within the handler: the text of the error, or of its cause, may hold the token.
-        raise CredentialsError(
-            f"the credentials for bucket {self.keys.bucket!r} could not be loaded ({kind}). Check token and project, or: "
-            f"{LOG_IN}"
-        )
-
     def _is_plain(self) -> bool:
         endpoint = self.settings.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
         return endpoint not in ("", "default") and not endpoint.startswith("https://")
@@ -177,10 +149,6 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             raise InvalidRecord(f"the user_project in storage data must be the name of one, not {brief(user_project)}")
         address.user_project = user_project
         return address
-
-
-def _no_proxy(origin: Origin) -> None:
-    """An `fs` of the user's own has a session of its own."""
 
 
 def _read_credentials(text: str) -> dict[str, Any]:

@@ -39,8 +39,8 @@ from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
 
 if TYPE_CHECKING:
-    from lakery_cloud.providers.s3.client import SDKClient
     from lakery_cloud.providers.s3.settings import S3Settings
+    from lakery_cloud.providers.s3.storage import SDKClient
 
 T = TypeVar("T")
 

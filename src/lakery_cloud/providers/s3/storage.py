@@ -2,11 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
 from lakery_cloud.engine.settings import keywords_of
@@ -21,10 +21,9 @@ try:
     import botocore.session
     from botocore.httpsession import get_cert_path
 
-    from lakery_cloud.providers.s3.client import SDKClient
     from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, KeySession, secrets_of
-    from lakery_cloud.providers.s3.direct import find_direct
     from lakery_cloud.providers.s3.requests import S3Requests
+    from lakery_cloud.providers.s3.signing import find_direct
     from lakery_cloud.providers.s3.transport import S3Transport
 
     if find_spec("aiobotocore") is None:
@@ -158,6 +157,93 @@ class S3Storage(CloudStorage[S3StorageData]):
                 routes = {settings.bucket: direct.route} if direct is not None else {}
                 signed = S3Requests(client, http, settings=settings, routes=routes)
                 yield S3Transport(client, settings, signed=signed)
+
+
+class SDKClient:
+    """The SDK's client on one event loop, opened by the first request that needs it.
+
+    Loading its description of the API takes longer than most first requests.
+
+    Args:
+        open_client: Opens the client.
+        endpoint: URL of the API, for messages.
+        connections: How many connections the client may use.
+        credentials: The client's credentials; None without any.
+
+    Attributes:
+        endpoint, connections, credentials: As the arguments.
+    """
+
+    def __init__(
+        self,
+        open_client: Callable[[], AbstractAsyncContextManager["S3Client"]],
+        *,
+        endpoint: str,
+        connections: int,
+        credentials: Any,
+    ) -> None:
+        self._open_client = open_client
+        self.endpoint = endpoint
+        self.connections = connections
+        self.credentials = credentials
+        self._client: S3Client | None = None
+        self._opening: asyncio.Task[tuple[S3Client, AsyncExitStack]] | None = None
+
+    @classmethod
+    def opened(cls, client: "S3Client") -> Self:
+        """A client that is open already, and that its owner closes."""
+
+        def open_client() -> AbstractAsyncContextManager["S3Client"]:
+            raise AssertionError("the client is open")
+
+        made = cls(
+            open_client,
+            endpoint=client.meta.endpoint_url,
+            connections=client.meta.config.max_pool_connections,
+            credentials=client._request_signer._credentials,  # a client has no public attribute for them
+        )
+        made._client = client
+        return made
+
+    @property
+    def credential_kind(self) -> str | None:
+        """The SDK's name of the source of the credentials; None without credentials."""
+        return str(getattr(self.credentials, "method", "explicit")) if self.credentials else None
+
+    async def get(self) -> "S3Client":
+        """The open client.
+
+        Raises:
+            ConfigError, CredentialsError: The configuration is broken.
+        """
+        if self._client is not None:
+            return self._client
+        if self._opening is None:
+            # A task of its own, since cancelling one waiting caller must not end it for the others.
+            self._opening = asyncio.create_task(self._open())
+        opening = self._opening
+        try:
+            client, _ = await asyncio.shield(opening)
+        finally:
+            if opening.done() and (opening.cancelled() or opening.exception()) and self._opening is opening:
+                self._opening = None  # the next request tries again
+        self._client = client
+        return client
+
+    async def aclose(self) -> None:
+        """Close the client, if a request has opened it."""
+        if self._opening is None:
+            return
+        await asyncio.wait([self._opening])
+        if not self._opening.cancelled() and self._opening.exception() is None:
+            _, resources = self._opening.result()
+            await resources.aclose()
+
+    async def _open(self) -> "tuple[S3Client, AsyncExitStack]":
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(self._open_client())
+            return client, stack.pop_all()
+        raise AssertionError("an exit stack never swallows an error")
 
 
 async def _sdk() -> Any:

@@ -74,7 +74,7 @@ from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
 
 if TYPE_CHECKING:
-    from lakery_cloud.providers.s3.client import SDKClient
+    from lakery_cloud.providers.s3.storage import SDKClient
 
 T = TypeVar("T")
 
