@@ -29,7 +29,7 @@ from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Az
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.providers.azure import requests
-from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.providers.azure import sdk as azure
 from lakery_cloud.providers.azure.checksums import CRC64, MD5
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from lakery_cloud.testing import (

@@ -25,7 +25,7 @@ from lakery_cloud import (
 )
 from lakery_cloud.engine import reader, writer
 from lakery_cloud.maintenance import sweep
-from lakery_cloud.providers.azure import storage as azure
+from lakery_cloud.providers.azure import sdk as azure
 from lakery_cloud.testing import (
     S3_PROFILES,
     Exchange,
