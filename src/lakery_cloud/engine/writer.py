@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from typing import NamedTuple
 
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
@@ -42,6 +43,22 @@ processes wrote and deleted the same three files, 194 of 2,664 writes were refus
 """
 CONFLICT_PAUSE = 0.1
 """Longest pause before the second attempt, in seconds; doubled for each further one."""
+
+
+class _Source(NamedTuple):
+    """The parts of a stream.
+
+    Attributes:
+        first: The first part, which is taken away.
+        rest: All others.
+        digesting: Hashes them.
+        lease: Gets their bytes back.
+    """
+
+    first: list[Part]
+    rest: AsyncGenerator[Part]
+    digesting: DigestingStream
+    lease: Lease
 
 
 class Writer:
@@ -87,10 +104,13 @@ class Writer:
                     await digesting.update(data)
                     digest = finish_digest()
                     await self.put(data, digest, tags)
-                elif (known := digesting.expected) is not None and self._transport.uploads_to_content:
-                    digest = await self._upload_known(known, first, parts, digesting, finish_digest, tags, lease)
                 else:
-                    digest = await self._multipart(first, parts, digesting, finish_digest, tags, lease)
+                    source = _Source(first, parts, digesting, lease)
+                    known = digesting.expected
+                    if known is not None and self._transport.uploads_to_content:
+                        digest = await self._upload_known(known, source, finish_digest, tags)
+                    else:
+                        digest = await self._multipart(source, finish_digest, tags)
         return digest
 
     async def is_stored(self, address: Address, digest: Digest, *, found: ObjectInfo | None = None) -> bool:
@@ -121,19 +141,12 @@ class Writer:
             return False
 
     async def _upload_known(
-        self,
-        known: Digest,
-        first: list[Part],
-        rest: AsyncGenerator[Part],
-        digesting: DigestingStream,
-        finish_digest: Callable[[], Digest],
-        tags: Mapping[str, str],
-        lease: Lease,
+        self, known: Digest, source: _Source, finish_digest: Callable[[], Digest], tags: Mapping[str, str]
     ) -> Digest:
         content = self._keys.content(known["content_hash"])
         try:
             async with self._upload(content, attributes_of_content(known, tags), is_temporary=False) as upload:
-                receipts = await self._send(upload, first, rest, digesting, lease, before_last=finish_digest)
+                receipts = await self._send(upload, source, before_last=finish_digest)
                 size = known["content_size"]
                 await self._create(content, known, lambda: upload.complete(receipts, size=size, create_only=True))
         except (KeyExists, WriteConflict, Uncertain) as failure:
@@ -148,50 +161,32 @@ class Writer:
             ) from failure
         return known
 
-    async def _multipart(
-        self,
-        first: list[Part],
-        rest: AsyncGenerator[Part],
-        digesting: DigestingStream,
-        finish_digest: Callable[[], Digest],
-        tags: Mapping[str, str],
-        lease: Lease,
-    ) -> Digest:
-        attributes = attributes_of_temporary(digesting.get_digest(allow_incomplete=True))
+    async def _multipart(self, source: _Source, finish_digest: Callable[[], Digest], tags: Mapping[str, str]) -> Digest:
+        attributes = attributes_of_temporary(source.digesting.get_digest(allow_incomplete=True))
         async with self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload:
-            receipts = await self._send(upload, first, rest, digesting, lease)
+            receipts = await self._send(upload, source)
             digest = finish_digest()
             content = self._keys.content(digest["content_hash"])
             if await self.is_known_to_be_stored(content, digest):
                 return digest
             await upload.complete(receipts, size=digest["content_size"])
-            source = await self._transport.head(upload.address)
-            if source is None or source.size != digest["content_size"]:
+            made = await self._transport.head(upload.address)
+            if made is None or made.size != digest["content_size"]:
                 raise IntegrityError(
                     f"{digest['content_size']} bytes were sent to {upload.address}, which now has "
-                    f"{source.size if source else 'no object'}; nothing was stored, write the stream again"
+                    f"{made.size if made else 'no object'}; nothing was stored, write the stream again"
                 )
-            await self._copy(source, content, digest, tags)
+            await self._copy(made, content, digest, tags)
         return digest
 
     async def _send(
-        self,
-        upload: ScopedUpload,
-        first: list[Part],
-        rest: AsyncGenerator[Part],
-        digesting: DigestingStream,
-        lease: Lease,
-        *,
-        before_last: Callable[[], object] | None = None,
+        self, upload: ScopedUpload, source: _Source, *, before_last: Callable[[], object] | None = None
     ) -> list[Receipt]:
         """Send parts while the stream is read, and hash them in order meanwhile.
 
         Args:
             upload: The upload.
-            first: The first part, which is taken away.
-            rest: All others.
-            digesting: Hashes them.
-            lease: Gets their bytes back.
+            source: The parts.
             before_last: Called after the last part is hashed, and before it is sent, which makes the object on some stores.
         """
 
@@ -201,18 +196,18 @@ class Writer:
                 before_last()
             receipt = await self._transport.upload_part(upload.upload, part)
             await hashing
-            lease.release(part.size)
+            source.lease.release(part.size)
             return receipt
 
         async def hash_after(previous: asyncio.Task[None] | None, pieces: Pieces) -> None:
             if previous is not None:
                 await previous
-            await digesting.update(*pieces)
+            await source.digesting.update(*pieces)
 
         sending: list[asyncio.Task[Receipt]] = []
         hashing: asyncio.Task[None] | None = None
         async with self._tasks() as tasks:
-            async for part in _chain(first, rest):
+            async for part in _chain(source.first, source.rest):
                 hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
                 sending.append(await tasks.start(send(part, hashing)))
                 del part  # its bytes are released once it is sent, perhaps before the next part arrives
