@@ -206,7 +206,7 @@ class EngineSettings:
     prefix: str = setting("", "Start of each key. A slash separates it from the content hash.", in_files=False)
     part_size: int = setting(
         8 * MiB,
-        "Size of a stream's first parts. A stream that fits into one part is sent in one request.",
+        "Size of a stream's first parts, on S3 5 MiB by default. A stream that fits into one part is sent in one request.",
         unit="bytes",
     )
     max_concurrent_parts: int = setting(
