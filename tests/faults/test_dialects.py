@@ -140,6 +140,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
     assert methods - NEUTRAL_OPERATIONS == {
         "checks_hash",
         "conditional_writes",
+        "uploads_to_content",
         "delete_all",
         "delete_version",
         "list_versions",

@@ -24,7 +24,7 @@ from lakery_cloud.engine.transport import missing
 from lakery_cloud.errors import AccessDenied, BucketNotFound, IntegrityError, StorageUnavailable
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.budget import Lease
-from lakery_cloud.streams.pace import Pace
+from lakery_cloud.streams.pace import FIRST_PARTS, Pace
 from lakery_cloud.streams.parts import (
     Part,
     PartSizes,
@@ -41,6 +41,8 @@ MAX_REFUSALS = 4
 A policy refuses each one. A writer that races with deletions of its content is refused once, seldom twice: when six
 processes wrote and deleted the same three files, 194 of 2,664 writes were refused once, 11 twice and 3 three times.
 """
+MIN_STREAMS = 3
+"""Streams whose parts fit into `max_buffered_bytes` when each sends as many at a time as it may."""
 CONFLICT_PAUSE = 0.1
 """Longest pause before the second attempt, in seconds; doubled for each further one."""
 
@@ -206,7 +208,7 @@ class Writer:
 
         sending: list[asyncio.Task[Receipt]] = []
         hashing: asyncio.Task[None] | None = None
-        async with self._tasks() as tasks:
+        async with self._sending() as tasks:
             async for part in _chain(source.first, source.rest):
                 hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
                 sending.append(await tasks.start(send(part, hashing)))
@@ -253,7 +255,7 @@ class Writer:
     async def _copy_in_parts(self, source: ObjectInfo, content: Address, attributes: ObjectAttributes) -> None:
         size, step = source.size, self._copy_part_size(source.size)
         async with self._upload(content, attributes, is_temporary=False) as upload:
-            async with self._tasks() as tasks:
+            async with self._copying() as tasks:
                 copying = [
                     await tasks.start(
                         self._transport.copy_part(upload.upload, number, source, start, min(start + step, size))
@@ -302,8 +304,14 @@ class Writer:
             cleanup_timeout=self._settings.cleanup_timeout,
         )
 
-    def _tasks(self) -> AbstractAsyncContextManager[BoundedTasks]:
-        return bounded_tasks(Pace(1 if self._limits.ordered_parts else self._settings.max_concurrent_parts))
+    def _sending(self) -> AbstractAsyncContextManager[BoundedTasks]:
+        """Tasks that send parts: as many as one stream may keep in memory."""
+        fitting = self._settings.max_buffered_bytes // MIN_STREAMS // self._settings.part_size
+        most = min(self._settings.max_concurrent_parts, max(FIRST_PARTS, fitting))
+        return bounded_tasks(Pace(1 if self._limits.ordered_parts else most))
+
+    def _copying(self) -> AbstractAsyncContextManager[BoundedTasks]:
+        return bounded_tasks(Pace(self._settings.max_concurrent_parts))
 
     def _copy_part_size(self, size: int) -> int:
         return max(self._limits.copy_part_size, -(-size // self._limits.max_parts))
