@@ -144,6 +144,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "delete_all",
         "delete_version",
         "list_versions",
+        "lists_by_prefix",
         "max_deletes",
         *of_one_cloud,
     }

@@ -19,6 +19,7 @@ _LONGEST_NAME = 200  # a sha512 in hexadecimal has 128 characters, a temporary n
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")  # some servers take a backslash for a slash
 _HASH = re.compile(r"[0-9a-f]{16,}")
+_HEXADECIMAL = re.compile(r"[0-9a-f]*")
 _TEMPORARY = re.compile(rf"(?:^|/){re.escape(TEMPORARY_FOLDER)}/(\d{{8}}T\d{{6}}Z)-[^/]+$")
 
 
@@ -55,6 +56,16 @@ class KeySpace:
     def content(self, content_hash: str) -> Address:
         """The address of content with this hash."""
         return Address(self.bucket, f"{self.root}{content_hash}")
+
+    def content_root(self, hash_prefix: str = "") -> str:
+        """The beginning of all content keys whose hash begins with these digits.
+
+        Raises:
+            ConfigError: They are not lower-case hexadecimal.
+        """
+        if _HEXADECIMAL.fullmatch(hash_prefix) is None:
+            raise ConfigError(f"the beginning of a hash has lower-case hexadecimal digits, not {brief(hash_prefix)}")
+        return f"{self.root}{hash_prefix}"
 
     def temporary(self) -> Address:
         """A new temporary address; its name tells its age."""

@@ -340,10 +340,18 @@ class ObjectStorage(Storage[D], Generic[D]):
         return False
 
     @stream_operation("list")
-    async def list(self) -> AsyncGenerator[ObjectInfo]:
-        """List all content of this storage, in no particular order, without temporary keys."""
+    async def list(self, *, hash_prefix: str = "") -> AsyncGenerator[ObjectInfo]:
+        """List the content of this storage, in no particular order, without temporary keys.
+
+        Args:
+            hash_prefix: The first hexadecimal digits of the content hashes to list. Cloud stores list nothing else then.
+
+        Raises:
+            ConfigError: `hash_prefix` is not lower-case hexadecimal.
+        """
+        root = self.keys.content_root(hash_prefix)
         transport = (await self._session()).transport
-        async for info in transport.list(self.keys.bucket, self.keys.root):
+        async for info in transport.list(self.keys.bucket, root):
             if self.keys.hash_of(info.address.key) is not None:
                 yield info
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
+from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
     Body,
     BodyInterrupted,
@@ -126,10 +127,36 @@ class Pace:
 
 
 class _Progress:
-    """The version that a read is pinned to, after its first response."""
+    """What a read knows after its first response: the version that it is pinned to, and the object."""
 
     def __init__(self, version: str | None = None) -> None:
         self.version = version
+        self.info: ObjectInfo | None = None
+
+
+class UnverifiedRead:
+    """The content of an object as the store sends it, with one GET that resumes after interruptions.
+
+    Attributes:
+        info: The store's description of the object, after the first chunk or the end.
+
+    Raises:
+        NoStorageData, IntegrityError, StorageUnavailable: As for `read`, while you iterate.
+    """
+
+    def __init__(self, transport: Transport, address: Address) -> None:
+        self._transport, self._address = transport, address
+        self.info: ObjectInfo | None = None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The bytes."""
+        progress = _Progress()
+        found = _sequence(self._transport, Location(self._address, None, None), progress)
+        async with aclosing(found) as chunks:
+            async for chunk in chunks:
+                self.info = progress.info
+                yield chunk
+        self.info = progress.info
 
 
 async def _sequence(
@@ -148,7 +175,7 @@ async def _sequence(
                 check_size(location, body.info)
                 if progress.version and not _is_same(body.info.version, progress.version):
                     raise VersionChanged(f"the store ignored the pinned version of {location.address}")
-                progress.version = body.info.version
+                progress.version, progress.info = body.info.version, body.info
                 stop = body.info.size if stop is None else stop
                 async for chunk in body.chunks:
                     start += len(chunk)

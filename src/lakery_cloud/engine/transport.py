@@ -44,6 +44,8 @@ class Transport(abc.ABC):
     uploads_to_content: bool = False
     """Whether an upload may go straight to a content key: nothing is visible before its end, and writers of the same key
     don't disturb each other."""
+    lists_by_prefix: ClassVar[bool] = True
+    """Whether the store finds the keys that begin with a text without a look at all others."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
 
@@ -114,7 +116,7 @@ class Transport(abc.ABC):
 
     @abc.abstractmethod
     def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        """List the objects whose key is `root` and a name without a slash."""
+        """List the objects whose key begins with `root` and has no slash after it."""
 
     @abc.abstractmethod
     async def tags(self, address: Address) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from lakery_cloud.errors import (
     LakeryCloudError,
     NoStorageData,
 )
+from lakery_cloud.maintenance.shards import listed
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.registry import StorageRegistry
 from lakery_cloud.storage import SerializedDataStream, Storage, TagMap
@@ -97,7 +98,7 @@ async def copy(
     copier = _Copier(source, destination, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
     if records is None:
         storage = _listable(source.default)
-        results = side_by_side(lambda key: copier.copy_listed(storage, key), _hashes(storage), limit=at_a_time)
+        results = side_by_side(lambda entry: copier.copy_listed(storage, entry[0]), listed(storage), limit=at_a_time)
     else:
         results = side_by_side(copier.copy, records, limit=at_a_time)
     async with aclosing(results):
@@ -180,11 +181,3 @@ def _listable(storage: Storage[Any]) -> ObjectStorage[Any]:
     if not isinstance(storage, ObjectStorage):
         raise ConfigError(f"{storage.name} can't list its content; pass the records to copy")
     return storage
-
-
-async def _hashes(storage: ObjectStorage[Any]) -> AsyncGenerator[str]:
-    async with aclosing(storage.list()) as listed:
-        async for info in listed:
-            content_hash = storage.keys.hash_of(info.address.key)
-            if content_hash is not None:
-                yield content_hash

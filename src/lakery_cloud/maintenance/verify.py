@@ -1,24 +1,29 @@
 """`verify` reads all content of a storage, and finds objects whose bytes don't match the hash in their key."""
 
-from collections.abc import AsyncGenerator
+import hashlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
+from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Archived, ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.engine.reader import read
-from lakery_cloud.engine.storage_data import Location
+from lakery_cloud.engine.reader import UnverifiedRead
 from lakery_cloud.engine.transport import Transport
-from lakery_cloud.errors import IntegrityError, NoStorageData
-from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.errors import ConfigError, IntegrityError, NoStorageData
+from lakery_cloud.maintenance.jobs import Job, StorageSource
+from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, listed
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
 
 READS_AT_A_TIME = 8
+SHA256_DIGITS = 64
 
 
 class Problem(StrEnum):
@@ -52,7 +57,13 @@ class Verified:
 
 
 async def verify(
-    storage: ObjectStorage[Any], *, after: str = "", at_a_time: int = READS_AT_A_TIME
+    storage: ObjectStorage[Any],
+    *,
+    after: str = "",
+    at_a_time: int = READS_AT_A_TIME,
+    shard: Shard = EVERYTHING,
+    since: datetime | None = None,
+    is_wanted: Callable[[str], bool] = lambda _: True,
 ) -> AsyncGenerator[Verified]:
     """Read and hash all content of a storage, several objects at a time, in the order of their keys.
 
@@ -63,6 +74,9 @@ async def verify(
         storage: The storage to read. Its temporary keys are skipped.
         after: Skip content up to this hash.
         at_a_time: Number of objects to read at a time.
+        shard: The content to read.
+        since: Skip content that was written earlier, by the store's clock.
+        is_wanted: Called with each content hash; content for which it returns False is skipped.
 
     Raises:
         BucketNotFound: The bucket does not exist.
@@ -70,47 +84,127 @@ async def verify(
         CredentialsError: Credentials are missing or refused.
         StorageUnavailable: The store could not be reached, or failed.
     """
-    transport = await storage.transport()
+    verifier = _Verifier(await storage.transport())
 
-    async def check(info: ObjectInfo) -> Verified | None:
-        return await _check(storage, transport, info)
+    async def wanted() -> AsyncGenerator[tuple[str, ObjectInfo]]:
+        async with aclosing(listed(storage, shard)) as objects:
+            async for content_hash, info in objects:
+                is_recent = since is None or info.modified is None or info.modified >= since
+                if content_hash > after and is_recent and is_wanted(content_hash):
+                    yield content_hash, info
 
-    async def wanted() -> AsyncGenerator[ObjectInfo]:
-        async with aclosing(storage.list()) as listed:
-            async for info in listed:
-                if (storage.keys.hash_of(info.address.key) or "") > after:
-                    yield info
-
-    async with aclosing(side_by_side(check, wanted(), limit=at_a_time, ahead=at_a_time)) as checked:
+    async with aclosing(side_by_side(verifier.check, wanted(), limit=at_a_time)) as checked:
         async for verified in checked:
             if verified is not None:
                 yield verified
 
 
-async def _check(storage: ObjectStorage[Any], transport: Transport, listed: ObjectInfo) -> Verified | None:
-    info = await transport.head(listed.address)
-    content_hash = storage.keys.hash_of(listed.address.key)
-    if info is None or content_hash is None:
-        return None
-    hasher = new_hasher(info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM))
-    unverified = Location(info.address, None, None)
-    settings = replace(storage.settings, concurrent_ranges=1)
-    try:
-        async with aclosing(read(transport, unverified, settings=settings, budget=ByteBudget(1))) as chunks:
+class VerifyJob(Job):
+    """`verify` as a job. It counts `objects`, `bytes` and each kind of problem, and reports each object with a problem.
+
+    Args:
+        source: The storage to read.
+        at_a_time: Number of objects of a shard to read at a time.
+        since: As for `verify`.
+        sample: The share of the objects to read, from 0 to 1.
+        seed: Chooses the sample.
+        reports_all: Report intact objects too.
+    """
+
+    def __init__(
+        self,
+        source: StorageSource,
+        *,
+        at_a_time: int = READS_AT_A_TIME,
+        since: datetime | None = None,
+        sample: float = 1,
+        seed: int = 0,
+        reports_all: bool = False,
+    ) -> None:
+        super().__init__(source)
+        if not 0 < sample <= 1:
+            raise ConfigError(f"a sample is more than 0 and at most 1, not {sample}")
+        self._at_a_time, self._since = at_a_time, since
+        self._sample, self._seed, self._reports_all = sample, seed, reports_all
+
+    def description(self) -> Mapping[str, Any]:
+        return {
+            "name": "verify",
+            "storage": repr(self.storage),
+            "since": self._since and self._since.isoformat(),
+            "sample": [self._sample, self._seed],
+            "reports_all": self._reports_all,
+        }
+
+    async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
+        counts: Counter[str] = Counter()
+        findings = []
+        objects = verify(
+            self.storage, at_a_time=self._at_a_time, shard=shard, since=self._since, is_wanted=self._is_sampled
+        )
+        async with aclosing(objects) as checked:
+            async for verified in checked:
+                counts += Counter(objects=1, bytes=verified.info.size)
+                if verified.problem is not None:
+                    counts[verified.problem] += 1
+                if verified.problem is not None or self._reports_all:
+                    size = verified.info.size
+                    findings.append({"content_hash": verified.content_hash, "size": size, "problem": verified.problem})
+        return ShardResult(shard, counts, findings)
+
+    def _is_sampled(self, content_hash: str) -> bool:
+        if self._sample == 1:
+            return True
+        # Hashed again, since shards and routes go by the first digits of the hash itself.
+        drawn = hashlib.blake2b(content_hash.encode(), digest_size=8, key=self._seed.to_bytes(8)).digest()
+        return int.from_bytes(drawn) < self._sample * 2**64
+
+
+class _Verifier:
+    """Reads objects of one storage. Most of them have hashes of the same algorithm."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._algorithms = {SHA256_DIGITS: DEFAULT_ALGORITHM}  # by the number of digits
+
+    async def check(self, entry: tuple[str, ObjectInfo]) -> Verified | None:
+        """Compare an object with its hash, with one request if it is intact."""
+        content_hash, listed_info = entry
+        address = listed_info.address
+        algorithm = self._algorithms.get(len(content_hash), DEFAULT_ALGORITHM)
+        try:
+            info, found = await self._read(address, algorithm)
+            if found == content_hash:
+                return Verified(info, content_hash, None)
+            # Only the metadata, which not every response to a read has, tells the algorithm.
+            described = await self._transport.head(address)
+            if described is None:
+                return None
+            written_with = described.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM)
+            if written_with != algorithm:
+                info, found = await self._read(address, written_with)
+                if found == content_hash:
+                    self._algorithms[len(content_hash)] = written_with
+                    return Verified(info, content_hash, None)
+        except IntegrityError:
+            return Verified(listed_info, content_hash, Problem.CHANGED)
+        except Archived:
+            return Verified(listed_info, content_hash, Problem.ARCHIVED)
+        except NoStorageData:
+            return None
+        return Verified(info, content_hash, _problem(described, found))
+
+    async def _read(self, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:
+        """Read an object; return its description and hash."""
+        hasher, reading = new_hasher(algorithm), UnverifiedRead(self._transport, address)
+        async with aclosing(reading.chunks()) as chunks:
             async for chunk in chunks:
                 await update_hash(hasher, chunk)
-    except IntegrityError:
-        return Verified(info, content_hash, Problem.CHANGED)
-    except Archived:
-        return Verified(info, content_hash, Problem.ARCHIVED)
-    except NoStorageData:
-        return None
-    return Verified(info, content_hash, _problem(info, content_hash, hasher.hexdigest()))
+        assert reading.info is not None
+        return reading.info, hasher.hexdigest()
 
 
-def _problem(info: ObjectInfo, content_hash: str, found: str) -> Problem | None:
-    if found == content_hash:
-        return None
+def _problem(info: ObjectInfo, found: str) -> Problem:
     if found == info.metadata.get(METADATA_HASH):
         return Problem.MISPLACED
     written = info.metadata.get(METADATA_SIZE, "")

@@ -178,6 +178,7 @@ class FileTransport(Transport):
     """
 
     uploads_to_content = True
+    lists_by_prefix = False
 
     def __init__(self, keys: KeySpace, settings: FileSettings) -> None:
         super().__init__(
@@ -247,13 +248,18 @@ class FileTransport(Transport):
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         def infos() -> list[ObjectInfo]:
+            path, slash, beginning = root.rpartition("/")
             folder = self._path(Address(bucket, f"{root}any")).parent
             with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+                names = sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.name.startswith(beginning) and entry.is_file(follow_symlinks=False)
+                )
             found = []
             for name in names:
                 with suppress(FileNotFoundError):  # deleted in the meantime
-                    found.append(_info(Address(bucket, f"{root}{name}"), folder / name))
+                    found.append(_info(Address(bucket, f"{path}{slash}{name}"), folder / name))
             return found
 
         try:

@@ -6,6 +6,7 @@ import pytest
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.maintenance import leftovers, sweep, verify
+from lakery_cloud.maintenance.shards import EVERYTHING
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing.calls import write
 from lakery_cloud.testing.content import content, digest_of
@@ -85,6 +86,9 @@ class UpkeepCases:
                 replaced,
             }
             assert found[right] is None
+            by_shard = [verified for shard in EVERYTHING.split() async for verified in verify(storage, shard=shard)]
+            assert {verified.content_hash: verified.problem for verified in by_shard} == found
+            assert [verified.content_hash for verified in by_shard] == list(found)
             first = min(found)
             assert [verified.content_hash async for verified in verify(storage, after=first)] == sorted(found)[1:]
             await storage.delete(storage.storage_data_of(digest_of(blobs[3])))

@@ -1,0 +1,198 @@
+"""Jobs: work on the content of a storage, shard by shard, in this process, in an executor's processes, or on Dask.
+
+The executor schedules, and repeats what a lost worker left. A job only has to give the same result for a shard each time.
+"""
+
+import abc
+import asyncio
+import pickle
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.errors import ConfigError, StorageUnavailable
+from lakery_cloud.maintenance.manifest import Manifest
+from lakery_cloud.maintenance.shards import Shard, ShardResult
+from lakery_cloud.streams.tasks import side_by_side
+
+R = TypeVar("R")
+
+SHARDS_AT_A_TIME = 4
+"""Shards of one process at a time: while one is listed, objects of others are read."""
+IN_FLIGHT = 64
+"""Shards that wait in an executor or for the result of an earlier one."""
+RETRIES = 3
+"""How often Dask repeats a shard whose worker was lost."""
+
+StorageSource = ObjectStorage[Any] | Callable[[], ObjectStorage[Any]]
+"""A storage, or a function that opens it and can be pickled, for storages that each worker finds in its configuration."""
+
+
+class Job(abc.ABC):
+    """Work on one shard at a time. A job that runs in other processes is pickled: it can't have credentials.
+
+    Args:
+        source: The storage.
+    """
+
+    def __init__(self, source: StorageSource) -> None:
+        self._source = source
+        self._storage = source if isinstance(source, ObjectStorage) else None
+
+    @property
+    def storage(self) -> ObjectStorage[Any]:
+        """The storage, opened in this process."""
+        if self._storage is None:
+            assert not isinstance(self._source, ObjectStorage)
+            self._storage = self._source()
+        return self._storage
+
+    @abc.abstractmethod
+    def description(self) -> Mapping[str, Any]:
+        """The name of the job and what its results depend on, as JSON. A manifest of another job is refused."""
+
+    @abc.abstractmethod
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        """Do the work on one shard. It may have been done before, in part or whole."""
+
+    def payload(self, shard: Shard) -> bytes:
+        """What this process gives to the one that works on the shard."""
+        return b""
+
+    async def aclose(self) -> None:
+        """Close the storage on the running event loop."""
+        if self._storage is not None:
+            await self._storage.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_storage": self._source if isinstance(self._source, ObjectStorage) else None}
+
+
+@runtime_checkable
+class HasExecutor(Protocol):
+    """A `distributed.Client`."""
+
+    def get_executor(self, **options: Any) -> Executor:
+        """An executor that runs functions on the cluster."""
+
+
+Engine = Executor | HasExecutor
+"""What runs a job in other processes: a `ProcessPoolExecutor` or the like, or a `distributed.Client`."""
+
+
+async def run(
+    job: Job,
+    shards: Iterable[Shard],
+    *,
+    engine: Engine | None = None,
+    manifest: Manifest | None = None,
+    at_a_time: int = SHARDS_AT_A_TIME,
+) -> AsyncGenerator[ShardResult]:
+    """Run a job on shards, and yield the result of each, in their order.
+
+    Args:
+        job: The job.
+        shards: The shards. A manifest of an earlier run has its own, which replace these.
+        engine: What runs the job; by default this process.
+        manifest: Where results are kept, so that a later run repeats only shards without one.
+        at_a_time: Shards at a time in this process.
+
+    Raises:
+        ConfigError: The job can't be sent to other processes, or the manifest is of another job.
+        StorageUnavailable: A worker process died.
+        LakeryCloudError: The work on a shard failed.
+    """
+    call = _caller(job, engine)
+    done: Mapping[Shard, ShardResult] = {}
+    if manifest is not None:
+        shards, done = await manifest.begin(job.description(), list(shards))
+
+    async def result_of(shard: Shard) -> ShardResult:
+        if shard in done:
+            return done[shard]
+        result = await call(shard)
+        if manifest is not None:
+            await manifest.add(result)
+        return result
+
+    limit = at_a_time if engine is None else IN_FLIGHT
+    async with aclosing(side_by_side(result_of, shards, limit=limit, ahead=IN_FLIGHT)) as results:
+        async for result in results:
+            yield result
+
+
+def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[ShardResult]]:
+    """A function that runs the job on a shard, wherever the engine does."""
+    if engine is None:
+
+        async def call(shard: Shard) -> ShardResult:
+            return await job.run(shard, job.payload(shard))
+
+        return call
+
+    # Copies of the result of a shard would be wrong if the store changed, hence `pure`.
+    executor = engine.get_executor(pure=False, retries=RETRIES) if isinstance(engine, HasExecutor) else engine
+    pickled = _pickled(job)
+
+    async def submit(shard: Shard) -> ShardResult:
+        payload = await asyncio.to_thread(job.payload, shard)
+        try:
+            future: Future[ShardResult] = executor.submit(_run_in_worker, pickled, shard, payload)
+            return await asyncio.wrap_future(future)
+        except BrokenExecutor as error:
+            raise StorageUnavailable(
+                f"a worker process ended during shard {shard.hash_prefix!r}: {error}; run the job again, with the "
+                "same manifest to keep what is done"
+            ) from error
+
+    return submit
+
+
+def _pickled(job: Job) -> bytes:
+    try:
+        return pickle.dumps(job)
+    except ConfigError as error:
+        raise ConfigError(f"the job can't be sent to other processes: {error}") from error
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"the job can't be sent to other processes, since a part of it does not pickle: {error}; use functions of "
+            "modules that the workers can import"
+        ) from error
+
+
+class _Workplace:
+    """A job in one thread of a worker, with an event loop that keeps its connections from one shard to the next."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self.pickled = pickled
+        self._job: Job = pickle.loads(pickled)  # noqa: S301, from the process that started this one
+        self._runner = asyncio.Runner()
+
+    def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        return self._runner.run(self._job.run(shard, payload))
+
+    def __del__(self) -> None:  # the end of its thread is not announced otherwise
+        with self._runner:
+            self._runner.run(self._job.aclose())
+
+
+_here = threading.local()
+
+
+def _run_in_worker(pickled: bytes, shard: Shard, payload: bytes) -> ShardResult:
+    place: _Workplace | None = getattr(_here, "place", None)
+    if place is None or place.pickled != pickled:
+        place = _here.place = _Workplace(pickled)
+    return place.run(shard, payload)
+
+
+def total(results: Iterable[ShardResult]) -> Counter[str]:
+    """The sum of the counts of results."""
+    counts: Counter[str] = Counter()
+    for result in results:
+        counts.update(result.counts)
+    return counts
