@@ -17,10 +17,11 @@ PREFIXES = (
     "LAKERY_CLOUD_RETIRED",
     "LAKERY_CLOUD_ROUTES",
     "LAKERY_CLOUD_STORAGE",
+    "LAKERY_CLOUD_TEST_",
     "NO_GCE_CHECK",
     "STORAGE_",
 )
-"""Prefixes of variables that configure an SDK or our command."""
+"""Prefixes of variables that configure an SDK, our command (which takes any LAKERY_CLOUD_ for its own) or the tests."""
 
 
 def _configuration() -> dict[str, str]:

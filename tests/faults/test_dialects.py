@@ -143,6 +143,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "uploads_to_content",
         "delete_all",
         "delete_version",
+        "copies_of_part",
         "list_versions",
         "lists_by_prefix",
         "max_deletes",

@@ -46,7 +46,7 @@ async def open_storage(target: str | None) -> AsyncGenerator[ObjectStorage[Any]]
         ConfigError: No storage has this name, or one of its settings is wrong.
         MissingDependency: Its SDK is not installed.
     """
-    async with _storage(target) as storage:
+    async with storage_of(target) as storage:
         yield storage
 
 
@@ -77,7 +77,8 @@ def _registry(target: str | None) -> StorageRegistry:
     return build_registry(configuration, target=key_of(target, configuration))
 
 
-def _storage(target: str | None) -> ObjectStorage[Any]:
+def storage_of(target: str | None) -> ObjectStorage[Any]:
+    """Return the storage that `open_storage` opens, for jobs that open it in other processes."""
     if target and _is_url(target):
         return storage_from_url(target)
     from lakery_cloud.config.building import build_storage

@@ -47,7 +47,7 @@ COMMANDS = {
         "Print lifecycle rules that remove temporary objects and unfinished uploads; with --apply set them in the bucket.",
     ),
     "verify": (
-        "upkeep:verify",
+        "verify:verify",
         "Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.",
     ),
     "config": ("configuration:config", "Create, show and check the configuration."),

@@ -1,30 +1,24 @@
-"""`sweep` and `lifecycle` remove the leftovers of killed writers; `verify` finds damaged content."""
+"""`sweep` and `lifecycle` remove the leftovers of killed writers."""
 
 import json
 from datetime import timedelta
 from typing import Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 from rich.filesize import decimal
-from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
-from lakery_cloud.cli.progress import error_console, print_above, print_note
+from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.words import pluralize
-from lakery_cloud.errors import IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import (
     DEFAULT_AGE,
     DEFAULT_DAYS,
-    READS_AT_A_TIME,
     Leftover,
-    Problem,
-    Verified,
     apply_lifecycle,
     leftovers,
     lifecycle_rules,
 )
 from lakery_cloud.maintenance import sweep as sweep_storage
-from lakery_cloud.maintenance import verify as verify_storage
 
 
 async def sweep(
@@ -93,66 +87,6 @@ async def lifecycle(
     if not quiet:
         notes = {"set": "set these rules", "there already": "the bucket already has these rules; nothing was changed"}
         print_note(notes.get(result, "nothing was changed; add --apply to set these rules"))
-
-
-async def verify(
-    *,
-    storage: StorageUrl = None,
-    after: str = "",
-    at_a_time: Annotated[int, Parameter(validator=validators.Number(gte=1))] = READS_AT_A_TIME,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.
-
-    Archived objects are listed without being read. Restore them, and verify them then.
-
-    Example: `lakery-cloud verify --storage s3://bucket/reports`
-
-    Args:
-        storage: Name or URL of the storage.
-        after: Skip content up to this hash, to resume an earlier run.
-        at_a_time: Number of objects to read at a time.
-        quiet: Show no progress and no total.
-        as_json: Print JSON, one object a line, also for intact content.
-    """
-    count = size = wrong = archived = 0
-    console = error_console()
-    columns = (TextColumn("{task.description}"), DownloadColumn(binary_units=True), TransferSpeedColumn())
-    is_shown = console.is_terminal and not quiet
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not is_shown) as progress:
-        task = progress.add_task("", total=None)
-        async with open_storage(storage) as source:
-            async for verified in verify_storage(source, after=after, at_a_time=at_a_time):
-                count, size = count + 1, size + verified.info.size
-                archived += verified.problem is Problem.ARCHIVED
-                wrong += verified.problem not in (None, Problem.ARCHIVED)
-                progress.update(
-                    task, completed=size, description=f"{pluralize(count, 'object')}, last {verified.content_hash[:16]}"
-                )
-                _print_verified(verified, progress, as_json=as_json)
-    if wrong:
-        raise IntegrityError(
-            f"{wrong} of {pluralize(count, 'object')} in {source!r} failed verification; delete them, and save their "
-            "content again from another copy"
-        )
-    if archived:
-        raise StorageUnavailable(
-            f"{archived} of {pluralize(count, 'object')} in {source!r} could not be read, since archived content must be "
-            "restored first; restore them, and verify them then"
-        )
-    if not as_json and not quiet:
-        print_note(f"{pluralize(count, 'object')}, {decimal(size)}: all intact")
-
-
-def _print_verified(verified: Verified, progress: Progress, *, as_json: bool) -> None:
-    if as_json:
-        size = verified.info.size
-        print_above(
-            progress, json.dumps({"content_hash": verified.content_hash, "size": size, "problem": verified.problem})
-        )
-    elif verified.problem is not None:
-        print_above(progress, f"{verified.problem}  {verified.content_hash}  {verified.info.size:>14}")
 
 
 def _print(leftover: Leftover, result: str, *, as_json: bool) -> None:

@@ -16,6 +16,9 @@ from lakery_cloud.streams.parts import Part
 
 T = TypeVar("T")
 
+SDK_COPIES = 3
+"""The chunks of a part, the body that the SDK signs, and what aiohttp passes to a socket that is full."""
+
 OpenBody = tuple[Body, Callable[[], None]]
 """A body, and the function that closes it."""
 
@@ -51,6 +54,8 @@ class CloudTransport(Transport):
 
     def __init__(self, settings: CloudSettings, *, connections: int | None = None) -> None:
         super().__init__(**settings.share(settings.connections if connections is None else connections))
+        if not settings.fast_lane:
+            self.copies_of_part = SDK_COPIES
         self._min_rate, self._window = settings.min_rate, settings.read_timeout
 
     def _translate(self, error: Exception, operation: str, address: Address) -> Exception:

@@ -44,6 +44,8 @@ class Transport(abc.ABC):
     uploads_to_content: bool = False
     """Whether an upload may go straight to a content key: nothing is visible before its end, and writers of the same key
     don't disturb each other."""
+    copies_of_part: int = 1
+    """How often the bytes of a part are in memory while it travels."""
     lists_by_prefix: ClassVar[bool] = True
     """Whether the store finds the keys that begin with a text without a look at all others."""
     max_deletes: ClassVar[int] = 1

@@ -306,7 +306,8 @@ class Writer:
 
     def _sending(self) -> AbstractAsyncContextManager[BoundedTasks]:
         """Tasks that send parts: as many as one stream may keep in memory."""
-        fitting = self._settings.max_buffered_bytes // MIN_STREAMS // self._settings.part_size
+        share = self._settings.max_buffered_bytes // MIN_STREAMS
+        fitting = share // (self._settings.part_size * self._transport.copies_of_part)
         most = min(self._settings.max_concurrent_parts, max(FIRST_PARTS, fitting))
         return bounded_tasks(Pace(1 if self._limits.ordered_parts else most))
 

@@ -6,11 +6,12 @@ The executor schedules, and repeats what a lost worker left. A job only has to g
 import abc
 import asyncio
 import pickle
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -37,9 +38,13 @@ class Job(abc.ABC):
 
     Args:
         source: The storage.
+
+    Attributes:
+        watch: Called in this process with the number of objects and bytes of each step, for progress displays.
     """
 
     def __init__(self, source: StorageSource) -> None:
+        self.watch: Callable[[int, int], None] = _ignore
         self._source = source
         self._storage = source if isinstance(source, ObjectStorage) else None
 
@@ -69,7 +74,12 @@ class Job(abc.ABC):
             await self._storage.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_storage": self._source if isinstance(self._source, ObjectStorage) else None}
+        storage = self._source if isinstance(self._source, ObjectStorage) else None
+        return {**self.__dict__, "_storage": storage, "watch": _ignore}
+
+
+def _ignore(objects: int, size: int) -> None:
+    """Show no progress."""
 
 
 @runtime_checkable
@@ -138,16 +148,24 @@ def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[Shar
     executor = engine.get_executor(pure=False, retries=RETRIES) if isinstance(engine, HasExecutor) else engine
     pickled = _pickled(job)
 
+    broken = threading.Event()
+
     async def submit(shard: Shard) -> ShardResult:
         payload = await asyncio.to_thread(job.payload, shard)
+        future: Future[ShardResult] | None = None
         try:
-            future: Future[ShardResult] = executor.submit(_run_in_worker, pickled, shard, payload)
-            return await asyncio.wrap_future(future)
+            future = executor.submit(_run_in_worker, pickled, shard, payload)
+            return await asyncio.shield(asyncio.wrap_future(future))
         except BrokenExecutor as error:
+            broken.set()
             raise StorageUnavailable(
                 f"a worker process ended during shard {shard.hash_prefix!r}: {error}; run the job again, with the "
                 "same manifest to keep what is done"
             ) from error
+        except asyncio.CancelledError:
+            if future is not None and not broken.is_set():  # a broken pool fails at futures that someone else ended
+                future.cancel()
+            raise
 
     return submit
 
@@ -176,7 +194,9 @@ class _Workplace:
         return self._runner.run(self._job.run(shard, payload))
 
     def __del__(self) -> None:  # the end of its thread is not announced otherwise
-        with self._runner:
+        if sys.is_finalizing():
+            return  # a loop that waits for its threads would wait for ever
+        with suppress(RuntimeError), self._runner:  # no thread can start at the exit of a process
             self._runner.run(self._job.aclose())
 
 

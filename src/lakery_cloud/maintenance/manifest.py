@@ -136,7 +136,7 @@ class _Objects:
 
 
 def _line_of(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode()
+    return json.dumps(entry, ensure_ascii=False).encode()
 
 
 def _name_of(plan: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, list
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
 
-READS_AT_A_TIME = 8
+READS_AT_A_TIME = 32
 SHA256_DIGITS = 64
 
 
@@ -104,6 +104,7 @@ class VerifyJob(Job):
 
     Args:
         source: The storage to read.
+        after: As for `verify`.
         at_a_time: Number of objects of a shard to read at a time.
         since: As for `verify`.
         sample: The share of the objects to read, from 0 to 1.
@@ -115,6 +116,7 @@ class VerifyJob(Job):
         self,
         source: StorageSource,
         *,
+        after: str = "",
         at_a_time: int = READS_AT_A_TIME,
         since: datetime | None = None,
         sample: float = 1,
@@ -124,13 +126,14 @@ class VerifyJob(Job):
         super().__init__(source)
         if not 0 < sample <= 1:
             raise ConfigError(f"a sample is more than 0 and at most 1, not {sample}")
-        self._at_a_time, self._since = at_a_time, since
+        self._after, self._at_a_time, self._since = after, at_a_time, since
         self._sample, self._seed, self._reports_all = sample, seed, reports_all
 
     def description(self) -> Mapping[str, Any]:
         return {
             "name": "verify",
             "storage": repr(self.storage),
+            "after": self._after,
             "since": self._since and self._since.isoformat(),
             "sample": [self._sample, self._seed],
             "reports_all": self._reports_all,
@@ -140,11 +143,17 @@ class VerifyJob(Job):
         counts: Counter[str] = Counter()
         findings = []
         objects = verify(
-            self.storage, at_a_time=self._at_a_time, shard=shard, since=self._since, is_wanted=self._is_sampled
+            self.storage,
+            after=self._after,
+            at_a_time=self._at_a_time,
+            shard=shard,
+            since=self._since,
+            is_wanted=self._is_sampled,
         )
         async with aclosing(objects) as checked:
             async for verified in checked:
-                counts += Counter(objects=1, bytes=verified.info.size)
+                counts.update(objects=1, bytes=verified.info.size)
+                self.watch(1, verified.info.size)
                 if verified.problem is not None:
                     counts[verified.problem] += 1
                 if verified.problem is not None or self._reports_all:

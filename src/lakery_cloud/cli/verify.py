@@ -1,0 +1,131 @@
+"""`verify` reads content and finds damaged objects."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from rich.filesize import decimal
+from rich.progress import Progress
+
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage, storage_of
+from lakery_cloud.cli.jobs import (
+    AtATime,
+    Dask,
+    ManifestPlace,
+    Processes,
+    manifest_of,
+    open_engine,
+    plan_for,
+    results_of,
+)
+from lakery_cloud.cli.progress import print_above, print_note
+from lakery_cloud.cli.words import pluralize
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.errors import ConfigError, IntegrityError, StorageUnavailable
+from lakery_cloud.maintenance import READS_AT_A_TIME, Problem
+from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME
+from lakery_cloud.maintenance.verify import VerifyJob
+
+
+async def verify(
+    *,
+    storage: StorageUrl = None,
+    after: str = "",
+    since: timedelta | None = None,
+    sample: str = "100%",
+    seed: int = 0,
+    at_a_time: AtATime = READS_AT_A_TIME,
+    processes: Processes = None,
+    dask: Dask = None,
+    manifest: ManifestPlace = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.
+
+    Archived objects are listed without being read. Restore them, and verify them then.
+
+    Example: `lakery-cloud verify --storage s3://bucket/reports`
+
+    Example: `lakery-cloud verify --storage s3://bucket/reports --processes 8 --manifest verified`
+
+    Args:
+        storage: Name or URL of the storage.
+        after: Skip content up to this hash, to resume an earlier run.
+        since: Skip content that is older, such as 30d.
+        sample: Share of the objects to read, such as 1%.
+        seed: A number that selects the sample. The same number selects the same objects.
+        at_a_time: Number of objects that a process reads at a time.
+        quiet: Show no progress and no total.
+        as_json: Print JSON, one object a line, also for intact content.
+    """
+    counts: Counter[str] = Counter()
+    with open_engine(processes, dask) as engine:
+        async with open_storage(storage) as source:
+            shards = await plan_for(source, is_split=engine is not None or manifest is not None)
+            job = VerifyJob(
+                source if engine is None else partial(storage_of, storage),
+                after=after,
+                at_a_time=max(1, at_a_time // min(len(shards), SHARDS_AT_A_TIME)) if engine is None else at_a_time,
+                since=await _time_before(source, since),
+                sample=_share(sample),
+                seed=seed,
+                reports_all=as_json,
+            )
+            results = results_of(job, shards, engine=engine, manifest=manifest_of(manifest), quiet=quiet)
+            async with aclosing(results):
+                async for result, progress in results:
+                    counts.update(result.counts)
+                    for finding in result.findings:
+                        _print(finding, progress, as_json=as_json)
+    _report(counts, source, quiet=quiet or as_json)
+
+
+async def _time_before(storage: ObjectStorage[Any], age: timedelta | None) -> datetime | None:
+    """The time that is so long ago, by the store's clock."""
+    if age is None:
+        return None
+    transport = await storage.transport()
+    return (await transport.server_time(storage.keys.bucket) or datetime.now(UTC)) - age
+
+
+def _share(text: str) -> float:
+    """The share in a text such as `1%` or `0.01`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1
+    if not 0 < share <= 1:
+        raise ConfigError(f"a sample is a share of the objects, such as 1% or 0.01, not {text!r}")
+    return share
+
+
+def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
+    if as_json:
+        print_above(progress, json.dumps(finding))
+    else:
+        print_above(progress, f"{finding['problem']}  {finding['content_hash']}  {finding['size']:>14}")
+
+
+def _report(counts: Counter[str], source: ObjectStorage[Any], *, quiet: bool) -> None:
+    objects, archived = pluralize(counts["objects"], "object"), counts[Problem.ARCHIVED]
+    if wrong := sum(counts[problem] for problem in Problem) - archived:
+        raise IntegrityError(
+            f"{wrong} of {objects} in {source!r} failed verification; delete them, and save their content again from "
+            "another copy"
+        )
+    if archived:
+        raise StorageUnavailable(
+            f"{archived} of {objects} in {source!r} could not be read, since archived content must be restored first; "
+            "restore them, and verify them then"
+        )
+    if not quiet:
+        print_note(f"{objects}, {decimal(counts['bytes'])}: all intact")
