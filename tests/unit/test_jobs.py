@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lakery_cloud import ConfigError, FileStorage, MemoryStorage, StorageUnavailable
-from lakery_cloud.maintenance.jobs import Job, run, total
+from lakery_cloud.maintenance.jobs import Job, run_job, total
 from lakery_cloud.maintenance.manifest import FILE_NAME, Manifest
 from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, listed, plan
 from lakery_cloud.maintenance.verify import VerifyJob
@@ -69,10 +69,10 @@ async def test_the_report_is_the_same_whatever_runs_the_job(folder: Path, proces
     async with FileStorage(folder) as storage:
         shards = await plan(storage)
         job = VerifyJob(storage, reports_all=True)
-        here = [result async for result in run(job, shards)]
-        there = [result async for result in run(VerifyJob(partial(FileStorage, folder), reports_all=True), shards)]
+        here = [result async for result in run_job(job, shards)]
+        there = [result async for result in run_job(VerifyJob(partial(FileStorage, folder), reports_all=True), shards)]
         with ThreadPoolExecutor(3) as threads:
-            engines = [[result async for result in run(job, shards, engine=engine)] for engine in (processes, threads)]
+            engines = [[result async for result in run_job(job, shards, engine=engine)] for engine in (processes, threads)]
     assert [result.shard for result in here] == shards
     assert there == here
     assert engines == [here, here]
@@ -87,19 +87,19 @@ async def test_an_interrupted_job_continues_with_the_shards_that_are_not_done(fo
     manifest = tmp_path / "made" / "manifest"
     broken = Counting(folder, tmp_path / "broken", fails_at="7")
     with pytest.raises(StorageUnavailable, match="bad day"):
-        [result async for result in run(broken, shards, manifest=Manifest(manifest))]
+        [result async for result in run_job(broken, shards, manifest=Manifest(manifest))]
     assert "7" in broken.shards_done()
     with (manifest / FILE_NAME).open("ab") as file:
         file.write(b'{"plan": "cut off')
     kept = [json.loads(line) for line in (manifest / FILE_NAME).read_bytes().splitlines()[:-1] if line][1:]
     whole = Counting(folder, tmp_path / "whole")
     # The plan of the first run counts, since the results are for its shards.
-    results = [result async for result in run(whole, [EVERYTHING], manifest=Manifest(manifest))]
+    results = [result async for result in run_job(whole, [EVERYTHING], manifest=Manifest(manifest))]
     assert [result.shard for result in results] == shards
     assert total(results) == {"objects": len(BLOBS)}
     assert sorted(whole.shards_done()) == sorted({shard.hash_prefix for shard in shards} - {e["shard"] for e in kept})
     again = Counting(folder, tmp_path / "again")
-    assert [result async for result in run(again, shards, manifest=Manifest(manifest))] == results
+    assert [result async for result in run_job(again, shards, manifest=Manifest(manifest))] == results
     assert again.shards_done() == []
 
 
@@ -160,4 +160,4 @@ async def test_an_unwritable_manifest_is_named(folder: Path, tmp_path: Path):
 
 
 async def _all(job: Job, shards: Any, **options: Any) -> list[ShardResult]:
-    return [result async for result in run(job, shards, **options)]
+    return [result async for result in run_job(job, shards, **options)]

@@ -112,7 +112,7 @@ async def results_of(
     job: "Job", shards: "Sequence[Shard]", *, engine: "Engine | None", manifest: "Manifest | None", quiet: bool
 ) -> AsyncGenerator[tuple["ShardResult", Progress]]:
     """Run a job and yield its results, with the objects, bytes, rate, share and time left on a terminal."""
-    from lakery_cloud.maintenance.jobs import run
+    from lakery_cloud.maintenance.jobs import run_job
 
     console, counts, began = error_console(), Counter[str](), perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -130,7 +130,7 @@ async def results_of(
 
         if engine is None:
             job.watch = show
-        async with aclosing(run(job, shards, engine=engine, manifest=manifest)) as results:
+        async with aclosing(run_job(job, shards, engine=engine, manifest=manifest)) as results:
             async for result in results:
                 if engine is not None:
                     show(result.counts.get("objects", 0), result.counts.get("bytes", 0))

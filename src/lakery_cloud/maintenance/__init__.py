@@ -8,12 +8,15 @@ from lakery_cloud.maintenance.copy import (
     copy,
 )
 from lakery_cloud.maintenance.doctor import CHECKS, Finding, diagnose
+from lakery_cloud.maintenance.jobs import Engine, Job, run_job, total
 from lakery_cloud.maintenance.lifecycle import (
     DEFAULT_DAYS,
     HasLifecycle,
     apply_lifecycle,
     lifecycle_rules,
 )
+from lakery_cloud.maintenance.manifest import Manifest
+from lakery_cloud.maintenance.shards import Shard, ShardResult, plan
 from lakery_cloud.maintenance.sweep import (
     DEFAULT_AGE,
     Leftover,
@@ -24,6 +27,7 @@ from lakery_cloud.maintenance.verify import (
     READS_AT_A_TIME,
     Problem,
     Verified,
+    VerifyJob,
     verify,
 )
 
@@ -35,17 +39,26 @@ __all__ = [
     "READS_AT_A_TIME",
     "Copied",
     "CopyOutcome",
+    "Engine",
     "Finding",
     "HasLifecycle",
+    "Job",
     "Leftover",
+    "Manifest",
     "Outcome",
     "Problem",
+    "Shard",
+    "ShardResult",
     "Verified",
+    "VerifyJob",
     "apply_lifecycle",
     "copy",
     "diagnose",
     "leftovers",
     "lifecycle_rules",
+    "plan",
+    "run_job",
     "sweep",
+    "total",
     "verify",
 ]

@@ -94,7 +94,7 @@ Engine = Executor | HasExecutor
 """What runs a job in other processes: a `ProcessPoolExecutor` or the like, or a `distributed.Client`."""
 
 
-async def run(
+async def run_job(
     job: Job,
     shards: Iterable[Shard],
     *,

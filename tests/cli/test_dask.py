@@ -1,0 +1,85 @@
+"""Jobs on a Dask cluster of two worker processes, one of which is lost."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+
+from lakery_cloud import FileStorage
+from lakery_cloud.maintenance.jobs import Job, run_job, total
+from lakery_cloud.maintenance.manifest import Manifest
+from lakery_cloud.maintenance.shards import Shard, ShardResult, listed, plan
+from lakery_cloud.maintenance.verify import VerifyJob
+from tests.cli.desk import Desk
+from tests.helpers import write
+
+BLOBS = [b"blob %d" % number for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    async with FileStorage(tmp_path / "store") as storage:
+        for data in BLOBS:
+            await write(storage, data)
+    return tmp_path / "store"
+
+
+class Dying(Job):
+    """Counts objects; the first process that works on the shard `7` ends."""
+
+    def __init__(self, root: Path, marker: Path) -> None:
+        super().__init__(FileStorage(root))
+        self._marker = marker
+
+    def description(self) -> Mapping[str, Any]:
+        return {"name": "dying"}
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        if shard.hash_prefix == "7" and not self._marker.exists():
+            self._marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ShardResult(shard, {"objects": len([entry async for entry in listed(self.storage, shard)])})
+
+
+async def test_a_lost_worker_changes_nothing(cluster: LocalCluster, folder: Path, tmp_path: Path):
+    async with FileStorage(folder) as storage:
+        shards = await plan(storage)
+    with await asyncio.to_thread(Client, cluster.scheduler_address) as client:
+        manifest = Manifest(tmp_path / "manifest")
+        results = [
+            result async for result in run_job(Dying(folder, tmp_path / "died"), shards, engine=client, manifest=manifest)
+        ]
+        assert (tmp_path / "died").exists()
+        assert [result.shard for result in results] == shards
+        assert total(results) == {"objects": len(BLOBS)}
+        job = VerifyJob(FileStorage(folder), reports_all=True)
+        assert [result async for result in run_job(job, shards, engine=client)] == [
+            result async for result in run_job(job, shards)
+        ]
+
+
+def test_the_command_uses_the_cluster(cluster: LocalCluster, desk: Desk):
+    desk.run("put", *desk.files(**{f"file{number}": str(number) for number in range(30)}), "--quiet")
+    here = desk.run("verify", "--json")
+    there = desk.run("verify", "--json", "--dask", cluster.scheduler_address)
+    assert (there.code, there.out) == (0, here.out)
+
+
+def test_a_cluster_that_is_not_there_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lakery_cloud.cli.jobs.DASK_TIMEOUT", 0.5)
+    done = desk.run("verify", "--dask", "tcp://127.0.0.1:1")
+    assert done.code == 6
+    assert "can't be reached" in "".join(done.errors)
