@@ -60,7 +60,8 @@ async def test_a_lost_worker_changes_nothing(cluster: LocalCluster, folder: Path
     with await asyncio.to_thread(Client, cluster.scheduler_address) as client:
         manifest = Manifest(tmp_path / "manifest")
         results = [
-            result async for result in run_job(Dying(folder, tmp_path / "died"), shards, engine=client, manifest=manifest)
+            result
+            async for result in run_job(Dying(folder, tmp_path / "died"), shards, engine=client, manifest=manifest)
         ]
         assert (tmp_path / "died").exists()
         assert [result.shard for result in results] == shards

@@ -72,7 +72,9 @@ async def test_the_report_is_the_same_whatever_runs_the_job(folder: Path, proces
         here = [result async for result in run_job(job, shards)]
         there = [result async for result in run_job(VerifyJob(partial(FileStorage, folder), reports_all=True), shards)]
         with ThreadPoolExecutor(3) as threads:
-            engines = [[result async for result in run_job(job, shards, engine=engine)] for engine in (processes, threads)]
+            engines = [
+                [result async for result in run_job(job, shards, engine=engine)] for engine in (processes, threads)
+            ]
     assert [result.shard for result in here] == shards
     assert there == here
     assert engines == [here, here]

@@ -80,8 +80,9 @@ def _dask_client(address: str) -> Any:
         from distributed import Client
     except ImportError as error:
         raise MissingDependency('--dask needs Dask: pip install "lakery-cloud[dask]"') from error
+    connect: Any = Client
     try:
-        return Client(address, timeout=DASK_TIMEOUT)
+        return connect(address, timeout=DASK_TIMEOUT)
     except (OSError, TimeoutError, ValueError) as error:
         raise StorageUnavailable(
             f"the Dask scheduler {address} can't be reached: {error}; check its address, and that it runs"
