@@ -11,9 +11,11 @@ from aiohttp.test_utils import TestServer
 
 from lakery_cloud import IntegrityError, MemoryStorage, S3Storage
 from lakery_cloud.engine import reader
-from lakery_cloud.engine.reader import Pace
+from lakery_cloud.engine.reader import FIRST_RANGES, MOST_RANGES, ConnectionRate
+from lakery_cloud.streams import pace
+from lakery_cloud.streams.pace import note_throttle
 from lakery_cloud.testing import content, digest_of, tap
-from tests.helpers import write
+from tests.helpers import let_others_run, write
 
 KiB = 1024
 SIZE = 4096 * KiB
@@ -97,7 +99,7 @@ async def test_object_that_changes_before_the_ranges_is_an_error() -> None:
             await storage.read_data(storage_data)
 
 
-async def test_pace_is_slow_only_while_the_process_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rate_is_slow_only_while_the_process_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "SLOW", 1e6)
     monkeypatch.setattr(reader, "IDLE", 0.5)
     passed = [0.0, 0.0]
@@ -108,9 +110,85 @@ async def test_pace_is_slow_only_while_the_process_is_idle(monkeypatch: pytest.M
         passed[1] += computed
         return bytes(100 * KiB)
 
-    pace = Pace()
+    rate = ConnectionRate()
     found = []
     for seconds, computed in [(9.0, 0.0), (0.05, 0.0), (0.2, 0.15), (0.2, 0.05), (0.05, 0.0)]:
-        await pace.timed(arrive(seconds, computed))
-        found.append(pace.is_slow)
+        await rate.timed(arrive(seconds, computed))
+        found.append(rate.is_slow)
     assert found == [False, False, False, True, False], "latency, fast, busy, slow, fast"
+
+
+RANGE = SIZE // 40
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clocks of the pace: those ranges move them that arrive."""
+    clocks = SimpleNamespace(now=0.0, worked=0.0)
+    moved = SimpleNamespace(monotonic=lambda: clocks.now, process_time=lambda: clocks.worked)
+    monkeypatch.setattr(pace, "time", moved)
+    return clocks
+
+
+async def peaks(clocks: SimpleNamespace, *, load: float = 0.0, throttled: int = 0, **options: Any) -> list[int]:
+    """Read an object; return how many requests were under way when each of them began.
+
+    Args:
+        clocks: Each response takes a second.
+        load: In which the process works for so long.
+        throttled: So many of the first requests are throttled.
+        options: Settings of the storage.
+    """
+    under_way, seen = 0, list[int]()
+    async with MemoryStorage(range_size=RANGE, **options) as storage:
+        storage_data = await write(storage, content(SIZE))
+        wire = tap(storage)
+
+        async def travel() -> None:
+            nonlocal under_way
+            under_way += 1
+            seen.append(under_way)
+            if len(seen) <= throttled:
+                note_throttle()
+            await let_others_run(50)
+            clocks.now, clocks.worked = clocks.now + 1, clocks.worked + load
+            under_way -= 1
+
+        for number in range(1, 60):
+            wire.before("get", travel, nth=number)
+        assert await storage.read_data(storage_data) == content(SIZE)
+    return seen
+
+
+@pytest.mark.parametrize("verify", [True, False], ids=["verified", "unverified"])
+async def test_ranges_grow_while_the_link_is_the_limit(verify: bool, clocks: SimpleNamespace) -> None:
+    seen = await peaks(clocks, verify=verify)
+    assert max(seen[:10]) == FIRST_RANGES
+    assert max(seen) == MOST_RANGES
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [
+        ({"concurrent_ranges": 1}, 1),
+        ({"concurrent_ranges": 3}, 3),
+        ({"concurrent_ranges": 30}, 30),
+        ({"max_buffered_bytes": 20 * RANGE}, 10),
+        ({"max_buffered_bytes": 5 * RANGE}, 5),
+    ],
+    ids=str,
+)
+async def test_no_more_ranges_are_read_than_settings_allow(
+    options: dict[str, Any], most: int, clocks: SimpleNamespace
+) -> None:
+    assert max(await peaks(clocks, verify=False, **options)) == most
+
+
+async def test_ranges_of_a_busy_process_stay_as_many(clocks: SimpleNamespace) -> None:
+    assert max(await peaks(clocks, load=1.0)) == FIRST_RANGES
+
+
+async def test_throttle_halves_the_ranges(clocks: SimpleNamespace) -> None:
+    seen = await peaks(clocks, load=1.0, throttled=8, concurrent_ranges=8)
+    assert max(seen[:8]) == 8
+    assert max(seen[8:]) == 4

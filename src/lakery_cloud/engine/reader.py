@@ -21,6 +21,7 @@ from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.streams.budget import ByteBudget, Lease
 from lakery_cloud.streams.hashing import THREAD_THRESHOLD, Hasher, HashingAhead, new_hasher
+from lakery_cloud.streams.pace import Pace
 from lakery_cloud.streams.tasks import ordered_map
 
 logger = logging.getLogger("lakery_cloud")
@@ -37,8 +38,12 @@ IDLE = 0.5
 """Share of CPU time below which this process does not limit the rate itself."""
 SAMPLE = 4 * 1024 * 1024
 """Bytes over which the rate of a connection is measured."""
-AUTOMATIC_RANGES = 8
-"""Concurrent ranges if a connection is slow."""
+FIRST_RANGES = 8
+"""Concurrent ranges once a connection has shown to be slow: twice the first parts of a write, since that was a wait."""
+MOST_RANGES = 16
+"""Concurrent ranges that they may grow to."""
+MIN_READERS = 2
+"""Reads whose ranges fit into `max_buffered_bytes` when each has as many at a time as it may."""
 
 
 async def read_whole(
@@ -98,7 +103,7 @@ def _chunks(
     return _whole_or_ranges(transport, location, progress, settings=settings, budget=budget)
 
 
-class Pace:
+class ConnectionRate:
     """The rate of a connection.
 
     Attributes:
@@ -236,12 +241,21 @@ async def _ranges(
         range(start, size, settings.range_size),
         size_of=lambda _: settings.range_size,
         budget=budget,
-        limit=settings.concurrent_ranges or AUTOMATIC_RANGES,
+        limit=_pace(settings),
     )
     async with aclosing(parts) as ranges:
         async for chunks in ranges:
             for chunk in chunks:
                 yield chunk
+            del chunks  # it would keep the bytes until the next range arrives
+
+
+def _pace(settings: EngineSettings) -> Pace:
+    """How many ranges are read at a time: as many as the setting says, or as the link takes."""
+    if settings.concurrent_ranges:
+        return Pace(settings.concurrent_ranges, first=settings.concurrent_ranges, doubles=True)
+    fitting = settings.max_buffered_bytes // MIN_READERS // settings.range_size
+    return Pace(min(MOST_RANGES, max(FIRST_RANGES, fitting)), first=FIRST_RANGES, doubles=True)
 
 
 async def _whole_or_ranges(
@@ -249,13 +263,13 @@ async def _whole_or_ranges(
 ) -> AsyncGenerator[bytes]:
     """All bytes with one GET, or in ranges from where its connection turns out to limit the rate."""
     assert location.size is not None
-    pace, position, may_change = Pace(), 0, True
+    rate, position, may_change = ConnectionRate(), 0, True
     async with aclosing(_sequence(transport, location, progress)) as chunks:
-        while chunk := await pace.timed(anext(chunks, b"")):
+        while chunk := await rate.timed(anext(chunks, b"")):
             position += len(chunk)
             yield chunk
             if (
-                pace.is_slow
+                rate.is_slow
                 and may_change
                 and location.size - position > 2 * settings.range_size
                 and not transport.reads.locked()  # a reader with an open body must not wait for another one

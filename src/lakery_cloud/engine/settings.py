@@ -225,8 +225,9 @@ class EngineSettings:
     )
     concurrent_ranges: int = setting(
         0,
-        "Ranges of one object that are read at the same time. 1 reads each object in one GET, which is fastest unless one "
-        "connection limits the rate. 0 starts with one GET and changes to ranges if that is slow.",
+        "Ranges of one object that are read at the same time, fewer when the store throttles. 1 reads each object in one "
+        "GET, which is fastest unless one connection limits the rate. 0 starts with one GET and changes to ranges if that "
+        "is slow: to 8 at a time, and to more while the network is the limit.",
         least=0,
     )
     range_size: int = setting(8 * MiB, "Size of such a range.", unit="bytes")

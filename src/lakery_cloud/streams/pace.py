@@ -1,4 +1,4 @@
-"""How many parts of one stream travel at a time: more while the link is the limit, fewer when the store throttles."""
+"""How many parts or ranges travel at a time: more while the link is the limit, fewer when the store throttles."""
 
 import asyncio
 import time
@@ -13,48 +13,81 @@ GROWTH = 2
 IDLE_SHARE = 0.75
 """The process waits for the link while it uses less of one CPU than this."""
 
+Clocks = tuple[float, float]
+"""The time, and the CPU time of the process, in seconds."""
+
 _current: ContextVar["Pace | None"] = ContextVar("current_pace", default=None)
 
 
-def _clocks() -> tuple[float, float]:
+def _clocks() -> Clocks:
     return time.monotonic(), time.process_time()
 
 
 class Pace:
-    """Slots for the parts of one stream. Their number grows with each wait for the link, and halves at a throttle.
+    """Slots for the parts or ranges of one stream. They become more with each wait for the link, and half at a throttle.
 
-    With more parts a process that is busy would only use more memory.
+    With more of them a process that is busy would only use more memory.
 
     Args:
         most: The largest number of slots.
         first: The number at the beginning.
-        clocks: Return the time, and the CPU time of the process, in seconds.
+        doubles: Whether each wait doubles the slots instead of adding `GROWTH`. Of ranges that are read in order, most
+            arrive while the first of them is awaited, so few waits are left.
+        clocks: Reads the clocks.
 
     Attributes:
         limit: The number of slots now.
+        clocks: As the argument.
     """
 
     def __init__(
-        self, most: int, *, first: int = FIRST_PARTS, clocks: Callable[[], tuple[float, float]] = _clocks
+        self,
+        most: int,
+        *,
+        first: int = FIRST_PARTS,
+        doubles: bool = False,
+        clocks: Callable[[], Clocks] = _clocks,
     ) -> None:
         self.limit = min(first, most)
         self._most = most
-        self._clocks = clocks
+        self._doubles = doubles
+        self.clocks = clocks
         self._slots = asyncio.Semaphore(self.limit)
         self._excess = 0
         self._until_next_halving = 0
 
     async def acquire(self) -> None:
         """Take a slot, or wait for one."""
-        if self.limit == self._most or not self._slots.locked():
+        if self.has_slot:
             await self._slots.acquire()
         else:
-            began, worked = self._clocks()
+            began = self.clocks()
             await self._slots.acquire()
-            ended, works = self._clocks()
-            if works - worked < IDLE_SHARE * (ended - began):
-                self._grow()
+            self.note_wait(began, self.clocks())
         self._until_next_halving -= 1
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether `acquire` would not wait."""
+        return not self._slots.locked()
+
+    def note_wait(self, began: Clocks, ended: Clocks, *, used: float = 0.0) -> None:
+        """Have more slots after a wait for the link in which the process was idle.
+
+        But not while any are under way that the store throttled, since these waited for their retries.
+
+        Args:
+            began: The clocks at the beginning of the wait.
+            ended: The clocks at its end.
+            used: Seconds in which a reader used what it waited for. It is the limit itself if those of all slots take it
+                longer than the wait.
+        """
+        waited, worked = ended[0] - began[0], ended[1] - began[1]
+        if worked < IDLE_SHARE * waited and used * self.limit < waited and self._until_next_halving <= 0:
+            growth = self.limit if self._doubles else GROWTH
+            for _ in range(min(growth, self._most - self.limit)):
+                self.limit += 1
+                self.release()
 
     def release(self) -> None:
         """Give a slot back."""
@@ -64,7 +97,7 @@ class Pace:
             self._slots.release()
 
     def halve(self) -> None:
-        """Halve the number of slots, once for all the parts that travel now."""
+        """Halve the number of slots, once for all that travel now."""
         if self._until_next_halving > 0:
             return
         half = max(1, self.limit // 2)
@@ -79,11 +112,6 @@ class Pace:
             yield
         finally:
             _current.reset(token)
-
-    def _grow(self) -> None:
-        for _ in range(min(GROWTH, self._most - self.limit)):
-            self.limit += 1
-            self.release()
 
 
 def note_throttle() -> None:

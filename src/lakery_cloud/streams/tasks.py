@@ -62,7 +62,7 @@ async def bounded_tasks(limit: int | Pace) -> AsyncIterator[BoundedTasks]:
     Args:
         limit: The most tasks at a time, or their pace.
     """
-    pace = Pace(limit, first=limit) if isinstance(limit, int) else limit
+    pace = _pace_of(limit)
     failures: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -83,24 +83,36 @@ async def bounded_tasks(limit: int | Pace) -> AsyncIterator[BoundedTasks]:
             failures[0].__context__ = context
 
 
+def _pace_of(limit: int | Pace) -> Pace:
+    return Pace(limit, first=limit) if isinstance(limit, int) else limit
+
+
 async def ordered_map(
     function: Callable[[T], Coroutine[Any, Any, R]],
     items: Iterable[T],
     *,
     size_of: Callable[[T], int],
     budget: ByteBudget,
-    limit: int,
+    limit: int | Pace,
 ) -> AsyncGenerator[R]:
-    """Yield results in the order of their items, with up to `limit` concurrent calls.
+    """Yield results in the order of their items, with concurrent calls. A result counts until the next one is requested.
 
     The first call needs no budget, so that a consumer can pause to wait for another generator on the same budget without a
     deadlock. Further calls start only while the budget has room for their items.
+
+    Args:
+        function: The coroutine function to call.
+        items: Its arguments.
+        size_of: The bytes of an item's result.
+        budget: Limits the bytes of all results.
+        limit: The most calls and results at a time, or their pace.
     """
+    pace = _pace_of(limit)
     running: deque[tuple[asyncio.Task[R], int]] = deque()
     pending = deque(items)
     try:
         while running or pending:
-            while pending and len(running) < limit:
+            while pending and pace.has_slot:
                 size = size_of(pending[0])
                 if budget.try_acquire(size):
                     acquired = size
@@ -108,9 +120,19 @@ async def ordered_map(
                     acquired = 0
                 else:
                     break
-                running.append((asyncio.create_task(function(pending.popleft())), acquired))
-            yield await running[0][0]
+                await pace.acquire()
+                with pace.current():
+                    running.append((asyncio.create_task(function(pending.popleft())), acquired))
+            has_arrived = running[0][0].done()
+            began = pace.clocks()
+            result = await running[0][0]
+            ended = pace.clocks()
+            yield result
+            del result
             budget.release(running.popleft()[1])
+            pace.release()
+            if not has_arrived:
+                pace.note_wait(began, ended, used=pace.clocks()[0] - ended[0])
     finally:
         for task, _ in running:
             task.cancel()
