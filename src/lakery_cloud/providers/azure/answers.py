@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from azure.core import exceptions as azure_errors
 
+from lakery_cloud.engine.requests import THROTTLES
 from lakery_cloud.http.exchange import BufferedResponse, Response, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range
+from lakery_cloud.streams.pace import note_throttle
 
 
 class UnusableResponse(azure_errors.ServiceResponseError):
@@ -90,7 +92,7 @@ _ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
 def check_sdk_answer(response: Any) -> None:
-    """A hook for the SDK: refuses responses of success that are not what the API promises, and those that throttle.
+    """A hook for the SDK: refuses responses of success that are not what the API promises, and notes those that throttle.
 
     Of responses the SDK retries only 408 and 5xx, but also any error of its own.
 
@@ -100,6 +102,8 @@ def check_sdk_answer(response: Any) -> None:
         FeatureRefused: The store does not support a header.
     """
     answer, request = response.http_response, response.http_request
+    if answer.status_code in THROTTLES:
+        note_throttle()
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         raise Throttled(answer.headers)
     if (answer.status_code, answer.headers.get("x-ms-error-code")) == (FeatureRefused.status, FeatureRefused.code):
