@@ -18,21 +18,23 @@ from yarl import URL
 from benchmarks.null_server import null_server
 from lakery_cloud import AzureBlobStorage, ObjectStorage
 from lakery_cloud.emulators.system import http_status
+from lakery_cloud.engine.keys import TEMPORARY_FOLDER
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import (
+    Rule,
     content,
     digest_of,
     stream_of,
     tap,
 )
-from lakery_cloud.testing.faults import FaultProxy
+from lakery_cloud.testing.faults import Answer, FaultProxy
 from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import FaultMatch
-from tests.helpers import PATIENCE, run_python, until, write, write_stream
+from tests.helpers import PATIENCE, proxy_before, run_python, until, write, write_stream
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
-from tests.rigs.pairs import params_of
+from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, params_of
 from tests.rigs.s3 import S3Rig
 
 STREAMS = 1000
@@ -297,6 +299,61 @@ async def test_five_hundred_streams_cancelled_at_once_leave_nothing_and_release_
             for source in holders:
                 source.released.set()
     assert len(await rig.keys()) == len(holders)
+
+
+THROTTLED = [Rule(Answer(status), times=None, probability=0.05) for status in (429, 503)]
+"""Each tenth request is refused. Eight attempts fail once in a hundred million requests."""
+
+
+# On Cloud Storage, only the parts of composite uploads are sent concurrently. Azurite is slow.
+THROTTLING = {"s3-aws": (4, 16), "gcs-google-versioned": (4, 16), "azure-azurite": (16,)}
+"""Pair -> `max_concurrent_parts`: 4 do not grow."""
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize(
+    ("cloud_rig", "max_concurrent_parts"),
+    [
+        pytest.param(pair, most, id=f"{pair.name}-{most}")
+        for pair in (*PROFILE_PAIRS, *LOCAL_PAIRS)
+        for most in THROTTLING.get(pair.name, ())
+    ],
+    indirect=["cloud_rig"],
+)
+async def test_thousand_streams_on_a_store_that_throttles_end_without_loss(
+    cloud_rig: CloudRig, max_concurrent_parts: int
+) -> None:
+    part, long, parts = cloud_rig.part_size, 12, 10
+    budget = 3 * 16 * part  # as many as three streams may have at a time
+    contents = [
+        content(64, seed=number) * (part * parts // 64 if number < long else 1 + number % 10)
+        for number in range(STREAMS)
+    ]
+    meter = Meter()
+    of_others = {id(held) for held in parts_in_memory()}
+    async with (
+        asyncio.timeout(PATIENCE),
+        proxy_before(cloud_rig, *THROTTLED) as proxy,
+        cloud_rig.storage(
+            max_buffered_bytes=budget,
+            max_concurrent_requests=32,
+            max_concurrent_parts=max_concurrent_parts,
+            max_attempts=8,
+        ) as storage,
+    ):
+        await meter.watch(storage)
+        streams = [write_stream(storage, meter.source(data, part // 4)) for data in contents]
+        written = await asyncio.gather(*streams)
+        await until(lambda: {id(held) for held in parts_in_memory()} <= of_others)
+        for data, storage_data in zip(contents[: long + 1], written, strict=False):
+            assert await storage.read_data(storage_data) == data
+        refused = {TEMPORARY_FOLDER in each.key for each in proxy.exchanges if each.status in (429, 503)}
+    assert refused == {True, False}, "requests for parts, and others"
+    assert meter.acknowledged == meter.given == sum(map(len, contents))
+    assert meter.peak <= budget + long * part // 4
+    assert set(await cloud_rig.keys()) == {digest_of(data)["content_hash"] for data in contents}
+    assert tasks_of(storage) == []
+    await cloud_rig.check_nothing_temporary()
 
 
 def parts_in_memory() -> list[Part]:
