@@ -15,7 +15,7 @@ from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.credentials import AWSConfiguration
 from lakery_cloud.providers.s3.sdk import new_session, open_client, session_of
 from lakery_cloud.providers.s3.settings import S3Settings
-from lakery_cloud.providers.s3.signing import Route, find_direct, find_route
+from lakery_cloud.providers.s3.signing import find_direct, find_route
 from lakery_cloud.redaction import Secrets
 from lakery_cloud.testing.doubles.s3 import StrictS3
 from tests.helpers import run_python
@@ -23,6 +23,8 @@ from tests.helpers import run_python
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret"}
 PROFILE = "[default]\naws_access_key_id = AKIAPROFILE\naws_secret_access_key = secret-of-profile\n"
 OTHER = PROFILE + "[profile other]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = s\nregion = sa-east-1\n"
+TRUST = Trust()
+"""One for all clients: certificates take long to load."""
 REGION = {"AWS_DEFAULT_REGION": "eu-central-1"}
 LOCAL = "http://127.0.0.1:9000"
 
@@ -125,27 +127,24 @@ async def sdks_client(settings: S3Settings) -> AsyncIterator[Any]:
         session,
         AWSConfiguration(session, {"region": settings.region, "endpoint_url": settings.endpoint_url}),
         sockets=Sockets(limit=1, seconds=1),
-        trust=Trust(),
+        trust=TRUST,
         secrets=Secrets(),
     ) as client:
         yield client
 
 
-async def asked(settings: S3Settings) -> tuple[Route | None, str, tuple[str, ...]]:
-    """Route, endpoint and keys of the SDK's client."""
-    async with sdks_client(settings) as client:
-        keys = await client._request_signer._credentials.get_frozen_credentials()
-        return await find_route(client, settings.bucket), client.meta.endpoint_url, tuple(keys[:3])
-
-
-@pytest.mark.parametrize("bucket", ["own-bucket", "b-0"])
 @pytest.mark.parametrize("name", DIRECT)
-async def test_found_without_the_client_is_what_the_client_says(configure, name, bucket):
-    settings = configure(DIRECT[name], bucket)
-    direct = find_direct(settings)
-    assert direct is not None
-    keys = await direct.credentials.get_frozen_credentials()
-    assert (direct.route, direct.endpoint, tuple(keys[:3])) == await asked(settings)
+async def test_found_without_the_client_is_what_the_client_says(configure, name):
+    async with sdks_client(configure(DIRECT[name])) as client:
+        for bucket in ("own-bucket", "b-0"):
+            direct = find_direct(configure(DIRECT[name], bucket))
+            assert direct is not None
+            own, asked = [
+                (await keys.get_frozen_credentials())[:3]
+                for keys in (direct.credentials, client._request_signer._credentials)
+            ]
+            asked_route = await find_route(client, bucket)
+            assert (direct.route, direct.endpoint, own) == (asked_route, client.meta.endpoint_url, asked)
 
 
 @pytest.mark.parametrize("name", FOR_THE_SDK)
