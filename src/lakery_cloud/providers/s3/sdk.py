@@ -167,11 +167,17 @@ def _name_by_status(parsed_response: dict[str, Any] | None = None, **_: Any) -> 
 _RETRY_AT = "lakery-cloud: retry at"
 
 
-def _note_pause(response_dict: Mapping[str, Any] | None, context: dict[str, Any], **_: Any) -> None:
+def _note_pause(
+    response_dict: Mapping[str, Any] | None,
+    context: dict[str, Any],
+    parsed_response: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> None:
     """Note a throttle, and when the store allows a retry: the SDK does not read `Retry-After`."""
     if response_dict is None:
         return
-    if response_dict["status_code"] in THROTTLES:
+    code = (parsed_response or {}).get("Error", {}).get("Code")  # of a copy also in a success
+    if response_dict["status_code"] in THROTTLES or code == "SlowDown":
         note_throttle()
     if seconds := requested_pause(response_dict["headers"]):
         context[_RETRY_AT] = asyncio.get_running_loop().time() + seconds
