@@ -107,7 +107,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
             session = await stack.enter_async_context(open_session(sockets, tls))
             credential = fs.service_client.credential
             if is_own:
-                credential = await stack.enter_async_context(own_credential(fs, sdk_transport(settings, session)))
+                transport = sdk_transport(settings, session)
+                credential = await stack.enter_async_context(await asyncio.to_thread(own_credential, fs, transport))
             if hasattr(credential, "get_token"):
                 tokens = Tokens(credential, secrets, seconds=settings.token_timeout)
                 credential = await stack.enter_async_context(aclosing(tokens))
@@ -129,7 +130,8 @@ class AzureBlobStorage(CloudStorage[AzureStorageData]):
     @asynccontextmanager
     async def _file_system(self) -> AsyncGenerator[AzureBlobFileSystem]:
         """A file system for the account and credentials that adlfs finds; its client is closed in the end."""
-        fs = self._new_file_system()
+        # In a thread, since credentials take long to import and to look for, and the SDK's client to make.
+        fs = await asyncio.to_thread(self._new_file_system)
         try:
             yield fs
         finally:

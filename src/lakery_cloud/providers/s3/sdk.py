@@ -50,6 +50,15 @@ def new_session(profile: str | None) -> AioSession:
     return session
 
 
+def _load_descriptions(session: AioSession) -> None:
+    """Read the descriptions of S3's API that a client needs, which takes longer than the rest of its opening."""
+    loader = session.get_component("data_loader")  # it keeps them
+    for kind in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", kind, api_version=None)
+    for name in ("endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
+
+
 def is_asynchronous(session: Any) -> bool:
     """Whether it is a session of aiobotocore, or of aioboto3, which may not be installed."""
     classes = type(session).__mro__
@@ -100,6 +109,8 @@ async def open_client(
     create_client = session.create_client if isinstance(session, AioSession) else session.client
     async with AsyncExitStack() as stack:
         with configuration.explained():
+            if isinstance(session, AioSession):  # aioboto3's does not show its loader
+                await asyncio.to_thread(_load_descriptions, session)
             opening = create_client(
                 "s3",
                 region_name=settings.region,
