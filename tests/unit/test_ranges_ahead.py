@@ -1,7 +1,9 @@
 """Large objects are read by one GET until its connection shows to be slow, and in ranges from there on."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import selectors
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from lakery_cloud import IntegrityError, MemoryStorage, S3Storage
 from lakery_cloud.engine import reader
+from lakery_cloud.engine.model import Body
 from lakery_cloud.engine.reader import FIRST_RANGES, MOST_RANGES, ConnectionRate
 from lakery_cloud.streams import pace
 from lakery_cloud.streams.pace import note_throttle
@@ -192,3 +195,83 @@ async def test_throttle_halves_the_ranges(clocks: SimpleNamespace) -> None:
     seen = await peaks(clocks, load=1.0, throttled=8, concurrent_ranges=8)
     assert max(seen[:8]) == 8
     assert max(seen[8:]) == 4
+
+
+class Jumps(selectors.SelectSelector):
+    """Waits only for threads: the clock jumps to the next timer of the loop."""
+
+    def __init__(self, clocks: SimpleNamespace) -> None:
+        super().__init__()
+        self._clocks = clocks
+
+    def select(self, timeout: float | None = None) -> Any:
+        found = super().select(None if timeout is None else 0)
+        if not found:
+            self._clocks.now += timeout
+        return found
+
+
+class Network:
+    """A transport behind a network: each response takes 20 ms, and a connection carries a range of `RANGE` in 80 ms.
+
+    The process works for a nanosecond for each byte of a range of 8 MiB, which is what reads over HTTP cost.
+    """
+
+    latency, piece = 0.02, RANGE // 128
+    seconds_a_piece = 0.08 / 128
+    work_a_piece = 8 * 1024**2 * 1e-9 / 128
+
+    def __init__(self, transport: Any, clocks: SimpleNamespace) -> None:
+        self._transport = transport
+        self._clocks = clocks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    async def head(self, *args: Any) -> Any:
+        await asyncio.sleep(self.latency)
+        return await self._transport.head(*args)
+
+    @asynccontextmanager
+    async def get(self, *args: Any, **options: Any) -> AsyncGenerator[Body]:
+        async with self._transport.get(*args, **options) as body:
+            await asyncio.sleep(self.latency)
+            yield body._replace(chunks=self._slowly(body))
+
+    async def _slowly(self, body: Body) -> AsyncGenerator[bytes]:
+        async for chunk in body.chunks:
+            for start in range(0, len(chunk), self.piece):
+                await asyncio.sleep(self.seconds_a_piece)
+                self._clocks.worked += self.work_a_piece
+                yield chunk[start : start + self.piece]
+
+
+def seconds_of_a_read(clocks: SimpleNamespace, **options: Any) -> float:
+    """How long a read of 40 ranges over a network takes, of which the reader hashes one in 6 ms."""
+
+    async def read() -> float:
+        async with MemoryStorage(range_size=RANGE, verify=False, **options) as storage:
+            storage_data = await write(storage, content(SIZE))
+            storage.wrap_transports(lambda transport: Network(transport, clocks))  # type: ignore[arg-type, return-value]
+            began, found = clocks.now, 0
+            async with aclosing(storage.read_data_stream(storage_data)) as chunks:
+                async for chunk in chunks:
+                    found += len(chunk)
+                    await asyncio.sleep(0.006 * len(chunk) / RANGE)
+            assert found == SIZE
+            return clocks.now - began
+
+    loop = asyncio.SelectorEventLoop(Jumps(clocks))
+    loop.time = lambda: clocks.now  # type: ignore[method-assign]
+    try:
+        return loop.run_until_complete(read())
+    finally:
+        loop.close()
+
+
+def test_ranges_that_grow_are_faster_than_eight_from_the_start(
+    clocks: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "time", SimpleNamespace(perf_counter=lambda: clocks.now, process_time=lambda: 0.0))
+    monkeypatch.setattr(reader, "SAMPLE", RANGE // 2)
+    assert seconds_of_a_read(clocks) < seconds_of_a_read(clocks, concurrent_ranges=8)
