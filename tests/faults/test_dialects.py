@@ -66,6 +66,7 @@ GCS_REQUESTS = [
     ("GET", "/download/storage/v1/b/b/o/k?generation=1", {}, "objects.get_media", "k"),
     ("POST", "/storage/v1/b/b/o/s/rewriteTo/b/c/o/a%2Fd", {}, "objects.rewrite", "a/d"),
     ("POST", "/storage/v1/b/b/o/s/copyTo/b/c/o/d", {}, "objects.copy", "d"),
+    ("POST", "/storage/v1/b/b/o/s/moveTo/o/a%2Fd", {}, "objects.move", "a/d"),
     ("POST", "/storage/v1/b/b/o/d/compose", {}, "objects.compose", "d"),
     ("PATCH", "/storage/v1/b/b/o/k", {}, "objects.patch", "k"),
     ("DELETE", "/storage/v1/b/b/o/k", {}, "objects.delete", "k"),

@@ -104,7 +104,8 @@ LOCAL_PAIRS = (
     ),
     Pair(
         "gcs-strict",
-        lambda double: GCSRig("StrictGCS", double.url, double=double),
+        # With the class of temporary objects, so that streams are moved to their content key. On the others they are rewritten.
+        lambda double: GCSRig("StrictGCS", double.url, double=double, storage_class="STANDARD"),
         "strict_gcs",
         {**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
     ),

@@ -11,6 +11,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import (
     KeyExists,
+    ObjectInfo,
     Receipt,
     Uncertain,
     Unreachable,
@@ -67,7 +68,7 @@ class ScopedUpload:
         self._cleanup_timeout = cleanup_timeout
         self._measuring = ExitStack()
         self._begun: asyncio.Task[Upload] | None = None
-        self._completing: asyncio.Task[str | None] | None = None
+        self._completing: asyncio.Task[ObjectInfo | str | None] | None = None
         self._version_id: str | None = None
         self._is_completed = False
 
@@ -104,17 +105,18 @@ class ScopedUpload:
         assert self._begun is not None
         return self._begun.result()
 
-    async def complete(self, receipts: Sequence[Receipt], *, size: int, create_only: bool = False) -> None:
-        """Make the object from its parts.
+    async def complete(self, receipts: Sequence[Receipt], *, size: int, create_only: bool = False) -> ObjectInfo | None:
+        """Make the object from its parts; return the store's description of it, if it sends one.
 
         A retry after a lost response finds the upload gone and the object made: that is success.
         """
         self._completing = asyncio.create_task(
             self._transport.complete_upload(self.upload, receipts, size=size, create_only=create_only)
         )
+        made: ObjectInfo | str | None = None
         try:
             # Shielded: a store goes on completing when its client disconnects, perhaps until after the clean-up.
-            await asyncio.shield(self._completing)
+            made = await asyncio.shield(self._completing)
         except UploadGone as signal:
             if not self._is_temporary:
                 raise KeyExists(str(signal)) from signal
@@ -123,12 +125,13 @@ class ScopedUpload:
         except Uncertain:
             if not self._is_temporary or not await self._is_made(size):
                 raise
-            return  # the clean-up aborts it all the same: the store may keep parts that the response was about
+            return None  # the clean-up aborts it all the same: the store may keep parts that the response was about
         except (KeyExists, WriteConflict) as signal:
             if not self._is_temporary:
                 raise
             raise self._impossible_conflict() from signal
         self._is_completed = True
+        return made if isinstance(made, ObjectInfo) else None
 
     def _impossible_conflict(self) -> StorageUnavailable:
         return StorageUnavailable(
@@ -162,7 +165,8 @@ class ScopedUpload:
             await asyncio.wait([self._completing])
             if not self._completing.cancelled() and self._completing.exception() is None:
                 self._is_completed = True
-                self._version_id = self._completing.result()
+                made = self._completing.result()
+                self._version_id = made.version_id if isinstance(made, ObjectInfo) else made
         try:
             if upload is not None and not self._is_completed:
                 await self._transport.abort_upload(self.address, upload)

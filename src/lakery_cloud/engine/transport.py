@@ -151,11 +151,12 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> str | None:
+    ) -> ObjectInfo | str | None:
         """Make the object from its parts, in order of their numbers.
 
         Returns:
-            The name of the new version for `delete`, if the bucket keeps versions.
+            The object, if the response describes it; else the name of its version for `delete`, if the bucket keeps
+            versions.
 
         Raises:
             UploadGone: The upload no longer exists.
@@ -196,6 +197,8 @@ class Transport(abc.ABC):
     @abc.abstractmethod
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         """Create an object from another one, inside the store; return the store's description of it, if it sends one.
+
+        The temporary object of an upload may be gone afterwards; `delete` of it is no error.
 
         Raises:
             KeyExists, WriteConflict: As for `put`.

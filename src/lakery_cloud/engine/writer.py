@@ -171,8 +171,8 @@ class Writer:
             content = self._keys.content(digest["content_hash"])
             if await self.is_known_to_be_stored(content, digest):
                 return digest
-            await upload.complete(receipts, size=digest["content_size"])
-            made = await self._transport.head(upload.address)
+            made = await upload.complete(receipts, size=digest["content_size"])
+            made = made or await self._transport.head(upload.address)
             if made is None or made.size != digest["content_size"]:
                 raise IntegrityError(
                     f"{digest['content_size']} bytes were sent to {upload.address}, which now has "

@@ -57,10 +57,12 @@ class _ObservedTransport:
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         return await self._observe(Transport.upload_part, upload, part, sent=part.size)
 
-    async def complete_upload(self, upload: Upload, receipts: Sequence[Receipt], **options: Any) -> str | None:
-        version_id = await self._observe(Transport.complete_upload, upload, receipts, **options)
+    async def complete_upload(
+        self, upload: Upload, receipts: Sequence[Receipt], **options: Any
+    ) -> ObjectInfo | str | None:
+        made = await self._observe(Transport.complete_upload, upload, receipts, **options)
         self._operation.has_created |= not upload.is_temporary
-        return version_id
+        return made
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         made = await self._observe(Transport.copy, source, address, attributes)

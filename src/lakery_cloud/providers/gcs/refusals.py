@@ -237,6 +237,14 @@ RULES = RefusalRules(
         ("objects.rewrite", "410"): WriteConflict,  # the token has expired, or is unknown
         ("objects.rewrite", "412"): KeyExists,
         ("objects.rewrite", BUSY_OBJECT): WriteConflict,
+        ("objects.move", "404"): KeyMissing,  # the source, or the method
+        ("objects.move", "409"): WriteConflict,
+        ("objects.move", "412"): KeyExists,
+        ("objects.move", BUSY_OBJECT): WriteConflict,
+        ("objects.patch", "404"): KeyMissing,
+        ("objects.patch", "409"): WriteConflict,
+        ("objects.patch", "412"): VersionChanged,
+        ("objects.patch", BUSY_OBJECT): WriteConflict,
         ("buckets.patch", "412"): VersionChanged,
         **{("upload", status): UploadGone for status in ("404", "410", "412", "499")},
     },

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STANDARD = "STANDARD"
+"""The storage class of temporary objects; only for it no early deletion is billed (Cloud Storage, "Storage classes")."""
 MAX_PAGE = 64 * 1024 * 1024
 """Bytes of one page of a listing. Cloud Storage lists 1,000 objects at a time, fake-gcs-server all of them."""
 
@@ -75,6 +77,7 @@ class GCSRequests(Requests):
         self._payers: dict[str, str] = {}
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
+        self._standard_buckets: dict[str, bool] = {}
         self._page_size = str(settings.limits.page_size) if settings.limits.page_size else None
         self._headers = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
         user, has_user, _ = parts.netloc.rpartition("@")  # of an emulator, in STORAGE_EMULATOR_HOST
@@ -151,7 +154,12 @@ class GCSRequests(Requests):
             body=(head.encode(), *pieces, f"\r\n--{boundary}--\r\n".encode()),
         )
         request.before_last = before_last
-        return await self._call("objects.insert", address, request, read)
+
+        def read_noting(found: Mapping[str, Any]) -> T:
+            self._note_class(address.bucket, resource, found)
+            return read(found)
+
+        return await self._call("objects.insert", address, request, read_noting)
 
     async def begin_resumable(self, address: Address, resource: Mapping[str, Any]) -> str:
         """Begin a resumable upload; return the URL of its session."""
@@ -219,7 +227,27 @@ class GCSRequests(Requests):
         )
         path = f"{_object_path(source.address)}/rewriteTo{_object_path(address).removeprefix(_API)}"
         request = self._request("POST", path, address, query=query, content=resource)
-        return await self._call("objects.rewrite", address, request, partial(answers.read_rewrite, address))
+
+        def read(progress: Mapping[str, Any]) -> ObjectInfo | Progress:
+            copied = answers.read_rewrite(address, progress)
+            if isinstance(copied, ObjectInfo):
+                self._note_class(address.bucket, resource, progress["resource"])
+            return copied
+
+        return await self._call("objects.rewrite", address, request, read)
+
+    async def patch(self, source: ObjectInfo, resource: Mapping[str, Any]) -> StoredObject:
+        """Change fields of an object, pinned to its version."""
+        address, query = source.address, without_none(ifGenerationMatch=source.version)
+        request = self._request("PATCH", _object_path(address), address, query=query, content=resource)
+        return await self._call("objects.patch", address, request, partial(answers.read_object, address))
+
+    async def move(self, source: ObjectInfo, address: Address) -> ObjectInfo:
+        """Rename an object within its bucket, pinned to its version. It keeps its fields and its storage class."""
+        query = without_none(ifGenerationMatch="0", ifSourceGenerationMatch=source.version)
+        path = f"{_object_path(source.address)}/moveTo/o/{_quoted(address.key)}"
+        request = self._request("POST", path, address, query=query)
+        return (await self._call("objects.move", address, request, partial(answers.read_object, address))).info
 
     async def delete(self, address: Address, *, generation: str | None = None) -> None:
         """Delete an object. A missing object is no error.
@@ -317,6 +345,18 @@ class GCSRequests(Requests):
         request = self._request("PATCH", _bucket_path(address.bucket), address, query=query, content=content)
         await self._call("buckets.patch", address, request, answers.read_metageneration)
 
+    def makes_standard(self, bucket: str) -> bool:
+        """Whether new content of a bucket certainly has the storage class of temporary objects.
+
+        Without a configured class the bucket has a default one, which the responses about new content say.
+        """
+        configured = self._stored_as.get("storageClass")
+        return configured == STANDARD if configured else self._standard_buckets.get(bucket, False)
+
+    def _note_class(self, bucket: str, resource: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        if "storageClass" not in resource:
+            self._standard_buckets[bucket] = found.get("storageClass") == STANDARD
+
     def resource(self, attributes: ObjectAttributes, *, is_temporary: bool = False) -> dict[str, Any]:
         """The API's description of a new object."""
         # Names of tags are percent-encoded, since metadata is sent in headers too.
@@ -325,7 +365,7 @@ class GCSRequests(Requests):
             contentType=attributes.content_type,
             contentEncoding=attributes.content_encoding,
             metadata={**attributes.metadata, **tags} or None,
-            **({"storageClass": "STANDARD"} if is_temporary else self._stored_as),
+            **({"storageClass": STANDARD} if is_temporary else self._stored_as),
         )
 
     async def _call(

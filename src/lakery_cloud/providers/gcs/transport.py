@@ -1,6 +1,7 @@
 """The requests of Google Cloud Storage: all of them by `GCSRequests`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
@@ -12,20 +13,17 @@ from lakery_cloud.engine.lifecycle import apply_rules
 from lakery_cloud.engine.listing import in_pages
 from lakery_cloud.engine.model import (
     KeptVersion,
-    KeyExists,
     ObjectInfo,
     PresignedURL,
     Receipt,
-    Uncertain,
     Upload,
     UploadGone,
-    VersionChanged,
+    WriteConflict,
     without_none,
 )
-from lakery_cloud.engine.transport import appears
-from lakery_cloud.errors import ConfigError, StorageUnavailable
-from lakery_cloud.http.exchange import ReadTimeout
+from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.providers.gcs.answers import read_size
+from lakery_cloud.providers.gcs.copies import Copies
 from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.providers.gcs.lifecycle import GCSLifecycleRequests
 from lakery_cloud.providers.gcs.requests import GCSRequests
@@ -37,8 +35,18 @@ from lakery_cloud.streams.parts import Part
 
 T = TypeVar("T")
 
-MAX_PAUSES = 10
-"""Requests in a row that continue a copy without rewriting a byte, before it fails."""
+
+@dataclass(slots=True)
+class TemporaryObject:
+    """The object of an upload to a temporary key, until it is deleted.
+
+    Attributes:
+        is_throttled: Whether the store has refused a change of it so soon after another one.
+        is_moved: Whether it has become the content.
+    """
+
+    is_throttled: bool = False
+    is_moved: bool = False
 
 
 class GCSTransport(CloudTransport):
@@ -58,6 +66,9 @@ class GCSTransport(CloudTransport):
         self._settings = settings
         self.uploads_to_content = not settings.composite_uploads
         self._uploads: dict[str, ResumableUpload | CompositeUpload] = {}
+        self._temporary: dict[Address, TemporaryObject] = {}
+        self._copies = Copies(self, api, settings)
+        self._keeps_no_moved: set[str] = set()
 
     def checks_hash(self, algorithm: str) -> bool:
         return False
@@ -74,8 +85,28 @@ class GCSTransport(CloudTransport):
             return await self._api.server_time(bucket)
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
+        made = self._temporary.pop(address, None)
+        if made is not None and made.is_moved:
+            await self._delete_moved(address, version_id)
+            return
         async with self.requests:
             await self._api.delete(address, generation=version_id)
+
+    async def _delete_moved(self, address: Address, generation: str | None) -> None:
+        """Delete what a bucket with versions may keep of a moved object.
+
+        Google does not document whether it keeps anything, so the first response about each bucket decides.
+        """
+        if address.bucket in self._keeps_no_moved:
+            return
+        async with self.requests:
+            try:
+                is_kept = await self._api.delete_generation(address, generation)
+            except AccessDenied:
+                self._keeps_no_moved.add(address.bucket)  # one warning is enough
+                raise
+        if not is_kept:
+            self._keeps_no_moved.add(address.bucket)
 
     async def delete_version(self, address: Address, version_id: str) -> None:
         async with self.requests:
@@ -123,10 +154,12 @@ class GCSTransport(CloudTransport):
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> str | None:
-        generation = await self._upload(upload).complete(receipts)
+    ) -> ObjectInfo:
+        made = await self._upload(upload).complete(receipts)
         del self._uploads[upload.id]
-        return generation
+        if upload.is_temporary:
+            self._temporary[upload.address] = TemporaryObject()
+        return made
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         # An upload without a response to its beginning can't be found. It has no bytes, and expires after a week.
@@ -198,27 +231,12 @@ class GCSTransport(CloudTransport):
         return await apply_rules(requests, self, keys)
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        resource = self._api.resource(attributes)
-        token: str | None = None
-        size, pauses = 0, 0
-        while pauses < MAX_PAUSES:
-            try:
-                async with self.requests:
-                    copied = await self._api.rewrite(source, address, resource, token=token)
-            except KeyExists as signal:
-                # The response is the same for both conditions.
-                found = await self.head(source.address)
-                if found is None or found.version != source.version:
-                    raise VersionChanged(str(source.address)) from signal
-                raise
-            except Uncertain as error:
-                # A store goes on copying after its client has disconnected.
-                is_late = isinstance(error.__cause__, ReadTimeout)
-                if is_late and await appears(self, address, seconds=self._settings.read_timeout):
-                    raise KeyExists(str(address)) from error
-                raise
-            if isinstance(copied, ObjectInfo):
-                return copied
-            pauses = 0 if copied.size > size else pauses + 1
-            token, size = copied
-        raise StorageUnavailable(f"the copy of {source.address} to {address} stays at byte {size}; write again")
+        made = self._temporary.get(source.address)
+        if made is None or made.is_throttled or not self._copies.can_move(source.address, address):
+            return await self._copies.rewrite(source, address, attributes)
+        try:
+            moved, made.is_moved = await self._copies.move(source, address, attributes)
+        except WriteConflict:
+            made.is_throttled = True  # a rewrite changes no existing object
+            raise
+        return moved

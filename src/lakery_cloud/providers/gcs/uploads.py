@@ -11,7 +11,7 @@ from typing import Any
 
 from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_of_both
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import KeyExists, KeyMissing, Receipt, Signal, UploadGone, WriteConflict
+from lakery_cloud.engine.model import KeyExists, KeyMissing, ObjectInfo, Receipt, Signal, UploadGone, WriteConflict
 from lakery_cloud.engine.requests import pause_after
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import ConnectionLost
@@ -74,12 +74,12 @@ class ResumableUpload:
             _compare(self._address, stored, self._size, self._checksum)
         return Receipt(part.number, "", as_header(self._checksum))
 
-    async def complete(self, receipts: Sequence[Receipt]) -> str | None:
-        """The generation of the object. No request is needed: the last part has made it."""
-        if self._last is None or not self._last.done():
+    async def complete(self, receipts: Sequence[Receipt]) -> ObjectInfo:
+        """The object. No request is needed: the last part has made it."""
+        stored = self._last.result() if self._last is not None and self._last.done() else None
+        if stored is None:
             raise UploadGone(f"the last part of the upload to {self._address} was never sent")
-        stored = self._last.result()
-        return stored and stored.info.version
+        return stored.info
 
     async def abort(self) -> None:
         """Cancel the session, and delete the object that it may have made."""
@@ -181,8 +181,8 @@ class CompositeUpload:
         # Shielded: a store that has the whole part makes its object even if its client disconnects. `abort` waits for that.
         return Receipt(part.number, await asyncio.shield(piece.sending), as_header(piece.checksum))
 
-    async def complete(self, receipts: Sequence[Receipt]) -> str:
-        """Compose the parts, delete them, and return the generation of the object.
+    async def complete(self, receipts: Sequence[Receipt]) -> ObjectInfo:
+        """Compose the parts, delete them, and return the object.
 
         One request composes at most 32 objects. More of them are first composed to further parts, each a new object:
         under a retention policy no object can be replaced, and one object may change only once a second.
@@ -191,12 +191,12 @@ class CompositeUpload:
         sources = [self._pieces[receipt.number] for receipt in receipts]
         while len(sources) > MAX_SOURCES:
             sources = await self._compose_level(sources)
-        generation = await self._compose(self._address, sources)
+        made = await self._compose(self._address, sources)
         try:
             await self._delete_parts()
         except LakeryCloudError as error:
             logger.warning("could not delete the parts of %s, which are temporary objects: %s", self._address, error)
-        return generation
+        return made
 
     async def abort(self) -> None:
         """Delete all parts, and the object that they may have been composed to."""
@@ -236,7 +236,7 @@ class CompositeUpload:
                 )
         except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
-        piece.generation = _compare(address, stored, piece.size, piece.checksum)
+        piece.generation = str(_compare(address, stored, piece.size, piece.checksum).version)
         return piece.generation
 
     async def _compose_level(self, sources: list["Piece"]) -> list["Piece"]:
@@ -248,12 +248,13 @@ class CompositeUpload:
             batch, sources = sources[:count], sources[count:]
             piece = Piece(max(self._pieces) + 1, 0, 0)
             self._pieces[piece.number] = piece
-            piece.generation = await self._compose(part_address(self._address, piece.number), batch, piece)
+            made = await self._compose(part_address(self._address, piece.number), batch, piece)
+            piece.generation = made.version
             composed.append(piece)
         return composed + sources
 
-    async def _compose(self, address: Address, sources: Sequence["Piece"], made: "Piece | None" = None) -> str:
-        """Make an object from parts; return its generation.
+    async def _compose(self, address: Address, sources: Sequence["Piece"], made: "Piece | None" = None) -> ObjectInfo:
+        """Make an object from parts, and return it.
 
         Args:
             address: The object.
@@ -350,8 +351,8 @@ async def _succeeds(task: asyncio.Task[Any]) -> bool:
     return not task.cancelled() and task.exception() is None
 
 
-def _compare(address: Address, stored: StoredObject | None, size: int, checksum: int) -> str:
-    """Compare an object with the bytes that were sent; return its generation.
+def _compare(address: Address, stored: StoredObject | None, size: int, checksum: int) -> ObjectInfo:
+    """Compare an object with the bytes that were sent; return its description.
 
     Raises:
         IntegrityError: They differ.
@@ -367,4 +368,4 @@ def _compare(address: Address, stored: StoredObject | None, size: int, checksum:
             f"{size} bytes with the CRC32C {as_header(checksum)} were sent to {address}, which now has {found}; nothing "
             "was stored, write the stream again"
         )
-    return str(stored.info.version)
+    return stored.info

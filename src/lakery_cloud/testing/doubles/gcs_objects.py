@@ -41,7 +41,7 @@ class ObjectRequests:
             "size": str(len(found.data)),
             "timeCreated": found.updated,
             "updated": found.updated,
-            "storageClass": "STANDARD",
+            "storageClass": self._state.profile.storage_class,
             **checksums_of(found.data),
             **found.resource,
             **dict.fromkeys(self._state.profile.null_fields),
@@ -84,6 +84,7 @@ class ObjectRequests:
     def patch(self, bucket: str, name: str, body: bytes, query: Mapping[str, str]) -> web.Response:
         """objects.patch. Null removes a field; custom metadata is merged."""
         found = self._state.find(bucket, name, query, operation="objects.patch")
+        self._state.note_change(bucket, name)
         changes = json.loads(body)
         merged = {**(found.resource.get("metadata") or {}), **(changes.pop("metadata", None) or {})}
         metadata = {key: value for key, value in merged.items() if value is not None}

@@ -18,7 +18,9 @@ class GCSProfile:
         name: Name of the profile.
         title: Name of the store.
         sources: Attribute -> the source of its value.
+        storage_class: The bucket's default storage class.
         versioned: Whether the bucket keeps noncurrent versions.
+        moves_keep_versions: Whether the bucket keeps a noncurrent version of a moved object at its old name.
         soft_delete: Whether the bucket keeps deleted and replaced objects.
         retained: Whether objects can't be deleted or replaced, as under a retention policy.
         hold: The hold on each new object, such as `Event-Based`; none if empty.
@@ -45,7 +47,9 @@ class GCSProfile:
     name: str
     title: str
     sources: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str = "STANDARD"
     versioned: bool = False
+    moves_keep_versions: bool = False
     soft_delete: bool = False
     retained: bool = False
     hold: str = ""
@@ -88,7 +92,10 @@ class GCSProfile:
 
 
 CONSEQUENCES: Mapping[str, str] = {
+    "storage_class": "Temporary objects are STANDARD all the same; content gets the bucket's class by a rewrite",
     "versioned": "Temporary objects are deleted by generation, so that no noncurrent version of them remains",
+    "moves_keep_versions": "After its first move in a bucket, the storage deletes the generation of the temporary object. "
+    "If the bucket has kept none, later moves need no deletion",
     "soft_delete": "Google keeps and bills deleted temporary objects for the configured time",
     "retained": "Streams are saved; each one longer than a part leaves its temporary object until the retention ends, with "
     "one warning in the log",
@@ -100,7 +107,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "errors": "All formats are read",
     "compresses_errors": "Compressed errors are read",
     "policy": "Writes raise an error with the words of the policy",
-    "no_operations": "Nothing: the storage does not use it",
+    "no_operations": "Streams are rewritten to their content key instead of moved",
     "ignores_conditions": "Concurrent writers of one stream may replace each other's equal content",
     "ignores_checksums": "The storage compares the checksum that the store returns, except for blobs; reads verify them",
     "ends_uploads_on_queries": "An upload with a lost response raises an error, since its object is incomplete",
@@ -132,8 +139,12 @@ _PROFILES = (
     GCSProfile(
         name="google-versioned",
         title="Cloud Storage, versioned bucket",
-        sources={"versioned": f'{GOOGLE}, "Object Versioning"'},
+        sources={
+            "versioned": f'{GOOGLE}, "Object Versioning"',
+            "moves_keep_versions": f'{GOOGLE}, "Object Versioning", and "Objects: move", which names no exception from it',
+        },
         versioned=True,
+        moves_keep_versions=True,
     ),
     GCSProfile(
         name="google-retained",

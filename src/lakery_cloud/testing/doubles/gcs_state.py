@@ -204,7 +204,19 @@ class GCSState:
         self._check_kept(bucket, source)
         made = self.store(bucket, name, found.data, found.resource, query, operation="objects.move")
         del self.objects(bucket)[source]
+        if self.profile_of(bucket).moves_keep_versions:
+            self.described[bucket].noncurrent.append((source, found))
+        self._changes[bucket, source] = time.monotonic()
         return made
+
+    def note_change(self, bucket: str, name: str) -> None:
+        """Note a change of an object's fields.
+
+        Raises:
+            Refusal: Another change was too short ago.
+        """
+        self._check_rate(bucket, name)
+        self._changes[bucket, name] = time.monotonic()
 
     def profile_of(self, bucket: str) -> GCSProfile:
         """The profile that says what a bucket keeps of deleted objects."""

@@ -21,6 +21,7 @@ _NEUTRAL_NAMES = {
     "objects.get_media": "get",
     "objects.rewrite": "copy",
     "objects.copy": "copy",
+    "objects.move": "copy",
     "objects.compose": "complete_upload",
     "objects.delete": "delete",
     "objects.patch": "",
@@ -50,10 +51,10 @@ def _recognise(request: Request) -> tuple[str, str]:
             return "objects.delete", key
         case "PATCH", ["b", _, "o", key]:
             return "objects.patch", key
-        case "POST", ["b", _, "o", _, "rewriteTo", "b", _, "o", key]:
-            return "objects.rewrite", key
-        case "POST", ["b", _, "o", _, "copyTo", "b", _, "o", key]:
-            return "objects.copy", key
+        case "POST", ["b", _, "o", _, ("rewriteTo" | "copyTo") as verb, "b", _, "o", key]:
+            return f"objects.{verb.removesuffix('To')}", key
+        case "POST", ["b", _, "o", _, "moveTo", "o", key]:
+            return "objects.move", key
         case "POST", ["b", _, "o", key, "compose"]:
             return "objects.compose", key
         case "GET", ["b", _, "o"]:
