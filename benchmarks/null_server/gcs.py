@@ -82,6 +82,8 @@ class GCS(S3):
             return Answer(204)
         if query.get("ifGenerationMatch", _generation(stored)) != _generation(stored):
             return _error(412, "At least one of the pre-conditions you specified did not hold.")
+        if request.method == "PATCH":
+            stored.headers.update(_given(json.loads(request.body or b"{}")))
         return _media(stored, request) if query.get("alt") == "media" else _json(_resource(name, key, stored))
 
     def _on_upload_of(self, request: Request, bucket: Bucket, name: str, query: Mapping[str, str]) -> Answer:
@@ -229,6 +231,7 @@ def _resource(bucket: str, key: str, stored: Stored) -> dict[str, Any]:
         "timeCreated": MODIFIED_ISO,
         "updated": MODIFIED_ISO,
         "contentType": "application/octet-stream",
+        "storageClass": "STANDARD",
         **{name: json.loads(stored.headers[name]) for name in KEPT if name in stored.headers},
     }
 

@@ -241,7 +241,11 @@ def test_gcs_moves_and_composes_create_only(null_gcs: Running) -> None:
         part.upload_from_string(b"%d" % number)
     bucket.blob("composed").compose(parts, if_generation_match=0)
     assert bucket.blob("composed").download_as_bytes() == b"01"
-    bucket.move_blob(bucket.blob("composed"), "moved", if_generation_match=0)
+    composed = bucket.get_blob("composed")
+    composed.metadata = {"is": "changed"}
+    composed.patch(if_generation_match=composed.generation)
+    assert bucket.get_blob("composed").metadata == {"is": "changed"}
+    bucket.move_blob(composed, "moved", if_generation_match=0)
     assert bucket.blob("moved").download_as_bytes() == b"01"
     assert not bucket.blob("composed").exists()
     for refused in (

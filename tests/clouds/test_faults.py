@@ -196,6 +196,8 @@ async def steps_of(rig: CloudRig, proxy: FaultProxy) -> list[Step]:
     if kind not in _steps:
         found: list[Step] = []
         async with storage_of(rig) as storage:
+            # After its first move in a bucket of Cloud Storage, a client asks whether the bucket keeps the old object.
+            await write_stream(storage, content(rig.part_size + 1, seed=-1))
             for work in WORKS:
                 if work.do is write_known and not (await storage.transport()).uploads_to_content:
                     continue

@@ -7,7 +7,7 @@ import pytest
 from lakery_cloud import StorageRegistry
 from lakery_cloud.testing import content, digest_of
 from tests.conftest import rig_on
-from tests.helpers import blob_stream, proxy_before
+from tests.helpers import blob_stream, proxy_before, write_stream
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS
 
@@ -20,6 +20,18 @@ KNOWN: Mapping[str, Sequence[str]] = {
     "gs": ["objects.get", "upload.begin", *["upload"] * 3],
 }
 """Scheme -> the requests that write three parts with a known digest."""
+UNKNOWN: Mapping[str, Sequence[str]] = {
+    "s3": [
+        *("create_multipart_upload", *["upload_part"] * 3, "head_object", "complete_multipart_upload", "head_object"),
+        *("copy_object", "delete_object"),
+    ],
+    "gs": ["upload.begin", *["upload"] * 3, "objects.get", "objects.patch", "objects.move"],
+    "az": [
+        *(*["put_block"] * 3, "get_blob_properties", "put_block_list", "get_blob_properties"),
+        *("copy_blob", "delete_blob"),
+    ],
+}
+"""Scheme -> the requests that write three parts whose digest is not known before."""
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -42,3 +54,16 @@ async def test_stream_with_a_known_digest_is_looked_up_and_sent_to_its_key(cloud
         await registry.save_stream(blob_stream([data]), digest=digest_of(data))
         assert len(proxy.exchanges) == 1
     assert (await cloud_rig.get(digest_of(data)["content_hash"])).data == data
+
+
+async def test_stream_is_looked_up_once_and_its_temporary_object_is_described_by_its_completion(
+    cloud_rig: CloudRig,
+) -> None:
+    async with proxy_before(cloud_rig) as proxy, cloud_rig.storage(max_concurrent_parts=1) as storage:
+        for seed in range(2):  # the first move asks whether the bucket keeps the moved object
+            data = content(cloud_rig.part_size * 2 + 1, seed=seed)
+            proxy.exchanges.clear()
+            storage_data = await write_stream(storage, data)
+        assert [exchange.operation for exchange in proxy.exchanges] == UNKNOWN[cloud_rig.storage_class.url_scheme]
+        assert await storage.read_data(storage_data) == data
+    await cloud_rig.check_nothing_temporary()

@@ -74,7 +74,7 @@ def is_last_part(exchange: Exchange) -> bool:
 
 
 def is_copy(exchange: Exchange) -> bool:
-    return "/rewriteTo/" in exchange.target
+    return "/rewriteTo/" in exchange.target or "/moveTo/" in exchange.target
 
 
 def is_delete(exchange: Exchange) -> bool:
@@ -303,7 +303,7 @@ class TestRecovery:
         double.bytes_per_rewrite = strict_rig.part_size
         double.received.clear()
         try:
-            async with strict_rig.storage() as storage:
+            async with strict_rig.storage(storage_class="NEARLINE") as storage:
                 assert await storage.read_data(await write_stream(storage, data)) == data
         finally:
             double.bytes_per_rewrite = 10**9
