@@ -11,7 +11,7 @@ class LakeryCloudGCS(LakeryCloud):
     """`GCSStorage` with its defaults."""
 
     sends = "SHA-256, CRC-32C, create-only insert"
-    streams = "SHA-256, CRC-32C, temporary object by resumable upload, rewrite; one insert if it fits"
+    streams = "SHA-256, CRC-32C, temporary object by resumable upload, moved; one insert if it fits"
     place = "blob"
 
     def _make(self, target: Target) -> Any:
