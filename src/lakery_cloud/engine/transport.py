@@ -154,6 +154,8 @@ class Transport(abc.ABC):
     ) -> ObjectInfo | str | None:
         """Make the object from its parts, in order of their numbers.
 
+        The store may make a temporary object later: for `head`, or never if only `copy` follows.
+
         Returns:
             The object, if the response describes it; else the name of its version for `delete`, if the bucket keeps
             versions.

@@ -37,13 +37,13 @@ class Copies:
         self._read_timeout = settings.read_timeout
         self._refusing: set[str] = set()
 
-    def can_move(self, source: Address, target: Address) -> bool:
-        """Whether a temporary object may become content by a move.
+    def can_move(self, source: Address, bucket: str) -> bool:
+        """Whether a temporary object may become content of a bucket by a move."""
+        return bucket not in self._refusing and self.is_kept(source, bucket)
 
-        A move keeps the bucket and the storage class.
-        """
-        bucket = target.bucket
-        return source.bucket == bucket and bucket not in self._refusing and self._api.makes_standard(bucket)
+    def is_kept(self, source: Address, bucket: str) -> bool:
+        """Whether a temporary object has the bucket and the storage class of content, which moves and compositions keep."""
+        return source.bucket == bucket and self._api.makes_standard(bucket)
 
     async def move(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> tuple[ObjectInfo, bool]:
         """Move an object, or rewrite it if the store refuses to; return the new object, and whether it was moved.

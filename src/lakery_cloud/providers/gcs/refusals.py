@@ -232,6 +232,7 @@ RULES = RefusalRules(
         ("objects.get", "416"): VersionChanged,
         ("objects.compose", "404"): UploadGone,
         ("objects.compose", "412"): KeyExists,
+        ("objects.compose", BUSY_OBJECT): WriteConflict,
         ("objects.rewrite", "404"): VersionChanged,
         ("objects.rewrite", "409"): WriteConflict,
         ("objects.rewrite", "410"): WriteConflict,  # the token has expired, or is unknown

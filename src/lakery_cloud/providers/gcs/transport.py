@@ -43,10 +43,12 @@ class TemporaryObject:
     Attributes:
         is_throttled: Whether the store has refused a change of it so soon after another one.
         is_moved: Whether it has become the content.
+        parts: The upload, if its parts are to be composed to the content key. Then the object itself does not exist.
     """
 
     is_throttled: bool = False
     is_moved: bool = False
+    parts: CompositeUpload | None = None
 
 
 class GCSTransport(CloudTransport):
@@ -76,6 +78,11 @@ class GCSTransport(CloudTransport):
     async def _hot(self, bucket: str, send: Callable[[HotRequests], Awaitable[T]]) -> T:
         return await send(cast("HotRequests", self._api))  # a part has requests of its own, see `upload_part`
 
+    async def head(self, address: Address) -> ObjectInfo | None:
+        if (made := self._temporary.get(address)) is not None and made.parts is not None:
+            await made.parts.compose()  # only a copy needs no object
+        return await super().head(address)
+
     async def has_bucket(self, bucket: str) -> bool:
         async with self.requests:
             return await self._api.has_bucket(bucket)
@@ -86,6 +93,9 @@ class GCSTransport(CloudTransport):
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         made = self._temporary.pop(address, None)
+        if made is not None and made.parts is not None:
+            await made.parts.abort()
+            return
         if made is not None and made.is_moved:
             await self._delete_moved(address, version_id)
             return
@@ -155,10 +165,15 @@ class GCSTransport(CloudTransport):
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> ObjectInfo:
-        made = await self._upload(upload).complete(receipts)
+        begun, temporary = self._upload(upload), TemporaryObject()
+        can_wait = upload.is_temporary and self._copies.is_kept(upload.address, self._settings.bucket)
+        if can_wait and isinstance(begun, CompositeUpload):
+            made, temporary.parts = await begun.prepare(receipts), begun
+        else:
+            made = await begun.complete(receipts)
         del self._uploads[upload.id]
         if upload.is_temporary:
-            self._temporary[upload.address] = TemporaryObject()
+            self._temporary[upload.address] = temporary
         return made
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
@@ -232,7 +247,9 @@ class GCSTransport(CloudTransport):
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         made = self._temporary.get(source.address)
-        if made is None or made.is_throttled or not self._copies.can_move(source.address, address):
+        if made is not None and made.parts is not None:
+            return await made.parts.compose_content(address, self._api.resource(attributes))
+        if made is None or made.is_throttled or not self._copies.can_move(source.address, address.bucket):
             return await self._copies.rewrite(source, address, attributes)
         try:
             moved, made.is_moved = await self._copies.move(source, address, attributes)

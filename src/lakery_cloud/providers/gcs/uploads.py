@@ -1,4 +1,4 @@
-"""Uploads of streams to temporary objects: one resumable upload, or concurrent parts that the store composes."""
+"""Uploads of streams: one resumable upload, or concurrent parts that the store composes."""
 
 import asyncio
 import logging
@@ -172,7 +172,8 @@ class CompositeUpload:
         self._address = address
         self._resource = resource
         self._pieces: dict[int, Piece] = {}
-        self._is_composing = False
+        self._sources: list[Piece] = []
+        self._composing: asyncio.Task[ObjectInfo] | None = None
 
     async def send(self, part: Part) -> Receipt:
         """Make an object from a part."""
@@ -182,24 +183,59 @@ class CompositeUpload:
         return Receipt(part.number, await asyncio.shield(piece.sending), as_header(piece.checksum))
 
     async def complete(self, receipts: Sequence[Receipt]) -> ObjectInfo:
-        """Compose the parts, delete them, and return the object.
-
-        One request composes at most 32 objects. More of them are first composed to further parts, each a new object:
-        under a retention policy no object can be replaced, and one object may change only once a second.
-        """
-        self._is_composing = True
-        sources = [self._pieces[receipt.number] for receipt in receipts]
-        while len(sources) > MAX_SOURCES:
-            sources = await self._compose_level(sources)
-        made = await self._compose(self._address, sources)
+        """Compose the parts to the temporary object, delete them, and return the object."""
+        await self.prepare(receipts)
+        made = await self.compose()
         try:
             await self._delete_parts()
         except LakeryCloudError as error:
             logger.warning("could not delete the parts of %s, which are temporary objects: %s", self._address, error)
         return made
 
+    async def prepare(self, receipts: Sequence[Receipt]) -> ObjectInfo:
+        """Reduce the parts to as many as one request composes; describe what they make.
+
+        One request composes at most 32 objects. More of them are first composed to further parts, each a new object:
+        under a retention policy no object can be replaced, and one object may change only once a second.
+        """
+        self._sources = [self._pieces[receipt.number] for receipt in receipts]
+        while len(self._sources) > MAX_SOURCES:
+            self._sources = await self._compose_level(self._sources)
+        return ObjectInfo(self._address, _joined(self._sources).size)
+
+    async def compose(self) -> ObjectInfo:
+        """Compose the prepared parts to the temporary object, once; they stay.
+
+        Shielded: the store makes the object even if its client disconnects, and `abort` waits for that.
+        """
+        if self._composing is None:
+            whole = _joined(self._sources)
+            self._composing = asyncio.create_task(self._compose(self._address, self._sources, whole))
+        return await asyncio.shield(self._composing)
+
+    async def compose_content(self, address: Address, resource: Mapping[str, Any]) -> ObjectInfo:
+        """Compose the prepared parts to a content key; they stay.
+
+        The object is visible at once, and it can only be right: the store has compared each part with its checksum, and the
+        parts are pinned by their generations. It is compared all the same.
+
+        Raises:
+            KeyExists, WriteConflict: As for `Transport.put`.
+            UploadGone: A part is missing, or was replaced.
+        """
+        whole = _joined(self._sources)
+        async with self._limiter:
+            stored = await self._api.compose(address, resource, self._named(self._sources))
+        try:
+            return _compare(address, stored, whole.size, whole.checksum)
+        except LakeryCloudError:
+            # It is ours: the request that made it was create-only.
+            async with self._limiter:
+                await self._api.delete_generation(address, stored.info.version)
+            raise
+
     async def abort(self) -> None:
-        """Delete all parts, and the object that they may have been composed to."""
+        """Delete all parts, and the temporary object that they may have been composed to."""
         sending = [piece.sending for piece in self._pieces.values() if piece.sending is not None]
         for piece in self._pieces.values():
             if piece.sending is not None and not piece.is_sent:
@@ -212,8 +248,10 @@ class CompositeUpload:
         finally:
             for task in sending:
                 task.cancel()
+            if self._composing is not None:
+                await asyncio.wait([self._composing])
             await self._delete_parts()
-            if self._is_composing:
+            if self._composing is not None:
                 await delete_object(self._api, self._limiter, self._address, None)
 
     async def _insert(self, part: Part, piece: "Piece") -> str:
@@ -246,33 +284,33 @@ class CompositeUpload:
             excess = len(composed) + len(sources) - MAX_SOURCES
             count = min(excess + 1, MAX_SOURCES)
             batch, sources = sources[:count], sources[count:]
-            piece = Piece(max(self._pieces) + 1, 0, 0)
+            piece = _joined(batch, number=max(self._pieces) + 1)
             self._pieces[piece.number] = piece
             made = await self._compose(part_address(self._address, piece.number), batch, piece)
             piece.generation = made.version
             composed.append(piece)
         return composed + sources
 
-    async def _compose(self, address: Address, sources: Sequence["Piece"], made: "Piece | None" = None) -> ObjectInfo:
-        """Make an object from parts, and return it.
+    async def _compose(self, address: Address, sources: Sequence["Piece"], whole: "Piece") -> ObjectInfo:
+        """Make a temporary object from parts, and return it.
 
         Args:
             address: The object.
             sources: The parts.
-            made: The part that it becomes, whose checksum and size are set.
+            whole: What they make.
         """
-        expected = made or Piece(0, 0, 0)
-        for piece in sources:
-            expected.append(piece)
-        named = [
-            {"name": part_address(self._address, piece.number).key, "generation": piece.generation} for piece in sources
-        ]
         try:
             async with self._limiter:
-                stored = await self._api.compose(address, self._resource, named)
-        except KeyExists as signal:  # an attempt whose response was lost has made it
+                stored = await self._api.compose(address, self._resource, self._named(sources))
+        except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
-        return _compare(address, stored, expected.size, expected.checksum)
+        return _compare(address, stored, whole.size, whole.checksum)
+
+    def _named(self, sources: Sequence["Piece"]) -> list[dict[str, str | None]]:
+        """The API's names of parts, pinned to their generations."""
+        return [
+            {"name": part_address(self._address, piece.number).key, "generation": piece.generation} for piece in sources
+        ]
 
     async def _stored_before(self, address: Address, signal: Signal) -> StoredObject:
         """The object that an earlier attempt has made; nobody else knows the address."""
@@ -336,10 +374,14 @@ class Piece:
     is_aborted: bool = False
     generation: str | None = None
 
-    def append(self, other: "Piece") -> None:
-        """Add the bytes of another piece at the end."""
-        self.checksum = crc32c_of_both(self.checksum, other.checksum, other.size)
-        self.size += other.size
+
+def _joined(pieces: Sequence[Piece], *, number: int = 0) -> Piece:
+    """The piece with the bytes of others in their order."""
+    whole = Piece(number, 0, 0)
+    for piece in pieces:
+        whole.checksum = crc32c_of_both(whole.checksum, piece.checksum, piece.size)
+        whole.size += piece.size
+    return whole
 
 
 async def _succeeds(task: asyncio.Task[Any]) -> bool:
