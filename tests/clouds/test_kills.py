@@ -15,7 +15,7 @@ from lakery_cloud.testing import content, digest_of
 from tests.helpers import PATIENCE, write
 from tests.rigs.base import PairRig
 from tests.rigs.beside import KILLED_PAIRS, BesideRig
-from tests.rigs.pairs import PAIRS, on_each, params
+from tests.rigs.pairs import PAIRS, PROFILE_PAIRS, on_each, params
 
 PROGRAM = """
     import asyncio, os, signal, sys
@@ -47,6 +47,11 @@ MOMENTS = [
     ("after", "copy", 1),
 ]
 
+COMPOSED = {
+    "gcs-composite": [("after", "complete_upload"), ("after", "copy")],
+    "gcs-google-versioned": [("after", "complete_upload")],
+}
+"""Pairs that compose parts to the content key, and to a temporary object -> when their writer is killed."""
 STRAIGHT = [pair for pair in PAIRS if pair.name in ("file", "s3-seaweedfs", "gcs-strict")]
 """Pairs on which a stream with a known digest goes straight to its key."""
 
@@ -81,6 +86,22 @@ async def test_killed_writer_of_a_known_stream_leaves_the_content_or_nothing(
 ) -> None:
     is_made = operation == "complete_upload" and url_rig.storage_class is GCSStorage  # by the last part
     await _kill_and_sweep(url_rig, moment, operation, nth, is_known=True, is_made=is_made)
+
+
+@pytest.mark.case("20")
+@pytest.mark.parametrize(
+    ("url_rig", "moment", "operation"),
+    [
+        pytest.param(pair, moment, operation, id=f"{pair.name}-{moment}-{operation}")
+        for pair in (*PAIRS, *PROFILE_PAIRS)
+        for moment, operation in COMPOSED.get(pair.name, ())
+    ],
+    indirect=["url_rig"],
+)
+async def test_killed_writer_of_composed_parts_leaves_nothing_that_sweep_does_not_find(
+    url_rig: PairRig, moment: str, operation: str
+) -> None:
+    await _kill_and_sweep(url_rig, moment, operation, 1, is_made=(moment, operation) == ("after", "copy"))
 
 
 @pytest.mark.case("20")

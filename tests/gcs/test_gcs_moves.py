@@ -1,4 +1,4 @@
-"""How a stream's temporary object becomes the content: by a move where that makes the same object, else by a rewrite."""
+"""How a stream becomes the content: its temporary object by a move or a rewrite, its parts by a composition."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +9,8 @@ import pytest
 
 from lakery_cloud import AccessDenied, CredentialsError, GCSStorage, IntegrityError, StorageUnavailable
 from lakery_cloud.engine.attributes import attributes_of_content
+from lakery_cloud.engine.scoped_upload import ScopedUpload
+from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import GCS_PROFILES, FaultProxy, GCSProfile, Rule, StrictGCS, content, digest_of, tap
 from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, SwallowAnswer
 from tests.helpers import name_of, write, write_stream
@@ -261,3 +263,45 @@ def _put(server: StrictGCS, key: str, data: bytes) -> Any:
         server.put(BUCKET, key, data)
 
     return put
+
+
+# Parts that are composed to the content key
+
+
+async def test_composed_content_without_a_checksum_is_deleted() -> None:
+    async with gcs_store(composite_uploads=True) as (server, _, storage):
+
+        async def hide_checksums() -> None:
+            server.profile = replace(GOOGLE, null_fields=("crc32c",))
+
+        tap(storage).before("copy", hide_checksums)
+        with pytest.raises(StorageUnavailable, match="has no crc32c"):
+            await write_stream(storage, stream_data())
+        assert not server.buckets[BUCKET]
+
+
+async def test_composed_stream_is_as_many_requests_as_parts_and_one() -> None:
+    async with gcs_store(composite_uploads=True) as (server, _, storage):
+        sent = await operations_of(server, storage, stream_data())
+        parts, deletions = ["objects.insert"] * 3, ["objects.delete"] * 3
+        assert sent == [*parts, "objects.get", "objects.compose", *deletions]
+
+
+async def test_parts_in_the_temporary_bucket_are_composed_there() -> None:
+    async with gcs_store(composite_uploads=True, temporary_bucket="other") as (server, _, storage):
+        sent = await operations_of(server, storage, stream_data())
+        assert sent.count("objects.compose") == sent.count("objects.rewrite") == 1
+
+
+async def test_composed_temporary_object_exists_for_those_who_look() -> None:
+    async with gcs_store(composite_uploads=True) as (server, _, storage):
+        transport, data = await storage.transport(), stream_data()
+        address, attributes = storage.keys.temporary(), attributes_of_content(digest_of(data), {})
+        async with ScopedUpload(transport, address, attributes, is_temporary=True, cleanup_timeout=60) as upload:
+            receipt = await transport.upload_part(upload.upload, Part(1, 0, (data,), is_last=True))
+            await upload.complete([receipt], size=len(data))
+            assert address.key not in server.buckets[BUCKET]
+            found = await transport.head(address)
+            assert found is not None
+            assert server.buckets[BUCKET][address.key].data == data
+        assert not server.buckets[BUCKET]

@@ -35,6 +35,16 @@ NO_TAGS: dict[str, str] = {}
 GOOGLE = GCS_PROFILES["google"]
 
 both_uploads = pytest.mark.parametrize("composite_uploads", [False, True], ids=["resumable", "composite"])
+# The class of temporary objects lets them be moved, and parts be composed, to the content key.
+every_way = pytest.mark.parametrize(
+    "settings",
+    [
+        {"storage_class": storage_class, "composite_uploads": composite_uploads}
+        for storage_class in ("STANDARD", "NEARLINE")
+        for composite_uploads in (False, True)
+    ],
+    ids=["moved", "composed", "rewritten", "composed and rewritten"],
+)
 
 
 @asynccontextmanager
@@ -108,19 +118,21 @@ async def test_content_is_written_and_read(profile: str, composite_uploads: bool
 
 
 @pytest.mark.case("55")
-@both_uploads
+@every_way
 @pytest.mark.parametrize(("profile", "reason"), [("google-retained", "retention"), ("google-held", "hold")])
 async def test_stream_is_saved_although_nothing_can_be_deleted(
-    profile: str, reason: str, composite_uploads: bool, caplog: pytest.LogCaptureFixture
+    profile: str, reason: str, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lakery_cloud")
-    async with gcs_store(profile, composite_uploads=composite_uploads) as (server, storage):
+    is_rewritten = settings["storage_class"] == "NEARLINE" or not settings["composite_uploads"]
+    parts = 4 if settings["composite_uploads"] else 0
+    async with gcs_store(profile, **settings) as (server, storage):
         stored = await write_stream(storage, LARGE)
         assert await storage.read_data(stored) == LARGE
         left = temporary(server)
-    assert len(left) == (5 if composite_uploads else 1)
+    assert len(left) == parts + is_rewritten
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == (2 if composite_uploads else 1), "the parts, and the temporary object"
+    assert len(said) == bool(parts) + is_rewritten, "the parts, and the temporary object"
     for record in said:
         assert not record.exc_info
         assert any(key in record.getMessage() for key in left)
@@ -138,12 +150,13 @@ async def test_more_parts_than_one_request_composes_are_saved_under_retention() 
 
 @pytest.mark.case("65")
 @pytest.mark.parametrize(("parts", "requests"), [(4, 1), (5, 2), (7, 2), (8, 3), (9, 3), (17, 6)])
+@pytest.mark.parametrize("storage_class", ["STANDARD", "NEARLINE"])
 async def test_parts_are_composed_in_levels_without_replacing_an_object(
-    parts: int, requests: int, monkeypatch: pytest.MonkeyPatch
+    parts: int, requests: int, storage_class: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gcs_uploads, "MAX_SOURCES", 4)
     data = content(PART * parts)
-    async with gcs_store("google", composite_uploads=True) as (server, storage):
+    async with gcs_store("google", composite_uploads=True, storage_class=storage_class) as (server, storage):
         assert await storage.read_data(await write_stream(storage, data)) == data
         assert not temporary(server)
     composed = [line.partition("?")[0] for line in server.received if "/compose" in line]
@@ -151,9 +164,9 @@ async def test_parts_are_composed_in_levels_without_replacing_an_object(
 
 
 @pytest.mark.case("56")
-@both_uploads
-async def test_versioned_bucket_keeps_nothing_of_temporary_objects(composite_uploads: bool) -> None:
-    async with gcs_store("google-versioned", composite_uploads=composite_uploads) as (server, storage):
+@every_way
+async def test_versioned_bucket_keeps_nothing_of_temporary_objects(settings: dict[str, Any]) -> None:
+    async with gcs_store("google-versioned", **settings) as (server, storage):
         for _ in range(2):
             await write_stream(storage, LARGE)
         with pytest.raises(ZeroDivisionError):
@@ -163,10 +176,10 @@ async def test_versioned_bucket_keeps_nothing_of_temporary_objects(composite_upl
 
 
 @pytest.mark.case("56")
-@both_uploads
+@every_way
 @pytest.mark.parametrize("operation", ["upload_part", "complete_upload", "copy"])
-async def test_cancelled_stream_leaves_nothing_in_a_versioned_bucket(operation: str, composite_uploads: bool) -> None:
-    async with gcs_store("google-versioned", composite_uploads=composite_uploads) as (server, storage):
+async def test_cancelled_stream_leaves_nothing_in_a_versioned_bucket(operation: str, settings: dict[str, Any]) -> None:
+    async with gcs_store("google-versioned", **settings) as (server, storage):
         hold = tap(storage).hold(operation, nth=4 if operation == "upload_part" else 1, moment="after")
         writing = asyncio.create_task(write_stream(storage, LARGE))
         await hold.reached.wait()
@@ -233,10 +246,10 @@ async def test_sixteen_writers_of_a_blob_at_one_change_a_second_all_succeed() ->
 
 
 @pytest.mark.case("65")
-@both_uploads
-async def test_writers_of_a_stream_at_one_change_a_second_all_succeed(composite_uploads: bool) -> None:
+@every_way
+async def test_writers_of_a_stream_at_one_change_a_second_all_succeed(settings: dict[str, Any]) -> None:
     profile = replace(GCS_PROFILES["google-one-change-a-second"], seconds_per_change=0.1)
-    async with gcs_store(profile, composite_uploads=composite_uploads, max_attempts=12) as (server, storage):
+    async with gcs_store(profile, max_attempts=12, **settings) as (server, storage):
         stored = await asyncio.gather(*(write_stream(storage, LARGE) for _ in range(4)))
         assert len(set(map(json.dumps, stored))) == 1
         assert await storage.read_data(stored[0]) == LARGE
@@ -244,9 +257,9 @@ async def test_writers_of_a_stream_at_one_change_a_second_all_succeed(composite_
 
 
 @pytest.mark.case("54")
-@both_uploads
-async def test_policy_of_the_organization_is_quoted(composite_uploads: bool) -> None:
-    async with gcs_store("google-policy", composite_uploads=composite_uploads) as (server, storage):
+@every_way
+async def test_policy_of_the_organization_is_quoted(settings: dict[str, Any]) -> None:
+    async with gcs_store("google-policy", **settings) as (server, storage):
         for data in (SMALL, LARGE):
             with pytest.raises(AccessDenied, match="constraints/gcp.resourceLocations.*organization policy"):
                 await write_stream(storage, data)
@@ -270,12 +283,16 @@ async def test_invented_success_is_not_reported(data: bytes, composite_uploads: 
 
 
 @pytest.mark.case("47")
-@pytest.mark.parametrize("operation", ["objects.insert", "objects.rewrite", "objects.compose", "upload"])
-async def test_success_without_proof_is_looked_up(operation: str) -> None:
+@pytest.mark.parametrize("storage_class", ["STANDARD", "NEARLINE"])
+@pytest.mark.parametrize(
+    "operation", ["objects.insert", "objects.rewrite", "objects.move", "objects.compose", "upload"]
+)
+async def test_success_without_proof_is_looked_up(operation: str, storage_class: str) -> None:
     """The store acts, but a gateway replaces its answer."""
     data = SMALL if operation == "objects.insert" else LARGE
     profile = replace(GOOGLE, empties=(operation,))
-    async with gcs_store(profile, composite_uploads=operation == "objects.compose") as (server, storage):
+    settings = {"composite_uploads": operation == "objects.compose", "storage_class": storage_class}
+    async with gcs_store(profile, **settings) as (server, storage):
         if operation == "upload":  # a chunk without an answer to it proves nothing, and nothing is stored
             with pytest.raises(StorageUnavailable):
                 await write_stream(storage, data)
