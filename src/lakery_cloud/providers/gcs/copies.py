@@ -42,7 +42,10 @@ class Copies:
         return bucket not in self._refusing and self.is_kept(source, bucket)
 
     def is_kept(self, source: Address, bucket: str) -> bool:
-        """Whether a temporary object has the bucket and the storage class of content, which moves and compositions keep."""
+        """Whether a temporary object has the bucket and the storage class of content, which moves and compositions keep.
+
+        Sources: Cloud Storage, "Objects: move" and "Composite objects".
+        """
         return source.bucket == bucket and self._api.makes_standard(bucket)
 
     async def move(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> tuple[ObjectInfo, bool]:
