@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
-from lakery_cloud.testing import StrictGCS
+from lakery_cloud.testing import GCS_PROFILES, GCSProfile, StrictGCS
 
 Call = Callable[..., Coroutine[Any, Any, tuple[int, Any]]]
 
 
 @asynccontextmanager
-async def bucket_of(profile: str) -> AsyncIterator[tuple[StrictGCS, Call]]:
+async def bucket_of(profile: GCSProfile | str) -> AsyncIterator[tuple[StrictGCS, Call]]:
     """A double with a bucket that has the object `old`, and a function that sends requests about objects."""
     async with StrictGCS(profile) as server, aiohttp.ClientSession() as client:
         server.buckets["bucket"] = {}
@@ -34,6 +35,22 @@ async def test_move_is_create_only_pinned_and_kept_by_nothing() -> None:
         assert (status, moved["name"], moved["size"]) == (200, "new", "4")
         assert sorted(server.buckets["bucket"]) == ["new", "there"]
         assert not server.described["bucket"].soft_deleted
+
+
+async def test_move_leaves_a_version_in_a_bucket_that_keeps_them() -> None:
+    async with bucket_of("google-versioned") as (server, call):
+        generation = (await call("GET", "old"))[1]["generation"]
+        assert (await call("POST", "old/moveTo/o/new"))[0] == 200
+        assert (await call("GET", f"old?generation={generation}"))[0] == 200
+        assert (await call("DELETE", f"old?generation={generation}"))[0] == 204
+        assert not server.described["bucket"].noncurrent
+
+
+async def test_each_change_of_an_object_counts_for_its_limit() -> None:
+    async with bucket_of(replace(GCS_PROFILES["google-one-change-a-second"], seconds_per_change=1000)) as (_, call):
+        for method, target in (("PATCH", "old"), ("POST", "old/moveTo/o/new"), ("DELETE", "old")):
+            assert (await call(method, target, json={}))[0] == 429
+        assert (await call("POST", "old/rewriteTo/b/bucket/o/new"))[0] == 200, "a copy changes no existing object"
 
 
 async def test_soft_delete_keeps_what_is_deleted_and_replaced() -> None:
