@@ -17,6 +17,7 @@ from lakery_cloud import (
     AccessDenied,
     AzureBlobStorage,
     CredentialsError,
+    GCSStorage,
     IntegrityError,
     LakeryCloudError,
     NoStorageData,
@@ -371,7 +372,9 @@ async def test_what_can_not_be_deleted_is_logged_and_swept(
 ) -> None:
     data = content(cloud_rig.part_size + 1)
     armed = proxy.arm(Rule(fault, "delete", times=None))
-    async with storage_of(cloud_rig) as storage:
+    # Content of the class of temporary objects is moved or composed, which leaves no temporary object.
+    copied = {"storage_class": "NEARLINE"} if cloud_rig.storage_class is GCSStorage else {}
+    async with storage_of(cloud_rig, **copied) as storage:
         await write_stream(storage, data)
         proxy.disarm(armed)
         assert await there(cloud_rig, data) == data
@@ -390,7 +393,9 @@ async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_doe
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
     async with storage_of(cloud_rig, max_attempts=1) as storage:
-        await write_stream(storage, content(cloud_rig.part_size + 1))
+        for seed in (-1, 0):  # the first move of a client needs a further request
+            proxy.exchanges.clear()
+            await write_stream(storage, content(cloud_rig.part_size + 1, seed=seed))
         for nth in range(1, len(proxy.exchanges) + 1):
             data = content(cloud_rig.part_size + 1, seed=nth)
             armed = proxy.arm(Rule(fault, nth=nth, times=None))
@@ -470,10 +475,13 @@ async def test_credentials_that_are_refused_at_any_step_are_named_and_leave_noth
             if step.operation != "delete":
                 data = await step.work.prepare(cloud_rig, seed=seed)
                 armed = proxy.arm(Rule(fault, step.operation, times=None))
-                with pytest.raises(error):
+                # A writer without the permission to look for existing content goes on, and Google needs no other look.
+                is_optional = (error, step.operation, step.work.do) == (AccessDenied, "head", write_stream)
+                is_written = is_optional and cloud_rig.storage_class is GCSStorage
+                with nullcontext() if is_written else pytest.raises(error):
                     await step.work.do(storage, data)
                 proxy.disarm(armed)
-                assert await there(cloud_rig, data) == (data if step.work.is_read else None), step
+                assert await there(cloud_rig, data) == (data if step.work.is_read or is_written else None), step
                 await check_clean(cloud_rig, storage, caplog)
 
 

@@ -305,3 +305,14 @@ async def test_composed_temporary_object_exists_for_those_who_look() -> None:
             assert found is not None
             assert server.buckets[BUCKET][address.key].data == data
         assert not server.buckets[BUCKET]
+
+
+@pytest.mark.case("23")
+async def test_deletion_of_a_moved_object_that_is_not_allowed_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with gcs_store() as (server, proxy, storage):
+        armed = proxy.arm(Rule(Answer(403), "delete", times=None))
+        for seed in (1, 2):
+            await write_stream(storage, stream_data(seed))
+        assert armed.fired == 1
+        assert caplog.text.count("could not clean up") == 1
+        check_nothing_temporary(server)
