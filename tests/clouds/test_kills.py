@@ -48,10 +48,10 @@ MOMENTS = [
 ]
 
 COMPOSED = {
-    "gcs-composite": [("after", "complete_upload"), ("after", "copy")],
-    "gcs-google-versioned": [("after", "complete_upload")],
+    "gcs-composite": [("after", "complete_upload")],
+    "gcs-google-versioned": [("after", "complete_upload"), ("after", "copy")],
 }
-"""Pairs that compose parts to the content key, and to a temporary object -> when their writer is killed."""
+"""Pairs that compose parts to a temporary object, and to the content key -> when their writer is killed."""
 STRAIGHT = [pair for pair in PAIRS if pair.name in ("file", "s3-seaweedfs", "gcs-strict")]
 """Pairs on which a stream with a known digest goes straight to its key."""
 

@@ -111,13 +111,9 @@ LOCAL_PAIRS = (
     ),
     Pair(
         "gcs-composite",
-        # Parts are composed to the content key, on the profile below to a temporary object.
+        # The first parts are composed to a temporary object, on the profile below to the content key.
         lambda server: GCSRig(
-            "FakeGCS, composite uploads",
-            server.endpoint_url,
-            composite_uploads="true",
-            storage_class="STANDARD",
-            fast_lane=False,
+            "FakeGCS, composite uploads", server.endpoint_url, composite_uploads="true", fast_lane=False
         ),
         "fake_gcs",
         NO_LARGE_COPIES,
@@ -144,7 +140,7 @@ def _gcs_profile(name: str, **settings: Any) -> Pair:
 PROFILE_PAIRS = (
     Pair("s3-aws", lambda double: S3DoubleRig(S3_PROFILES["aws"], double), "strict_s3"),
     _gcs_profile("emulator-like"),
-    _gcs_profile("google-versioned", composite_uploads="true", storage_class="NEARLINE"),
+    _gcs_profile("google-versioned", composite_uploads="true", storage_class="STANDARD"),
     _gcs_profile("google-requester-pays", user_project="payer"),
     _gcs_profile("google-xml-errors"),
 )
