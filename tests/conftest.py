@@ -13,8 +13,11 @@ from tests.conformance_table import note_case, write_table
 from tests.environment import take_away
 from tests.rigs.base import PairRig
 from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, PAIRS, Pair, params
+from tests.sdk_sessions import share_handlers
 
 pytest_plugins = ["tests.servers", "tests.telemetry"]
+
+share_handlers()
 
 
 def pytest_configure() -> None:

@@ -334,7 +334,8 @@ def find_direct(settings: "S3Settings") -> Direct | None:
         return None
     if not all(_VARIABLES.fullmatch(name) for name in os.environ):
         return None
-    session = settings.session or Session(profile=settings.profile)
+    # It reads the configuration alone, and needs none of the handlers of requests, which take longest to make.
+    session = settings.session or Session(profile=settings.profile, include_builtin_handlers=False)
     try:
         # A description of the API that the user has changed.
         if os.path.isdir(botocore.loaders.Loader.CUSTOMER_DATA_PATH):

@@ -87,14 +87,14 @@ class S3Storage(CloudStorage[S3StorageData]):
             return {}
         if not {"access_key_id", "secret_access_key"} <= set(secrets):
             raise ConfigError("access_key_id and secret_access_key go together; give both of them")
-        session = KeySession()
+        session = KeySession(include_builtin_handlers=False)
         session.set_credentials(secrets["access_key_id"], secrets["secret_access_key"], secrets.get("session_token"))
         return {"session": session}
 
     def _credential_source(self) -> str:
         if self.settings.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
             return "AWS_ACCESS_KEY_ID in the environment"
-        session = botocore.session.Session(profile=self.settings.profile)
+        session = botocore.session.Session(profile=self.settings.profile, include_builtin_handlers=False)
         return self._configuration(session).credential_source()
 
     def _configuration(self, session: Any) -> AWSConfiguration:
