@@ -9,6 +9,8 @@ MINUTES ?= 5
 TABLE = $(if $(ARGS),,--conformance-table=docs/conformance-results.md)
 CONSTRAINTS := constraints/dev.txt
 PIP_AUDIT := pip-audit==2.10.1
+# Where it is set, every process that a test starts compiles our modules again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo bench test test-aiobotocore soak attack pictures check pages audit format docs build clean

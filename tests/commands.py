@@ -19,8 +19,12 @@ PROGRAM = """
 import atexit, gc, importlib, json, os, socket, sys, threading
 
 importlib.import_module("lakery_cloud.cli.main").app.resolved_commands()
-for name in ("config.building", "providers.file", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
+for name in ("config.building", "providers.file", "providers.s3.sdk", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
     importlib.import_module(f"lakery_cloud.{name}")
+# What the SDK reads to make a client of S3 takes as long as all else in a command.
+descriptions = sys.modules["lakery_cloud.providers.s3.sdk"]._api_descriptions
+descriptions.load_data("endpoints")
+descriptions.load_service_model("s3", "service-2")
 gc.freeze()  # so that the forks share its memory
 orders = socket.socket(fileno=int(sys.argv[1]))
 while True:
