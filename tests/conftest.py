@@ -1,5 +1,6 @@
 """Fixtures that all tests share: the rigs, all from the table of `tests.rigs.pairs`."""
 
+import gc
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +25,35 @@ def pytest_configure() -> None:
     # A shell lets background processes, and all that they start, ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LONG = (
+    "tests/docs/test_examples.py",
+    "tests/emulators/",
+    "tests/live/",
+    "tests/clouds/test_load.py",
+    "tests/cli/test_cli_emulators.py",
+    "tests/soak/",
+    "tests/benchmarks/test_demo.py",
+    "tests/clouds/test_unreachable.py",
+    "tests/clouds/test_memory.py",
+    "tests/model/",
+    "tests/s3/test_aiobotocore.py",
+    "tests/clouds/test_kills.py",
+)
+"""The beginnings of the ids of tests that take many seconds, or wait most of their time."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests: so none is left to the end, when the other workers have nothing to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the thousands of tests from all collections of garbage, which would look through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 # Under xdist the terminal is the only one that sees all reports.

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator
 from tests.conftest import rig_on
 from tests.helpers import write_stream
 from tests.rigs.base import PairRig
-from tests.rigs.pairs import FULLY, PAIRS
+from tests.rigs.pairs import PAIRS, PROFILE_PAIRS
 
 PIECES = 18
 """Four parts and a half."""
 
-rig = rig_on(*(pair for pair in PAIRS if pair.is_live or pair.name in FULLY))
+EACH = {"memory", "file", "s3-aws", "gcs-strict", "azure-azurite"}
+rig = rig_on(*(pair for pair in (*PAIRS, *PROFILE_PAIRS) if pair.is_live or pair.name in EACH))
 
 
 async def test_twenty_cancellations_at_random_moments_leave_nothing(rig: PairRig) -> None:

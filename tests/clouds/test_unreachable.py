@@ -31,13 +31,14 @@ def silent_port() -> Iterator[str]:
             client.close()
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("rig_class", [S3Rig, GCSRig, AzureRig])
 @pytest.mark.parametrize("port", [closed_port, silent_port])
 async def test_endpoint_that_is_not_there_is_unavailable(
     rig_class: type[CloudRig], port: Callable[[], AbstractContextManager[str]]
 ) -> None:
     with port() as url:
-        async with rig_class.storage_at(url, part_size=rig_class.part_size) as storage:
+        async with rig_class.storage_at(url, part_size=rig_class.part_size, connect_timeout=0.3) as storage:
             for attempt in (write(storage), write_stream(storage, content(rig_class.part_size * 2))):
                 with pytest.raises(StorageUnavailable, match="no connection to .*; check .*endpoint_url") as raised:
                     await attempt

@@ -5,7 +5,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,25 @@ LONGEST_RUN = 1500
 
 
 @pytest.fixture
+async def rigs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, CloudRig]]:
+    """A rig on the server of each cloud."""
+    async with AsyncExitStack() as stack:
+        opened: Any = {
+            cloud: await stack.enter_async_context(pair.open(request, monkeypatch)) for cloud, pair in SERVERS.items()
+        }
+        yield opened
+
+
+def account_on(cloud: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment of a user whose account is the server of this cloud."""
+    environment: dict[str, str] = request.getfixturevalue(SERVERS[cloud].source).environment()
+    return environment
+
+
+@pytest.fixture
 def account(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a user whose account is the server of the test's rig."""
-    pair = SERVERS[request.getfixturevalue("cloud")]
-    environment: dict[str, str] = request.getfixturevalue(pair.source).environment()
-    return environment
+    return account_on(request.getfixturevalue("cloud"), request)
 
 
 on_servers = pytest.mark.parametrize(
@@ -78,16 +93,23 @@ def run_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProce
 
 
 @pytest.mark.timeout(LONGEST_RUN + 60)
-@on_servers
-async def test_suite_runs_on_an_account_and_leaves_nothing(rig: CloudRig, cloud: str, account: dict[str, str]) -> None:
-    await rig.put("somebody's", b"data")
-    selected = f"{cloud}-live and ({' or '.join(HANDFUL)})"
-    environment = {**account, LIVE: "1", BUCKET_VARIABLES[cloud]: rig.bucket}
-    done = await asyncio.to_thread(run_pytest, *SUITE, "-k", selected, **environment)
+async def test_suite_runs_on_accounts_and_leaves_nothing(
+    rigs: dict[str, CloudRig], request: pytest.FixtureRequest
+) -> None:
+    environment = {LIVE: "1"}
+    for cloud, rig in rigs.items():
+        await rig.put("somebody's", b"data")
+        environment |= {**account_on(cloud, request), BUCKET_VARIABLES[cloud]: rig.bucket}
+    accounts = " or ".join(f"{cloud}-live" for cloud in rigs)
+    selected = f"({accounts}) and ({' or '.join(HANDFUL)})"
+    # One run for all clouds, since it takes as long to collect the tests as to run them.
+    done = await asyncio.to_thread(run_pytest, *SUITE, "-rA", "-k", selected, **environment)
     assert done.returncode == 0, done.stdout
-    assert re.search(rf"^{sum(HANDFUL.values())} passed, \d+ deselected", done.stdout, re.MULTILINE), done.stdout
-    assert await rig.keys() == ["somebody's"]
-    assert await rig.uploads() == []
+    for cloud, rig in rigs.items():
+        passed = re.findall(rf"^PASSED .*\b{cloud}-live\b", done.stdout, re.MULTILINE)
+        assert len(passed) == sum(HANDFUL.values()), done.stdout
+        assert await rig.keys() == ["somebody's"]
+        assert await rig.uploads() == []
 
 
 @on_servers
@@ -134,7 +156,7 @@ async def test_live_rig_removes_its_objects_and_no_others(
 
 def test_run_without_an_account_has_one_skipped_test_for_each_cloud() -> None:
     done = run_pytest(
-        "tests/conformance", "tests/live/test_live.py", "-k", "live and (one_byte or account_stores_content)"
+        "tests/clouds/test_sharing.py", "tests/live/test_live.py", "-k", "live and (forked or account_stores_content)"
     )
     assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():
@@ -142,7 +164,7 @@ def test_run_without_an_account_has_one_skipped_test_for_each_cloud() -> None:
 
 
 def test_cloud_without_a_bucket_is_skipped_with_the_variable() -> None:
-    done = run_pytest("tests/conformance", "-k", "live and one_byte", **{LIVE: "1"})
+    done = run_pytest("tests/clouds/test_sharing.py", "-k", "live and forked", **{LIVE: "1"})
     assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():
         assert f"missing: {variable}" in done.stdout

@@ -180,7 +180,7 @@ def params(pairs: Iterable[Pair]) -> list[Any]:
 
 def params_of(*names: str) -> list[Any]:
     """Parameters for the named pairs alone, for what one server a cloud shows as well as all."""
-    return params(pair for pair in LOCAL_PAIRS if pair.name in names)
+    return params(pair for pair in (*LOCAL_PAIRS, *PROFILE_PAIRS) if pair.name in names)
 
 
 FULLY = frozenset({"memory", "file", "s3-seaweedfs", "gcs-strict", "azure-azurite"})
