@@ -1,6 +1,6 @@
 """Bytes that change on the way are refused by the store, whatever the algorithm of the content hash is.
 
-`tests/clouds/test_faults.py` has the same for SHA-256 on every server, and `tests/stores/test_s3_profiles.py` for S3.
+`tests/clouds/faults` has the same for SHA-256 on every server, and `tests/stores/test_s3_profiles.py` for S3.
 """
 
 import pytest

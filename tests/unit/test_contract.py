@@ -256,7 +256,7 @@ def test_storage_data_survives_its_string(value):
 
 
 @relaxed
-@given(st.dictionaries(st.text(), JSON_VALUES, min_size=2))
+@given(st.dictionaries(st.text(), JSON_VALUES, min_size=2, max_size=5))
 def test_equal_storage_data_gives_equal_strings(value):
     backwards = dict(reversed(value.items()))
     storage = MemoryStorage()
