@@ -13,6 +13,9 @@ from tests.helpers import COMMAND, hash_of, run_command
 SOURCES = str(Path(lakery_cloud.__file__).parents[1])
 CONTENT = b"content of a file\n"
 HASH = hash_of(CONTENT)
+LARGE = os.urandom(3 * 1024**2 + 5)
+MISSING = "0" * 64
+"""The hash of no content."""
 
 
 class Shell:
