@@ -1,5 +1,6 @@
 """`make demo`: save real input to files and to S3, read it back verified, save it again, and interrupt a stream.
 
+The input is the text of the repository, or of the folders that are named: `python -m benchmarks.demo docs`.
 Everything runs on this machine: files in a temporary folder, and moto's S3 server in this process, behind a proxy that
 counts requests and bytes.
 """
@@ -7,9 +8,10 @@ counts requests and bytes.
 import abc
 import asyncio
 import os
+import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +53,9 @@ class Step:
     outcome: str
 
 
-def input_files() -> list[Path]:
-    """Return files of the repository."""
-    folders = [REPOSITORY / "src", REPOSITORY / "tests", REPOSITORY / "docs"]
+def input_files(names: Sequence[str]) -> list[Path]:
+    """Return files of the repository, from these folders."""
+    folders = [REPOSITORY / name for name in names]
     found = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".md", ".json", ".txt"}]
     return sorted({*found, REPOSITORY / "README.md", REPOSITORY / "pyproject.toml"})
 
@@ -183,9 +185,8 @@ class S3Demo(Demo):
         return [entry["Key"] for entry in [*objects, *uploads] if entry["Key"] not in expected]
 
 
-async def run(console: Console) -> list[Step]:
+async def run(console: Console, files: list[Path]) -> list[Step]:
     """Play the demo on both storages."""
-    files = input_files()
     async with AsyncExitStack() as stack:
         server = stack.enter_context(MotoServer())
         os.environ.update(server.environment(), AWS_DEFAULT_REGION=server.region)
@@ -208,7 +209,8 @@ async def run(console: Console) -> list[Step]:
 def main() -> None:
     """Play the demo, and print its table."""
     console = Console()
-    steps = asyncio.run(run(console))
+    files = input_files(sys.argv[1:] or ("src", "tests", "docs"))
+    steps = asyncio.run(run(console, files))
     table = Table(title="lakery-cloud: content-addressed, verified, nothing left behind")
     for heading, justify in (("storage", "left"), ("step", "left"), ("items", "right"), ("size", "right")):
         table.add_column(heading, justify=justify)

@@ -8,7 +8,7 @@ from benchmarks.null_server import REPOSITORY
 
 
 def test_demo_verifies_sends_nothing_twice_and_leaves_nothing() -> None:
-    command, wide = [sys.executable, "-m", "benchmarks.demo"], {**os.environ, "COLUMNS": "200"}
+    command, wide = [sys.executable, "-m", "benchmarks.demo", "docs"], {**os.environ, "COLUMNS": "200"}
     done = subprocess.run(command, cwd=REPOSITORY, env=wide, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("every hash is right") == 2
