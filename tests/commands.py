@@ -1,4 +1,4 @@
-"""The `lakery-cloud` command in processes that start at once: forks of one process that has imported it.
+"""The `lakery-cloud` command, and scripts, in processes that start at once: forks of one process that has imported them.
 
 Imports take most of the time of a command. Each run of pytest has one such process, which ends with it.
 """
@@ -19,7 +19,10 @@ PROGRAM = """
 import atexit, gc, importlib, json, os, socket, sys, threading
 
 importlib.import_module("lakery_cloud.cli.main").app.resolved_commands()
-for name in ("config.building", "providers.file", "providers.s3.sdk", "providers.s3.storage", "providers.gcs.storage", "providers.azure.storage"):
+for name in (
+    *("config.building", "providers.file", "providers.s3.sdk", "providers.s3.storage", "providers.gcs.storage"),
+    *("providers.azure.storage", "testing.calls", "testing.wire"),
+):
     importlib.import_module(f"lakery_cloud.{name}")
 # What the SDK reads to make a client of S3 takes as long as all else in a command.
 descriptions = sys.modules["lakery_cloud.providers.s3.sdk"]._api_descriptions
@@ -53,8 +56,12 @@ for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr
     setattr(sys, name, open(number, mode, encoding=encoding, errors=errors, closefd=False))
 sys.stderr.reconfigure(line_buffering=True)
 sys.argv[:] = ["lakery-cloud", *given["arguments"]]
+code = 0
 try:
-    importlib.import_module("lakery_cloud.cli.main").main()
+    if given["script"]:
+        exec(compile(given["script"], "<script>", "exec"), {"__name__": "__main__"})
+    else:
+        importlib.import_module("lakery_cloud.cli.main").main()
 except SystemExit as end:
     code = end.code or 0
 # What an interpreter does at its end, but without taking all modules apart, which takes longer than most commands.
@@ -82,12 +89,19 @@ class Forks:
         self._process.wait()
 
     def run(
-        self, arguments: list[str], *, data: bytes, folder: str, environment: Mapping[str, str]
+        self,
+        arguments: list[str],
+        *,
+        folder: str,
+        environment: Mapping[str, str],
+        data: bytes = b"",
+        script: str = "",
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run the command with the bytes on its standard input."""
+        """Run the command, or a script, with the bytes on its standard input."""
         umask = os.umask(0)
         os.umask(umask)
         order = {"arguments": arguments, "folder": folder, "environment": dict(environment), "umask": umask}
+        order["script"] = script
         (stdin, to_stdin), (from_stdout, stdout), (from_stderr, stderr) = os.pipe(), os.pipe(), os.pipe()
         with self._lock, ThreadPoolExecutor(3) as threads:
             threads.submit(_write, to_stdin, data)

@@ -1,18 +1,19 @@
 """A writer that is killed at any step leaves no partial content, and nothing that `sweep` doesn't find."""
 
 import asyncio
+import os
 import signal
-import subprocess
-import sys
 import textwrap
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from lakery_cloud import GCSStorage, S3Storage
 from lakery_cloud.maintenance import leftovers, sweep
 from lakery_cloud.testing import content, digest_of
-from tests.helpers import PATIENCE, write
+from tests.commands import forks
+from tests.helpers import write
 from tests.rigs.base import PairRig
 from tests.rigs.beside import KILLED_PAIRS, BesideRig
 from tests.rigs.pairs import PAIRS, PROFILE_PAIRS, on_each, params
@@ -56,9 +57,10 @@ STRAIGHT = [pair for pair in PAIRS if pair.name in ("file", "s3-seaweedfs", "gcs
 """Pairs on which a stream with a known digest goes straight to its key."""
 
 
-def run(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments]
-    return subprocess.run(command, timeout=PATIENCE, capture_output=True, check=False)
+def run(*arguments: str) -> Any:
+    """Run the writer, and return how it ended."""
+    script = textwrap.dedent(PROGRAM)
+    return forks().run([*arguments], script=script, folder=os.getcwd(), environment=os.environ)
 
 
 @pytest.mark.case("20")
