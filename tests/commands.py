@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 PROGRAM = """
-import atexit, gc, importlib, json, os, socket, sys, threading
+import atexit, gc, importlib, json, os, socket, sys, threading, types
 
 importlib.import_module("lakery_cloud.cli.main").app.resolved_commands()
 for name in (
@@ -59,7 +59,8 @@ sys.argv[:] = ["lakery-cloud", *given["arguments"]]
 code = 0
 try:
     if given["script"]:
-        exec(compile(given["script"], "<script>", "exec"), {"__name__": "__main__"})
+        sys.modules["__main__"] = module = types.ModuleType("__main__")
+        exec(compile(given["script"], "<script>", "exec"), vars(module))
     else:
         importlib.import_module("lakery_cloud.cli.main").main()
 except SystemExit as end:

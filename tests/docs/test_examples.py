@@ -1,6 +1,7 @@
 """Every fenced code block of the documentation runs, parses, or has a reason not to.
 
-The blocks of one page run in their order, each in a process of its own, in one new folder and against moto's server.
+The blocks of one page run in their order, each in a process of its own, in one new folder and against moto's server. Those of
+Python run in forks of a process that has imported the package.
 
 - `python` and `sh` blocks run. One with a `title` is written to a file of that name for the blocks after it instead.
 - A `text` block with the title `Output` is what the block before it printed, to the letter.
@@ -32,6 +33,7 @@ from pytest_examples import find_examples
 from lakery_cloud.cli import emulators
 from lakery_cloud.emulators import MotoServer
 from lakery_cloud.emulators.install import cache_folder
+from tests.commands import forks
 from tests.helpers import PATIENCE
 
 pytestmark = pytest.mark.docs
@@ -189,8 +191,13 @@ LONGEST_INSTALLATION = 1200
 def run(block: Block, environment: dict[str, str], folder: Path) -> str:
     """Run a block, and return its output. It must succeed."""
     source = block.source.replace(ENDPOINT, environment["AWS_ENDPOINT_URL_S3"])
-    command = ["python", "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
     installs = source.startswith("pip install")
+    if block.language == "python" and block.page != README:
+        forked = forks().run([], script=source, folder=str(folder), environment=environment)
+        output, errors, code = forked.stdout.decode(), forked.stderr.decode(), forked.returncode
+        assert (code, errors) == (0, ""), f"{block} ended with exit code {code}\n{output}{errors}"
+        return output
+    command = ["python", "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
     done = subprocess.run(
         command,
         cwd=ROOT if installs else folder,
