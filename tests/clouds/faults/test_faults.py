@@ -35,6 +35,7 @@ from lakery_cloud.testing.faults import (
 )
 from tests.clouds.faults.works import (
     CHECK_NO_BODIES,
+    CLIENTS,
     MAX_ATTEMPTS,
     WORKS,
     check_clean,
@@ -45,9 +46,11 @@ from tests.clouds.faults.works import (
     storage_of,
     sweep_all,
     there,
+    with_clients,
 )
 from tests.helpers import LOST, NOT_SEEN, name_of, write_stream
 from tests.rigs.base import CloudRig, MiB
+from tests.rigs.pairs import params
 
 # Azure's SDK doesn't close the connection of an interrupted body; the garbage collector warns of it.
 pytestmark = [
@@ -83,7 +86,7 @@ def check_sent_again_in_full(exchanges: Sequence[Exchange]) -> None:
 
 
 @pytest.mark.case("24")
-@on_servers("fault", NOT_SEEN, few=2, ids=name_of)
+@with_clients("fault", NOT_SEEN, few=2, ids=name_of)
 async def test_request_that_fails_once_is_sent_again_in_full(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault
 ) -> None:
@@ -99,7 +102,7 @@ async def test_request_that_fails_once_is_sent_again_in_full(
 
 
 @pytest.mark.case("24")
-@on_servers("fault", NOT_SEEN, few=2, ids=name_of)
+@with_clients("fault", NOT_SEEN, few=2, ids=name_of)
 async def test_request_that_fails_each_time_is_unavailable_and_leaves_nothing(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,7 +181,7 @@ async def test_answers_that_are_lost_each_time_leave_the_content_whole_or_not_at
 
 @pytest.mark.case("23")
 @pytest.mark.case("24")
-@on_servers("fault", [Answer(503), ResetBefore(), SwallowAnswer(), Answer(403)], ids=name_of)
+@with_clients("fault", [Answer(503), ResetBefore(), SwallowAnswer(), Answer(403)], ids=name_of)
 async def test_what_can_not_be_deleted_is_logged_and_swept(
     cloud_rig: CloudRig, proxy: FaultProxy, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,7 +232,7 @@ async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_doe
 
 
 @pytest.mark.case("26")
-@on_servers("times", [3, None])
+@with_clients("times", [3, None])
 async def test_conflict_with_another_writer_is_tried_again_so_many_times(
     cloud_rig: CloudRig, proxy: FaultProxy, times: int | None
 ) -> None:
@@ -250,6 +253,7 @@ async def test_conflict_with_another_writer_is_tried_again_so_many_times(
 
 
 @pytest.mark.case("26")
+@pytest.mark.parametrize("cloud_rig", params(CLIENTS), indirect=True)
 async def test_impossible_conflict_is_an_error_of_ours_and_leaves_nothing(
     cloud_rig: CloudRig, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,7 +273,7 @@ async def test_impossible_conflict_is_an_error_of_ours_and_leaves_nothing(
 
 
 @pytest.mark.case("34")
-@on_servers(
+@with_clients(
     "fault, error",
     [(ExpiredCredentials(), CredentialsError), (Answer(403), AccessDenied)],
     few=2,

@@ -210,7 +210,7 @@ async def test_bytes_that_change_on_the_way_to_the_store_are_never_content(
 
 
 @pytest.mark.case("30")
-@on_servers("offset, ranges", [*product([100_000, 0, -1], [1, 3])])
+@with_clients("offset, ranges", [*product([100_000, 0, -1], [1, 3])])
 async def test_bytes_that_change_on_the_way_to_a_reader_are_an_integrity_error(
     cloud_rig: CloudRig, proxy: FaultProxy, offset: int, ranges: int
 ) -> None:
