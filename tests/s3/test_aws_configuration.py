@@ -415,6 +415,7 @@ async def test_service_that_issues_credentials_needs_a_known_certificate(
     source = "source_profile = b" if kind == "role" else f"web_identity_token_file = {tmp_path / 'token'}"
     (tmp_path / "config").write_text(f"[profile a]\n{ROLE}{source}\n[profile b]\n{KEYS}")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     requests: list[bytes] = []
 
     async def deny(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

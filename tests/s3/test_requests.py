@@ -27,6 +27,8 @@ from tests.helpers import scripted_proxy_before, write, write_stream
 from tests.rigs.pairs import PROFILE_PAIRS
 from tests.rigs.s3 import S3Rig
 
+pytestmark = pytest.mark.usefixtures("short_pauses")
+
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 INTERNAL_ERROR = b"<Error><Code>InternalError</Code><Message>We had a problem.</Message></Error>"
 CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</Message></Error>"
