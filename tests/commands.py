@@ -25,9 +25,8 @@ for name in (
 ):
     importlib.import_module(f"lakery_cloud.{name}")
 # What the SDK reads to make a client of S3 takes as long as all else in a command.
-descriptions = sys.modules["lakery_cloud.providers.s3.sdk"]._api_descriptions
-descriptions.load_data("endpoints")
-descriptions.load_service_model("s3", "service-2")
+sdk = sys.modules["lakery_cloud.providers.s3.sdk"]
+sdk._load_descriptions(sdk.new_session(None))
 gc.freeze()  # so that the forks share its memory
 orders = socket.socket(fileno=int(sys.argv[1]))
 while True:
