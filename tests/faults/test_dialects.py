@@ -145,6 +145,8 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "delete_all",
         "delete_version",
         "copies_of_part",
+        "copy_as_is",
+        "delete_if",
         "list_versions",
         "lists_by_prefix",
         "max_deletes",

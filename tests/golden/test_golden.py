@@ -28,6 +28,7 @@ from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import digest_of
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("names.json").read_text())
+TRASH: dict[str, Any] = json.loads(Path(__file__).with_name("trash.json").read_text())
 STORAGES = {
     "AzureBlobStorage": AzureBlobStorage("bucket", prefix="some/prefix"),
     "FileStorage": FileStorage("/root-folder", prefix="some/prefix"),
@@ -74,6 +75,15 @@ def test_content_key() -> None:
 def test_temporary_key() -> None:
     for prefix, pattern in GOLDEN["temporary_keys"].items():
         assert re.fullmatch(pattern, keys.KeySpace("bucket", prefix).temporary().key)
+
+
+def test_key_in_quarantine() -> None:
+    for prefix, key in TRASH["trash_keys"].items():
+        space = keys.KeySpace("bucket", prefix)
+        content = space.content(digest_of(b"golden")["content_hash"])
+        assert keys.quarantined(content) == keys.Address("bucket", key)
+        assert key.startswith(space.trash_root)
+        assert keys.quarantined(keys.Address("bucket", key)) is None
 
 
 def test_metadata_names() -> None:

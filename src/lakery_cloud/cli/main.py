@@ -50,6 +50,10 @@ COMMANDS = {
         "verify:verify",
         "Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.",
     ),
+    "gc": (
+        "gc:gc",
+        "Find content that no record needs; with --yes move it into quarantine, and delete what was not missed there.",
+    ),
     "config": ("configuration:config", "Create, show and check the configuration."),
     "explain": (
         "configuration:explain",

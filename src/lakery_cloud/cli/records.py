@@ -62,16 +62,18 @@ def read_records(files: tuple[str, ...]) -> list[NamedRecord]:
         InvalidRecord: A line is not a record; the message has its number.
         ConfigError: A file does not exist.
     """
-    found: list[NamedRecord] = []
-    for name in files:
-        try:
-            is_stdin = name == STANDARD_INPUT
-            with sys.stdin.buffer if is_stdin else open(name, "rb") as lines:
-                parsed = _parse_lines(lines, "standard input" if is_stdin else name)
-                found += (named for named in parsed if named is not None)
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ConfigError(f"the records file {name!r} can't be read: {error.strerror}") from None
-    return found
+    return [named for name in files for named in each_record(name)]
+
+
+def each_record(name: str) -> Iterator[NamedRecord]:
+    """Read the records of one file, one at a time; errors are those of `read_records`."""
+    try:
+        is_stdin = name == STANDARD_INPUT
+        with sys.stdin.buffer if is_stdin else open(name, "rb") as lines:
+            parsed = _parse_lines(lines, "standard input" if is_stdin else name)
+            yield from (named for named in parsed if named is not None)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError(f"the records file {name!r} can't be read: {error.strerror}") from None
 
 
 class RecordsWriter:

@@ -1,6 +1,7 @@
-"""The keys of objects: `<prefix>/<content_hash>` and `<prefix>/.tmp/<UTC stamp>-<uuid4>`.
+"""The keys of objects: `<prefix>/<content_hash>`, `<prefix>/.tmp/<UTC stamp>-<uuid4>` and `<prefix>/.trash/<content_hash>`.
 
-The layout is permanent, guarded by the golden file tests/golden/names.json. A key is the same on every machine.
+The layout is permanent, guarded by the golden files tests/golden/names.json and trash.json. A key is the same on every
+machine.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 
 TEMPORARY_FOLDER = ".tmp"
+TRASH_FOLDER = ".trash"
 STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 MAX_KEY_BYTES = 1024
 """S3 API Reference, "PutObject"; Cloud Storage, "Object naming requirements"; Azure counts 1,024 characters."""
@@ -86,10 +88,28 @@ class KeySpace:
         """The prefix of all temporary keys of this storage."""
         return f"{self.root}{TEMPORARY_FOLDER}/"
 
+    @property
+    def trash_root(self) -> str:
+        """The prefix of all keys of content in quarantine."""
+        return f"{self.root}{TRASH_FOLDER}/"
+
     def hash_of(self, key: str) -> str | None:
         """The content hash in a content key of this storage; None for any other key."""
         name = key.removeprefix(self.root)
         return name if key == f"{self.root}{name}" and is_hash(name) else None
+
+
+def quarantined(address: Address) -> Address | None:
+    """Where content of this content key is in quarantine; None for any other key."""
+    root, slash, name = address.key.rpartition("/")
+    if not is_hash(name) or is_quarantined(address):
+        return None
+    return Address(address.bucket, f"{root}{slash}{TRASH_FOLDER}/{name}")
+
+
+def is_quarantined(address: Address) -> bool:
+    """Whether a key is one of content in quarantine, of any storage."""
+    return f"/{address.key}".rpartition("/")[0].endswith(f"/{TRASH_FOLDER}")
 
 
 def is_hash(text: str) -> bool:

@@ -25,6 +25,7 @@ from lakery_cloud.engine.model import (
     ObjectInfo,
     PresignedURL,
 )
+from lakery_cloud.engine.quarantine import find_object
 from lakery_cloud.engine.reader import check_size, read, read_whole
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineSettings
@@ -257,7 +258,7 @@ class ObjectStorage(Storage[D], Generic[D]):
                 f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
             )
         transport = (await self._session()).transport
-        info = await transport.head(address)
+        info = await find_object(transport, address)
         if info is None:
             raise await missing(transport, address)
         digest = Digest(
@@ -312,17 +313,17 @@ class ObjectStorage(Storage[D], Generic[D]):
         """
         address = self._location(storage_data).address
         transport = (await self._session()).transport
-        info = await transport.head(address)
+        info = await find_object(transport, address)
         if info is None:
             raise await missing(transport, address)
         try:
-            return StoredObject(info, await transport.tags(address))
+            return StoredObject(info, await transport.tags(info.address))
         except KeyMissing as signal:
             raise await missing(transport, address) from signal
 
     @operation("exists")
     async def exists(self, storage_data: D, /) -> bool:
-        """Whether stored content exists, with one request.
+        """Whether stored content exists, with one request if it is at its content key.
 
         Raises:
             BucketNotFound: The bucket does not exist.
@@ -330,7 +331,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         """
         location = self._location(storage_data)
         transport = (await self._session()).transport
-        info = await transport.head(location.address)
+        info = await find_object(transport, location.address)
         if info is not None:
             check_size(location, info)
             return True

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
-from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.keys import Address, quarantined
 from lakery_cloud.engine.model import (
     Body,
     BodyInterrupted,
@@ -15,6 +15,7 @@ from lakery_cloud.engine.model import (
     Signal,
     VersionChanged,
 )
+from lakery_cloud.engine.quarantine import find_object, warn_of_quarantine
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.storage_data import Location
 from lakery_cloud.engine.transport import Transport, missing
@@ -54,7 +55,7 @@ async def read_whole(
         async with aclosing(read(transport, location, settings=settings, budget=budget)) as chunks:
             return b"".join([chunk async for chunk in chunks])
     hasher, expected = _hasher_of(location, settings)
-    async with aclosing(_sequence(transport, location, _Progress())) as chunks:
+    async with aclosing(_sequence(transport, location, _Progress(location.address))) as chunks:
         content = b"".join([chunk async for chunk in chunks])
     if hasher is not None:
         hasher.update(content)
@@ -95,7 +96,7 @@ def _chunks(
     transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:
     """The bytes from the store."""
-    progress = _Progress()
+    progress = _Progress(location.address)
     if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
         return _sequence(transport, location, progress)
     if settings.concurrent_ranges:
@@ -132,11 +133,34 @@ class ConnectionRate:
 
 
 class _Progress:
-    """What a read knows after its first response: the version that it is pinned to, and the object."""
+    """Where a read finds its object and which version it is pinned to; all ranges of a read share it.
 
-    def __init__(self, version: str | None = None) -> None:
-        self.version = version
+    Args:
+        address: Bucket and key.
+
+    Attributes:
+        info: The store's description of the object, after the first response.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.version: str | None = None
         self.info: ObjectInfo | None = None
+
+    def pin(self, info: ObjectInfo) -> None:
+        """Pin the read to an object that the store has."""
+        if self.info is None or self.info.address != info.address:
+            warn_of_quarantine(info)
+        self.address, self.version, self.info = info.address, info.version, info
+
+    def moves_on(self, address: Address) -> bool:
+        """Whether an object that is missing at an address may be in quarantine; the next request goes there."""
+        if self.address == address:
+            elsewhere = quarantined(address)
+            if elsewhere is None:
+                return False
+            self.address, self.version = elsewhere, None
+        return True
 
 
 class UnverifiedRead:
@@ -155,7 +179,7 @@ class UnverifiedRead:
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes."""
-        progress = _Progress()
+        progress = _Progress(self._address)
         found = _sequence(self._transport, Location(self._address, None, None), progress)
         async with aclosing(found) as chunks:
             async for chunk in chunks:
@@ -170,8 +194,9 @@ async def _sequence(
     """Bytes `start` to `stop` with one GET, and one more after each interruption."""
     interruptions = slow = 0
     while True:
+        address = progress.address
         try:
-            async with transport.get(location.address, start=start, stop=stop, version=progress.version) as body:
+            async with transport.get(address, start=start, stop=stop, version=progress.version) as body:
                 if not _is_wanted(body, start, stop):
                     raise StorageUnavailable(
                         f"the endpoint ignores ranges, so {location.address} can't be read in parts; set "
@@ -180,7 +205,7 @@ async def _sequence(
                 check_size(location, body.info)
                 if progress.version and not _is_same(body.info.version, progress.version):
                     raise VersionChanged(f"the store ignored the pinned version of {location.address}")
-                progress.version, progress.info = body.info.version, body.info
+                progress.pin(body.info)
                 stop = body.info.size if stop is None else stop
                 async for chunk in body.chunks:
                     start += len(chunk)
@@ -192,7 +217,8 @@ async def _sequence(
                 return
             raise BodyInterrupted(f"the body ended {stop - start} bytes early")
         except KeyMissing as signal:
-            raise await missing(transport, location.address) from signal
+            if not progress.moves_on(address):
+                raise await missing(transport, location.address) from signal
         except VersionChanged as signal:
             raise IntegrityError(
                 f"the object at {location.address} changed while it was read; read it again from its start"
@@ -225,11 +251,11 @@ async def _ranges(
     size = location.size
     assert size is not None
     if progress.version is None:
-        info = await transport.head(location.address)
+        info = await find_object(transport, location.address)
         if info is None:
             raise await missing(transport, location.address)
         check_size(location, info)
-        progress.version = info.version
+        progress.pin(info)
 
     async def read_range(first: int) -> list[bytes]:
         stop = min(first + settings.range_size, size)
@@ -274,7 +300,7 @@ async def _whole_or_ranges(
                 and location.size - position > 2 * settings.range_size
                 and not transport.reads.locked()  # a reader with an open body must not wait for another one
             ):
-                if await _takes_ranges(transport, location, progress, position):
+                if await _takes_ranges(transport, progress, position):
                     break
                 may_change = False  # each further try would request the whole rest
         else:
@@ -286,10 +312,10 @@ async def _whole_or_ranges(
             yield chunk
 
 
-async def _takes_ranges(transport: Transport, location: Location, progress: _Progress, start: int) -> bool:
+async def _takes_ranges(transport: Transport, progress: _Progress, start: int) -> bool:
     """Whether the endpoint supports ranges."""
     try:
-        async with transport.get(location.address, start=start, stop=start + 1, version=progress.version) as body:
+        async with transport.get(progress.address, start=start, stop=start + 1, version=progress.version) as body:
             return _is_wanted(body, start, start + 1)
     except (Signal, LakeryCloudError):
         return False

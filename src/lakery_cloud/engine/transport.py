@@ -208,6 +208,30 @@ class Transport(abc.ABC):
             CopyTooLarge: The store copies so many bytes only in parts, although its documented limit is higher.
         """
 
+    @abc.abstractmethod
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        """Copy an object with its attributes and tags, inside the store. The time of the copy is that of the new object.
+
+        Args:
+            source: The object, pinned to its version.
+            address: Bucket and key of the copy.
+            replace: Whether the copy replaces an object at the key.
+
+        Raises:
+            KeyExists: The key has an object that must not be replaced.
+            VersionChanged, CopyTooLarge: As for `copy`.
+        """
+
+    @abc.abstractmethod
+    async def delete_if(self, info: ObjectInfo) -> None:
+        """Delete an object if it still has this version. A missing object is no error.
+
+        The check is the store's, where it can. A version is an ETag on S3, which new objects with the same content share.
+
+        Raises:
+            VersionChanged: It has another version.
+        """
+
     # Abilities that not every provider has; the defaults are for those without.
 
     async def server_time(self, bucket: str) -> datetime | None:

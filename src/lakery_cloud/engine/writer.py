@@ -17,6 +17,7 @@ from lakery_cloud.engine.model import (
     VersionChanged,
     WriteConflict,
 )
+from lakery_cloud.engine.part_copies import copy_in_parts
 from lakery_cloud.engine.requests import backoff
 from lakery_cloud.engine.scoped_upload import ScopedUpload
 from lakery_cloud.engine.sessions import Session
@@ -225,7 +226,7 @@ class Writer:
                 with suppress(CopyTooLarge):
                     await self._copy_at_once(source, content, digest, attributes)
                     return
-            await self._copy_in_parts(source, content, attributes)
+            await copy_in_parts(self._transport, self._settings, source, content, attributes, create_only=True)
 
         try:
             await self._create(content, digest, create)
@@ -251,18 +252,6 @@ class Writer:
             # It is ours: the request that made it was create-only.
             await self._transport.delete(content, version_id=copy.version_id)
             raise
-
-    async def _copy_in_parts(self, source: ObjectInfo, content: Address, attributes: ObjectAttributes) -> None:
-        size, step = source.size, self._copy_part_size(source.size)
-        async with self._upload(content, attributes, is_temporary=False) as upload:
-            async with self._copying() as tasks:
-                copying = [
-                    await tasks.start(
-                        self._transport.copy_part(upload.upload, number, source, start, min(start + step, size))
-                    )
-                    for number, start in enumerate(range(0, size, step), start=1)
-                ]
-            await upload.complete([task.result() for task in copying], size=size, create_only=True)
 
     async def _create(self, content: Address, digest: Digest, create: Callable[[], Awaitable[object]]) -> None:
         """Make the content key with a create-only request. An existing key with this content is success."""
@@ -310,12 +299,6 @@ class Writer:
         fitting = share // (self._settings.part_size * self._transport.copies_of_part)
         most = min(self._settings.max_concurrent_parts, max(FIRST_PARTS, fitting))
         return bounded_tasks(Pace(1 if self._limits.ordered_parts else most))
-
-    def _copying(self) -> AbstractAsyncContextManager[BoundedTasks]:
-        return bounded_tasks(Pace(self._settings.max_concurrent_parts))
-
-    def _copy_part_size(self, size: int) -> int:
-        return max(self._limits.copy_part_size, -(-size // self._limits.max_parts))
 
 
 def _check_same(info: ObjectInfo, digest: Digest) -> None:

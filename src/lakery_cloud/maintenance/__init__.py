@@ -1,6 +1,7 @@
 """Work on all content of a storage: copy it, verify it, remove leftovers, and check the store."""
 
 from lakery_cloud.maintenance.checks import Outcome
+from lakery_cloud.maintenance.collect import DEFAULT_GRACE, CollectJob, Fate, restore_quarantined, store_time
 from lakery_cloud.maintenance.copy import (
     COPIES_AT_A_TIME,
     Copied,
@@ -15,6 +16,7 @@ from lakery_cloud.maintenance.lifecycle import (
     apply_lifecycle,
     lifecycle_rules,
 )
+from lakery_cloud.maintenance.live import LiveSet, live_set
 from lakery_cloud.maintenance.manifest import Manifest
 from lakery_cloud.maintenance.shards import Shard, ShardResult, plan
 from lakery_cloud.maintenance.sweep import (
@@ -36,14 +38,18 @@ __all__ = [
     "COPIES_AT_A_TIME",
     "DEFAULT_AGE",
     "DEFAULT_DAYS",
+    "DEFAULT_GRACE",
     "READS_AT_A_TIME",
+    "CollectJob",
     "Copied",
     "CopyOutcome",
     "Engine",
+    "Fate",
     "Finding",
     "HasLifecycle",
     "Job",
     "Leftover",
+    "LiveSet",
     "Manifest",
     "Outcome",
     "Problem",
@@ -56,8 +62,11 @@ __all__ = [
     "diagnose",
     "leftovers",
     "lifecycle_rules",
+    "live_set",
     "plan",
+    "restore_quarantined",
     "run_job",
+    "store_time",
     "sweep",
     "total",
     "verify",

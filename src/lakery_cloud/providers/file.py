@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.keys import Address, KeySpace
+from lakery_cloud.engine.keys import Address, KeySpace, is_quarantined
 from lakery_cloud.engine.model import (
     Body,
     KeyExists,
@@ -329,6 +329,40 @@ class FileTransport(Transport):
             raise VersionChanged(str(source.address)) from signal
         return None
 
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        def link() -> None:
+            path = self._path(source.address)
+            if _info(source.address, path).version != source.version:
+                raise VersionChanged(str(source.address))
+            target = self._path(address)
+            if not replace:
+                os.utime(path)  # the new object is young, so that no collector takes it for an old one
+                _link(path, target)
+                return
+            temporary = self._new_file(ObjectAttributes("", None, {}, {}))
+            temporary.unlink()
+            _link(path, temporary)
+            make_folder(target.parent)
+            temporary.replace(target)
+            temporary.unlink(missing_ok=True)  # a link is not renamed to another one of the same file
+            flush(target.parent)
+
+        try:
+            await self._run(address, link)
+        except KeyMissing as signal:
+            raise VersionChanged(str(source.address)) from signal
+
+    async def delete_if(self, info: ObjectInfo) -> None:
+        def unlink() -> None:
+            path = self._path(info.address)
+            if _info(info.address, path).version != info.version:
+                raise VersionChanged(str(info.address))
+            path.unlink()
+            flush(path.parent)
+
+        with suppress(KeyMissing):
+            await self._run(info.address, unlink)
+
     async def free_space(self, bucket: str) -> int | None:
         def available() -> int:
             folder = Path(bucket)
@@ -438,6 +472,8 @@ def _info(address: Address, file: Path | int) -> ObjectInfo:
     status = os.fstat(file) if isinstance(file, int) else file.lstat()
     check_regular(status)
     attributes = _attributes(file)
+    # A file in quarantine is another name of that content: the time of its own is that of the last link.
+    changed = status.st_ctime if is_quarantined(address) else status.st_mtime
     return ObjectInfo(
         address,
         status.st_size,
@@ -445,7 +481,7 @@ def _info(address: Address, file: Path | int) -> ObjectInfo:
         None,
         attributes.content_type or None,
         attributes.content_encoding,
-        datetime.fromtimestamp(status.st_mtime, UTC),
+        datetime.fromtimestamp(changed, UTC),
         attributes.metadata,
     )
 

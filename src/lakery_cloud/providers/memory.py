@@ -151,6 +151,18 @@ class MemoryTransport(Transport):
         await self._turn()
         self._contents.objects.pop(address.key, None)
 
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        await self._turn()
+        found = self._pinned(source)
+        self._create(address, found.data, found.attributes, create_only=not replace)
+
+    async def delete_if(self, info: ObjectInfo) -> None:
+        await self._turn()
+        found = self._contents.objects.get(info.address.key)
+        if found is not None and found.version != info.version:
+            raise VersionChanged(str(info.address))
+        self._contents.objects.pop(info.address.key, None)
+
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         await self._turn()
         for key, found in sorted(self._contents.objects.items()):

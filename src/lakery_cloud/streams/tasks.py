@@ -169,7 +169,7 @@ async def side_by_side(
     tasks: set[asyncio.Task[R]] = set()
 
     async def start_all() -> None:
-        async with aclosing(_each(items)) as source:
+        async with aclosing(each(items)) as source:
             await slots.acquire()
             async for item in source:
                 size = size_of(item)
@@ -203,7 +203,7 @@ async def side_by_side(
                 left.exception()  # retrieved, so that asyncio does not log it as lost
 
 
-async def _each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
+async def each(items: AsyncIterable[T] | Iterable[T]) -> AsyncGenerator[T]:
     """Yield the items, and close them at the end."""
     iterator = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
     try:

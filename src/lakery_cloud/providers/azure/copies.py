@@ -58,14 +58,27 @@ class Copies:
         if not is_small and not self._puts_from_urls:
             raise CopyTooLarge(str(source.address))
         request = self._copy_blob if is_small else self._put_from_url
+        described = sdk_described(attributes, self._settings)
+        del described["content_settings"]  # the copy has those of the source
         await copy_once(
             self._transport,
             address,
-            lambda: request(source, address, attributes),
+            lambda: request(source, address, described, replace=False),
             may_be_running=_may_be_running,
             seconds=self._settings.timeout_of_copy(source.size),
             attempts=self._settings.max_attempts,
         )
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        """As `Transport.copy_as_is`."""
+        if source.size > MAX_COPY_BLOB_SIZE:
+            if not self._puts_from_urls:
+                raise CopyTooLarge(str(source.address))
+            tags = dict(await self._transport.tags(source.address)) if self._settings.blob_tags else None
+            await self._put_from_url(source, address, {"tags": tags or None, "overwrite": replace}, replace=replace)
+        else:
+            tagged = {"tags": "COPY"} if self._settings.blob_tags else {}
+            await self._copy_blob(source, address, tagged, replace=replace)
 
     async def copy_block(self, block: str, source: ObjectInfo, address: Address, start: int, stop: int) -> None:
         """Copy bytes `start` to `stop` of a blob as a block of another one."""
@@ -80,37 +93,40 @@ class Copies:
             **await self._grants.source(source),
         )
 
-    async def _put_from_url(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:
+    async def _put_from_url(
+        self, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
+    ) -> None:
         try:
-            await self._create("upload_blob_from_url", source, address, attributes)
+            await self._create("upload_blob_from_url", source, address, described, replace=replace)
         except Unsupported as refusal:
             self._puts_from_urls = False
             raise CopyTooLarge(str(refusal)) from refusal
 
-    async def _copy_blob(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:
+    async def _copy_blob(
+        self, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
+    ) -> None:
         # An asynchronous copy would show a partial blob.
-        answer = await self._create("start_copy_from_url", source, address, attributes, requires_sync=True)
+        answer = await self._create(
+            "start_copy_from_url", source, address, {**described, "requires_sync": True}, replace=replace
+        )
         if answer.get("copy_status") != "success":
             await self._undo(address, answer)
 
     async def _create(
-        self, operation: str, source: ObjectInfo, address: Address, attributes: ObjectAttributes, **options: Any
+        self, operation: str, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
     ) -> Mapping[str, Any]:
         """Create a blob from another one; return the store's answer."""
-        parameters = sdk_described(attributes, self._settings)
-        del parameters["content_settings"]  # the copy has those of the source
         try:
             answer: Mapping[str, Any] = await self._call(
                 operation,
                 address,
                 read_timeout=self._settings.timeout_of_copy(source.size),
                 retry_read=0,  # see `copy_once`
-                match_condition=MatchConditions.IfMissing,
+                **({} if replace else {"match_condition": MatchConditions.IfMissing}),
                 **_pinned(source),
                 **await self._grants.source(source),
-                **parameters,
+                **described,
                 **sdk_tier(self._settings),
-                **options,
             )
         except ConditionNotMet as signal:
             is_source = await self._transport.head(address) is None

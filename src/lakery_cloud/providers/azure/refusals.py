@@ -217,7 +217,7 @@ SIGNALS: Mapping[tuple[str, str], type[Signal]] = {
         for code in ("BlobNotFound", "ConditionNotMet", "SourceConditionNotMet")
     },
     **{(operation, "ConditionNotMet"): ConditionNotMet for operation in COPYING},
-    ("download_blob", "ConditionNotMet"): VersionChanged,
+    **{(operation, "ConditionNotMet"): VersionChanged for operation in ("download_blob", "delete_blob")},
     **{(operation, "BlobNotFound"): KeyMissing for operation in _USING},
     ("download_blob", "ResourceNotFound"): KeyMissing,  # a private container's answer to anonymous requests
     **{

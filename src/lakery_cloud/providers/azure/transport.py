@@ -44,7 +44,7 @@ from lakery_cloud.errors import (
     StorageUnavailable,
 )
 from lakery_cloud.http.exchange import UnsupportedResponse
-from lakery_cloud.http.headers import time_of
+from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.checksums import CRC64, OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.copies import Copies
@@ -179,6 +179,12 @@ class AzureTransport(CloudTransport):
                 "the account keeps versions of temporary blobs in the container %r for the time of its data protection: %s",
                 address.bucket,
                 error,
+            )
+
+    async def delete_if(self, info: ObjectInfo) -> None:
+        with suppress(KeyMissing):
+            await self._blob_call(
+                "delete_blob", info.address, etag=strong(info.version), match_condition=MatchConditions.IfNotModified
             )
 
     async def delete_version(self, address: Address, version_id: str) -> None:
@@ -403,6 +409,9 @@ class AzureTransport(CloudTransport):
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         await self._copies.copy(source, address, attributes)
         return None
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        await self._copies.copy_as_is(source, address, replace=replace)
 
     def _blob(self, address: Address) -> BlobClient:
         return self._client.get_blob_client(address.bucket, address.key)

@@ -1,6 +1,7 @@
 """Copies inside Cloud Storage: a temporary object is moved where that makes the same content, else it is rewritten."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -87,19 +88,27 @@ class Copies:
 
     async def rewrite(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo:
         """Copy an object by as many requests as the store needs; errors are those of `Transport.copy`."""
-        resource = self._api.resource(attributes)
+        return await self._rewrite(source, address, self._api.resource(attributes), replace=False)
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        """As `Transport.copy_as_is`."""
+        await self._rewrite(source, address, None, replace=replace)
+
+    async def _rewrite(
+        self, source: ObjectInfo, address: Address, resource: Mapping[str, Any] | None, *, replace: bool
+    ) -> ObjectInfo:
         token: str | None = None
         size, pauses = 0, 0
         while pauses < MAX_PAUSES:
             try:
                 async with self._transport.requests:
-                    copied = await self._api.rewrite(source, address, resource, token=token)
+                    copied = await self._api.rewrite(source, address, resource, token=token, create_only=not replace)
             except KeyExists as signal:
                 await self._check_unchanged(source, signal)
                 raise
             except Uncertain as error:
                 # A store goes on copying after its client has disconnected.
-                is_late = isinstance(error.__cause__, ReadTimeout)
+                is_late = isinstance(error.__cause__, ReadTimeout) and not replace
                 if is_late and await appears(self._transport, address, seconds=self._read_timeout):
                     raise KeyExists(str(address)) from error
                 raise

@@ -230,6 +230,7 @@ RULES = RefusalRules(
         ("objects.get", "404"): KeyMissing,
         ("objects.get", "412"): VersionChanged,
         ("objects.get", "416"): VersionChanged,
+        ("objects.delete", "412"): VersionChanged,
         ("objects.compose", "404"): UploadGone,
         ("objects.compose", "412"): KeyExists,
         ("objects.compose", BUSY_OBJECT): WriteConflict,

@@ -216,11 +216,20 @@ class GCSRequests(Requests):
         return await self._call("objects.compose", address, request, partial(answers.read_object, address))
 
     async def rewrite(
-        self, source: ObjectInfo, address: Address, resource: Mapping[str, Any], *, token: str | None
+        self,
+        source: ObjectInfo,
+        address: Address,
+        resource: Mapping[str, Any] | None,
+        *,
+        token: str | None,
+        create_only: bool = True,
     ) -> ObjectInfo | Progress:
-        """Copy an object, pinned to its version; return the copy, or what another request continues with."""
+        """Copy an object, pinned to its version; return the copy, or what another request continues with.
+
+        Without a resource, the copy has the source's metadata, and the bucket's default storage class.
+        """
         query = without_none(
-            ifGenerationMatch="0",
+            ifGenerationMatch="0" if create_only else None,
             ifSourceGenerationMatch=source.version,
             destinationKmsKeyName=self._encrypted.get("kmsKeyName"),
             rewriteToken=token,
@@ -230,7 +239,7 @@ class GCSRequests(Requests):
 
         def read(progress: Mapping[str, Any]) -> ObjectInfo | Progress:
             copied = answers.read_rewrite(address, progress)
-            if isinstance(copied, ObjectInfo):
+            if isinstance(copied, ObjectInfo) and resource is not None:
                 self._note_class(address.bucket, resource, progress["resource"])
             return copied
 
@@ -262,7 +271,14 @@ class GCSRequests(Requests):
 
     async def delete_generation(self, address: Address, generation: str | None) -> bool:
         """Delete a generation of an object, by default the current one; return whether it existed."""
-        request = self._request("DELETE", _object_path(address), address, query=without_none(generation=generation))
+        return await self._delete(address, generation, without_none(generation=generation))
+
+    async def delete_if(self, address: Address, generation: str | None) -> None:
+        """Delete an object if it has this generation; a bucket that keeps versions keeps it."""
+        await self._delete(address, generation, without_none(ifGenerationMatch=generation))
+
+    async def _delete(self, address: Address, generation: str | None, query: Mapping[str, str]) -> bool:
+        request = self._request("DELETE", _object_path(address), address, query=query)
         try:
             has_existed = await self.send(
                 "objects.delete", address, request, answers.read_deletion, expected=(200, 204, 404)

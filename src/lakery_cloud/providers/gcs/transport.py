@@ -118,6 +118,10 @@ class GCSTransport(CloudTransport):
         if not is_kept:
             self._keeps_no_moved.add(address.bucket)
 
+    async def delete_if(self, info: ObjectInfo) -> None:
+        async with self.requests:
+            await self._api.delete_if(info.address, info.version)
+
     async def delete_version(self, address: Address, version_id: str) -> None:
         async with self.requests:
             await self._api.delete_generation(address, version_id)
@@ -257,3 +261,6 @@ class GCSTransport(CloudTransport):
             made.is_throttled = True  # a rewrite changes no existing object
             raise
         return moved
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        await self._copies.copy_as_is(source, address, replace=replace)

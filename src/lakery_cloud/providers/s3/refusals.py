@@ -222,6 +222,7 @@ RULES = RefusalRules(
         ("copy_object", "PreconditionFailed"): KeyExists,
         ("copy_object", SOURCE_CHANGED): VersionChanged,
         ("get_object", "PreconditionFailed"): VersionChanged,
+        ("delete_object", "PreconditionFailed"): VersionChanged,
         ("get_object", "InvalidRange"): VersionChanged,
         ("upload_part_copy", "PreconditionFailed"): VersionChanged,
         ("upload_part_copy", "NoSuchKey"): VersionChanged,

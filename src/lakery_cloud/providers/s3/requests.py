@@ -58,7 +58,10 @@ CHECKSUMS = "x-amz-checksum-"
 WHOLE_CHECKSUM = "x-amz-checksum-type"
 COPY_CHECKSUM = "x-amz-checksum-algorithm"
 CHECKSUM_MODE = "x-amz-checksum-mode"
-OPTIONAL = frozenset({CONDITIONS, OBJECT_SIZE, CHECKSUMS, WHOLE_CHECKSUM, COPY_CHECKSUM, CHECKSUM_MODE})
+DELETE_CONDITION = "if-match"
+OPTIONAL = frozenset(
+    {CONDITIONS, OBJECT_SIZE, CHECKSUMS, WHOLE_CHECKSUM, COPY_CHECKSUM, CHECKSUM_MODE, DELETE_CONDITION}
+)
 
 Supported = Collection[str]
 """The optional headers that a request may have."""

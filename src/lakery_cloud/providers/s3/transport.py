@@ -3,9 +3,8 @@
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore import exceptions as botocore_errors
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes
+from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import crc32c_of_parts, hex_to_header, md5_header
 from lakery_cloud.engine.keys import Address, KeySpace, is_temporary
 from lakery_cloud.engine.lifecycle import apply_rules
@@ -33,15 +32,13 @@ from lakery_cloud.engine.model import (
     UploadGone,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS, copy_once
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS
 from lakery_cloud.errors import AccessDenied, BucketNotFound, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
     Answer,
     begun,
     completed,
-    copied,
-    copied_part,
     listed_objects,
     listed_tags,
     listed_uploads,
@@ -49,13 +46,14 @@ from lakery_cloud.providers.s3.answers import (
     undeleted,
     whole,
 )
-from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, CopyTimedOut, hides_cause
+from lakery_cloud.providers.s3.copies import Copies
+from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, hides_cause
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
     CHECKSUM_MODE,
     CHECKSUMS,
     CONDITIONS,
-    COPY_CHECKSUM,
+    DELETE_CONDITION,
     OBJECT_SIZE,
     WHOLE_CHECKSUM,
     BucketMoved,
@@ -80,8 +78,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("lakery_cloud")
 
-copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
-"""Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
 FULL_OBJECT = "FULL_OBJECT"
@@ -109,6 +105,7 @@ class S3Transport(S3Calls):
         self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
         named = (*(settings.allowed_buckets or ()), *filter(None, (settings.temporary_bucket,)))
         self._endpoints = Endpoints(client, settings.bucket, named)
+        self._copies = Copies(self, read=self._object_read, features=self._features, settings=settings)
         self._denied: dict[str, float] = {}
 
     @property
@@ -246,6 +243,14 @@ class S3Transport(S3Calls):
                 return
         await self._delete(address)
 
+    async def delete_if(self, info: ObjectInfo) -> None:
+        async def delete(supported: Supported) -> None:
+            pinned = {"IfMatch": strong(info.version)} if DELETE_CONDITION in supported else {}
+            with suppress(KeyMissing):
+                await self._object_call("delete_object", info.address, **without_none(**pinned))
+
+        await self._features.adapt(delete, (DELETE_CONDITION,))
+
     async def delete_version(self, address: Address, version_id: str) -> None:
         await self._delete(address, VersionId=version_id)
 
@@ -318,16 +323,7 @@ class S3Transport(S3Calls):
         return upload
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
-        with self._patience(stop - start):
-            return await self._object_read(
-                "upload_part_copy",
-                upload.address,
-                partial(copied_part, number, stop - start),
-                UploadId=upload.id,
-                PartNumber=number,
-                CopySourceRange=f"bytes={start}-{stop - 1}",
-                **_copy_source(source),
-            )
+        return await self._copies.copy_part(upload, number, source, start, stop)
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
@@ -352,7 +348,7 @@ class S3Transport(S3Calls):
                 **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
             )
 
-        with self._patience(size):
+        with self._copies.patience(size):
             return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
@@ -433,43 +429,10 @@ class S3Transport(S3Calls):
         return await apply_rules(S3LifecycleRequests(self._checked_call, keys, rules["Rules"]), self, keys)
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
-        sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
+        return await self._copies.copy(source, address, attributes)
 
-        async def copy(supported: Supported) -> ObjectInfo:
-            await self._check_is_free(address, supported)
-            return await self._object_read(
-                "copy_object",
-                address,
-                partial(copied, source, address),
-                MetadataDirective="REPLACE",
-                **({"TaggingDirective": "REPLACE"} if attributes.tags else {}),  # the source has none
-                **_copy_source(source),
-                **sdk_described(attributes),
-                **({"ChecksumAlgorithm": "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
-                **({"IfNoneMatch": "*"} if CONDITIONS in supported else {}),
-                **self._stored_as,
-            )
-
-        optional = (CONDITIONS, *((COPY_CHECKSUM,) if sha256 else ()))
-        with self._patience(source.size) as seconds:
-            return await copy_once(
-                self,
-                address,
-                lambda: self._features.adapt(copy, optional),
-                may_be_running=_may_be_running,
-                seconds=seconds,
-                attempts=self._settings.max_attempts,
-            )
-
-    @contextmanager
-    def _patience(self, size: int) -> Iterator[float]:
-        """The seconds to wait for the response to a copy or a completion: many stores send none before its end."""
-        seconds = self._settings.timeout_of_copy(size)
-        token = copy_timeout.set(seconds)
-        try:
-            yield seconds
-        finally:
-            copy_timeout.reset(token)
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        await self._copies.copy_as_is(source, address, replace=replace)
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
         """Abort the uploads to a key that may be ours: to a content key, other writers may have some, with parts."""
@@ -483,18 +446,3 @@ class S3Transport(S3Calls):
     async def _has_parts(self, upload: Upload) -> bool:
         found = await self._object_call("list_parts", upload.address, UploadId=upload.id, MaxParts=1)
         return bool(found.get("Parts"))
-
-
-def _copy_source(source: ObjectInfo) -> dict[str, Any]:
-    return without_none(
-        CopySource={"Bucket": source.address.bucket, "Key": source.address.key},
-        CopySourceIfMatch=strong(source.version),
-    )
-
-
-def _may_be_running(failure: Uncertain) -> bool:
-    """Whether a copy got no response in time, from the store or from a proxy in front of it."""
-    cause = failure.__cause__
-    if isinstance(cause, botocore_errors.ClientError):
-        return bool(cause.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.GATEWAY_TIMEOUT)
-    return isinstance(cause, CopyTimedOut)

@@ -226,7 +226,7 @@ class StrictS3(DoubleServer):
             case "CopyObject":
                 return await self._objects.copy(request, bucket, key)
             case "DeleteObject":
-                return self._objects.delete(bucket, key, query.get("versionId"))
+                return self._objects.delete(request, bucket, key, query.get("versionId"))
             case "GetObject" | "HeadObject":
                 return await self._objects.get(request, self._state.find(bucket, key, query.get("versionId")))
             case "GetObjectTagging":

@@ -87,8 +87,10 @@ class ObjectRequests:
         await response.write_eof()
         return response
 
-    def delete(self, bucket: str, key: str, version_id: str | None) -> web.Response:
+    def delete(self, request: web.Request, bucket: str, key: str, version_id: str | None) -> web.Response:
         """DeleteObject."""
+        if (current := self._state.current(bucket, key)) is not None:
+            self._checks.check_if_match(request, "if-match", current)
         marker = self._state.delete(bucket, key, version_id)
         headers = {"x-amz-delete-marker": "true", "x-amz-version-id": marker.version_id} if marker else {}
         return web.Response(status=204, headers=headers)

@@ -1,0 +1,107 @@
+"""The live set of a garbage collection: the content hashes that records name, kept on disk by their first digits.
+
+It takes as much memory as one shard, whatever the number of records.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import AsyncIterable, Iterable
+from pathlib import Path
+from typing import Self
+
+from lakery_cloud.engine.keys import is_hash
+from lakery_cloud.errors import ConfigError, InvalidRecord, brief
+from lakery_cloud.maintenance.shards import Shard
+from lakery_cloud.records import ContentRecord
+from lakery_cloud.streams.tasks import each
+
+Live = ContentRecord | str
+"""A record, or the content hash of one."""
+
+BATCH = 100_000
+"""Hashes in memory before they are written."""
+_DIGITS = 2
+
+
+class LiveSet:
+    """Content hashes on disk. Use it in a `with` block, which removes its files."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="lakery-cloud-live-")
+        self._waiting: defaultdict[str, list[str]] = defaultdict(list)
+        self._number = 0
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    async def add_all(self, source: Iterable[Live] | AsyncIterable[Live]) -> None:
+        """Add the hashes of a source.
+
+        Raises:
+            InvalidRecord: An item has no content hash.
+            Exception: The source's own errors.
+        """
+        async for item in each(source):
+            self.add(item.content_hash if isinstance(item, ContentRecord) else item)
+
+    def add(self, content_hash: str) -> None:
+        """Add one hash.
+
+        Raises:
+            InvalidRecord: It is none. A hash in another form would make its content garbage.
+        """
+        if not isinstance(content_hash, str) or not is_hash(content_hash):
+            raise InvalidRecord(
+                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
+            )
+        self._waiting[content_hash[:_DIGITS]].append(content_hash)
+        self._number += 1
+        self.count += 1
+        if self._number >= BATCH:
+            self._write()
+
+    def hashes_of(self, shard: Shard) -> set[str]:
+        """The hashes of a shard."""
+        self._write()
+        beginning = shard.hash_prefix
+        files = Path(self._folder.name).glob(f"{beginning[:_DIGITS]}*")
+        return {
+            content_hash
+            for file in files
+            for content_hash in file.read_text().split()
+            if content_hash.startswith(beginning)
+        }
+
+    def _write(self) -> None:
+        for digits, hashes in self._waiting.items():
+            with Path(self._folder.name, digits).open("a") as file:
+                file.writelines(f"{content_hash}\n" for content_hash in hashes)
+        self._waiting.clear()
+        self._number = 0
+
+
+async def live_set(sources: Iterable[Iterable[Live] | AsyncIterable[Live]], *, allow_empty: bool = False) -> LiveSet:
+    """Read all sources.
+
+    Raises:
+        ConfigError: They have no hash at all, so that everything would be garbage, unless `allow_empty`.
+        InvalidRecord: An item has no content hash.
+        Exception: A source's own errors.
+    """
+    live = LiveSet()
+    try:
+        for source in sources:
+            await live.add_all(source)
+        if not live.count and not allow_empty:
+            raise ConfigError(
+                "no record names any content, so that everything would be garbage; check the files of records, or allow an "
+                "empty set"
+            )
+    except BaseException:
+        live.__exit__()
+        raise
+    return live

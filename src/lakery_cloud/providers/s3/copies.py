@@ -1,0 +1,128 @@
+"""Copies inside S3: by one request, or part by part."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from botocore import exceptions as botocore_errors
+
+from lakery_cloud.engine.attributes import METADATA_ALGORITHM, ObjectAttributes
+from lakery_cloud.engine.features import Features
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import KeyExists, ObjectInfo, Receipt, Uncertain, Upload, without_none
+from lakery_cloud.engine.transport import Transport, copy_once
+from lakery_cloud.http.headers import strong
+from lakery_cloud.providers.s3.answers import copied, copied_part
+from lakery_cloud.providers.s3.errors import CopyTimedOut
+from lakery_cloud.providers.s3.requests import CONDITIONS, COPY_CHECKSUM, Supported, sdk_described, sdk_stored_as
+from lakery_cloud.providers.s3.settings import S3Settings
+
+copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
+"""Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
+
+
+class Copies:
+    """Copies of objects.
+
+    Args:
+        transport: Looks for objects.
+        read: Calls the SDK and reads its answer: `read(operation, address, reader, **parameters)`.
+        features: The optional headers that the endpoint supports.
+        settings: The storage's settings.
+    """
+
+    def __init__(
+        self, transport: Transport, *, read: Callable[..., Awaitable[Any]], features: Features, settings: S3Settings
+    ) -> None:
+        self._transport = transport
+        self._read = read
+        self._features = features
+        self._settings = settings
+        self._stored_as = sdk_stored_as(settings)
+
+    async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
+        """As `Transport.copy`."""
+        sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
+        described = {
+            "MetadataDirective": "REPLACE",
+            **({"TaggingDirective": "REPLACE"} if attributes.tags else {}),  # the source has none
+            **sdk_described(attributes),
+        }
+        return await self._copy(source, address, described, sha256=sha256, replace=False)
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        """As `Transport.copy_as_is`."""
+        await self._copy(source, address, {}, sha256=False, replace=replace)
+
+    async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
+        """As `Transport.copy_part`."""
+        with self.patience(stop - start):
+            receipt: Receipt = await self._read(
+                "upload_part_copy",
+                upload.address,
+                partial(copied_part, number, stop - start),
+                UploadId=upload.id,
+                PartNumber=number,
+                CopySourceRange=f"bytes={start}-{stop - 1}",
+                **_copy_source(source),
+            )
+        return receipt
+
+    @contextmanager
+    def patience(self, size: int) -> Iterator[float]:
+        """The seconds to wait for the response to a copy or a completion: many stores send none before its end."""
+        seconds = self._settings.timeout_of_copy(size)
+        token = copy_timeout.set(seconds)
+        try:
+            yield seconds
+        finally:
+            copy_timeout.reset(token)
+
+    async def _copy(
+        self, source: ObjectInfo, address: Address, described: dict[str, Any], *, sha256: bool, replace: bool
+    ) -> ObjectInfo:
+        async def copy(supported: Supported) -> ObjectInfo:
+            if not replace and CONDITIONS not in supported and (found := await self._transport.head(address)):
+                raise KeyExists(str(address), found)
+            made: ObjectInfo = await self._read(
+                "copy_object",
+                address,
+                partial(copied, source, address),
+                **described,
+                **_copy_source(source),
+                **({"ChecksumAlgorithm": "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
+                **({"IfNoneMatch": "*"} if not replace and CONDITIONS in supported else {}),
+                **self._stored_as,
+            )
+            return made
+
+        optional = (*(() if replace else (CONDITIONS,)), *((COPY_CHECKSUM,) if sha256 else ()))
+        with self.patience(source.size) as seconds:
+            if replace:  # what a lost response leaves behind is replaced
+                return await self._features.adapt(copy, optional)
+            return await copy_once(
+                self._transport,
+                address,
+                lambda: self._features.adapt(copy, optional),
+                may_be_running=_may_be_running,
+                seconds=seconds,
+                attempts=self._settings.max_attempts,
+            )
+
+
+def _copy_source(source: ObjectInfo) -> dict[str, Any]:
+    return without_none(
+        CopySource={"Bucket": source.address.bucket, "Key": source.address.key},
+        CopySourceIfMatch=strong(source.version),
+    )
+
+
+def _may_be_running(failure: Uncertain) -> bool:
+    """Whether a copy got no response in time, from the store or from a proxy in front of it."""
+    cause = failure.__cause__
+    if isinstance(cause, botocore_errors.ClientError):
+        return bool(cause.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.GATEWAY_TIMEOUT)
+    return isinstance(cause, CopyTimedOut)
