@@ -125,6 +125,24 @@ def test_a_source_that_fails_ends_the_run_before_anything_is_touched(old: Desk, 
     assert old.stored() == {NEEDED, GARBAGE}
 
 
+def test_rm_keeps_what_a_record_needs(old: Desk):
+    done = old.run("rm", NEEDED, GARBAGE, "--unless-referenced-by", "records.jsonl", "--json")
+    assert [(line["target"], line["result"]) for line in done.json] == [
+        (NEEDED, "kept"),
+        (GARBAGE, "deleted"),
+    ]
+    assert old.stored() == {NEEDED}
+    Path("empty.jsonl").touch()
+    refused = old.run("rm", NEEDED, "--unless-referenced-by", "empty.jsonl")
+    assert (refused.code, old.stored()) == (2, {NEEDED})
+
+
+def test_rm_deletes_from_quarantine_too(old: Desk):
+    old.run("gc", "--records", "records.jsonl", "--yes")
+    assert old.run("rm", GARBAGE).code == 0
+    assert old.stored() == {NEEDED}
+
+
 def test_without_quarantine_garbage_is_gone(old: Desk):
     done = old.run("gc", "--records", "records.jsonl", "--yes", "--no-quarantine", "--json")
     assert done.json == [{"content_hash": GARBAGE, "size": 7, "result": "deleted"}]

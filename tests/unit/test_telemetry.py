@@ -131,7 +131,9 @@ async def test_span_names_only_the_kind_of_an_error(exported):
     assert span.attributes["error.type"] == "NoStorageData"
     assert (span.status.status_code, span.status.description, span.events) == (StatusCode.ERROR, None, ())
     requests = exported.spans_named("request.get")
-    assert [request.attributes["lakery_cloud.answer"] for request in requests] == ["KeyMissing"] * 2, "and in quarantine"
+    assert [request.attributes["lakery_cloud.answer"] for request in requests] == ["KeyMissing"] * 2, (
+        "and in quarantine"
+    )
     assert all(request.status.status_code is StatusCode.UNSET for request in requests)
 
 

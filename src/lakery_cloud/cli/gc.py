@@ -25,7 +25,7 @@ from lakery_cloud.cli.jobs import (
     results_of,
 )
 from lakery_cloud.cli.progress import print_above, print_note
-from lakery_cloud.cli.records import each_record
+from lakery_cloud.cli.records import hashes_or_records
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.collect import (
@@ -37,7 +37,7 @@ from lakery_cloud.maintenance.collect import (
     store_time,
 )
 from lakery_cloud.maintenance.live import live_set
-from lakery_cloud.maintenance.sources import COLUMN, hashes_of_csv, hashes_of_parquet, hashes_of_query
+from lakery_cloud.maintenance.sources import COLUMN, hashes_of_query
 
 Flag = Annotated[bool, Parameter(negative="")]
 SAMPLE = 10
@@ -102,7 +102,7 @@ async def gc(
     with open_engine(processes, dask) as engine:
         async with open_storage(storage) as target:
             began = await store_time(target)
-            sources: list[Iterator[Any]] = [_source(name, column) for name in records]
+            sources: list[Iterator[Any]] = [hashes_or_records(name, column) for name in records]
             if database is not None and query is not None:
                 sources.append(hashes_of_query(database, query))
             with await live_set(sources, allow_empty=allow_empty) as live:
@@ -139,15 +139,6 @@ async def _restore(storage: str | None, hashes: tuple[str, ...], *, quiet: bool,
     if not quiet and not as_json:
         print_note(f"{pluralize(count, 'object')}, {decimal(size)}: restored")
     return 0
-
-
-def _source(name: str, column: str) -> Iterator[Any]:
-    """The hashes or records of a file, by the end of its name."""
-    if name.lower().endswith(".csv"):
-        return hashes_of_csv(name, column=column)
-    if name.lower().endswith((".parquet", ".pq")):
-        return hashes_of_parquet(name, column=column)
-    return (named.record for named in each_record(name))
 
 
 def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import Annotated
+from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.filesize import decimal
@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Records, Recursive, StorageUrl, open_storage
 from lakery_cloud.cli.failures import Failures
 from lakery_cloud.cli.progress import print_note
+from lakery_cloud.cli.records import hashes_or_records
 from lakery_cloud.cli.targets import (
     Target,
     call_for_each,
@@ -22,6 +23,9 @@ from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import StoredObject
 from lakery_cloud.errors import ConfigError, NoStorageData
 from lakery_cloud.records import ContentRecord
+
+if TYPE_CHECKING:
+    from lakery_cloud.maintenance.live import LiveSet
 
 
 async def ls(
@@ -125,6 +129,8 @@ async def rm(
     storage: StorageUrl = None,
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
+    unless_referenced_by: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
+    column: str = "content_hash",
     jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -145,6 +151,8 @@ async def rm(
         storage: Name or URL of the storage.
         dry_run: Print what would be deleted, without deleting it.
         yes: Delete the content of records files and patterns.
+        unless_referenced_by: File of records that are still needed, or a .csv or .parquet table; its content is kept.
+        column: Name of the column of such a table that has content hashes or records.
         jobs: Number of objects to delete at a time.
         quiet: Print only failures.
         as_json: Print JSON, one object a line.
@@ -154,8 +162,11 @@ async def rm(
     is_dry = dry_run or (not yes and (bool(records) or recursive))
     failures = Failures(is_single=len(targets) == 1 and not records and not recursive)
     count = size = 0
+    needed: LiveSet | None = None
 
-    async def delete(target: Target) -> int:
+    async def delete(target: Target) -> int | None:
+        if needed is not None and needed.names(target.content_hash):
+            return None
         record, stored = await _stat(target)
         if not is_dry:
             await target.registry.delete(record)
@@ -165,12 +176,20 @@ async def rm(
         if as_json or not quiet:
             _print_deleted(target.content_hash, result, size=size, as_json=as_json)
 
-    async with (
-        open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
-        aclosing(call_for_each(delete, _unique(found), limit=jobs)) as results,
-    ):
+    async with AsyncExitStack() as stack:
+        if unless_referenced_by:
+            from lakery_cloud.maintenance.live import live_set
+
+            sources = [hashes_or_records(name, column) for name in unless_referenced_by]
+            needed = stack.enter_context(await live_set(sources))
+        found = await stack.enter_async_context(
+            open_targets(targets, storage=storage, records=records, recursive=recursive)
+        )
+        results = await stack.enter_async_context(aclosing(call_for_each(delete, _unique(found), limit=jobs)))
         async for target, result in results:
-            if isinstance(result, NoStorageData):
+            if result is None:
+                print_result(target, "kept")
+            elif isinstance(result, NoStorageData):
                 print_result(target, "not there")
             elif isinstance(result, Exception):
                 failures.add(target.name, result)

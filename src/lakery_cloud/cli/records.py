@@ -76,6 +76,23 @@ def each_record(name: str) -> Iterator[NamedRecord]:
         raise ConfigError(f"the records file {name!r} can't be read: {error.strerror}") from None
 
 
+def hashes_or_records(name: str, column: str) -> Iterator[ContentRecord | str]:
+    """Read the content that a file names: a column of a `.csv` or `.parquet` table, or the records of any other file.
+
+    Raises:
+        InvalidRecord: A row or line has neither a hash nor a record.
+        ConfigError: The file or the column does not exist.
+        MissingDependency: pyarrow, which reads Parquet files, is not installed.
+    """
+    from lakery_cloud.maintenance.sources import hashes_of_csv, hashes_of_parquet
+
+    if name.lower().endswith(".csv"):
+        return hashes_of_csv(name, column=column)
+    if name.lower().endswith((".parquet", ".pq")):
+        return hashes_of_parquet(name, column=column)
+    return (named.record for named in each_record(name))
+
+
 class RecordsWriter:
     """Appends lines to a records file, each in one write. Skips lines that the file has, so that `put` can run again."""
 

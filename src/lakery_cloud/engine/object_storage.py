@@ -19,6 +19,7 @@ from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_tem
 from lakery_cloud.engine.keys import (
     Address,
     KeySpace,
+    quarantined,
 )
 from lakery_cloud.engine.model import (
     KeyMissing,
@@ -358,11 +359,15 @@ class ObjectStorage(Storage[D], Generic[D]):
 
     @operation("delete")
     async def delete(self, storage_data: D, /) -> None:
-        """Delete stored content. Missing content is no error."""
+        """Delete stored content, also from quarantine. Missing content is no error."""
         address = self._location(storage_data).address
         session = await self._session()
         session.forget(address.key)
         await session.transport.delete(address)
+        elsewhere = quarantined(address)
+        # To delete a missing object would leave a marker in a bucket with versions.
+        if elsewhere is not None and await session.transport.head(elsewhere) is not None:
+            await session.transport.delete(elsewhere)
 
     async def presign(
         self, content: D | Digest, /, *, method: Literal["GET", "PUT"] = "GET", expires: timedelta = URL_LIFETIME

@@ -30,6 +30,7 @@ class LiveSet:
         self._folder = tempfile.TemporaryDirectory(prefix="lakery-cloud-live-")
         self._waiting: defaultdict[str, list[str]] = defaultdict(list)
         self._number = 0
+        self._read: tuple[str, set[str]] | None = None
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -75,6 +76,13 @@ class LiveSet:
             for content_hash in file.read_text().split()
             if content_hash.startswith(beginning)
         }
+
+    def names(self, content_hash: str) -> bool:
+        """Whether a record names this content."""
+        beginning = content_hash[:_DIGITS]
+        if self._read is None or self._read[0] != beginning or self._number:
+            self._read = beginning, self.hashes_of(Shard(beginning))
+        return content_hash in self._read[1]
 
     def _write(self) -> None:
         for digits, hashes in self._waiting.items():
