@@ -20,6 +20,8 @@ from tests.security.credentials import Marker, connection_string, everything, s3
 HASH = "a" * 64
 STORAGE = "STORAGE"
 """Stands for a storage in a command."""
+NAMED = ("--database", "sqlite://", "--query", f"SELECT '{HASH}'")
+"""A source of records with one hash."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "put": ("file", "--storage", STORAGE),
     "get": (HASH, "--storage", STORAGE),
@@ -30,6 +32,10 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "sweep": ("--storage", STORAGE, "--yes"),
     "lifecycle": ("--storage", STORAGE, "--apply"),
     "verify": ("--storage", STORAGE),
+    "inventory": ("--storage", STORAGE),
+    "orphans": (*NAMED, "--storage", STORAGE),
+    "dangling": (*NAMED, "--storage", STORAGE),
+    "gc": (*NAMED, "--storage", STORAGE),
     "doctor": (STORAGE,),
     "url": ("--put", "file", "--storage", STORAGE),
     "explain": ("file", "--storage", STORAGE),

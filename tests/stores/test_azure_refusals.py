@@ -66,7 +66,7 @@ HANDLED: Mapping[str, set[type[Signal]]] = {
     "abort_copy": {KeyMissing},
     "get_blob_properties": {KeyMissing},
     "download_blob": {KeyMissing, VersionChanged},
-    "delete_blob": {KeyMissing},
+    "delete_blob": {KeyMissing, VersionChanged},
     "get_blob_tags": {KeyMissing},
     "get_block_list": {KeyMissing},
     "list_blobs": set(),

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.cloud_transport import CloudTransport, HotRequests
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import ObjectInfo, Receipt, Upload, UploadGone
+from lakery_cloud.engine.model import ObjectInfo, Receipt, Upload, UploadGone, VersionChanged
 from lakery_cloud.errors import BucketNotFound, ConfigError
 from tests.toy.requests import ToyRequests, described
 from tests.toy.settings import ToySettings
@@ -85,6 +85,17 @@ class ToyTransport(CloudTransport):
         }
         await self._send("copy", address, "POST", json=wanted, create_only=True)
         return None
+
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+        attributes = await self._send("tags", source.address, "GET", query={"attributes": ""})
+        wanted = {"source": source.address.key, "version": source.version, "attributes": attributes}
+        await self._send("copy", address, "POST", json=wanted, create_only=not replace)
+
+    async def delete_if(self, info: ObjectInfo) -> None:
+        found = await self.head(info.address)  # the toy store has no conditional deletions
+        if found is not None and found.version != info.version:
+            raise VersionChanged(str(info.address))
+        await self.delete(info.address)
 
     async def _send(self, operation: str, address: Address, method: str, **options: Any) -> Any:
         async with self.requests:

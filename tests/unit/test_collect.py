@@ -1,6 +1,7 @@
 """The rules of garbage collection, one by one, on a store in memory whose clock the test moves."""
 
 from collections.abc import Callable  # noqa: TC003
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -257,6 +258,17 @@ async def test_wrong_arguments_are_refused(rig: Rig):
     with pytest.raises(InvalidRecord, match="not a content hash"):
         [each async for each in restore_quarantined(rig.storage, ["notes"])]
     assert Fate("tidied") is Fate.TIDIED
+
+
+def test_threads_that_ask_at_once_get_all_hashes():
+    hashes = {hash_of(b"%d" % number) for number in range(5000)}
+    shards = EVERYTHING.split()
+    for _ in range(5):
+        with LiveSet() as live, ThreadPoolExecutor(16) as threads:
+            for content_hash in hashes:
+                live.add(content_hash)
+            found = list(threads.map(live.hashes_of, shards))
+        assert set().union(*found) == hashes
 
 
 async def test_a_live_set_gives_each_shard_its_hashes(monkeypatch: pytest.MonkeyPatch):

@@ -2,32 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import timedelta
-from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.filesize import decimal
 from rich.progress import Progress
 
-from lakery_cloud.cli.common import Json, Quiet, Records, StorageUrl, open_storage, storage_of
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.failures import FAILED
-from lakery_cloud.cli.jobs import (
-    AtATime,
-    Dask,
-    ManifestPlace,
-    Processes,
-    manifest_of,
-    open_engine,
-    plan_for,
-    results_of,
-)
+from lakery_cloud.cli.jobs import HERE, AtATime, Workers
 from lakery_cloud.cli.progress import print_above, print_note
-from lakery_cloud.cli.records import hashes_or_records
+from lakery_cloud.cli.record_sources import NO_SOURCES, RecordSources
 from lakery_cloud.cli.words import pluralize
-from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.collect import (
     DEFAULT_GRACE,
     OBJECTS_AT_A_TIME,
@@ -36,8 +25,8 @@ from lakery_cloud.maintenance.collect import (
     restore_quarantined,
     store_time,
 )
+from lakery_cloud.maintenance.jobs import StorageSource
 from lakery_cloud.maintenance.live import live_set
-from lakery_cloud.maintenance.sources import COLUMN, hashes_of_query
 
 Flag = Annotated[bool, Parameter(negative="")]
 SAMPLE = 10
@@ -47,10 +36,7 @@ SAMPLE = 10
 async def gc(
     *,
     storage: StorageUrl = None,
-    records: Records = (),
-    column: str = COLUMN,
-    database: str | None = None,
-    query: str | None = None,
+    sources: RecordSources = NO_SOURCES,
     grace: timedelta = DEFAULT_GRACE,
     yes: Flag = False,
     quarantine: bool = True,
@@ -58,9 +44,7 @@ async def gc(
     restore: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
     restore_all: Flag = False,
     at_a_time: AtATime = OBJECTS_AT_A_TIME,
-    processes: Processes = None,
-    dask: Dask = None,
-    manifest: ManifestPlace = None,
+    workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
@@ -78,10 +62,6 @@ async def gc(
 
     Args:
         storage: Name or URL of the storage.
-        records: File with a record or JSON line each, or a .csv or .parquet table with a column of hashes or records.
-        column: Name of that column.
-        database: URL of a database for --query, as SQLAlchemy has it, such as sqlite:///records.db.
-        query: SELECT whose first column has hashes or records.
         grace: How long the record of new content may take to appear in these sources, at least an hour.
         yes: Do it. Without it, only print what would be done.
         quarantine: Without quarantine, garbage is deleted at once: for buckets that keep versions or deleted objects.
@@ -94,30 +74,25 @@ async def gc(
     """
     if restore or restore_all:
         return await _restore(storage, restore, quiet=quiet, as_json=as_json)
-    if (database is None) != (query is None):
-        raise ConfigError("--database and --query belong together")
-    if not records and query is None and not allow_empty:
-        raise ConfigError("name the sources of records with --records, or with --database and --query")
+    opened = sources.open(allow_none=allow_empty)
     counts: Counter[str] = Counter()
-    with open_engine(processes, dask) as engine:
+    with workers.open_engine() as engine:
         async with open_storage(storage) as target:
             began = await store_time(target)
-            sources: list[Iterator[Any]] = [hashes_or_records(name, column) for name in records]
-            if database is not None and query is not None:
-                sources.append(hashes_of_query(database, query))
-            with await live_set(sources, allow_empty=allow_empty) as live:
-                job = CollectJob(
-                    target if engine is None else partial(storage_of, storage),
-                    live=live,
-                    began=began,
-                    grace=grace,
-                    dry_run=not yes,
-                    quarantine=quarantine,
-                    at_a_time=at_a_time,
-                )
-                shards = await plan_for(target, is_split=engine is not None or manifest is not None)
-                results = results_of(job, shards, engine=engine, manifest=manifest_of(manifest), quiet=quiet)
-                async with aclosing(results):
+            with await live_set(opened, allow_empty=allow_empty) as live:
+
+                def make_job(source: StorageSource, shards: int) -> CollectJob:
+                    return CollectJob(
+                        source,
+                        live=live,
+                        began=began,
+                        grace=grace,
+                        dry_run=not yes,
+                        quarantine=quarantine,
+                        at_a_time=max(1, at_a_time // shards),
+                    )
+
+                async with aclosing(workers.results(storage, target, engine, make_job, quiet=quiet)) as results:
                     async for result, progress in results:
                         for finding in result.findings:
                             counts["printed"] += 1

@@ -1,12 +1,13 @@
 """What the commands share that work on whole buckets: where their job runs, its manifest, and its progress."""
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from cyclopts import Parameter, validators
 from rich.filesize import decimal
@@ -19,60 +20,148 @@ from lakery_cloud.errors import ConfigError, MissingDependency, StorageUnavailab
 
 if TYPE_CHECKING:
     from lakery_cloud.engine.object_storage import ObjectStorage
-    from lakery_cloud.maintenance.jobs import Engine, Job
+    from lakery_cloud.maintenance.jobs import Engine, Job, StorageSource
     from lakery_cloud.maintenance.manifest import Manifest
-    from lakery_cloud.maintenance.shards import Shard, ShardResult
+    from lakery_cloud.maintenance.shards import ShardResult
 
 AtATime = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-Processes = Annotated[
-    int | None,
-    Parameter(
-        validator=validators.Number(gte=1),
-        help="Number of processes to use. Each takes its credentials from the environment or the configuration.",
-    ),
-]
-Dask = Annotated[
-    str | None,
-    Parameter(
-        help="Address of the scheduler of a Dask cluster to use, such as tcp://scheduler:8786. Its workers have the same "
-        "configuration, and credentials of their own.",
-    ),
-]
-ManifestPlace = Annotated[
-    str | None,
-    Parameter(
-        name="--manifest",
-        help="Folder, or URL of a storage of its own, that keeps what is done, so that the same command continues after an "
-        "interruption.",
-    ),
-]
-
 DASK_TIMEOUT = 60
 """Seconds to wait for a scheduler."""
 
 
-@contextmanager
-def open_engine(processes: int | None, dask: str | None) -> Iterator["Engine | None"]:
-    """Start processes or connect to a cluster; None is this process.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """The options of where a job runs, and where it keeps what is done."""
 
-    Raises:
-        ConfigError: Both were chosen.
-        MissingDependency: Dask is not installed.
-        StorageUnavailable: The scheduler can't be reached.
-    """
-    if dask is not None:
-        if processes is not None:
-            raise ConfigError("select either --processes or --dask")
-        with _dask_client(dask) as client:
-            yield client
-    elif processes is not None:
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
-            try:
-                yield executor
-            finally:
-                executor.shutdown(cancel_futures=True)
-    else:
-        yield None
+    processes: Annotated[
+        int | None,
+        Parameter(
+            validator=validators.Number(gte=1),
+            help="Number of processes to use. Each takes its credentials from the environment or the configuration.",
+        ),
+    ] = None
+    dask: Annotated[
+        str | None,
+        Parameter(
+            help="Address of the scheduler of a Dask cluster to use, such as tcp://scheduler:8786. Its workers have the "
+            "same configuration, and credentials of their own.",
+        ),
+    ] = None
+    manifest: Annotated[
+        str | None,
+        Parameter(
+            help="Folder, or URL of a storage of its own, that keeps what is done, so that the same command continues "
+            "after an interruption.",
+        ),
+    ] = None
+
+    @contextmanager
+    def open_engine(self) -> Iterator["Engine | None"]:
+        """Start processes or connect to a cluster; None is this process.
+
+        Raises:
+            ConfigError: Both were selected.
+            MissingDependency: Dask is not installed.
+            StorageUnavailable: The scheduler can't be reached.
+        """
+        if self.dask is not None:
+            if self.processes is not None:
+                raise ConfigError("select either --processes or --dask")
+            with _dask_client(self.dask) as client:
+                yield client
+        elif self.processes is not None:
+            with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as executor:
+                try:
+                    yield executor
+                finally:
+                    executor.shutdown(cancel_futures=True)
+        else:
+            yield None
+
+    async def results(
+        self,
+        target: str | None,
+        storage: "ObjectStorage[Any]",
+        engine: "Engine | None",
+        make_job: "Callable[[StorageSource, int], Job]",
+        *,
+        quiet: bool,
+    ) -> AsyncGenerator[tuple["ShardResult", Progress]]:
+        """Run a job on all shards of a storage and yield its results, with progress on a terminal.
+
+        Args:
+            target: Name or URL of the storage, which other processes open themselves.
+            storage: The storage, open in this process.
+            engine: What runs the job.
+            make_job: Makes the job from the storage and the number of shards of this process at a time.
+            quiet: Show no progress.
+        """
+        from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, run_job
+        from lakery_cloud.maintenance.shards import SHARDS, plan
+
+        is_split = engine is not None or self.manifest is not None
+        shards = await plan(storage, shards=SHARDS if is_split else 1)
+        if engine is None:
+            job = make_job(storage, min(len(shards), SHARDS_AT_A_TIME))
+        else:
+            job = make_job(partial(storage_of, target), 1)
+        with _Shown(len(shards), quiet=quiet) as shown:
+            if engine is None:
+                job.watch = shown.count
+            async with aclosing(run_job(job, shards, engine=engine, manifest=self._manifest())) as results:
+                async for result in results:
+                    if engine is not None:
+                        shown.count(result.counts.get("objects", 0), result.counts.get("bytes", 0))
+                    shown.finish_shard()
+                    yield result, shown.progress
+
+    def _manifest(self) -> "Manifest | None":
+        if self.manifest is None:
+            return None
+        from lakery_cloud.maintenance.manifest import Manifest
+
+        return Manifest(storage_of(self.manifest) if "://" in self.manifest else self.manifest)
+
+
+HERE = Workers()
+"""This process, without a manifest."""
+
+
+class _Shown:
+    """A bar with the objects, bytes, rate, share and time left of a job, shown on a terminal."""
+
+    def __init__(self, shards: int, *, quiet: bool) -> None:
+        console, columns = error_console(), (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            *columns,
+            console=console,
+            transient=True,
+            redirect_stdout=False,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self.progress.add_task("", total=shards)
+        self._objects = self._size = 0
+        self._began = perf_counter()
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def count(self, objects: int, size: int) -> None:
+        """Count objects and their bytes."""
+        self._objects, self._size = self._objects + objects, self._size + size
+        rate = decimal(int(self._size / max(perf_counter() - self._began, 1)))
+        description = f"{pluralize(self._objects, 'object')}, {decimal(self._size)}, {rate}/s"
+        self.progress.update(self._task, description=description)
+
+    def finish_shard(self) -> None:
+        """Count a shard as done."""
+        self.progress.advance(self._task)
 
 
 def _dask_client(address: str) -> Any:
@@ -87,53 +176,3 @@ def _dask_client(address: str) -> Any:
         raise StorageUnavailable(
             f"the Dask scheduler {address} can't be reached: {error}; check its address, and that it runs"
         ) from error
-
-
-def manifest_of(place: str | None) -> "Manifest | None":
-    """Return the manifest in a folder or a storage.
-
-    Raises:
-        ConfigError: It is neither.
-    """
-    if place is None:
-        return None
-    from lakery_cloud.maintenance.manifest import Manifest
-
-    return Manifest(storage_of(place) if "://" in place else place)
-
-
-async def plan_for(storage: "ObjectStorage[Any]", *, is_split: bool) -> list["Shard"]:
-    """Split a storage: into many shards if they are to be worked on elsewhere or kept, else only if it is large."""
-    from lakery_cloud.maintenance.shards import SHARDS, plan
-
-    return await plan(storage, shards=SHARDS if is_split else 1)
-
-
-async def results_of(
-    job: "Job", shards: "Sequence[Shard]", *, engine: "Engine | None", manifest: "Manifest | None", quiet: bool
-) -> AsyncGenerator[tuple["ShardResult", Progress]]:
-    """Run a job and yield its results, with the objects, bytes, rate, share and time left on a terminal."""
-    from lakery_cloud.maintenance.jobs import run_job
-
-    console, counts, began = error_console(), Counter[str](), perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    is_shown = console.is_terminal and not quiet
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=not is_shown) as progress:
-        task = progress.add_task("", total=len(shards))
-
-        def show(objects: int, size: int) -> None:
-            counts.update(objects=objects, bytes=size)
-            rate = decimal(int(counts["bytes"] / max(perf_counter() - began, 1)))
-            progress.update(
-                task,
-                description=f"{pluralize(counts['objects'], 'object')}, {decimal(counts['bytes'])}, {rate}/s",
-            )
-
-        if engine is None:
-            job.watch = show
-        async with aclosing(run_job(job, shards, engine=engine, manifest=manifest)) as results:
-            async for result in results:
-                if engine is not None:
-                    show(result.counts.get("objects", 0), result.counts.get("bytes", 0))
-                progress.advance(task)
-                yield result, progress

@@ -50,6 +50,15 @@ COMMANDS = {
         "verify:verify",
         "Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.",
     ),
+    "inventory": ("stock:inventory", "Write a list of all content: hash, size, time and version."),
+    "orphans": (
+        "stock:orphans",
+        "List content that is stored and that no record names, whatever its age. gc removes it.",
+    ),
+    "dangling": (
+        "stock:dangling",
+        "List content that records name and that is not stored. Exits with 3 if there is any.",
+    ),
     "gc": (
         "gc:gc",
         "Find content that no record needs; with --yes move it into quarantine, and delete what was not missed there.",

@@ -5,29 +5,19 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from rich.filesize import decimal
 from rich.progress import Progress
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage, storage_of
-from lakery_cloud.cli.jobs import (
-    AtATime,
-    Dask,
-    ManifestPlace,
-    Processes,
-    manifest_of,
-    open_engine,
-    plan_for,
-    results_of,
-)
+from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.jobs import HERE, AtATime, Workers
 from lakery_cloud.cli.progress import print_above, print_note
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError, IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import READS_AT_A_TIME, Problem
-from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME
+from lakery_cloud.maintenance.jobs import StorageSource
 from lakery_cloud.maintenance.verify import VerifyJob
 
 
@@ -39,9 +29,7 @@ async def verify(
     sample: str = "100%",
     seed: int = 0,
     at_a_time: AtATime = READS_AT_A_TIME,
-    processes: Processes = None,
-    dask: Dask = None,
-    manifest: ManifestPlace = None,
+    workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -64,20 +52,23 @@ async def verify(
         as_json: Print JSON, one object a line, also for intact content.
     """
     counts: Counter[str] = Counter()
-    with open_engine(processes, dask) as engine:
+    share = _share(sample)
+    with workers.open_engine() as engine:
         async with open_storage(storage) as source:
-            shards = await plan_for(source, is_split=engine is not None or manifest is not None)
-            job = VerifyJob(
-                source if engine is None else partial(storage_of, storage),
-                after=after,
-                at_a_time=max(1, at_a_time // min(len(shards), SHARDS_AT_A_TIME)) if engine is None else at_a_time,
-                since=await _time_before(source, since),
-                sample=_share(sample),
-                seed=seed,
-                reports_all=as_json,
-            )
-            results = results_of(job, shards, engine=engine, manifest=manifest_of(manifest), quiet=quiet)
-            async with aclosing(results):
+            earliest = await _time_before(source, since)
+
+            def make_job(target: StorageSource, shards: int) -> VerifyJob:
+                return VerifyJob(
+                    target,
+                    after=after,
+                    at_a_time=max(1, at_a_time // shards),
+                    since=earliest,
+                    sample=share,
+                    seed=seed,
+                    reports_all=as_json,
+                )
+
+            async with aclosing(workers.results(storage, source, engine, make_job, quiet=quiet)) as results:
                 async for result, progress in results:
                     counts.update(result.counts)
                     for finding in result.findings:

@@ -7,7 +7,7 @@ machine.
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 
@@ -30,6 +30,10 @@ class Address(NamedTuple):
 
     bucket: str
     key: str
+
+    def with_key(self, key: str) -> Self:
+        """The address of another object of the same bucket."""
+        return self._replace(key=key)
 
     def __str__(self) -> str:
         return f"key {self.key!r} in bucket {self.bucket!r}" if self.key else f"bucket {self.bucket!r}"
@@ -104,7 +108,7 @@ def quarantined(address: Address) -> Address | None:
     root, slash, name = address.key.rpartition("/")
     if not is_hash(name) or is_quarantined(address):
         return None
-    return Address(address.bucket, f"{root}{slash}{TRASH_FOLDER}/{name}")
+    return address.with_key(f"{root}{slash}{TRASH_FOLDER}/{name}")
 
 
 def is_quarantined(address: Address) -> bool:

@@ -19,6 +19,7 @@ from lakery_cloud.maintenance.lifecycle import (
 from lakery_cloud.maintenance.live import LiveSet, live_set
 from lakery_cloud.maintenance.manifest import Manifest
 from lakery_cloud.maintenance.shards import Shard, ShardResult, plan
+from lakery_cloud.maintenance.stock import CompareJob, Difference, InventoryJob
 from lakery_cloud.maintenance.sweep import (
     DEFAULT_AGE,
     Leftover,
@@ -41,12 +42,15 @@ __all__ = [
     "DEFAULT_GRACE",
     "READS_AT_A_TIME",
     "CollectJob",
+    "CompareJob",
     "Copied",
     "CopyOutcome",
+    "Difference",
     "Engine",
     "Fate",
     "Finding",
     "HasLifecycle",
+    "InventoryJob",
     "Job",
     "Leftover",
     "LiveSet",

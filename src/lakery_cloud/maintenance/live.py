@@ -4,6 +4,7 @@ It takes as much memory as one shard, whatever the number of records.
 """
 
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable
 from pathlib import Path
@@ -30,6 +31,7 @@ class LiveSet:
         self._folder = tempfile.TemporaryDirectory(prefix="lakery-cloud-live-")
         self._waiting: defaultdict[str, list[str]] = defaultdict(list)
         self._number = 0
+        self._writing = threading.Lock()
         self._read: tuple[str, set[str]] | None = None
         self.count = 0
 
@@ -66,8 +68,9 @@ class LiveSet:
             self._write()
 
     def hashes_of(self, shard: Shard) -> set[str]:
-        """The hashes of a shard."""
-        self._write()
+        """The hashes of a shard. Any thread may ask."""
+        with self._writing:
+            self._write()
         beginning = shard.hash_prefix
         files = Path(self._folder.name).glob(f"{beginning[:_DIGITS]}*")
         return {

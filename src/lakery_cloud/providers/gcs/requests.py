@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import gcsfs
@@ -47,6 +47,11 @@ class PaidAddress(Address):
     """An address from storage data that names the project to bill for its requests."""
 
     user_project: str | None = None
+
+    def with_key(self, key: str) -> Self:
+        other = super().with_key(key)
+        other.user_project = self.user_project
+        return other
 
 
 def payer_of(address: Address) -> str | None:

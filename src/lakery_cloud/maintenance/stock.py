@@ -1,0 +1,119 @@
+"""Stock-taking: what a storage holds, and where that differs from what records name."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Any
+
+from lakery_cloud.engine.model import ObjectInfo
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.maintenance.jobs import Job, StorageSource
+from lakery_cloud.maintenance.live import LiveSet
+from lakery_cloud.maintenance.shards import Shard, ShardResult, listed
+
+
+class InventoryJob(Job):
+    """A list of all content. It counts `objects` and `bytes`, and reports each object as `row` describes it."""
+
+    def description(self) -> Mapping[str, Any]:
+        """The job."""
+        return {"name": "inventory", "storage": repr(self.storage)}
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        """List one shard."""
+        rows, size = [], 0
+        async with aclosing(listed(self.storage, shard)) as objects:
+            async for content_hash, info in objects:
+                rows.append(row(content_hash, info))
+                size += info.size
+                self.watch(1, info.size)
+        return ShardResult(shard, {"objects": len(rows), "bytes": size}, rows)
+
+
+def row(content_hash: str, info: ObjectInfo) -> dict[str, Any]:
+    """A row of an inventory: hash, size in bytes, time of the last change in ISO 8601, and ETag or generation."""
+    return {
+        "content_hash": content_hash,
+        "size": info.size,
+        "modified": info.modified.isoformat() if info.modified else None,
+        "version": info.version,
+    }
+
+
+class Difference(StrEnum):
+    """A difference between a storage and the records of its content."""
+
+    ORPHAN = "orphan"
+    """It is stored, and no record names it."""
+    DANGLING = "dangling"
+    """A record names it, and it is not stored."""
+    QUARANTINED = "quarantined"
+    """A record names it, and it is in quarantine: reads find it, and a garbage collection restores it."""
+
+
+class CompareJob(Job):
+    """A comparison of a storage with the records of its content.
+
+    It counts `objects`, `bytes`, `needed` (hashes that records name) and each `Difference`, and reports each difference.
+
+    Args:
+        source: The storage.
+        live: The content hashes that records name.
+        differences: What to report.
+    """
+
+    def __init__(self, source: StorageSource, *, live: LiveSet, differences: frozenset[Difference]) -> None:
+        super().__init__(source)
+        self._live: LiveSet | None = live
+        self._differences = differences
+
+    def description(self) -> Mapping[str, Any]:
+        """The job, which is no other one's if its records are not the same."""
+        assert self._live is not None
+        return {
+            "name": "compare",
+            "storage": repr(self.storage),
+            "records": self._live.count,
+            "differences": sorted(self._differences),
+        }
+
+    def payload(self, shard: Shard) -> bytes:
+        """The hashes of a shard that records name."""
+        assert self._live is not None
+        return "\n".join(self._live.hashes_of(shard)).encode()
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        """Compare one shard."""
+        needed = {*payload.decode().split()}
+        counts: Counter[str] = Counter(needed=len(needed))
+        found: list[dict[str, Any]] = []
+
+        def report(content_hash: str, size: int | None, difference: Difference) -> None:
+            counts[difference] += 1
+            if difference in self._differences:
+                found.append({"content_hash": content_hash, "size": size, "result": difference.value})
+
+        async with aclosing(listed(self.storage, shard)) as objects:
+            async for content_hash, info in objects:
+                counts.update(objects=1, bytes=info.size)
+                self.watch(1, info.size)
+                if content_hash in needed:
+                    needed.discard(content_hash)
+                else:
+                    report(content_hash, info.size, Difference.ORPHAN)
+        if needed:
+            in_quarantine = await _sizes_in_quarantine(self.storage, shard)
+            for content_hash in sorted(needed):
+                size = in_quarantine.get(content_hash)
+                report(content_hash, size, Difference.DANGLING if size is None else Difference.QUARANTINED)
+        return ShardResult(shard, counts, sorted(found, key=lambda finding: str(finding["content_hash"])))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_live": None}
+
+
+async def _sizes_in_quarantine(storage: ObjectStorage[Any], shard: Shard) -> dict[str, int]:
+    transport, keys = await storage.transport(), storage.keys
+    objects = transport.list(keys.bucket, f"{keys.trash_root}{shard.hash_prefix}")
+    return {info.address.key.rpartition("/")[2]: info.size async for info in objects}
