@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Self
 
-from azure.core.exceptions import ResourceNotFoundError
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.identity.aio import DefaultAzureCredential
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
@@ -62,7 +62,9 @@ class AzureRig(CloudRig):
         )
         self._client = service.get_container_client(self.bucket)
         if not self.is_live:
-            await self._client.create_container()
+            # Azurite sometimes loses a response, and the retry finds the container.
+            with contextlib.suppress(ResourceExistsError):
+                await self._client.create_container(read_timeout=20)
         return self
 
     async def _service_of_the_environment(self) -> BlobServiceClient:

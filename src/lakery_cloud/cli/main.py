@@ -51,10 +51,7 @@ COMMANDS = {
         "Read all content of a storage, and list damaged, truncated and misplaced objects. Exits with 5 if there are any.",
     ),
     "inventory": ("stock:inventory", "Write a list of all content: hash, size, time and version."),
-    "orphans": (
-        "stock:orphans",
-        "List content that is stored and that no record names, whatever its age. gc removes it.",
-    ),
+    "orphans": ("stock:orphans", "List content that is stored and that no record names, whatever its age."),
     "dangling": (
         "stock:dangling",
         "List content that records name and that is not stored. Exits with 3 if there is any.",

@@ -63,7 +63,9 @@ async def orphans(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """List content that is stored and that no record names, whatever its age. `gc` removes it.
+    """List content that is stored and that no record names, whatever its age.
+
+    `gc` removes such content.
 
     Example: `lakery-cloud orphans --records records.jsonl --storage s3://bucket/reports`
 
