@@ -25,7 +25,7 @@ R = TypeVar("R")
 SHARDS_AT_A_TIME = 4
 """Shards of one process at a time: while one is listed, objects of others are read."""
 IN_FLIGHT = 64
-"""Shards that wait in an executor or for the result of an earlier one."""
+"""Shards that an executor has at a time; as many results may wait for that of an earlier shard."""
 RETRIES = 3
 """How often Dask repeats a shard whose worker was lost."""
 
@@ -130,7 +130,7 @@ async def run_job(
         return result
 
     limit = at_a_time if engine is None else IN_FLIGHT
-    async with aclosing(side_by_side(result_of, shards, limit=limit, ahead=IN_FLIGHT)) as results:
+    async with aclosing(side_by_side(result_of, shards, limit=limit, ahead=limit)) as results:
         async for result in results:
             yield result
 
