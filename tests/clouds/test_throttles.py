@@ -1,4 +1,4 @@
-"""A store that throttles (429, 503) gets fewer parts and ranges at a time, whoever sends the requests."""
+"""A store that throttles (429, 503) gets fewer parts and ranges at a time, by hot requests and by the SDK."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -89,7 +89,7 @@ def test_key_in_quarantine() -> None:
 def test_metadata_names() -> None:
     found = attributes.attributes_of_content(digest_of(b"golden"), {}).metadata
     assert dict(found) == GOLDEN["metadata"]
-    assert GOLDEN["extended_attribute"] == file.ATTRIBUTES
+    assert GOLDEN["extended_attribute"] == file.attributes.ATTRIBUTES
 
 
 def test_names_that_one_cloud_needs() -> None:

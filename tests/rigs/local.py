@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.providers.file import ATTRIBUTES, FileStorage, _attributes
+from lakery_cloud.providers.file import FileStorage
+from lakery_cloud.providers.file.attributes import ATTRIBUTES, attributes_of
 from lakery_cloud.providers.memory import MemoryObject, MemoryStorage
 from lakery_cloud.testing import RawObject
 from tests.rigs.base import PairRig
@@ -93,7 +94,7 @@ class FileRig(PairRig):
         path = self._root / key
         if not path.is_file():
             return None
-        found = _attributes(path)
+        found = attributes_of(path)
         return RawObject(path.read_bytes(), found.content_type, found.content_encoding, found.tags, found.metadata)
 
     async def stored_metadata(self, key: str) -> Mapping[str, str]:

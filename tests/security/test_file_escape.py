@@ -17,7 +17,7 @@ from lakery_cloud import (
     LakeryCloudError,
     NoStorageData,
 )
-from lakery_cloud.providers.file import ATTRIBUTES
+from lakery_cloud.providers.file.attributes import ATTRIBUTES
 from lakery_cloud.testing import digest_of
 from tests.security.audit import watched
 from tests.security.hostile import uses

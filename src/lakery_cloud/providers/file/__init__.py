@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -40,6 +39,7 @@ from lakery_cloud.errors import (
     brief,
 )
 from lakery_cloud.files import check_regular, flush, link_new, make_folder, open_regular, write_at
+from lakery_cloud.providers.file.attributes import attributes_of, set_attributes
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import finish
 
@@ -63,8 +63,6 @@ FILE_LIMITS = Limits(
 MAX_SEGMENT = 255
 """Bytes of a file's name on the usual file systems (`NAME_MAX` of Linux and macOS)."""
 READ_SIZE = 1 * MiB
-ATTRIBUTES = "user.lakery_cloud"
-"""Extended attribute that holds content type, encoding, tags and metadata as JSON, where the file system has such."""
 
 
 _REMEDIES = {
@@ -276,7 +274,7 @@ class FileTransport(Transport):
         def read_tags() -> Mapping[str, str]:
             path = self._path(address)
             path.lstat()
-            return _attributes(path).tags
+            return attributes_of(path).tags
 
         return await self._run(address, read_tags)
 
@@ -319,7 +317,7 @@ class FileTransport(Transport):
             path = self._path(source.address)
             if _info(source.address, path).version != source.version:
                 raise VersionChanged(str(source.address))
-            _set_attributes(path, attributes)
+            set_attributes(path, attributes)
             flush(path)
             _link(path, self._path(address))
 
@@ -418,7 +416,7 @@ class FileTransport(Transport):
         path = self._path(self._keys.temporary())
         make_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        _set_attributes(path, attributes)
+        set_attributes(path, attributes)
         return path
 
 
@@ -471,7 +469,7 @@ def _info(address: Address, file: Path | int) -> ObjectInfo:
     """The description of a file, by its path or descriptor."""
     status = os.fstat(file) if isinstance(file, int) else file.lstat()
     check_regular(status)
-    attributes = _attributes(file)
+    attributes = attributes_of(file)
     # A file in quarantine is another name of that content: the time of its own is that of the last link.
     changed = status.st_ctime if is_quarantined(address) else status.st_mtime
     return ObjectInfo(
@@ -484,46 +482,3 @@ def _info(address: Address, file: Path | int) -> ObjectInfo:
         datetime.fromtimestamp(changed, UTC),
         attributes.metadata,
     )
-
-
-def _set_attributes(path: Path, attributes: ObjectAttributes) -> None:
-    text = json.dumps(
-        {
-            "content_type": attributes.content_type,
-            "content_encoding": attributes.content_encoding,
-            "tags": dict(attributes.tags),
-            "metadata": dict(attributes.metadata),
-        },
-        sort_keys=True,
-    )
-    try:
-        os.setxattr(path, ATTRIBUTES, text.encode(), follow_symlinks=False)
-    except (OSError, AttributeError) as error:
-        # The record is the authority on all of this but the tags.
-        logger.log(
-            logging.WARNING if attributes.tags else logging.DEBUG,
-            "no extended attributes for %s (%s): content type and tags are not kept beside the content",
-            path,
-            error,
-        )
-
-
-def _attributes(file: Path | int) -> ObjectAttributes:
-    try:
-        found: Any = json.loads(os.getxattr(file, ATTRIBUTES, follow_symlinks=isinstance(file, int)))
-    except (OSError, AttributeError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        found = {}
-    content_type, content_encoding = found.get("content_type"), found.get("content_encoding")
-    return ObjectAttributes(
-        content_type if isinstance(content_type, str) else "",
-        content_encoding if isinstance(content_encoding, str) else None,
-        _texts(found.get("tags")),
-        _texts(found.get("metadata")),
-    )
-
-
-def _texts(found: object) -> dict[str, str]:
-    """What others may have written is left out where it is no text."""
-    return {name: text for name, text in found.items() if isinstance(text, str)} if isinstance(found, dict) else {}
