@@ -40,7 +40,7 @@ def _tables() -> Iterator[str]:
         header = ("code", "status", "error", "what to do", "source")
         yield from table(header, _rows(rules))
         if rules.words:
-            yield "Some codes say less than the words of the store. The words count then; they are regular expressions.\n"
+            yield "Some codes fit several causes. There the text of the message decides, by these regular expressions.\n"
             yield from table(("words", *header[1:]), _rows_of_words(rules))
     yield "### Other codes\n"
     yield from table(("status", "error"), ((str(status), _error_of_status(status)) for status in STATUSES))

@@ -18,6 +18,14 @@ class LakeryCloudGCS(LakeryCloud):
         return made(GCSStorage, target, endpoint_url=target.url, token="anon", **self.options)  # noqa: S106, it is none
 
 
+class Composite(LakeryCloudGCS):
+    """Parts side by side, as obstore sends them; off by default, since each is charged."""
+
+    sends = "SHA-256, CRC-32C, create-only compose"
+    streams = "SHA-256, CRC-32C, an object each part, composed to the content key"
+    options: ClassVar = {"composite_uploads": True}
+
+
 class WithoutHotRequests(LakeryCloudGCS):
     """All requests sent by the SDK."""
 

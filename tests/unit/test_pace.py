@@ -159,7 +159,7 @@ async def read(
     ("load", "most", "reached"), [(0.0, 16, 16), (0.5, 16, 16), (0.9, 16, 4), (2.0, 16, 4), (0.0, 6, 6), (0.0, 2, 2)]
 )
 async def test_ranges_ahead_grow_while_the_process_waits_for_the_link(load: float, most: int, reached: int) -> None:
-    pace = Pace(most, doubles=True)
+    pace = Pace(most)
     seen = await read(pace, 60, load=load)
     assert pace.limit == max(seen) == reached
     assert max(seen[:4]) <= 4
@@ -167,27 +167,27 @@ async def test_ranges_ahead_grow_while_the_process_waits_for_the_link(load: floa
 
 @pytest.mark.parametrize("first", [2, 4, 8])
 async def test_ranges_ahead_of_a_slow_reader_do_not_grow(first: int) -> None:
-    assert max(await read(Pace(16, first=first, doubles=True), 60, use=ARRIVAL // first + 1)) == first
-    assert max(await read(Pace(16, first=first, doubles=True), 60, use=ARRIVAL // first // 3)) > first
+    assert max(await read(Pace(16, first=first), 60, use=ARRIVAL // first + 1)) == first
+    assert max(await read(Pace(16, first=first), 60, use=ARRIVAL // first // 3)) > first
 
 
 async def test_ranges_ahead_stay_within_the_budget() -> None:
-    assert max(await read(Pace(16, doubles=True), 60, budget=5)) == 5
+    assert max(await read(Pace(16), 60, budget=5)) == 5
 
 
 async def test_throttle_halves_the_ranges_ahead_once_for_all_that_travel() -> None:
-    pace = Pace(16, first=16, doubles=True)
+    pace = Pace(16, first=16)
     seen = await read(pace, 60, load=1.0, throttled=range(16).__contains__)
     assert pace.limit == 8
     assert max(seen[24:]) == 8
 
 
 async def test_throttles_that_go_on_leave_one_range_at_a_time() -> None:
-    assert (await read(Pace(16, doubles=True), 30, load=1.0, throttled=lambda _: True))[-5:] == [1] * 5
+    assert (await read(Pace(16), 30, load=1.0, throttled=lambda _: True))[-5:] == [1] * 5
 
 
 async def test_wait_for_what_the_store_throttled_is_no_wait_for_the_link() -> None:
-    pace = Pace(16, first=16, doubles=True)
+    pace = Pace(16, first=16)
     seen = await read(pace, 60, throttled=range(16).__contains__)
     assert max(seen[16:24]) == 8, "eight pass before more are tried"
     assert max(seen[24:]) == 16

@@ -47,13 +47,13 @@ class Failure:
         object.__setattr__(self, "said", redact(self.said)[:MAX_QUOTE].removesuffix("."))
 
     @property
-    def tried(self) -> str:
-        """The request, for sentences."""
+    def request(self) -> str:
+        """Operation and address, for sentences."""
         return f"{self.operation} of {self.address}"
 
     def signal(self, kind: type[Signal]) -> Signal:
         """An answer to which the algorithm reacts."""
-        return kind(f"{self.tried}: {self.said}")
+        return kind(f"{self.request}: {self.said}")
 
     def no_bucket(self, remedy: str) -> BucketNotFound:
         """The bucket does not exist."""
@@ -64,31 +64,31 @@ class Failure:
 
     def no_credentials(self, remedy: str) -> CredentialsError:
         """There are no usable credentials."""
-        return CredentialsError(f"no credentials for {self.tried} at {self.endpoint}: {self.said}. {remedy}")
+        return CredentialsError(f"no credentials for {self.request} at {self.endpoint}: {self.said}. {remedy}")
 
     def credentials_refused(self, remedy: str) -> CredentialsError:
         """The credentials are expired, unknown or wrong."""
         return CredentialsError(
-            f"the credentials were not accepted for {self.tried} at {self.endpoint}: {self.said}. {remedy}"
+            f"the credentials were not accepted for {self.request} at {self.endpoint}: {self.said}. {remedy}"
         )
 
     def denied(self, grant: str) -> AccessDenied:
         """The credentials lack a permission."""
-        return AccessDenied(f"{self.tried} is not allowed: {self.said}. {grant}")
+        return AccessDenied(f"{self.request} is not allowed: {self.said}. {grant}")
 
     def damaged(self, remedy: str) -> IntegrityError:
         """The store received other bytes than their checksum says."""
         return IntegrityError(
-            f"the store refused {self.tried}, because the bytes don't match their checksum: {self.said}. {remedy}"
+            f"the store refused {self.request}, because the bytes don't match their checksum: {self.said}. {remedy}"
         )
 
     def wrong_tags(self, remedy: str) -> InvalidTags:
         """The store refuses the tags."""
-        return InvalidTags(f"the store refused the tags of {self.tried}: {self.said}. {remedy}")
+        return InvalidTags(f"the store refused the tags of {self.request}: {self.said}. {remedy}")
 
     def misconfigured(self, remedy: str) -> ConfigError:
         """A setting is wrong."""
-        return ConfigError(f"{self.tried} failed: {self.said}. {remedy}")
+        return ConfigError(f"{self.request} failed: {self.said}. {remedy}")
 
     def archived(self, remedy: str) -> Archived:
         """The content must be restored before it can be read."""
@@ -96,43 +96,43 @@ class Failure:
 
     def full(self, remedy: str) -> Full:
         """A quota or the space of the store is used up."""
-        return Full(f"{self.tried} failed for lack of space: {self.said}. {remedy}")
+        return Full(f"{self.request} failed for lack of space: {self.said}. {remedy}")
 
     def unavailable(self, remedy: str = LATER) -> StorageUnavailable:
         """The store is overloaded or failing."""
-        return StorageUnavailable(f"{self.tried} failed after all retries: {self.said}. {remedy}")
+        return StorageUnavailable(f"{self.request} failed after all retries: {self.said}. {remedy}")
 
     def unsupported(self, remedy: str) -> Unsupported:
         """The store does not support something in the request."""
         error = Unsupported(
-            f"{self.tried} was refused, because {self.endpoint} does not support something in it: {self.said}. {remedy}"
+            f"{self.request} was refused, because {self.endpoint} does not support something in it: {self.said}. {remedy}"
         )
         error.headers = frozenset(_HEADER.findall(self.said.lower()))
         return error
 
     def refused(self, remedy: str) -> LakeryCloudError:
         """The store refused the request for any other reason."""
-        return LakeryCloudError(f"{self.tried} was refused: {self.said}. {remedy}")
+        return LakeryCloudError(f"{self.request} was refused: {self.said}. {remedy}")
 
     def unreachable(self, remedy: str = "check endpoint_url and the network") -> Unreachable:
         """No connection was established."""
-        return Unreachable(f"{self.tried} failed: no connection to {self.endpoint}; {remedy}")
+        return Unreachable(f"{self.request} failed: no connection to {self.endpoint}; {remedy}")
 
     def no_proxy(self) -> Unreachable:
         """The proxy in between can't be reached, or refuses the request."""
-        return Unreachable(f"{self.tried} failed: {self.said}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
+        return Unreachable(f"{self.request} failed: {self.said}. Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
 
     def no_tls(self) -> Unreachable:
         """The connection could not be encrypted."""
-        return Unreachable(f"{self.tried} failed: no TLS connection to {self.endpoint}: {self.said}")
+        return Unreachable(f"{self.request} failed: no TLS connection to {self.endpoint}: {self.said}")
 
     def no_answer(self) -> Uncertain:
         """The connection broke, or no response arrived in time."""
-        return Uncertain(f"{self.tried} at {self.endpoint} got no response after all retries: {self.said}. {LATER}")
+        return Uncertain(f"{self.request} at {self.endpoint} got no response after all retries: {self.said}. {LATER}")
 
     def unusable(self) -> Uncertain:
         """The response does not say what the API promises."""
         return Uncertain(
-            f"{self.tried} at {self.endpoint} got no usable response: {self.said}. Check that "
+            f"{self.request} at {self.endpoint} got no usable response: {self.said}. Check that "
             "endpoint_url is this store's API, and that no proxy answers in its place"
         )

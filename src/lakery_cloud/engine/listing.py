@@ -1,4 +1,4 @@
-"""Listings in pages, which end."""
+"""Listings by pages. A store that repeats a page ends in an error, not in an endless loop."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TypeVar

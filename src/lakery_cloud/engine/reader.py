@@ -279,9 +279,9 @@ async def _ranges(
 def _pace(settings: EngineSettings) -> Pace:
     """How many ranges are read at a time: as many as the setting says, or as the link takes."""
     if settings.concurrent_ranges:
-        return Pace(settings.concurrent_ranges, first=settings.concurrent_ranges, doubles=True)
+        return Pace(settings.concurrent_ranges, first=settings.concurrent_ranges)
     fitting = settings.max_buffered_bytes // MIN_READERS // settings.range_size
-    return Pace(min(MOST_RANGES, max(FIRST_RANGES, fitting)), first=FIRST_RANGES, doubles=True)
+    return Pace(min(MOST_RANGES, max(FIRST_RANGES, fitting)), first=FIRST_RANGES)
 
 
 async def _whole_or_ranges(

@@ -123,9 +123,9 @@ def copy_threshold_setting(default: str = "the store's own limit") -> Any:
     )
 
 
-def copy_part_size_setting(default: str) -> Any:
+def copy_part_size_setting() -> Any:
     """The field `copy_part_size` of such a settings class."""
-    return setting(None, f"Size of the parts of such a copy. By default {default}.", unit="bytes")
+    return setting(None, "Size of the parts of such a copy. By default 16 MiB.", unit="bytes")
 
 
 def copy_timeout_setting() -> Any:

@@ -1,9 +1,9 @@
 """The steps of a write: create-only requests, multipart uploads to a temporary key, and the copy to the content key."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from lakery_cloud.digest import DigestingStream
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content, attributes_of_temporary
@@ -33,6 +33,8 @@ from lakery_cloud.streams.parts import (
     cut,
 )
 from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
+
+T = TypeVar("T")
 
 CREATE_ATTEMPTS = 6
 """Create-only requests that may conflict with another writer (409 on S3) before a write fails."""
@@ -147,9 +149,13 @@ class Writer:
         self, known: Digest, source: _Source, finish_digest: Callable[[], Digest], tags: Mapping[str, str]
     ) -> Digest:
         content = self._keys.content(known["content_hash"])
+
+        async def compare() -> None:
+            finish_digest()
+
         try:
             async with self._upload(content, attributes_of_content(known, tags), is_temporary=False) as upload:
-                receipts = await self._send(upload, source, before_last=finish_digest)
+                receipts, _ = await self._send(upload, source, compare, last_waits=True)
                 size = known["content_size"]
                 await self._create(content, known, lambda: upload.complete(receipts, size=size, create_only=True))
         except (KeyExists, WriteConflict, Uncertain) as failure:
@@ -165,12 +171,15 @@ class Writer:
         return known
 
     async def _multipart(self, source: _Source, finish_digest: Callable[[], Digest], tags: Mapping[str, str]) -> Digest:
-        attributes = attributes_of_temporary(source.digesting.get_digest(allow_incomplete=True))
-        async with self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload:
-            receipts = await self._send(upload, source)
+        async def look() -> tuple[Digest, Address, bool]:
             digest = finish_digest()
             content = self._keys.content(digest["content_hash"])
-            if await self.is_known_to_be_stored(content, digest):
+            return digest, content, await self.is_known_to_be_stored(content, digest)
+
+        attributes = attributes_of_temporary(source.digesting.get_digest(allow_incomplete=True))
+        async with self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload:
+            receipts, (digest, content, is_stored) = await self._send(upload, source, look)
+            if is_stored:
                 return digest
             made = await upload.complete(receipts, size=digest["content_size"])
             made = made or await self._transport.head(upload.address)
@@ -183,20 +192,27 @@ class Writer:
         return digest
 
     async def _send(
-        self, upload: ScopedUpload, source: _Source, *, before_last: Callable[[], object] | None = None
-    ) -> list[Receipt]:
+        self,
+        upload: ScopedUpload,
+        source: _Source,
+        when_hashed: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        last_waits: bool = False,
+    ) -> tuple[list[Receipt], T]:
         """Send parts while the stream is read, and hash them in order meanwhile.
+
+        Returns the receipts, and the result of `when_hashed`.
 
         Args:
             upload: The upload.
             source: The parts.
-            before_last: Called after the last part is hashed, and before it is sent, which makes the object on some stores.
+            when_hashed: Called once all parts are hashed, while the last ones are sent.
+            last_waits: Whether the last part, which makes the object on some stores, is sent after `when_hashed`.
         """
 
         async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
-            if part.is_last and before_last is not None:
-                await hashing
-                before_last()
+            if part.is_last and last_waits:
+                await ending
             receipt = await self._transport.upload_part(upload.upload, part)
             await hashing
             source.lease.release(part.size)
@@ -207,14 +223,20 @@ class Writer:
                 await previous
             await source.digesting.update(*pieces)
 
+        async def end_after(hashing: asyncio.Task[None]) -> T:
+            await hashing
+            return await when_hashed()
+
         sending: list[asyncio.Task[Receipt]] = []
         hashing: asyncio.Task[None] | None = None
         async with self._sending() as tasks:
             async for part in _chain(source.first, source.rest):
                 hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
+                if part.is_last:
+                    ending = tasks.start_at_once(end_after(hashing))
                 sending.append(await tasks.start(send(part, hashing)))
                 del part  # its bytes are released once it is sent, perhaps before the next part arrives
-        return [task.result() for task in sending]
+        return [task.result() for task in sending], ending.result()
 
     async def _copy(self, source: ObjectInfo, content: Address, digest: Digest, tags: Mapping[str, str]) -> None:
         """Create the content key from the temporary object."""

@@ -8,8 +8,6 @@ from contextvars import ContextVar
 
 FIRST_PARTS = 4
 """Parts that travel at a time at the beginning."""
-GROWTH = 2
-"""Parts more after each wait for the link: half of the parts don't wait, since one ends meanwhile."""
 IDLE_SHARE = 0.75
 """The process waits for the link while it uses less of one CPU than this."""
 
@@ -24,15 +22,13 @@ def _clocks() -> Clocks:
 
 
 class Pace:
-    """Slots for the parts or ranges of one stream. They become more with each wait for the link, and half at a throttle.
+    """Slots for the parts or ranges of one stream: twice as many after a wait for the link, half as many at a throttle.
 
     With more of them a process that is busy would only use more memory.
 
     Args:
         most: The largest number of slots.
         first: The number at the beginning.
-        doubles: Whether each wait doubles the slots instead of adding `GROWTH`. Of ranges that are read in order, most
-            arrive while the first of them is awaited, so few waits are left.
         clocks: Reads the clocks.
 
     Attributes:
@@ -45,12 +41,10 @@ class Pace:
         most: int,
         *,
         first: int = FIRST_PARTS,
-        doubles: bool = False,
         clocks: Callable[[], Clocks] = _clocks,
     ) -> None:
         self.limit = min(first, most)
         self._most = most
-        self._doubles = doubles
         self.clocks = clocks
         self._slots = asyncio.Semaphore(self.limit)
         self._excess = 0
@@ -84,8 +78,7 @@ class Pace:
         """
         waited, worked = ended[0] - began[0], ended[1] - began[1]
         if worked < IDLE_SHARE * waited and used * self.limit < waited and self._until_next_halving <= 0:
-            growth = self.limit if self._doubles else GROWTH
-            for _ in range(min(growth, self._most - self.limit)):
+            for _ in range(min(self.limit, self._most - self.limit)):
                 self.limit += 1
                 self.release()
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 MiB = 1024**2
 GiB = 1024**3
 
-# Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", "Put Blob From URL" and "Put Block
-# From URL" (whose older versions take blocks of 100 MiB).
+# Microsoft Learn, "Scalability and performance targets for Blob Storage", "Put Blob", and "Put Blob From
+# URL".
 AZURE_LIMITS = Limits(
     max_put_size=5000 * MiB,
     min_part_size=1,
@@ -36,7 +36,7 @@ AZURE_LIMITS = Limits(
     max_parts=50_000,
     max_object_size=50_000 * 4000 * MiB,
     max_copy_size=5000 * MiB,
-    copy_part_size=100 * MiB,
+    copy_part_size=16 * MiB,
 )
 
 # Microsoft Learn, "Naming and Referencing Containers, Blobs, and Metadata", and for the containers whose name starts with
@@ -117,7 +117,7 @@ class AzureSettings(CloudSettings):
         "and the storage keeps tags in the metadata.",
     )
     copy_threshold: int | None = copy_threshold_setting()
-    copy_part_size: int | None = copy_part_size_setting("100 MiB")
+    copy_part_size: int | None = copy_part_size_setting()
     copy_timeout: float = copy_timeout_setting()
     limits: Limits = redefine(EngineSettings, "limits", AZURE_LIMITS)
 

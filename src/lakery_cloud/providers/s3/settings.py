@@ -38,7 +38,7 @@ S3_LIMITS = Limits(
     max_parts=10_000,
     max_object_size=10_000 * 5 * GiB,
     max_copy_size=5 * GiB,
-    copy_part_size=32 * MiB,
+    copy_part_size=16 * MiB,
 )
 
 COPY_THRESHOLD = 128 * MiB
@@ -129,7 +129,7 @@ class S3Settings(CloudSettings):
         "the largest stream has 10,000 parts of `part_size`, with the default of 5 MiB 48 GiB.",
     )
     copy_threshold: int | None = copy_threshold_setting("128 MiB, or less where the store's limit is less")
-    copy_part_size: int | None = copy_part_size_setting("32 MiB")
+    copy_part_size: int | None = copy_part_size_setting()
     copy_timeout: float = copy_timeout_setting()
     part_size: int = redefine(EngineSettings, "part_size", 5 * MiB)
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
