@@ -97,11 +97,9 @@ class GCS(S3):
             return Answer(headers={"Location": f"{_own_url(request)}&upload_id={upload_id}"})
         if kind == "media":
             return self._insert(bucket, name, query["name"], Stored(request.size, request.body, {}), query)
-        if request.body is None:
-            return _error(501, "multipart bodies of this size are not understood here")
-        described, data = _parts(request)
-        key = query.get("name") or described["name"]
-        return self._insert(bucket, name, key, Stored(len(data), data, _given(described)), query)
+        described, stored = _parts(request)
+        stored.headers = _given(described)
+        return self._insert(bucket, name, query.get("name") or described["name"], stored, query)
 
     def _insert(self, bucket: Bucket, name: str, key: str, stored: Stored, query: Mapping[str, str]) -> Answer:
         if query.get("ifGenerationMatch") == "0" and key in bucket.objects:
@@ -180,15 +178,23 @@ def _own_url(request: Request) -> str:
     return f"{scheme}://{request.header('host')}{request.path}?{request.query}"
 
 
-def _parts(request: Request) -> tuple[dict[str, Any], bytes]:
-    """Return metadata and bytes of a body of two parts (RFC 2387), with CRLF or LF."""
-    assert request.body is not None
+def _parts(request: Request) -> tuple[dict[str, Any], Stored]:
+    """Return metadata and object of a body of two parts (RFC 2387), with CRLF or LF.
+
+    Of a body that is not kept, only the size of the object is known: it ends with the delimiter and one line end.
+    """
     boundary = (request.header("content-type") or "").partition("boundary=")[2].strip("\"'").encode()
-    _, first, rest = request.body.split(b"--" + boundary, 2)
-    described = first[first.index(b"{") : first.rindex(b"}") + 1]
+    delimiter = b"--" + boundary
+    body = request.beginning if request.body is None else request.body
+    _, first, rest = body.split(delimiter, 2)
+    described = json.loads(first[first.index(b"{") : first.rindex(b"}") + 1])
     end = b"\r\n" if rest.startswith(b"\r\n") else b"\n"
-    data = rest[rest.index(end * 2) + len(end) * 2 : rest.rindex(end + b"--" + boundary)]
-    return json.loads(described), data
+    start = rest.index(end * 2) + len(end) * 2
+    if request.body is None:
+        before = len(body) - len(rest) + start
+        return described, Stored(request.size - before - len(end + delimiter + b"--" + end), None, {})
+    data = rest[start : rest.rindex(end + delimiter)]
+    return described, Stored(len(data), data, {})
 
 
 def _given(described: Mapping[str, Any]) -> dict[str, str]:

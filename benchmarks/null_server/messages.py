@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Request:
-    """One request; header names are in lower case."""
+    """One request; header names are in lower case. `beginning` has the first bytes also of a body that is not kept."""
 
     method: str
     path: str
@@ -16,6 +16,7 @@ class Request:
     is_tls: bool = False
     size: int = 0
     body: bytes | None = b""
+    beginning: bytes = b""
 
     def header(self, name: str) -> str | None:
         """Return the value of a header."""

@@ -19,6 +19,8 @@ HIGH_WATER = 4 * MiB
 """Bytes of a response that are buffered before more are made."""
 STEP = 64 * KiB
 """Bytes that are read at a time under a limited rate."""
+BEGINNING = 4 * KiB
+"""Bytes of each body that are kept."""
 TICK = 0.001
 """Seconds; the timers of the loop have this resolution."""
 
@@ -62,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self._left = 0
         self._chunk: str | None = None  # kind of the next line in a chunked body
         self._kept: bytearray | None = None
+        self._beginning = b""
         self._sending: Iterator[memoryview] | None = None
         self._is_full = False
         self._waits = False
@@ -106,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._chunk = "size" if b"\r\ntransfer-encoding: chunked" in request.lower else None
         request.size = self._left = int(request.header("content-length") or 0)
         self._kept = bytearray() if request.size <= KEPT else None
+        self._beginning = b""
         self._request = request
         if (self._left or self._chunk) and b"\r\nexpect: 100-continue" in request.lower:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -144,6 +148,8 @@ class Connection(asyncio.BufferedProtocol):
             self._kept += self._buffer[start : start + taken]
             if len(self._kept) > KEPT:  # a chunked body has no known size
                 self._kept = None
+        if (missing := BEGINNING - len(self._beginning)) > 0:
+            self._beginning += self._buffer[start : start + min(taken, missing)]
         self._left -= taken
         return start + taken
 
@@ -151,6 +157,7 @@ class Connection(asyncio.BufferedProtocol):
         request, self._request = self._request, None
         assert request is not None
         request.body = None if self._kept is None else bytes(self._kept)
+        request.beginning = self._beginning
         answer = self._dialect.answer(request)
         answer.is_head = request.method == "HEAD"
         self._dialect.counts.add(request, answer)
