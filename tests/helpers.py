@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,14 @@ def is_by_the_sdk(exchange: Exchange) -> bool:
 def ours(proxy: FaultProxy) -> set[str]:
     """Return the operations that lakery-cloud sent without the SDK, by the names that all clouds share."""
     return {exchange.neutral for exchange in proxy.exchanges if not is_by_the_sdk(exchange)}
+
+
+def look_after_parts(operations: Iterable[str], look: str, parts: Collection[str]) -> list[str]:
+    """The operations, with the first look at the content key after all parts: it is sent beside the last ones."""
+    found = list(operations)
+    found.remove(look)
+    last = max(number for number, operation in enumerate(found) if operation in parts)
+    return [*found[: last + 1], look, *found[last + 1 :]]
 
 
 async def use_hot_requests(storage: ObjectStorage[Any], *, seed: int = 0) -> None:

@@ -13,7 +13,7 @@ from lakery_cloud.engine.scoped_upload import ScopedUpload
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.testing import GCS_PROFILES, FaultProxy, GCSProfile, Rule, StrictGCS, content, digest_of, tap
 from lakery_cloud.testing.faults import Answer, ExpiredCredentials, Fault, SwallowAnswer
-from tests.helpers import name_of, write, write_stream
+from tests.helpers import look_after_parts, name_of, write, write_stream
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -50,7 +50,7 @@ async def operations_of(server: StrictGCS, storage: GCSStorage, data: bytes) -> 
     server.operations.clear()
     tags = {"tag": "value", "of": "this stream"}
     assert await storage.read_data(stored := await write_stream(storage, data, tags)) == data
-    operations = server.operations[:-1]
+    operations = look_after_parts(server.operations[:-1], "objects.get", ("upload", "objects.insert"))
     assert (await storage.stat(stored)).tags == tags
     found = server.buckets[BUCKET][digest_of(data)["content_hash"]]
     metadata = found.resource["metadata"]
