@@ -40,6 +40,7 @@ OF_SDKS = ("puts", "gets", "streams", "write-256", "read-256")
 
 PLAN = (
     Step("s3", "plain", 5, ("puts", "hits", "gets", "streams")),
+    Step("s3", "plain", 5, ("saves",), peers=(OURS,)),  # to compare with `puts`
     Step("s3", "plain", 9, ("read", "read-verified")),  # turns are short, and the best of nine clients is compared
     Step("s3", "plain", 3, ("write",)),
     Step("s3", "plain", 2, ("many",)),

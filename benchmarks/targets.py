@@ -157,6 +157,7 @@ TARGETS = (
     Target("s3", "plain", "gets", 10, ("labox",)),
     _cpu("s3", "gets", 1.0, "obstore"),
     Target("s3", "plain", "hits", 1.0, other="puts"),
+    Target("s3", "plain", "saves", 1.15, measure="cpu", is_least=False, other="puts"),
     Target("s3", "plain", "streams", 0.6, OBSTORE),
     Target("s3", "plain", "streams", 10, ("labox",)),
     Target("s3", "plain", "write", 1.0, OBSTORE),

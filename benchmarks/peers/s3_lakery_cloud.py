@@ -28,6 +28,7 @@ class LakeryCloud(Peer):
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._storage = self._make(target)
+        self._registry = StorageRegistry([self._storage])
 
     def _make(self, target: Target) -> Any:
         os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY=SECRET_ACCESS_KEY)
@@ -45,6 +46,9 @@ class LakeryCloud(Peer):
     async def put(self, key: str, data: bytes) -> Any:
         return await self._storage.write_data(data, digest_of(hashlib.sha256(data).hexdigest(), len(data)), {})
 
+    async def save(self, data: bytes) -> None:
+        await self._registry.save({"data": data, "content_type": "application/octet-stream", "content_encoding": None})
+
     async def get(self, handle: Any) -> bytes:
         content: bytes = await self._storage.read_data(handle)
         return content
@@ -57,7 +61,7 @@ class LakeryCloud(Peer):
         return await self._storage.write_data_stream(stream, stream.get_digest, {})
 
     async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
-        return await StorageRegistry([self._storage]).save_file(path, digest=digest_of(sha256, size))
+        return await self._registry.save_file(path, digest=digest_of(sha256, size))
 
     def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
         chunks: AsyncIterator[bytes] = self._storage.read_data_stream(handle)
