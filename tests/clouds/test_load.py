@@ -32,9 +32,10 @@ from lakery_cloud.testing.faults.exchange import Exchange
 from lakery_cloud.testing.faults.flows import RequestBody
 from lakery_cloud.testing.faults.forwarding import FaultMatch
 from tests.helpers import PATIENCE, proxy_before, run_python, until, write, write_stream
+from tests.rigs.azure_profiles import AZURE_PROFILE_PAIRS
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
-from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, params_of
+from tests.rigs.pairs import PROFILE_PAIRS, params_of
 from tests.rigs.s3 import S3Rig
 
 STREAMS = 1000
@@ -304,8 +305,8 @@ THROTTLED = [Rule(Answer(status), times=None, probability=0.05) for status in (4
 """Each tenth request is refused. Eight attempts fail once in a hundred million requests."""
 
 
-# On Cloud Storage, only the parts of composite uploads are sent concurrently. Azurite is slow.
-THROTTLING = {"s3-aws": (4, 16), "gcs-google-versioned": (4, 16), "azure-azurite": (16,)}
+# On Cloud Storage, only the parts of composite uploads are sent concurrently.
+THROTTLING = dict.fromkeys(("s3-aws", "gcs-google-versioned", "azure-versioned"), (4, 16))
 """Pair -> `max_concurrent_parts`: 4 do not grow."""
 
 
@@ -314,7 +315,7 @@ THROTTLING = {"s3-aws": (4, 16), "gcs-google-versioned": (4, 16), "azure-azurite
     ("cloud_rig", "max_concurrent_parts"),
     [
         pytest.param(pair, most, id=f"{pair.name}-{most}")
-        for pair in (*PROFILE_PAIRS, *LOCAL_PAIRS)
+        for pair in (*PROFILE_PAIRS, *AZURE_PROFILE_PAIRS)
         for most in THROTTLING.get(pair.name, ())
     ],
     indirect=["cloud_rig"],
