@@ -8,6 +8,8 @@ from contextvars import ContextVar
 
 FIRST_PARTS = 4
 """Parts that travel at a time at the beginning."""
+FIRST_GROWTH = 4
+"""How many times as many after a wait for the link. Once the store has throttled, twice as many."""
 IDLE_SHARE = 0.75
 """The process waits for the link while it uses less of one CPU than this."""
 
@@ -22,7 +24,7 @@ def _clocks() -> Clocks:
 
 
 class Pace:
-    """Slots for the parts or ranges of one stream: twice as many after a wait for the link, half as many at a throttle.
+    """Slots for the parts or ranges of one stream: more after each wait for the link, half as many at a throttle.
 
     With more of them a process that is busy would only use more memory.
 
@@ -45,6 +47,7 @@ class Pace:
     ) -> None:
         self.limit = min(first, most)
         self._most = most
+        self._growth = FIRST_GROWTH
         self.clocks = clocks
         self._slots = asyncio.Semaphore(self.limit)
         self._excess = 0
@@ -78,7 +81,7 @@ class Pace:
         """
         waited, worked = ended[0] - began[0], ended[1] - began[1]
         if worked < IDLE_SHARE * waited and used * self.limit < waited and self._until_next_halving <= 0:
-            for _ in range(min(self.limit, self._most - self.limit)):
+            for _ in range(min(self._growth * self.limit, self._most) - self.limit):
                 self.limit += 1
                 self.release()
 
@@ -95,6 +98,7 @@ class Pace:
             return
         half = max(1, self.limit // 2)
         self._excess += self.limit - half
+        self._growth = 2
         self.limit = self._until_next_halving = half
 
     @contextmanager
