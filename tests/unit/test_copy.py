@@ -1,12 +1,14 @@
-"""`copy`: copied, skipped and failed content."""
+"""`copy`: copied, skipped and failed content, by records and by shards."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lakery_cloud import (
+    AccessDenied,
     BucketNotFound,
     ConfigError,
     ContentRecord,
@@ -17,8 +19,10 @@ from lakery_cloud import (
     SerializedData,
     StorageRegistry,
 )
-from lakery_cloud.maintenance import CopyOutcome, copy
-from lakery_cloud.testing import content, tap
+from lakery_cloud.maintenance import CopyJob, CopyOutcome, ShardResult, copied_of, copy
+from lakery_cloud.maintenance.shards import EVERYTHING
+from lakery_cloud.testing import content, digest_of, tap
+from tests.helpers import TAGS, hash_of, write
 
 Destination = MemoryStorage.named("test.destination@v1")
 
@@ -124,9 +128,9 @@ async def test_listed_content_that_is_deleted_meanwhile_is_left_out(source, dest
     async def delete() -> None:
         source.default.contents.objects.clear()
 
-    wire.after("head", delete)
+    wire.before("get", delete)
     assert await outcomes(source, destination) == []
-    assert wire.count("head") == 3, "twice at its key, and in quarantine"
+    assert wire.count("get") == 2, "at its key, and in quarantine"
 
 
 async def test_missing_destination_ends_the_copy(source, tmp_path) -> None:
@@ -152,3 +156,123 @@ async def test_watch_sees_the_bytes_that_travel(source, destination) -> None:
 async def test_no_calls_at_all_at_a_time_are_refused(source, destination) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         await outcomes(source, destination, at_a_time=0)
+
+
+# Shards.
+
+
+async def run(source: MemoryStorage, destination: MemoryStorage, **options: Any) -> ShardResult:
+    """Copy everything as one shard, with a report of each object."""
+    return await CopyJob(source, destination, reports_all=True, **options).run(EVERYTHING)
+
+
+async def test_shards_report_what_records_do(source, destination) -> None:
+    from_here = source.default
+    blobs = [content(size) for size in (0, 10, 1000, 5555)]
+    for blob in blobs:
+        await write(from_here, blob)
+    await write(destination, blobs[1])
+    expected = [copied async for copied in copy(source, destination, dry_run=True)]
+    planned = await run(from_here, destination, dry_run=True)
+    assert [copied_of(from_here, destination, finding) for finding in planned.findings] == expected
+    result = await run(from_here, destination)
+    sizes = sum(map(len, blobs))
+    assert dict(result.counts) == {
+        "objects": 4,
+        "bytes": sizes,
+        "copied": 3,
+        "copied bytes": sizes - 10,
+        "deduplicated": 1,
+        "deduplicated bytes": 10,
+    }
+    for copied in [copied_of(from_here, destination, finding) for finding in result.findings]:
+        assert copied.record is not None
+        loaded = await StorageRegistry([destination]).load(copied.record)
+        assert hash_of(loaded["data"]) == copied.source.content_hash
+        assert loaded["content_type"] == digest_of(b"")["content_type"]
+        assert destination.contents.objects[copied.source.content_hash].attributes.tags == TAGS
+    again = await run(from_here, destination)
+    assert again.counts["deduplicated"] == 4
+
+
+async def test_a_shard_has_its_own_content_alone(source, destination) -> None:
+    for seed in range(40):
+        await save(source, content(10, seed=seed))
+    job = CopyJob(source.default, destination)
+    for shard in EVERYTHING.split():
+        result = await job.run(shard)
+        there = {each for each in destination.contents.objects if each.startswith(shard.hash_prefix)}
+        assert there == {each for each in source.default.contents.objects if each.startswith(shard.hash_prefix)}
+        assert (result.shard, result.findings) == (shard, []), "without `reports_all`, success is only counted"
+        assert result.counts.get("copied", 0) == len(there)
+    assert len(destination.contents.objects) == 40
+
+
+async def test_content_that_fails_is_a_finding(source, destination) -> None:
+    damaged, longer, right, weird = (await save(source, content(10, seed=seed)) for seed in range(4))
+    objects = source.default.contents.objects
+    objects[damaged.content_hash] = replace(objects[damaged.content_hash], data=bytes(10))
+    objects["0123456789abcdef0"] = objects.pop(weird.content_hash)
+    other = objects[longer.content_hash]
+    destination.contents.objects[longer.content_hash] = replace(other, data=other.data + b"x")
+    result = await CopyJob(source.default, destination).run(EVERYTHING)
+    assert (result.counts["copied"], result.counts["failed"]) == (1, 3)
+    errors = {
+        copied.source.content_hash: copied.error
+        for copied in (copied_of(source.default, destination, finding) for finding in result.findings)
+    }
+    assert {each: type(error) for each, error in errors.items()} == dict.fromkeys(
+        (damaged.content_hash, longer.content_hash, "0123456789abcdef0"), IntegrityError
+    )
+    assert set(destination.contents.objects) == {right.content_hash, longer.content_hash}
+
+
+@pytest.mark.parametrize("algorithm", ["blake2b", "sha3_256", "none such"])
+async def test_the_algorithm_comes_with_the_object(source, destination, algorithm: str) -> None:
+    known = algorithm if algorithm != "none such" else "sha256"
+    digest = digest_of(b"data", algorithm=known)
+    await source.default.write_data(b"data", digest, {})
+    objects = source.default.contents.objects
+    for content_hash, found in objects.items():
+        metadata = {**found.attributes.metadata, "content-hash-algorithm": algorithm}
+        objects[content_hash] = replace(found, attributes=found.attributes._replace(metadata=metadata))
+    result = await run(source.default, destination)
+    (copied,) = [copied_of(source.default, destination, finding) for finding in result.findings]
+    if algorithm == known:
+        assert copied.record is not None
+        assert copied.record.digest == digest
+    else:
+        assert "none such" in str(copied.error)
+
+
+@pytest.mark.parametrize("others", [0, 5000])
+async def test_listings_replace_look_ups_if_they_cost_less(source, destination, others: int) -> None:
+    blobs = [content(10, seed=seed) for seed in range(3)]
+    for blob in blobs:
+        await write(source.default, blob)
+    await write(destination, blobs[0])
+    objects = destination.contents.objects
+    objects |= {f"{number:064x}": objects[hash_of(blobs[0])] for number in range(others)}
+    looking = tap(destination)
+    result = await run(source.default, destination)
+    assert (result.counts["copied"], result.counts["deduplicated"]) == (2, 1)
+    assert (looking.count("head"), looking.count("put")) == (3 if others else 0, 2)
+
+
+async def test_a_destination_that_must_not_be_listed_is_looked_at(source, destination) -> None:
+    await write(source.default, b"data")
+
+    class Unlistable:
+        def __init__(self, transport: Any) -> None:
+            self._transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+        async def list(self, *_: Any) -> AsyncIterator[Any]:
+            raise AccessDenied("not listable")
+            yield
+
+    destination.wrap_transports(Unlistable)
+    assert (await run(source.default, destination)).counts["copied"] == 1
+    assert (await run(source.default, destination)).counts["deduplicated"] == 1

@@ -1,9 +1,11 @@
 """`copy` copies content from one storage to another."""
 
 import json
+from collections.abc import AsyncIterable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,12 +17,20 @@ from lakery_cloud.cli.common import (
     Records,
     open_registry,
     open_storage,
+    storage_of,
 )
 from lakery_cloud.cli.failures import Failures, error_text
-from lakery_cloud.cli.progress import Summary, Transfers
-from lakery_cloud.cli.records import read_records
-from lakery_cloud.maintenance import Copied, CopyOutcome
-from lakery_cloud.maintenance import copy as copy_content
+from lakery_cloud.cli.jobs import HERE, Workers
+from lakery_cloud.cli.progress import Summary, Transfers, print_above
+from lakery_cloud.cli.records import NamedRecord, read_records
+from lakery_cloud.engine.object_storage import ObjectStorage
+from lakery_cloud.errors import ConfigError
+from lakery_cloud.maintenance.copy import CopyJob, copied_of
+from lakery_cloud.maintenance.copy import copy as copy_content
+from lakery_cloud.maintenance.jobs import StorageSource
+from lakery_cloud.maintenance.shards import ShardResult
+from lakery_cloud.maintenance.transfers import Copied, CopyOutcome
+from lakery_cloud.records import ContentRecord
 
 
 async def copy(
@@ -31,7 +41,9 @@ async def copy(
     records: Records = (),
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     tags: bool = True,
+    new_records: bool = True,
     jobs: Jobs = DEFAULT_JOBS,
+    workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> int:
@@ -45,62 +57,131 @@ async def copy(
 
     Example: `lakery-cloud copy s3://bucket az://archive --records photos.jsonl --json > archived.jsonl`
 
+    Example: `lakery-cloud copy s3://bucket gs://archive --processes 8 --manifest copied --no-new-records`
+
     Args:
         source: Name or URL of the storage to copy from.
         destination: Name or URL of the storage to copy to.
         records: File with one record a line. Without it, all content of the source is copied.
         dry_run: Print what would be copied, without copying it.
         tags: Copy tags too, which needs the permission to read them.
-        jobs: Number of objects to transfer at a time.
+        new_records: Print the record of each object at the destination. For an object that is not read, this costs a
+            request.
+        jobs: Number of objects that a process transfers at a time.
         quiet: Show no progress and no summary.
         as_json: Print one line of JSON for each object: its file name if known, result, size and new record.
     """
-    named = read_records(records) if records else None
-    size = None if named is None else sum(each.record.content_size for each in named)
-    transfers = Transfers(quiet=quiet, files=len(named) if named is not None else None, size=size, noun="object")
-    failures, summary = Failures(is_single=False), Summary("would be copied" if dry_run else "copied", noun="object")
-    async with open_registry(source) as registry, open_storage(destination) as target:
-        copying = copy_content(
-            registry,
-            target,
-            records=None if named is None else [each.record for each in named],
-            at_a_time=jobs,
-            dry_run=dry_run,
-            keep_tags=tags,
-            watch=lambda record, chunks: transfers.follow(
-                chunks, description=f"copying {record.content_hash[:12]}", total=record.content_size
-            ),
+    if records and workers.is_given:
+        raise ConfigError("--processes, --dask and --manifest are for all content of a storage; leave out --records")
+    report = _Report(dry_run=dry_run, as_json=as_json)
+    if records or (new_records and not workers.is_given):
+        named = read_records(records) if records else None
+        transfers = _transfers(named, quiet=quiet)
+        async with open_registry(source) as registry, open_storage(destination) as target:
+            copying = copy_content(
+                registry,
+                target,
+                records=None if named is None else [each.record for each in named],
+                at_a_time=jobs,
+                dry_run=dry_run,
+                keep_tags=tags,
+                watch=partial(_follow, transfers) if transfers.are_shown else None,
+            )
+            names = iter(named or ())
+            with transfers.show():
+                async with aclosing(copying) as results:
+                    async for copied in results:
+                        report.add(copied, file=next(names).file if named else None, to=transfers.print)
+                        is_skipped = copied.outcome is CopyOutcome.DEDUPLICATED
+                        transfers.finish(skipped=copied.source.content_size if is_skipped else 0)
+    else:
+        with workers.open_engine() as engine:
+            async with open_storage(source) as origin, open_storage(destination) as target:
+
+                def make_job(place: StorageSource, shards: int) -> CopyJob:
+                    return CopyJob(
+                        place,
+                        target if engine is None else partial(storage_of, destination),
+                        at_a_time=max(1, jobs // shards),
+                        dry_run=dry_run,
+                        keep_tags=tags,
+                        reports_all=new_records,
+                    )
+
+                async with aclosing(workers.results(source, origin, engine, make_job, quiet=quiet)) as shards:
+                    async for result, progress in shards:
+                        report.add_shard(result, origin, target, to=partial(print_above, progress))
+    return report.end(quiet=quiet)
+
+
+def _transfers(named: Sequence[NamedRecord] | None, *, quiet: bool) -> Transfers:
+    """The progress of copies of records, or of all content."""
+    if named is None:
+        return Transfers(quiet=quiet, files=None, noun="object")
+    size = sum(each.record.content_size for each in named)
+    return Transfers(quiet=quiet, files=len(named), size=size, noun="object")
+
+
+def _follow(transfers: Transfers, record: ContentRecord, chunks: AsyncIterable[bytes]) -> AsyncIterable[bytes]:
+    return transfers.follow(chunks, description=f"copying {record.content_hash[:12]}", total=record.content_size)
+
+
+class _Report:
+    """Prints results, and counts them."""
+
+    def __init__(self, *, dry_run: bool, as_json: bool) -> None:
+        self._as_json = as_json
+        self._failures = Failures(is_single=False)
+        self._summary = Summary("would be copied" if dry_run else "copied", noun="object")
+
+    def add(self, copied: Copied, *, file: str | None, to: Callable[[str], None]) -> None:
+        """Print a result, and count it."""
+        self._print(copied, file, to)
+        size = copied.source.content_size
+        if copied.error is not None:
+            self._failures.add(file or copied.source.content_hash, copied.error)
+        else:
+            self._summary.add(**{"skipped" if copied.outcome is CopyOutcome.DEDUPLICATED else "moved": size})
+
+    def add_shard(
+        self,
+        result: ShardResult,
+        source: ObjectStorage[Any],
+        destination: ObjectStorage[Any],
+        *,
+        to: Callable[[str], None],
+    ) -> None:
+        """Print the results of a job on a shard, and count them."""
+        for finding in result.findings:
+            copied = copied_of(source, destination, finding)
+            self._print(copied, None, to)
+            if copied.error is not None:
+                self._failures.add(copied.source.content_hash, copied.error)
+        counts = result.counts
+        self._summary.add(
+            files=counts.get("objects", 0) - counts.get(CopyOutcome.FAILED, 0),
+            moved=sum(counts.get(f"{each} bytes", 0) for each in (CopyOutcome.COPIED, CopyOutcome.PLANNED)),
+            skipped=counts.get(f"{CopyOutcome.DEDUPLICATED} bytes", 0),
         )
-        names = iter(named or ())
-        with transfers.show():
-            async with aclosing(copying) as results:
-                async for copied in results:
-                    file = next(names).file if named else None
-                    _print(copied, file, transfers, as_json=as_json)
-                    size = copied.source.content_size
-                    is_skipped = copied.outcome is CopyOutcome.DEDUPLICATED
-                    transfers.finish(skipped=size if is_skipped else 0)
-                    if copied.error is not None:
-                        failures.add(file or copied.source.content_hash, copied.error)
-                    else:
-                        summary.add(**{"skipped" if is_skipped else "moved": size})
-    code = failures.report()
-    if not quiet:
-        summary.print(failed=len(failures))
-    return code
 
+    def end(self, *, quiet: bool) -> int:
+        """Print the failures and the counts, and return the exit code."""
+        code = self._failures.report()
+        if not quiet:
+            self._summary.print(failed=len(self._failures))
+        return code
 
-def _print(copied: Copied, file: str | None, transfers: Transfers, *, as_json: bool) -> None:
-    if as_json:
-        line = {
-            "file": file,
-            "result": copied.outcome.value,
-            "size": copied.source.content_size,
-            "record": asdict(copied.record) if copied.record else None,
-            "error": error_text(copied.error) if copied.error else None,
-        }
-        transfers.print(json.dumps(line))
-    elif copied.record is not None:
-        transfers.print(copied.record.to_json())
-    elif copied.outcome is CopyOutcome.PLANNED:
-        transfers.print(f"{copied.outcome}  {copied.source.content_hash}  {copied.source.content_size}")
+    def _print(self, copied: Copied, file: str | None, to: Callable[[str], None]) -> None:
+        if self._as_json:
+            line = {
+                "file": file,
+                "result": copied.outcome.value,
+                "size": copied.source.content_size,
+                "record": asdict(copied.record) if copied.record else None,
+                "error": error_text(copied.error) if copied.error else None,
+            }
+            to(json.dumps(line))
+        elif copied.record is not None:
+            to(copied.record.to_json())
+        elif copied.outcome is CopyOutcome.PLANNED:
+            to(f"{copied.outcome}  {copied.source.content_hash}  {copied.source.content_size}")

@@ -56,6 +56,11 @@ class Workers:
         ),
     ] = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether any of these options was given."""
+        return self != HERE
+
     @contextmanager
     def open_engine(self) -> Iterator["Engine | None"]:
         """Start processes or connect to a cluster; None is this process.

@@ -53,6 +53,11 @@ class Transfers:
         if files != 1:
             self._all = self._progress.add_task(self._state(), total=size)
 
+    @property
+    def are_shown(self) -> bool:
+        """Whether the bars are shown."""
+        return not self._progress.disable
+
     @contextlib.contextmanager
     def show(self) -> Iterator[None]:
         """Show the bars while the block runs."""
@@ -145,9 +150,9 @@ class Summary:
         self._started = perf_counter()
         self._files = self._moved = self._skipped = 0
 
-    def add(self, *, moved: int = 0, skipped: int = 0) -> None:
-        """Count a file."""
-        self._files += 1
+    def add(self, *, files: int = 1, moved: int = 0, skipped: int = 0) -> None:
+        """Count a file, or several."""
+        self._files += files
         self._moved += moved
         self._skipped += skipped
 

@@ -93,6 +93,9 @@ class ObjectInfo(NamedTuple):
         modified: Time of the last change.
         metadata: The object's own metadata.
         version_id: The store's name for this version in a deletion, if its bucket keeps versions.
+        tags: Its tags, if the response has them.
+        tag_count: The number of its tags, if the response tells it. To callers without the permission to read tags, some
+            stores tell 0.
     """
 
     address: Address
@@ -104,6 +107,8 @@ class ObjectInfo(NamedTuple):
     modified: datetime | None = None
     metadata: Mapping[str, str] = {}
     version_id: str | None = None
+    tags: Mapping[str, str] | None = None
+    tag_count: int | None = None
 
 
 class KeptVersion(NamedTuple):

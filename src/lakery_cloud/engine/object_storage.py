@@ -342,18 +342,20 @@ class ObjectStorage(Storage[D], Generic[D]):
         return False
 
     @stream_operation("list")
-    async def list(self, *, hash_prefix: str = "") -> AsyncGenerator[ObjectInfo]:
+    async def list(self, *, hash_prefix: str = "", described: bool = False) -> AsyncGenerator[ObjectInfo]:
         """List the content of this storage, in no particular order, without temporary keys.
 
         Args:
             hash_prefix: The first hexadecimal digits of the content hashes to list. Cloud stores list nothing else then.
+            described: Ask for all attributes that the store's listings can have.
 
         Raises:
             ConfigError: `hash_prefix` is not lower-case hexadecimal.
         """
         root = self.keys.content_root(hash_prefix)
         transport = (await self._session()).transport
-        async for info in transport.list(self.keys.bucket, root):
+        listing = transport.list_described if described else transport.list
+        async for info in listing(self.keys.bucket, root):
             if self.keys.hash_of(info.address.key) is not None:
                 yield info
 

@@ -234,6 +234,11 @@ class Transport(abc.ABC):
 
     # Abilities that not every provider has; the defaults are for those without.
 
+    async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        """As `list`, with all attributes of the objects that one more field of the same requests tells."""
+        async for info in self.list(bucket, root):
+            yield info
+
     async def server_time(self, bucket: str) -> datetime | None:
         """The store's clock, from any response about the bucket, even a refusal; None if it has no date."""
         return None

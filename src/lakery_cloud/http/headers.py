@@ -84,6 +84,12 @@ def size_of(headers: Mapping[str, str]) -> int:
     return int(size)
 
 
+def count_of(headers: Mapping[str, str], name: str) -> int | None:
+    """A small number of things, which stores leave out if it is 0; None if the header is malformed."""
+    count = headers.get(name, "0")
+    return int(count) if SIZE.fullmatch(count) else None
+
+
 class Clock:
     """The current time as text, formatted once for each second.
 

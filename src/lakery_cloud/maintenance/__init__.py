@@ -2,12 +2,7 @@
 
 from lakery_cloud.maintenance.checks import Outcome
 from lakery_cloud.maintenance.collect import DEFAULT_GRACE, CollectJob, Fate, restore_quarantined, store_time
-from lakery_cloud.maintenance.copy import (
-    COPIES_AT_A_TIME,
-    Copied,
-    CopyOutcome,
-    copy,
-)
+from lakery_cloud.maintenance.copy import COPIES_AT_A_TIME, CopyJob, copied_of, copy
 from lakery_cloud.maintenance.doctor import CHECKS, Finding, diagnose
 from lakery_cloud.maintenance.jobs import Engine, Job, run_job, total
 from lakery_cloud.maintenance.lifecycle import (
@@ -26,6 +21,7 @@ from lakery_cloud.maintenance.sweep import (
     leftovers,
     sweep,
 )
+from lakery_cloud.maintenance.transfers import Copied, CopyOutcome
 from lakery_cloud.maintenance.verify import (
     READS_AT_A_TIME,
     Problem,
@@ -44,6 +40,7 @@ __all__ = [
     "CollectJob",
     "CompareJob",
     "Copied",
+    "CopyJob",
     "CopyOutcome",
     "Difference",
     "Engine",
@@ -62,6 +59,7 @@ __all__ = [
     "Verified",
     "VerifyJob",
     "apply_lifecycle",
+    "copied_of",
     "copy",
     "diagnose",
     "leftovers",

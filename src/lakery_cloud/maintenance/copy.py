@@ -1,63 +1,37 @@
-"""`copy` streams and verifies content from one storage to another, also across clouds, and skips existing content."""
+"""`copy` verifies and copies content from one storage to another, also across clouds, and skips existing content."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from lakery_cloud.digest import DigestingStream
+from lakery_cloud import errors
+from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.object_storage import ObjectStorage
-from lakery_cloud.errors import (
-    PERMANENT_ERRORS,
-    ConfigError,
-    LakeryCloudError,
-    NoStorageData,
+from lakery_cloud.errors import ConfigError
+from lakery_cloud.maintenance.jobs import Job, OpenedOnUse, StorageSource
+from lakery_cloud.maintenance.shards import Shard, ShardResult, listed, plan
+from lakery_cloud.maintenance.transfers import (
+    UNKNOWN_TYPE,
+    Copied,
+    CopyOptions,
+    CopyOutcome,
+    RecordCopier,
+    ShardCopier,
+    Transferred,
+    Watch,
+    likely_digest,
 )
-from lakery_cloud.maintenance.shards import listed
 from lakery_cloud.records import ContentRecord
+from lakery_cloud.redaction import redact
 from lakery_cloud.registry import StorageRegistry
-from lakery_cloud.storage import SerializedDataStream, Storage, TagMap
-from lakery_cloud.streams.chunks import close_stream
+from lakery_cloud.storage import Digest, Storage
 from lakery_cloud.streams.tasks import side_by_side
 
 logger = logging.getLogger("lakery_cloud")
 
 COPIES_AT_A_TIME = 8
-
-Watch = Callable[[ContentRecord, AsyncIterable[bytes]], AsyncIterable[bytes]]
-"""Receives the record and the chunks of one object, and yields the chunks on; for progress displays."""
-
-
-class CopyOutcome(StrEnum):
-    """The outcome of one object's copy."""
-
-    COPIED = "copied"
-    """It was written and verified."""
-    DEDUPLICATED = "deduplicated"
-    """The destination already had it; the source was not read."""
-    PLANNED = "would be copied"
-    """The destination doesn't have it, and this is a dry run."""
-    FAILED = "failed"
-    """It was not copied, and nothing of it remains at the destination."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """The result of one object's copy.
-
-    Attributes:
-        source: Its record at the source.
-        outcome: The outcome.
-        record: Its record at the destination, or None if it has none.
-        error: The error of a failed copy.
-    """
-
-    source: ContentRecord
-    outcome: CopyOutcome
-    record: ContentRecord | None = None
-    error: LakeryCloudError | None = None
 
 
 async def copy(
@@ -77,6 +51,8 @@ async def copy(
     you can resume an interrupted copy by running it again. A failed copy doesn't stop the others, unless all others would
     fail with the same error.
 
+    All content is copied in the order of its hashes, and looked up in listings of both storages.
+
     Args:
         source: The registry that loads the records. Without records, its default storage is copied.
         destination: The storage to copy to.
@@ -95,12 +71,16 @@ async def copy(
     """
     if at_a_time < 1:
         raise ConfigError(f"at_a_time must be at least 1, not {at_a_time}")
-    copier = _Copier(source, destination, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
-    if records is None:
+    copier = RecordCopier(source, destination, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
+    results: AsyncGenerator[Copied | None]
+    if records is not None:
+        results = side_by_side(copier.copy, records, limit=at_a_time)
+    elif isinstance(destination, ObjectStorage):
+        options = CopyOptions(at_a_time=at_a_time, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
+        results = _copy_all(_listable(source.default), destination, options)
+    else:
         storage = _listable(source.default)
         results = side_by_side(lambda entry: copier.copy_listed(storage, entry[0]), listed(storage), limit=at_a_time)
-    else:
-        results = side_by_side(copier.copy, records, limit=at_a_time)
     async with aclosing(results):
         async for copied in results:
             if copied is not None:
@@ -108,76 +88,145 @@ async def copy(
                 yield copied
 
 
-class _Copier:
-    """Copies objects with the same options."""
-
-    def __init__(
-        self,
-        source: StorageRegistry,
-        destination: Storage[Any],
-        *,
-        dry_run: bool,
-        keep_tags: bool,
-        watch: Watch | None,
-    ) -> None:
-        self._source = source
-        self._destination = destination
-        self._dry_run = dry_run
-        self._keep_tags = keep_tags
-        self._watch = watch
-
-    async def copy_listed(self, storage: ObjectStorage[Any], content_hash: str) -> Copied | None:
-        """Copy listed content. Returns None if it was deleted meanwhile."""
-        try:
-            digest = await storage.digest_of(content_hash)
-        except NoStorageData:
-            return None
-        copied = await self.copy(ContentRecord.of(storage, digest, storage.storage_data_of(digest)))
-        return None if isinstance(copied.error, NoStorageData) else copied
-
-    async def copy(self, record: ContentRecord) -> Copied:
-        """Copy the content of a record."""
-        try:
-            stored = await self._destination.find(record.digest)
-            if stored is not None:
-                return Copied(
-                    record, CopyOutcome.DEDUPLICATED, ContentRecord.of(self._destination, record.digest, stored)
-                )
-            if self._dry_run:
-                return Copied(record, CopyOutcome.PLANNED)
-            storage_data = await self._write(record, await self._tags(record))
-            return Copied(record, CopyOutcome.COPIED, ContentRecord.of(self._destination, record.digest, storage_data))
-        except PERMANENT_ERRORS:
-            raise
-        except LakeryCloudError as error:
-            return Copied(record, CopyOutcome.FAILED, error=error)
-
-    async def _tags(self, record: ContentRecord) -> TagMap:
-        storage = self._source.get(record.storage_name)
-        if not self._keep_tags or not isinstance(storage, ObjectStorage):
-            return {}
-        return (await storage.stat(storage.deserialize_storage_data(record.storage_data))).tags
-
-    async def _write(self, record: ContentRecord, tags: TagMap) -> Any:
-        # The source verifies its reads, so its damage is reported as its own; `expected` verifies the write.
-        loaded = self._source.load_stream(record)
-        chunks = loaded["data_stream"]
-        if self._watch is not None:
-            chunks = self._watch(record, chunks)
-        stream = DigestingStream(
-            SerializedDataStream(
-                data_stream=chunks, content_type=record.content_type, content_encoding=record.content_encoding
-            ),
-            expected=record.digest,
-        )
-        try:
-            return await self._destination.write_data_stream(stream, stream.get_digest, tags)
-        finally:
-            await close_stream(chunks)
-            await close_stream(loaded["data_stream"])
-
-
 def _listable(storage: Storage[Any]) -> ObjectStorage[Any]:
     if not isinstance(storage, ObjectStorage):
         raise ConfigError(f"{storage.name} can't list its content; pass the records to copy")
     return storage
+
+
+async def _copy_all(
+    source: ObjectStorage[Any], destination: ObjectStorage[Any], options: CopyOptions
+) -> AsyncGenerator[Copied]:
+    """Copy all content, shard by shard."""
+    copier = ShardCopier(source, destination, options)
+    for shard in await plan(source, shards=1):
+        async with aclosing(copier.copy(shard)) as transferred:
+            async for each in transferred:
+                yield _copied(source, destination, each)
+
+
+def _copied(source: ObjectStorage[Any], destination: ObjectStorage[Any], transferred: Transferred) -> Copied:
+    digest, outcome = transferred.digest, transferred.outcome
+    if digest is None:
+        return Copied(_record_of_unread(source, transferred), outcome, error=transferred.error)
+    record = ContentRecord.of(source, digest, source.storage_data_of(digest))
+    is_stored = outcome in (CopyOutcome.COPIED, CopyOutcome.DEDUPLICATED)
+    made = ContentRecord.of(destination, digest, destination.storage_data_of(digest)) if is_stored else None
+    return Copied(record, outcome, made, transferred.error)
+
+
+def _record_of_unread(source: ObjectStorage[Any], transferred: Transferred) -> ContentRecord:
+    """A record without the content's type, and without storage data if the key is no hash of an algorithm."""
+    digest = likely_digest(transferred.content_hash, transferred.size)
+    return ContentRecord(
+        content_type=UNKNOWN_TYPE,
+        content_encoding=None,
+        content_hash=transferred.content_hash,
+        content_hash_algorithm=digest["content_hash_algorithm"] if digest else DEFAULT_ALGORITHM,
+        content_size=transferred.size,
+        storage_name=source.name,
+        storage_data=source.serialize_storage_data(source.storage_data_of(digest)) if digest else "",
+    )
+
+
+class CopyJob(Job):
+    """`copy` of all content as a job.
+
+    It counts `objects`, `bytes` and each `CopyOutcome`, with its bytes as `<outcome> bytes`. It reports failures, and if
+    wanted each object, as `copied_of` reads it.
+
+    Args:
+        source: The storage to copy from.
+        destination: The storage to copy to.
+        at_a_time: Number of objects of a shard to copy at a time.
+        dry_run: As for `copy`.
+        keep_tags: As for `copy`.
+        reports_all: Report each object, which costs a request for an object that the destination already has, unless
+            listings tell its type.
+
+    Raises:
+        ConfigError: `at_a_time` is less than 1.
+    """
+
+    def __init__(
+        self,
+        source: StorageSource,
+        destination: StorageSource,
+        *,
+        at_a_time: int = COPIES_AT_A_TIME,
+        dry_run: bool = False,
+        keep_tags: bool = True,
+        reports_all: bool = False,
+    ) -> None:
+        super().__init__(source)
+        if at_a_time < 1:
+            raise ConfigError(f"at_a_time must be at least 1, not {at_a_time}")
+        self._destination = OpenedOnUse(destination)
+        self._reports_all = reports_all
+        self._options = CopyOptions(at_a_time=at_a_time, dry_run=dry_run, keep_tags=keep_tags, describes=reports_all)
+
+    def description(self) -> Mapping[str, Any]:
+        """The job, with both storages."""
+        return {
+            "name": "copy",
+            "storage": repr(self.storage),
+            "destination": repr(self._destination.storage),
+            "dry_run": self._options.dry_run,
+            "keep_tags": self._options.keep_tags,
+            "reports_all": self._reports_all,
+        }
+
+    async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
+        """Copy one shard."""
+        counts: Counter[str] = Counter()
+        findings = []
+        copier = ShardCopier(self.storage, self._destination.storage, self._options)
+        async with aclosing(copier.copy(shard)) as transferred:
+            async for each in transferred:
+                counts.update({"objects": 1, "bytes": each.size, each.outcome: 1, f"{each.outcome} bytes": each.size})
+                self.watch(1, each.size)
+                if self._reports_all or each.error is not None:
+                    findings.append(_finding(each))
+        return ShardResult(shard, counts, findings)
+
+    async def aclose(self) -> None:
+        """Close both storages on the running event loop."""
+        await super().aclose()
+        await self._destination.aclose()
+
+
+_TYPE = ("content_type", "content_encoding", "content_hash_algorithm")
+
+
+def _finding(transferred: Transferred) -> dict[str, Any]:
+    """What a job reports of an object; little, since a large bucket has many."""
+    finding: dict[str, Any] = {
+        "content_hash": transferred.content_hash,
+        "size": transferred.size,
+        "result": transferred.outcome.value,
+    }
+    if transferred.digest is not None:
+        finding |= {name: transferred.digest[name] for name in _TYPE}
+    if (error := transferred.error) is not None:
+        public = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+        finding["error"] = f"{public.__name__}: {redact(str(error))}"
+    return finding
+
+
+def copied_of(source: ObjectStorage[Any], destination: ObjectStorage[Any], finding: Mapping[str, Any]) -> Copied:
+    """The result for an object that a `CopyJob` reports."""
+    digest = None
+    if _TYPE[0] in finding:
+        digest = Digest(
+            content_type=finding["content_type"],
+            content_encoding=finding["content_encoding"],
+            content_hash_algorithm=finding["content_hash_algorithm"],
+            content_hash=finding["content_hash"],
+            content_size=finding["size"],
+        )
+    error = None
+    if "error" in finding:
+        name, _, text = finding["error"].partition(": ")
+        error = getattr(errors, name)(text)
+    outcome = CopyOutcome(finding["result"])
+    return _copied(source, destination, Transferred(finding["content_hash"], finding["size"], outcome, digest, error))

@@ -33,6 +33,29 @@ StorageSource = ObjectStorage[Any] | Callable[[], ObjectStorage[Any]]
 """A storage, or a function that opens it and can be pickled, for storages that each worker finds in its configuration."""
 
 
+class OpenedOnUse:
+    """A storage that is opened when it is used first, and pickled as its source."""
+
+    def __init__(self, source: StorageSource) -> None:
+        self._source = source
+        self._storage: ObjectStorage[Any] | None = None
+
+    @property
+    def storage(self) -> ObjectStorage[Any]:
+        """The storage, opened in this process."""
+        if self._storage is None:
+            self._storage = self._source if isinstance(self._source, ObjectStorage) else self._source()
+        return self._storage
+
+    async def aclose(self) -> None:
+        """Close the storage on the running event loop, if it was used."""
+        if self._storage is not None:
+            await self._storage.aclose()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_storage": None}
+
+
 class Job(abc.ABC):
     """Work on one shard at a time. A job that runs in other processes is pickled: it can't have credentials.
 
@@ -45,16 +68,12 @@ class Job(abc.ABC):
 
     def __init__(self, source: StorageSource) -> None:
         self.watch: Callable[[int, int], None] = _ignore
-        self._source = source
-        self._storage = source if isinstance(source, ObjectStorage) else None
+        self._place = OpenedOnUse(source)
 
     @property
     def storage(self) -> ObjectStorage[Any]:
         """The storage, opened in this process."""
-        if self._storage is None:
-            assert not isinstance(self._source, ObjectStorage)
-            self._storage = self._source()
-        return self._storage
+        return self._place.storage
 
     @abc.abstractmethod
     def description(self) -> Mapping[str, Any]:
@@ -70,12 +89,10 @@ class Job(abc.ABC):
 
     async def aclose(self) -> None:
         """Close the storage on the running event loop."""
-        if self._storage is not None:
-            await self._storage.aclose()
+        await self._place.aclose()
 
     def __getstate__(self) -> dict[str, Any]:
-        storage = self._source if isinstance(self._source, ObjectStorage) else None
-        return {**self.__dict__, "_storage": storage, "watch": _ignore}
+        return {**self.__dict__, "watch": _ignore}
 
 
 def _ignore(objects: int, size: int) -> None:

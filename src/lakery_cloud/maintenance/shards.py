@@ -55,9 +55,11 @@ class ShardResult:
     findings: Sequence[Mapping[str, Any]] = ()
 
 
-async def listed(storage: ObjectStorage[Any], shard: Shard = EVERYTHING) -> AsyncGenerator[tuple[str, ObjectInfo]]:
+async def listed(
+    storage: ObjectStorage[Any], shard: Shard = EVERYTHING, *, described: bool = False
+) -> AsyncGenerator[tuple[str, ObjectInfo]]:
     """List the content of a shard: each content hash with its object. Errors are those of `ObjectStorage.list`."""
-    async with aclosing(storage.list(hash_prefix=shard.hash_prefix)) as infos:
+    async with aclosing(storage.list(hash_prefix=shard.hash_prefix, described=described)) as infos:
         async for info in infos:
             content_hash = storage.keys.hash_of(info.address.key)
             assert content_hash is not None  # `list` lists no other keys

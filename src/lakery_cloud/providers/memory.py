@@ -257,4 +257,5 @@ def _info(address: Address, found: MemoryObject) -> ObjectInfo:
         attributes.content_encoding,
         found.modified,
         attributes.metadata,
+        tags=attributes.tags,
     )

@@ -89,6 +89,11 @@ class _ObservedTransport:
             async for info in self._transport.list(bucket, root):
                 yield info
 
+    async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        with self._operation.request(Transport.list.__name__, bucket):
+            async for info in self._transport.list_described(bucket, root):
+                yield info
+
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         with self._operation.request(Transport.list_uploads.__name__, bucket):
             async for upload in self._transport.list_uploads(bucket, root):

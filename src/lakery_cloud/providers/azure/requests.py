@@ -34,6 +34,7 @@ from lakery_cloud.http.headers import (
     SIZE,
     Clock,
     byte_range,
+    count_of,
     http_date,
     read_content_range,
     required,
@@ -58,6 +59,7 @@ T = TypeVar("T")
 
 METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if they are not index tags. The name is permanent."""
+_TAG_COUNT = "x-ms-tag-count"
 
 MAX_READ = 4 * 1024**2
 """Most bytes of one ranged read of the SDK, which holds a response in memory."""
@@ -379,6 +381,10 @@ def tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return tags if isinstance(tags, dict) else {}
 
 
+def _known_tags(metadata: Mapping[str, str]) -> dict[str, str] | None:
+    return tags_in_metadata(metadata) if METADATA_TAGS in metadata else None
+
+
 def _our_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {_NAMES.get(name.lower(), name): value for name, value in metadata.items() if name != METADATA_TAGS}
 
@@ -403,6 +409,8 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         properties.last_modified,
         _our_metadata(properties.metadata or {}),
         properties.version_id,
+        _known_tags(properties.metadata or {}),
+        count_of({_TAG_COUNT: str(properties.tag_count or 0)}, _TAG_COUNT),
     )
 
 
@@ -433,6 +441,8 @@ def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo
         time_of(headers.get("last-modified")),
         _our_metadata(metadata),
         headers.get("x-ms-version-id"),
+        _known_tags(metadata),
+        count_of(headers, _TAG_COUNT),
     )
 
 

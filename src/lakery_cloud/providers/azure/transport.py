@@ -226,6 +226,12 @@ class AzureTransport(CloudTransport):
         async for info in self._list(bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry)):
             yield info
 
+    async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        async for info in self._list(
+            bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry), include=["metadata"]
+        ):
+            yield info
+
     async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
         async for version in self._list(bucket, root, partial(version_of_sdk, bucket), include=["versions"]):
             if version is not None:

@@ -481,4 +481,5 @@ def _info(address: Address, file: Path | int) -> ObjectInfo:
         attributes.content_encoding,
         datetime.fromtimestamp(changed, UTC),
         attributes.metadata,
+        tags=attributes.tags,
     )

@@ -192,13 +192,14 @@ def read_rewrite(address: Address, progress: Mapping[str, Any]) -> ObjectInfo | 
     return Progress(token, int(_number(progress, "totalBytesRewritten")))
 
 
-def read_page(bucket: str, page: Mapping[str, Any]) -> tuple[list[ObjectInfo], str | None]:
-    """One page of a listing, and the token of the next one."""
+def read_page(bucket: str, page: Mapping[str, Any], *, described: bool = False) -> tuple[list[ObjectInfo], str | None]:
+    """One page of a listing, with the tags if it was asked for all attributes, and the token of the next one."""
     if page.get("kind") != "storage#objects":  # all that an empty page has
         raise UnsupportedResponse("a response without kind")
     items = _mappings(page, "items")
-    entries = [read_object(Address(bucket, _required_text(item, "name")), item).info for item in items]
-    return entries, _text(page, "nextPageToken") or None
+    entries = [read_object(Address(bucket, _required_text(item, "name")), item) for item in items]
+    infos = [entry.info._replace(tags=entry.tags) if described else entry.info for entry in entries]
+    return infos, _text(page, "nextPageToken") or None
 
 
 def read_versions(bucket: str, page: Mapping[str, Any]) -> tuple[list[KeptVersion], str | None]:

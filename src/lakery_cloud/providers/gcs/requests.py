@@ -305,13 +305,17 @@ class GCSRequests(Requests):
             return False
         return generation in (None, found.version)
 
-    async def list_page(self, bucket: str, root: str, token: str | None) -> tuple[list[ObjectInfo], str | None]:
-        """One page of the objects directly below a root, and the token of the next page."""
-        fields = "kind,items(name,size,generation,updated),nextPageToken"
+    async def list_page(
+        self, bucket: str, root: str, token: str | None, *, described: bool = False
+    ) -> tuple[list[ObjectInfo], str | None]:
+        """One page of the objects directly below a root, with all attributes if wanted, and the token of the next page."""
+        attributes = ",contentType,contentEncoding,metadata" if described else ""
+        fields = f"kind,items(name,size,generation,updated{attributes}),nextPageToken"
         query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token, maxResults=self._page_size)
         address = Address(bucket, root)
         request = self._request("GET", f"{_bucket_path(bucket)}/o", address, query=query)
-        return await self._call("objects.list", address, request, partial(answers.read_page, bucket), max_size=MAX_PAGE)
+        read = partial(answers.read_page, bucket, described=described)
+        return await self._call("objects.list", address, request, read, max_size=MAX_PAGE)
 
     async def versions_page(self, bucket: str, root: str, token: str | None) -> tuple[list[KeptVersion], str | None]:
         """One page of the generations of objects directly below a root, and the token of the next page."""

@@ -134,6 +134,15 @@ class GCSTransport(CloudTransport):
         async for info in in_pages(read, Address(bucket, root)):
             yield info
 
+    async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
+        # The response to a read has no metadata (googleapis/google-cloud-go pull request 11212), and so no tags.
+        async def read(token: str | None) -> tuple[Sequence[ObjectInfo], str | None]:
+            async with self.requests:
+                return await self._api.list_page(bucket, root, token, described=True)
+
+        async for info in in_pages(read, Address(bucket, root)):
+            yield info
+
     async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
         async def read(token: str | None) -> tuple[Sequence[KeptVersion], str | None]:
             async with self.requests:

@@ -14,6 +14,7 @@ from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import UnsupportedResponse
+from lakery_cloud.http.headers import count_of, read_content_range, required, size_of, time_of
 
 Answer = Mapping[str, Any]
 """An answer of the SDK."""
@@ -31,6 +32,8 @@ def sdk_required(answer: Answer, name: str) -> Any:
     return value
 
 
+METADATA = "x-amz-meta-"
+"""The beginning of the headers with an object's own metadata."""
 _STATUSES = {"abort_multipart_upload": 204, "delete_bucket_lifecycle": 204, "delete_object": 204}
 """Operation -> the status of its success, if it is not 200."""
 
@@ -98,6 +101,53 @@ def content_hash(checksum: str | None) -> str | None:
     if len(found) != 64:
         raise UnsupportedResponse("a response with a malformed x-amz-checksum-sha256")
     return f"sha256:{found}"
+
+
+def described_object(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
+    """The object that the headers of HeadObject describe."""
+    _refuse_page(headers)
+    return ObjectInfo(
+        address,
+        size_of(headers),
+        required(headers, "etag"),
+        content_hash(headers.get("x-amz-checksum-sha256")),
+        headers.get("content-type"),
+        headers.get("content-encoding"),
+        time_of(headers.get("last-modified")),
+        _metadata(headers),
+        headers.get("x-amz-version-id"),
+    )
+
+
+def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.removeprefix(METADATA): value for name, value in headers.items() if name.startswith(METADATA)}
+
+
+def _refuse_page(headers: Mapping[str, str]) -> None:
+    if headers.get("content-type", "").startswith("text/html") and not any(
+        name.startswith("x-amz-") for name in headers
+    ):
+        raise UnsupportedResponse("a page of HTML")
+
+
+def opened_object(address: Address, status: int, headers: Mapping[str, str]) -> tuple[ObjectInfo, int | None]:
+    """What a read needs to know of its object, and the position of the body's first byte; None if it is all of it."""
+    content_range = headers.get("content-range")
+    if status not in (200, 206) or (status == 206 and content_range is None):  # some stores send a range with 200
+        raise UnsupportedResponse(f"a response {status} to a read, without Content-Range")
+    _refuse_page(headers)
+    start, size = read_content_range(content_range, size=size_of(headers))
+    info = ObjectInfo(
+        address,
+        size,
+        required(headers, "etag"),
+        None,
+        headers.get("content-type"),
+        headers.get("content-encoding"),
+        metadata=_metadata(headers),
+        tag_count=count_of(headers, "x-amz-tagging-count"),
+    )
+    return info, start
 
 
 def undeleted(answer: Answer) -> set[str]:

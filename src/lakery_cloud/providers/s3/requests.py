@@ -20,8 +20,17 @@ from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
 from lakery_cloud.errors import ConfigError, IntegrityError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
-from lakery_cloud.http.headers import Clock, byte_range, read_content_range, required, size_of, strong, time_of
-from lakery_cloud.providers.s3.answers import Answer, check_status, content_hash, sdk_required, whole, with_md5
+from lakery_cloud.http.headers import Clock, byte_range, required, strong
+from lakery_cloud.providers.s3.answers import (
+    METADATA,
+    Answer,
+    check_status,
+    described_object,
+    opened_object,
+    sdk_required,
+    whole,
+    with_md5,
+)
 from lakery_cloud.providers.s3.errors import Refusal, sdk_errors, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
 from lakery_cloud.providers.s3.signing import (
@@ -46,7 +55,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("lakery_cloud")
 
-_METADATA = "x-amz-meta-"
 _SHA256, _CRC32C, _MD5 = "x-amz-checksum-sha256", "x-amz-checksum-crc32c", "content-md5"
 _PARAMETERS = {_SHA256: "ChecksumSHA256", _CRC32C: "ChecksumCRC32C", _MD5: "ContentMD5"}
 """Header -> the SDK's parameter."""
@@ -381,13 +389,13 @@ def _required_etag(answer: Mapping[str, Any]) -> str:
 
 
 def _head_of_sdk(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
-    return _info(address, answer["ResponseMetadata"]["HTTPHeaders"])
+    return described_object(address, answer["ResponseMetadata"]["HTTPHeaders"])
 
 
 def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
     body, metadata = answer["Body"], answer["ResponseMetadata"]
     try:
-        info, start = _opened(address, metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
+        info, start = opened_object(address, metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
     except UnsupportedResponse:
         body.close()
         raise
@@ -397,7 +405,7 @@ def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
 
 def _described(attributes: ObjectAttributes) -> dict[str, str]:
     return {
-        **{_METADATA + name: value for name, value in attributes.metadata.items()},
+        **{METADATA + name: value for name, value in attributes.metadata.items()},
         **without_none(
             **{
                 "content-type": attributes.content_type,
@@ -441,46 +449,14 @@ def _etag(response: BufferedResponse) -> str:
 
 
 def _head(address: Address, response: BufferedResponse) -> ObjectInfo:
-    return _info(address, response.headers)
-
-
-def _info(address: Address, headers: Mapping[str, str]) -> ObjectInfo:
-    _refuse_page(headers)
-    return ObjectInfo(
-        address,
-        size_of(headers),
-        required(headers, "etag"),
-        content_hash(headers.get("x-amz-checksum-sha256")),
-        headers.get("content-type"),
-        headers.get("content-encoding"),
-        time_of(headers.get("last-modified")),
-        {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)},
-        headers.get("x-amz-version-id"),
-    )
-
-
-def _refuse_page(headers: Mapping[str, str]) -> None:
-    if headers.get("content-type", "").startswith("text/html") and not any(
-        name.startswith("x-amz-") for name in headers
-    ):
-        raise UnsupportedResponse("a page of HTML")
-
-
-def _opened(address: Address, status: int, headers: Mapping[str, str]) -> tuple[ObjectInfo, int | None]:
-    """What a read needs to know of its object, and the position of the body's first byte; None if it is all of it."""
-    content_range = headers.get("content-range")
-    if status not in (200, 206) or (status == 206 and content_range is None):  # some stores send a range with 200
-        raise UnsupportedResponse(f"a response {status} to a read, without Content-Range")
-    _refuse_page(headers)
-    start, size = read_content_range(content_range, size=size_of(headers))
-    return ObjectInfo(address, size, required(headers, "etag"), content_type=headers.get("content-type")), start
+    return described_object(address, response.headers)
 
 
 def _body(address: Address, response: Response, *, may_be_decoded: bool) -> OpenBody:
     headers = response.headers
     if may_be_decoded and response.status == 200 and not {"content-length", "content-encoding"} & headers.keys():
         raise DecodedBody(str(address))
-    info, start = _opened(address, response.status, headers)
+    info, start = opened_object(address, response.status, headers)
     return Body(info, BodyChunks(response.read), start), response.close
 
 

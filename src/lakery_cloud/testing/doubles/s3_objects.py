@@ -52,6 +52,8 @@ class ObjectRequests:
             "last-modified": format_datetime(found.modified, usegmt=True),
             "accept-ranges": "bytes",
         }
+        if request.method == "GET" and found.tags:
+            headers["x-amz-tagging-count"] = str(len(found.tags))
         if request.headers.get("x-amz-checksum-mode") == "ENABLED" and "range" not in request.headers:
             headers |= found.checksums
         if request.method == "HEAD":
