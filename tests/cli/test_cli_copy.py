@@ -76,6 +76,42 @@ def test_content_that_fails_is_named_and_exits_with_its_code(desk, there):
     assert desk.stored("there") == {hash_of("two")}
 
 
+def test_a_job_prints_the_same_and_continues_by_its_manifest(desk, there):
+    desk.run("put", *desk.files(**{f"file{number}": str(number) for number in range(20)}), "--quiet")
+    source, other = desk.objects.as_uri(), f"{desk.folder.as_uri()}/other"
+    here = desk.run("copy", source, there)
+    job = ["copy", source, other, "--processes", 2, "--manifest", "kept"]
+    done = desk.run(*job)
+    assert (done.code, done.out) == (0, here.out)
+    assert done.errors[0].startswith("20 objects, 30 bytes copied, 0 bytes deduplicated, ")
+    for path in (desk.folder / "other").iterdir():
+        path.unlink()
+    again = desk.run(*job)
+    assert (again.out, again.errors[0].rpartition(" copied")[0]) == (done.out, done.errors[0].rpartition(" copied")[0])
+    assert desk.stored("other") == set(), "what is done is not done again"
+    assert [line["result"] for line in desk.run(*job[:3], "--manifest", "more", "--json").json] == ["copied"] * 20
+
+
+def test_without_new_records_only_failures_are_named(desk, there):
+    desk.files(a="one", b="two")
+    desk.run("put", "a.txt", "b.txt")
+    (desk.objects / hash_of("one")).write_text("onE")
+    done = desk.run("copy", desk.objects.as_uri(), there, "--no-new-records")
+    assert (done.code, done.out) == (5, [])
+    assert done.errors[0].startswith(f"IntegrityError: {hash_of('one')}: ")
+    assert done.errors[1].startswith("1 object, 3 bytes copied, 0 bytes deduplicated, 1 failed, ")
+    again = desk.run("copy", desk.objects.as_uri(), there, "--no-new-records", "--json")
+    assert again.results == [(None, "failed")]
+
+
+def test_records_are_not_copied_by_a_job(desk, there):
+    desk.files(a="one")
+    desk.run("put", "a.txt", "--records", "all.jsonl")
+    done = desk.run("copy", desk.objects.as_uri(), there, "--records", "all.jsonl", "--manifest", "kept")
+    assert (done.code, desk.stored("there")) == (2, set())
+    assert "leave out --records" in done.errors[0]
+
+
 @pytest.mark.parametrize("names", [("s3-seaweedfs", "azure-azurite"), ("azure-azurite", "gcs-fake")], ids="-to-".join)
 async def test_content_goes_from_cloud_to_cloud(desk, names, request, monkeypatch):
     async with AsyncExitStack() as stack:

@@ -1,8 +1,10 @@
 """Jobs on a Dask cluster of two worker processes, one of which is lost."""
 
 import asyncio
+import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 from distributed import Client, LocalCluster
 
 from lakery_cloud import FileStorage
+from lakery_cloud.maintenance.copy import CopyJob
 from lakery_cloud.maintenance.jobs import Job, run_job, total
-from lakery_cloud.maintenance.manifest import Manifest
+from lakery_cloud.maintenance.manifest import FILE_NAME, Manifest
 from lakery_cloud.maintenance.shards import Shard, ShardResult, listed, plan
 from lakery_cloud.maintenance.verify import VerifyJob
 from tests.cli.desk import Desk
@@ -54,6 +57,47 @@ class Dying(Job):
         return ShardResult(shard, {"objects": len([entry async for entry in listed(self.storage, shard)])})
 
 
+class DyingCopy(CopyJob):
+    """A copy. The first process that has copied the shard `7` ends before it says so. It notes the shards that begin."""
+
+    def __init__(self, source: Path, destination: Path, manifest: Path, *, notes: Path) -> None:
+        super().__init__(FileStorage(source), FileStorage(destination), reports_all=True)
+        self._manifest, self._notes = manifest / FILE_NAME, notes
+
+    async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
+        lines = self._manifest.read_text().splitlines()
+        done = {json.loads(line).get("shard") for line in lines if line}
+        with self._notes.open("a") as notes:
+            notes.write(f"{'again' if shard.hash_prefix in done else 'begun'}\n")
+        result = await super().run(shard, payload)
+        if shard.hash_prefix == "7" and "died" not in self._notes.read_text():
+            with self._notes.open("a") as notes:
+                notes.write("died\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+async def test_a_copy_is_complete_although_a_worker_is_lost(cluster: LocalCluster, folder: Path, tmp_path: Path):
+    there, kept, notes = tmp_path / "there", tmp_path / "kept", tmp_path / "notes"
+    async with FileStorage(folder) as storage:
+        shards = await plan(storage)
+    with await asyncio.to_thread(Client, cluster.scheduler_address) as client:
+        job = DyingCopy(folder, there, kept, notes=notes)
+        results = [result async for result in run_job(job, shards, engine=client, manifest=Manifest(kept))]
+    begun = Counter(notes.read_text().split())
+    assert (begun["died"], begun["again"]) == (1, 0), "what is in the manifest is not done again"
+    assert begun["begun"] > len(shards)
+    entries = [json.loads(line) for line in (kept / FILE_NAME).read_text().splitlines() if line]
+    assert sorted(entry["shard"] for entry in entries if "counts" in entry) == [shard.hash_prefix for shard in shards]
+    counts = total(results)
+    assert (counts["objects"], counts["copied"] + counts["deduplicated"]) == (len(BLOBS), len(BLOBS))
+    async with FileStorage(there) as storage:
+        found = [result async for result in run_job(VerifyJob(storage, reports_all=True), shards)]
+    assert total(found) == {"objects": len(BLOBS), "bytes": sum(map(len, BLOBS))}
+    here = [result async for result in run_job(CopyJob(FileStorage(folder), FileStorage(tmp_path / "other")), shards)]
+    assert [result.counts["objects"] for result in here] == [result.counts["objects"] for result in results]
+
+
 async def test_a_lost_worker_changes_nothing(cluster: LocalCluster, folder: Path, tmp_path: Path):
     async with FileStorage(folder) as storage:
         shards = await plan(storage)
@@ -77,6 +121,9 @@ def test_the_command_uses_the_cluster(cluster: LocalCluster, desk: Desk):
     here = desk.run("verify", "--json")
     there = desk.run("verify", "--json", "--dask", cluster.scheduler_address)
     assert (there.code, there.out) == (0, here.out)
+    source, folder = desk.objects.as_uri(), desk.folder.as_uri()
+    copied = desk.run("copy", source, f"{folder}/there", "--dask", cluster.scheduler_address)
+    assert (copied.code, copied.out) == (0, desk.run("copy", source, f"{folder}/here").out)
 
 
 def test_a_cluster_that_is_not_there_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch):

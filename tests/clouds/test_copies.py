@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from lakery_cloud import MemoryStorage, ObjectStorage
-from lakery_cloud.maintenance import CopyJob, ShardResult
+from lakery_cloud import MemoryStorage, ObjectStorage, StorageRegistry
+from lakery_cloud.maintenance import CopyJob, ShardResult, copy
 from lakery_cloud.maintenance.shards import EVERYTHING
-from lakery_cloud.testing import FaultProxy, content, digest_of
+from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, tap
+from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
 from tests.helpers import TAGS, proxy_before
 from tests.rigs.base import CloudRig
@@ -81,3 +83,120 @@ async def test_content_of_several_parts_arrives_whole(cloud_rig: CloudRig) -> No
         assert result.counts["copied"] == 1
         (found,) = there.contents.objects.values()
         assert (found.data, found.attributes.content_encoding, found.attributes.tags) == (data, "gzip", TAGS)
+
+
+# Inside the store.
+
+
+async def test_storages_of_one_store_are_copied_by_the_store(cloud_rig: CloudRig) -> None:
+    large = content(3 * cloud_rig.part_size)
+    async with (
+        proxy_before(cloud_rig) as proxy,
+        cloud_rig.storage(prefix="from") as source,
+        cloud_rig.storage(prefix="to") as destination,
+    ):
+        await save(source, [*BLOBS, large], tags=TAGS)
+        asked, result = await requests_of(proxy, CopyJob(source, destination))
+        assert (asked, result.counts["copied in store"]) == (Counter(list=2, copy=6), 6)
+        assert sum(exchange.sent_bytes for exchange in proxy.exchanges) < len(large), "no content passed"
+        assert sum(exchange.received_bytes for exchange in proxy.exchanges) < len(large)
+        for data in (*BLOBS, large):
+            content_hash = digest_of(data)["content_hash"]
+            assert await cloud_rig.get(f"to/{content_hash}") == await cloud_rig.get(f"from/{content_hash}")
+            assert await cloud_rig.stored_metadata(f"to/{content_hash}")
+        asked, result = await requests_of(proxy, CopyJob(source, destination))
+        assert (asked, result.counts["deduplicated"]) == (Counter(list=2), 6)
+    await cloud_rig.check_nothing_temporary()
+
+
+async def test_records_of_such_copies_are_complete(cloud_rig: CloudRig) -> None:
+    async with (
+        cloud_rig.storage(prefix="from") as source,
+        cloud_rig.storage(prefix="to") as destination,
+        StorageRegistry([source]) as registry,
+    ):
+        await save(source)
+        found = [copied async for copied in copy(registry, destination)]
+        for copied in found:
+            assert copied.record is not None
+            assert copied.record.digest == copied.source.digest
+            data = await destination.read_data(destination.deserialize_storage_data(copied.record.storage_data))
+            assert copied.source.digest == digest_of(data, content_encoding="gzip")
+        assert len(found) == 5
+
+
+async def test_content_too_large_for_one_copy_is_copied_in_parts(cloud_rig: CloudRig) -> None:
+    data, step = content(3 * cloud_rig.part_size), cloud_rig.part_size
+    limits = cloud_rig.storage().settings.limits
+    if limits.max_copy_size is not None:
+        limits = replace(limits, max_copy_size=step, copy_part_size=step)
+    async with (
+        proxy_before(cloud_rig) as proxy,
+        cloud_rig.storage(prefix="from") as source,
+        cloud_rig.storage(prefix="to", limits=limits) as destination,
+    ):
+        await save(source, [data], tags=TAGS)
+        asked, result = await requests_of(proxy, CopyJob(source, destination))
+        assert (asked["get"], asked["upload_part"], result.counts["copied in store"]) == (0, 0, 1)
+        assert asked["copy_part"] == (3 if limits.max_copy_size else 0)
+    content_hash = digest_of(data)["content_hash"]
+    assert await cloud_rig.get(f"to/{content_hash}") == await cloud_rig.get(f"from/{content_hash}")
+
+
+async def test_damaged_content_is_found_by_the_checksum_of_the_store_or_by_a_read(cloud_rig: CloudRig) -> None:
+    damaged, *right = (digest_of(data)["content_hash"] for data in BLOBS)
+    tells_hash = cloud_rig.storage_class.url_scheme == "s3"
+    async with cloud_rig.storage(prefix="from") as source, cloud_rig.storage(prefix="to") as destination:
+        await save(source)
+        await cloud_rig.put(f"from/{damaged}", b"damaged")
+        job = CopyJob(source, destination, verify_after=not tells_hash)
+        result = await job.run(EVERYTHING)
+        assert (result.counts["copied in store"], result.counts["failed"]) == (4, 1)
+        (finding,) = result.findings
+        assert finding["content_hash"] == damaged
+        assert finding["error"].startswith("IntegrityError: the copy at ")
+    there = [key for key in await cloud_rig.keys() if key.startswith("to/")]
+    assert sorted(there) == sorted(f"to/{each}" for each in right)
+
+
+async def test_content_is_streamed_where_the_store_may_not_copy_it(cloud_rig: CloudRig) -> None:
+    async with (
+        proxy_before(cloud_rig, Rule(Answer(403), "copy", times=None)) as proxy,
+        cloud_rig.storage(prefix="from") as source,
+        cloud_rig.storage(prefix="to") as destination,
+    ):
+        await save(source, tags=TAGS)
+        asked, result = await requests_of(proxy, CopyJob(source, destination, at_a_time=1))
+        assert (asked["copy"], asked["get"], asked["put"], result.counts["copied"]) == (1, 5, 5, 5)
+        assert "copied in store" not in result.counts
+        ((note,),) = [finding.values() for finding in result.findings]
+        assert note.startswith("content is copied through this machine, since the store does not copy it: ")
+    for data in BLOBS:
+        content_hash = digest_of(data)["content_hash"]
+        assert await cloud_rig.get(f"to/{content_hash}") == await cloud_rig.get(f"from/{content_hash}")
+
+
+async def test_content_without_its_tags_is_streamed(cloud_rig: CloudRig) -> None:
+    async with cloud_rig.storage(prefix="from") as source, cloud_rig.storage(prefix="to") as destination:
+        await save(source, tags=TAGS)
+        result = await CopyJob(source, destination, keep_tags=False).run(EVERYTHING)
+        assert (result.counts["copied"], len(result.findings)) == (5, 1)
+        assert "all tags" in result.findings[0]["note"]
+    for data in BLOBS:
+        found = await cloud_rig.get(f"to/{digest_of(data)['content_hash']}")
+        assert found is not None
+        assert not found.tags
+
+
+async def test_another_writer_may_be_faster(cloud_rig: CloudRig) -> None:
+    (data,) = BLOBS[:1]
+    async with (
+        cloud_rig.storage(prefix="from") as source,
+        cloud_rig.storage(prefix="to") as destination,
+        cloud_rig.storage(prefix="to") as other,
+    ):
+        await save(source, [data])
+        tap(destination).before("copy_as_is", lambda: save(other, [data]))
+        result = await CopyJob(source, destination).run(EVERYTHING)
+        assert result.counts["copied"] == 1
+        assert await other.read_data(other.storage_data_of(digest_of(data))) == data

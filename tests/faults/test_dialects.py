@@ -147,9 +147,11 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "copies_of_part",
         "copy_as_is",
         "delete_if",
+        "list_described",
         "list_versions",
         "lists_by_prefix",
         "max_deletes",
+        "store",
         *of_one_cloud,
     }
     assert methods >= NEUTRAL_OPERATIONS

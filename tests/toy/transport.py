@@ -86,10 +86,13 @@ class ToyTransport(CloudTransport):
         await self._send("copy", address, "POST", json=wanted, create_only=True)
         return None
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
         attributes = await self._send("tags", source.address, "GET", query={"attributes": ""})
         wanted = {"source": source.address.key, "version": source.version, "attributes": attributes}
         await self._send("copy", address, "POST", json=wanted, create_only=not replace)
+        return None
 
     async def delete_if(self, info: ObjectInfo) -> None:
         found = await self.head(info.address)  # the toy store has no conditional deletions

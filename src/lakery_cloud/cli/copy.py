@@ -21,7 +21,7 @@ from lakery_cloud.cli.common import (
 )
 from lakery_cloud.cli.failures import Failures, error_text
 from lakery_cloud.cli.jobs import HERE, Workers
-from lakery_cloud.cli.progress import Summary, Transfers, print_above
+from lakery_cloud.cli.progress import Summary, Transfers, print_above, print_note
 from lakery_cloud.cli.records import NamedRecord, read_records
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
@@ -41,6 +41,8 @@ async def copy(
     records: Records = (),
     dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
     tags: bool = True,
+    quarantine: Annotated[bool, Parameter(negative="")] = False,
+    verify_after: Annotated[bool, Parameter(negative="")] = False,
     new_records: bool = True,
     jobs: Jobs = DEFAULT_JOBS,
     workers: Workers = HERE,
@@ -51,7 +53,8 @@ async def copy(
 
     Copies the content of a records file, or all content of the source. The bytes pass through this machine in parts, and
     are verified before they appear at the destination. Content that the destination already has is skipped, so you can
-    resume an interrupted copy by running it again.
+    resume an interrupted copy by running it again. All content of a source at the endpoint of the destination is copied
+    inside the store.
 
     Example: `lakery-cloud copy s3://bucket/reports gs://archive/reports`
 
@@ -65,6 +68,8 @@ async def copy(
         records: File with one record a line. Without it, all content of the source is copied.
         dry_run: Print what would be copied, without copying it.
         tags: Copy tags too, which needs the permission to read them.
+        quarantine: Copy content that is in quarantine at the source too.
+        verify_after: Read what was copied inside the store, unless the store has told its hash.
         new_records: Print the record of each object at the destination. For an object that is not read, this costs a
             request.
         jobs: Number of objects that a process transfers at a time.
@@ -85,6 +90,9 @@ async def copy(
                 at_a_time=jobs,
                 dry_run=dry_run,
                 keep_tags=tags,
+                quarantine=quarantine,
+                verify_after=verify_after,
+                note=print_note,
                 watch=partial(_follow, transfers) if transfers.are_shown else None,
             )
             names = iter(named or ())
@@ -105,6 +113,8 @@ async def copy(
                         at_a_time=max(1, jobs // shards),
                         dry_run=dry_run,
                         keep_tags=tags,
+                        quarantine=quarantine,
+                        verify_after=verify_after,
                         reports_all=new_records,
                     )
 
@@ -131,6 +141,7 @@ class _Report:
 
     def __init__(self, *, dry_run: bool, as_json: bool) -> None:
         self._as_json = as_json
+        self._has_note = False
         self._failures = Failures(is_single=False)
         self._summary = Summary("would be copied" if dry_run else "copied", noun="object")
 
@@ -153,6 +164,11 @@ class _Report:
     ) -> None:
         """Print the results of a job on a shard, and count them."""
         for finding in result.findings:
+            if "note" in finding:
+                if not self._has_note:
+                    print_note(finding["note"])
+                self._has_note = True
+                continue
             copied = copied_of(source, destination, finding)
             self._print(copied, None, to)
             if copied.error is not None:

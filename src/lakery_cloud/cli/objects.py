@@ -32,6 +32,7 @@ async def ls(
     *targets: str,
     records: Records = (),
     storage: StorageUrl = None,
+    quarantine: Annotated[bool, Parameter(negative="")] = False,
     jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -48,6 +49,7 @@ async def ls(
         targets: Names or URLs of storages to list all of, content hashes, patterns of hashes, or JSON of records.
         records: File with one record a line; `-` is standard input.
         storage: Name or URL of the storage.
+        quarantine: List what is in quarantine instead of all content of a storage.
         jobs: Number of objects to look up at a time.
         quiet: Print no total.
         as_json: Print JSON, one object a line.
@@ -58,7 +60,7 @@ async def ls(
     failures = Failures(is_single=len(targets) == 1 and not records)
     count = size = 0
     for source in [storage] if is_default else whole:
-        async for content_hash, info in _list_storage(source):
+        async for content_hash, info in _list_storage(source, quarantine=quarantine):
             count, size = count + 1, size + info.size
             _print_listed(content_hash, info, as_json=as_json)
     if named or records:
@@ -201,10 +203,18 @@ async def rm(
     return failures.report()
 
 
-async def _list_storage(target: str | None) -> AsyncGenerator[tuple[str, ObjectInfo]]:
-    async with open_storage(target) as source, aclosing(source.list()) as found:
-        async for info in found:
-            yield source.keys.hash_of(info.address.key) or "", info
+async def _list_storage(target: str | None, *, quarantine: bool) -> AsyncGenerator[tuple[str, ObjectInfo]]:
+    async with open_storage(target) as source:
+        if quarantine:
+            from lakery_cloud.maintenance.shards import in_quarantine
+
+            async with aclosing(in_quarantine(source)) as entries:
+                async for entry in entries:
+                    yield entry
+            return
+        async with aclosing(source.list()) as found:
+            async for info in found:
+                yield source.keys.hash_of(info.address.key) or "", info
 
 
 async def _stat(target: Target) -> tuple[ContentRecord, StoredObject]:

@@ -4,6 +4,7 @@ Reads find it there. Writes don't count it as stored.
 """
 
 import logging
+from contextlib import suppress
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, is_quarantined, quarantined
@@ -36,17 +37,19 @@ def warn_of_quarantine(info: ObjectInfo) -> None:
 
 
 async def copy_as_is(
-    transport: Transport, settings: EngineSettings, source: ObjectInfo, address: Address, *, replace: bool
-) -> None:
-    """Copy an object of any size with its attributes and tags; errors as for `Transport.copy_as_is`."""
+    transport: Transport,
+    settings: EngineSettings,
+    source: ObjectInfo,
+    address: Address,
+    *,
+    replace: bool,
+    algorithm: str | None = None,
+) -> ObjectInfo | None:
+    """Copy an object of any size with its attributes and tags; arguments and errors as for `Transport.copy_as_is`."""
     largest = settings.limits.max_copy_size
     if largest is None or source.size <= largest:
-        try:
-            await transport.copy_as_is(source, address, replace=replace)
-        except CopyTooLarge:
-            pass
-        else:
-            return
+        with suppress(CopyTooLarge):
+            return await transport.copy_as_is(source, address, replace=replace, algorithm=algorithm)
     described = await transport.head(source.address)
     attributes = ObjectAttributes(
         (described and described.content_type) or "application/octet-stream",
@@ -55,3 +58,4 @@ async def copy_as_is(
         described.metadata if described else {},
     )
     await copy_in_parts(transport, settings, source, address, attributes, create_only=not replace)
+    return None

@@ -50,6 +50,9 @@ class Transport(abc.ABC):
     """Whether the store finds the keys that begin with a text without a look at all others."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
+    store: str | None = None
+    """What storages of one class share if one can copy objects of the other inside the store: the endpoint, which on Azure
+    is that of an account. None if it can't."""
 
     def __init__(self, *, max_concurrent_requests: int, max_concurrent_reads: int) -> None:
         self.requests = Limiter(max_concurrent_requests)
@@ -209,17 +212,23 @@ class Transport(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
         """Copy an object with its attributes and tags, inside the store. The time of the copy is that of the new object.
 
         Args:
             source: The object, pinned to its version.
             address: Bucket and key of the copy.
             replace: Whether the copy replaces an object at the key.
+            algorithm: The hash algorithm of the content, which the store then computes of the copy, if it can.
+
+        Returns:
+            The store's description of the copy, if it sends one.
 
         Raises:
             KeyExists: The key has an object that must not be replaced.
-            VersionChanged, CopyTooLarge: As for `copy`.
+            WriteConflict, VersionChanged, CopyTooLarge: As for `copy`.
         """
 
     @abc.abstractmethod

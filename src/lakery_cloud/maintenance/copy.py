@@ -1,8 +1,9 @@
 """`copy` verifies and copies content from one storage to another, also across clouds, and skips existing content."""
 
+import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -11,18 +12,9 @@ from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.jobs import Job, OpenedOnUse, StorageSource
+from lakery_cloud.maintenance.shard_copier import CopyOptions, ShardCopier, Transferred, likely_digest
 from lakery_cloud.maintenance.shards import Shard, ShardResult, listed, plan
-from lakery_cloud.maintenance.transfers import (
-    UNKNOWN_TYPE,
-    Copied,
-    CopyOptions,
-    CopyOutcome,
-    RecordCopier,
-    ShardCopier,
-    Transferred,
-    Watch,
-    likely_digest,
-)
+from lakery_cloud.maintenance.transfers import UNKNOWN_TYPE, Copied, CopyOutcome, RecordCopier, Watch
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.redaction import redact
 from lakery_cloud.registry import StorageRegistry
@@ -42,7 +34,10 @@ async def copy(
     at_a_time: int = COPIES_AT_A_TIME,
     dry_run: bool = False,
     keep_tags: bool = True,
+    quarantine: bool = False,
+    verify_after: bool = False,
     watch: Watch | None = None,
+    note: Callable[[str], None] = logger.warning,
 ) -> AsyncGenerator[Copied]:
     """Copy the content of records, or all content of the source's default storage, and yield one result each, in order.
 
@@ -51,7 +46,8 @@ async def copy(
     you can resume an interrupted copy by running it again. A failed copy doesn't stop the others, unless all others would
     fail with the same error.
 
-    All content is copied in the order of its hashes, and looked up in listings of both storages.
+    Without records, content is copied in the order of its hashes, and looked up in listings of both storages. If both are
+    of one class and at one endpoint, the store copies, and no bytes pass through this process.
 
     Args:
         source: The registry that loads the records. Without records, its default storage is copied.
@@ -60,7 +56,11 @@ async def copy(
         at_a_time: Number of objects to copy at a time.
         dry_run: Look up what would be copied, without copying it.
         keep_tags: Copy tags too, which needs the permission to read them.
-        watch: Called with the record and the chunks of each copied object; yields the chunks on, to show progress.
+        quarantine: Without records, copy content that is in quarantine at the source too.
+        verify_after: Read each object that the store has copied, unless the store has told its hash.
+        watch: Called with the record and the chunks of each object that passes through this process; yields the chunks
+            on, to show progress.
+        note: Called with the reason if storages of one store are not copied inside of it. Logs it by default.
 
     Raises:
         ConfigError: `at_a_time` is less than 1, or there are no records and the default storage can't list its content.
@@ -76,7 +76,15 @@ async def copy(
     if records is not None:
         results = side_by_side(copier.copy, records, limit=at_a_time)
     elif isinstance(destination, ObjectStorage):
-        options = CopyOptions(at_a_time=at_a_time, dry_run=dry_run, keep_tags=keep_tags, watch=watch)
+        options = CopyOptions(
+            at_a_time=at_a_time,
+            dry_run=dry_run,
+            keep_tags=keep_tags,
+            quarantine=quarantine,
+            verify_after=verify_after,
+            watch=watch,
+            note=note,
+        )
         results = _copy_all(_listable(source.default), destination, options)
     else:
         storage = _listable(source.default)
@@ -132,8 +140,9 @@ def _record_of_unread(source: ObjectStorage[Any], transferred: Transferred) -> C
 class CopyJob(Job):
     """`copy` of all content as a job.
 
-    It counts `objects`, `bytes` and each `CopyOutcome`, with its bytes as `<outcome> bytes`. It reports failures, and if
-    wanted each object, as `copied_of` reads it.
+    It counts `objects`, `bytes`, each `CopyOutcome` with its bytes as `<outcome> bytes`, and what was `copied in store`. It
+    reports failures, and if wanted each object, as `copied_of` reads it; and as a `note` why storages of one store are not
+    copied inside of it.
 
     Args:
         source: The storage to copy from.
@@ -141,8 +150,10 @@ class CopyJob(Job):
         at_a_time: Number of objects of a shard to copy at a time.
         dry_run: As for `copy`.
         keep_tags: As for `copy`.
-        reports_all: Report each object, which costs a request for an object that the destination already has, unless
-            listings tell its type.
+        quarantine: As for `copy`.
+        verify_after: As for `copy`.
+        reports_all: Report each object, which costs a request for an object that is not read, unless listings tell its
+            type.
 
     Raises:
         ConfigError: `at_a_time` is less than 1.
@@ -156,6 +167,8 @@ class CopyJob(Job):
         at_a_time: int = COPIES_AT_A_TIME,
         dry_run: bool = False,
         keep_tags: bool = True,
+        quarantine: bool = False,
+        verify_after: bool = False,
         reports_all: bool = False,
     ) -> None:
         super().__init__(source)
@@ -163,7 +176,14 @@ class CopyJob(Job):
             raise ConfigError(f"at_a_time must be at least 1, not {at_a_time}")
         self._destination = OpenedOnUse(destination)
         self._reports_all = reports_all
-        self._options = CopyOptions(at_a_time=at_a_time, dry_run=dry_run, keep_tags=keep_tags, describes=reports_all)
+        self._options = CopyOptions(
+            at_a_time=at_a_time,
+            dry_run=dry_run,
+            keep_tags=keep_tags,
+            describes=reports_all,
+            quarantine=quarantine,
+            verify_after=verify_after,
+        )
 
     def description(self) -> Mapping[str, Any]:
         """The job, with both storages."""
@@ -173,21 +193,29 @@ class CopyJob(Job):
             "destination": repr(self._destination.storage),
             "dry_run": self._options.dry_run,
             "keep_tags": self._options.keep_tags,
+            "quarantine": self._options.quarantine,
+            "verify_after": self._options.verify_after,
             "reports_all": self._reports_all,
         }
 
     async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
         """Copy one shard."""
         counts: Counter[str] = Counter()
-        findings = []
-        copier = ShardCopier(self.storage, self._destination.storage, self._options)
+        findings: list[dict[str, Any]] = []
+
+        def note(text: str) -> None:
+            findings.append({"note": redact(text)})
+
+        options = dataclasses.replace(self._options, note=note)
+        copier = ShardCopier(self.storage, self._destination.storage, options)
         async with aclosing(copier.copy(shard)) as transferred:
             async for each in transferred:
                 counts.update({"objects": 1, "bytes": each.size, each.outcome: 1, f"{each.outcome} bytes": each.size})
+                counts["copied in store"] += each.is_in_store
                 self.watch(1, each.size)
                 if self._reports_all or each.error is not None:
                     findings.append(_finding(each))
-        return ShardResult(shard, counts, findings)
+        return ShardResult(shard, +counts, findings)
 
     async def aclose(self) -> None:
         """Close both storages on the running event loop."""

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
@@ -63,6 +64,18 @@ async def listed(
         async for info in infos:
             content_hash = storage.keys.hash_of(info.address.key)
             assert content_hash is not None  # `list` lists no other keys
+            yield content_hash, info
+
+
+async def in_quarantine(
+    storage: ObjectStorage[Any], shard: Shard = EVERYTHING, *, described: bool = False
+) -> AsyncGenerator[tuple[str, ObjectInfo]]:
+    """List the content of a shard that is in quarantine: each content hash with its object there."""
+    transport, keys = await storage.transport(), storage.keys
+    listing = transport.list_described if described else transport.list
+    async for info in listing(keys.bucket, f"{keys.trash_root}{shard.hash_prefix}"):
+        content_hash = info.address.key.rpartition("/")[2]
+        if is_hash(content_hash):  # else it is not ours
             yield content_hash, info
 
 

@@ -7,10 +7,9 @@ from enum import StrEnum
 from typing import Any
 
 from lakery_cloud.engine.model import ObjectInfo
-from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.maintenance.jobs import Job, StorageSource
 from lakery_cloud.maintenance.live import LiveSet
-from lakery_cloud.maintenance.shards import Shard, ShardResult, listed
+from lakery_cloud.maintenance.shards import Shard, ShardResult, in_quarantine, listed
 
 
 class InventoryJob(Job):
@@ -103,17 +102,11 @@ class CompareJob(Job):
                 else:
                     report(content_hash, info.size, Difference.ORPHAN)
         if needed:
-            in_quarantine = await _sizes_in_quarantine(self.storage, shard)
+            quarantined = {content_hash: info.size async for content_hash, info in in_quarantine(self.storage, shard)}
             for content_hash in sorted(needed):
-                size = in_quarantine.get(content_hash)
+                size = quarantined.get(content_hash)
                 report(content_hash, size, Difference.DANGLING if size is None else Difference.QUARANTINED)
         return ShardResult(shard, counts, sorted(found, key=lambda finding: str(finding["content_hash"])))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_live": None}
-
-
-async def _sizes_in_quarantine(storage: ObjectStorage[Any], shard: Shard) -> dict[str, int]:
-    transport, keys = await storage.transport(), storage.keys
-    objects = transport.list(keys.bucket, f"{keys.trash_root}{shard.hash_prefix}")
-    return {info.address.key.rpartition("/")[2]: info.size async for info in objects}

@@ -182,7 +182,7 @@ class _Verifier:
         address = listed_info.address
         algorithm = self._algorithms.get(len(content_hash), DEFAULT_ALGORITHM)
         try:
-            info, found = await self._read(address, algorithm)
+            info, found = await hash_object(self._transport, address, algorithm)
             if found == content_hash:
                 return Verified(info, content_hash, None)
             # Only the metadata, which not every response to a read has, tells the algorithm.
@@ -191,7 +191,7 @@ class _Verifier:
                 return None
             written_with = described.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM)
             if written_with != algorithm:
-                info, found = await self._read(address, written_with)
+                info, found = await hash_object(self._transport, address, written_with)
                 if found == content_hash:
                     self._algorithms[len(content_hash)] = written_with
                     return Verified(info, content_hash, None)
@@ -203,14 +203,15 @@ class _Verifier:
             return None
         return Verified(info, content_hash, _problem(described, found))
 
-    async def _read(self, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:
-        """Read an object; return its description and hash."""
-        hasher, reading = new_hasher(algorithm), UnverifiedRead(self._transport, address)
-        async with aclosing(reading.chunks()) as chunks:
-            async for chunk in chunks:
-                await update_hash(hasher, chunk)
-        assert reading.info is not None
-        return reading.info, hasher.hexdigest()
+
+async def hash_object(transport: Transport, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:
+    """Read an object; return its description and hash. Errors are those of `UnverifiedRead`."""
+    hasher, reading = new_hasher(algorithm), UnverifiedRead(transport, address)
+    async with aclosing(reading.chunks()) as chunks:
+        async for chunk in chunks:
+            await update_hash(hasher, chunk)
+    assert reading.info is not None
+    return reading.info, hasher.hexdigest()
 
 
 def _problem(info: ObjectInfo, found: str) -> Problem:

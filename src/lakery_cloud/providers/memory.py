@@ -151,10 +151,13 @@ class MemoryTransport(Transport):
         await self._turn()
         self._contents.objects.pop(address.key, None)
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
         await self._turn()
         found = self._pinned(source)
         self._create(address, found.data, found.attributes, create_only=not replace)
+        return None
 
     async def delete_if(self, info: ObjectInfo) -> None:
         await self._turn()

@@ -103,7 +103,7 @@ class AzureTransport(CloudTransport):
     ) -> None:
         super().__init__(settings)
         self._client = client
-        self._endpoint = client.url.partition("?")[0]
+        self.store = self._endpoint = client.url.partition("?")[0]
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
         self._grants = Grants(client, account=self._account, call=self._call)
@@ -416,8 +416,11 @@ class AzureTransport(CloudTransport):
         await self._copies.copy(source, address, attributes)
         return None
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
         await self._copies.copy_as_is(source, address, replace=replace)
+        return None
 
     def _blob(self, address: Address) -> BlobClient:
         return self._client.get_blob_client(address.bucket, address.key)

@@ -327,7 +327,9 @@ class FileTransport(Transport):
             raise VersionChanged(str(source.address)) from signal
         return None
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
         def link() -> None:
             path = self._path(source.address)
             if _info(source.address, path).version != source.version:
@@ -349,6 +351,7 @@ class FileTransport(Transport):
             await self._run(address, link)
         except KeyMissing as signal:
             raise VersionChanged(str(source.address)) from signal
+        return None
 
     async def delete_if(self, info: ObjectInfo) -> None:
         def unlink() -> None:

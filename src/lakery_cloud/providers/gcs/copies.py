@@ -36,6 +36,7 @@ class Copies:
         self._transport = transport
         self._api = api
         self._read_timeout = settings.read_timeout
+        self._storage_class = settings.storage_class
         self._refusing: set[str] = set()
 
     def can_move(self, source: Address, bucket: str) -> bool:
@@ -90,9 +91,15 @@ class Copies:
         """Copy an object by as many requests as the store needs; errors are those of `Transport.copy`."""
         return await self._rewrite(source, address, self._api.resource(attributes), replace=False)
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> ObjectInfo:
         """As `Transport.copy_as_is`."""
-        await self._rewrite(source, address, None, replace=replace)
+        resource = None
+        if self._storage_class is not None and source.tags is not None:  # else the copy gets the bucket's default class
+            content_type = source.content_type or "application/octet-stream"
+            resource = self._api.resource(
+                ObjectAttributes(content_type, source.content_encoding, source.tags, source.metadata)
+            )
+        return await self._rewrite(source, address, resource, replace=replace)
 
     async def _rewrite(
         self, source: ObjectInfo, address: Address, resource: Mapping[str, Any] | None, *, replace: bool

@@ -66,6 +66,7 @@ class GCSTransport(CloudTransport):
         self._api = api
         self._tokens = tokens
         self._settings = settings
+        self.store = api.endpoint
         self.uploads_to_content = not settings.composite_uploads
         self._uploads: dict[str, ResumableUpload | CompositeUpload] = {}
         self._temporary: dict[Address, TemporaryObject] = {}
@@ -271,5 +272,7 @@ class GCSTransport(CloudTransport):
             raise
         return moved
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
-        await self._copies.copy_as_is(source, address, replace=replace)
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
+        return await self._copies.copy_as_is(source, address, replace=replace)

@@ -1,11 +1,13 @@
 """Copies inside S3: by one request, or part by part."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as botocore_errors
 
@@ -19,6 +21,9 @@ from lakery_cloud.providers.s3.answers import copied, copied_part
 from lakery_cloud.providers.s3.errors import CopyTimedOut
 from lakery_cloud.providers.s3.requests import CONDITIONS, COPY_CHECKSUM, Supported, sdk_described, sdk_stored_as
 from lakery_cloud.providers.s3.settings import S3Settings
+
+_AMAZON = re.compile(r"s3[a-z0-9.-]*\.(amazonaws\.com(?:\.cn)?)")
+"""AWS General Reference, "Amazon Simple Storage Service endpoints and quotas"."""
 
 copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
 """Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
@@ -53,9 +58,11 @@ class Copies:
         }
         return await self._copy(source, address, described, sha256=sha256, replace=False)
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None
+    ) -> ObjectInfo | None:
         """As `Transport.copy_as_is`."""
-        await self._copy(source, address, {}, sha256=False, replace=replace)
+        return await self._copy(source, address, {}, sha256=algorithm == "sha256", replace=replace)
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
         """As `Transport.copy_part`."""
@@ -111,6 +118,12 @@ class Copies:
                 seconds=seconds,
                 attempts=self._settings.max_attempts,
             )
+
+
+def store_of(endpoint: str) -> str:
+    """The endpoint without its region, if it is Amazon's: regions copy from each other, partitions don't."""
+    found = _AMAZON.fullmatch(urlsplit(endpoint).hostname or "")
+    return found[1] if found else endpoint.rstrip("/")
 
 
 def _copy_source(source: ObjectInfo) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from lakery_cloud.providers.s3.answers import (
     undeleted,
     whole,
 )
-from lakery_cloud.providers.s3.copies import Copies
+from lakery_cloud.providers.s3.copies import Copies, store_of
 from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, hides_cause
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
@@ -100,6 +100,7 @@ class S3Transport(S3Calls):
 
     def __init__(self, client: "SDKClient", settings: S3Settings, *, signed: S3Requests | None = None) -> None:
         super().__init__(client, settings)
+        self.store = store_of(client.endpoint)
         self._stored_as = sdk_stored_as(settings)
         self._signed = signed
         self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
@@ -431,8 +432,10 @@ class S3Transport(S3Calls):
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> ObjectInfo | None:
         return await self._copies.copy(source, address, attributes)
 
-    async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
-        await self._copies.copy_as_is(source, address, replace=replace)
+    async def copy_as_is(
+        self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
+    ) -> ObjectInfo | None:
+        return await self._copies.copy_as_is(source, address, replace=replace, algorithm=algorithm)
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
         """Abort the uploads to a key that may be ours: to a content key, other writers may have some, with parts."""
