@@ -209,7 +209,7 @@ async def test_a_shard_has_its_own_content_alone(source, destination) -> None:
 
 
 async def test_content_that_fails_is_a_finding(source, destination) -> None:
-    damaged, longer, right, weird = (await save(source, content(10, seed=seed)) for seed in range(4))
+    damaged, longer, right, weird = [await save(source, content(10, seed=seed)) for seed in range(4)]
     objects = source.default.contents.objects
     objects[damaged.content_hash] = replace(objects[damaged.content_hash], data=bytes(10))
     objects["0123456789abcdef0"] = objects.pop(weird.content_hash)

@@ -223,9 +223,6 @@ class CopyJob(Job):
         await self._destination.aclose()
 
 
-_TYPE = ("content_type", "content_encoding", "content_hash_algorithm")
-
-
 def _finding(transferred: Transferred) -> dict[str, Any]:
     """What a job reports of an object; little, since a large bucket has many."""
     finding: dict[str, Any] = {
@@ -234,7 +231,11 @@ def _finding(transferred: Transferred) -> dict[str, Any]:
         "result": transferred.outcome.value,
     }
     if transferred.digest is not None:
-        finding |= {name: transferred.digest[name] for name in _TYPE}
+        finding |= {
+            "content_type": transferred.digest["content_type"],
+            "content_encoding": transferred.digest["content_encoding"],
+            "content_hash_algorithm": transferred.digest["content_hash_algorithm"],
+        }
     if (error := transferred.error) is not None:
         public = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
         finding["error"] = f"{public.__name__}: {redact(str(error))}"
@@ -244,7 +245,7 @@ def _finding(transferred: Transferred) -> dict[str, Any]:
 def copied_of(source: ObjectStorage[Any], destination: ObjectStorage[Any], finding: Mapping[str, Any]) -> Copied:
     """The result for an object that a `CopyJob` reports."""
     digest = None
-    if _TYPE[0] in finding:
+    if "content_type" in finding:
         digest = Digest(
             content_type=finding["content_type"],
             content_encoding=finding["content_encoding"],
