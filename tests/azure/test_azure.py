@@ -40,9 +40,9 @@ from lakery_cloud.testing import (
     stream_of,
     tap,
 )
-from lakery_cloud.testing.faults import Stall
+from lakery_cloud.testing.faults import Answer, Fault, ResetAfter, ResetBefore, Stall, SwallowAnswer
 from tests.azure.proxy import AzureProxy, is_request
-from tests.helpers import PATIENCE, write, write_stream
+from tests.helpers import PATIENCE, name_of, write, write_stream
 from tests.rigs.azure import AzureRig
 
 MiB = 1024**2
@@ -429,6 +429,22 @@ async def test_storage_data_that_is_malformed_is_refused(storage_data: Any) -> N
     async with AzureBlobStorage("container") as storage:
         with pytest.raises(InvalidRecord, match="needs a container and a blob"):
             await storage.read_data(storage_data)
+
+
+@pytest.mark.parametrize("fault", [ResetBefore(), ResetAfter(), SwallowAnswer(), Answer(503)], ids=name_of)
+async def test_the_store_tells_its_time_after_a_retry(azure_rig: AzureRig, fault: Fault, short_pauses: None) -> None:
+    async with FaultProxy(azure_rig.server_url, [Rule(fault, "has_bucket", times=2)]) as proxy:
+        azure_rig.point_to(proxy.url)
+        async with azure_rig.storage(max_attempts=3) as storage:
+            assert await (await storage.transport()).server_time(azure_rig.bucket)
+
+
+async def test_a_store_that_fails_each_time_has_no_time(azure_rig: AzureRig, short_pauses: None) -> None:
+    async with FaultProxy(azure_rig.server_url, [Rule(ResetBefore(), "has_bucket", times=None)]) as proxy:
+        azure_rig.point_to(proxy.url)
+        async with azure_rig.storage(max_attempts=2) as storage:
+            with pytest.raises(StorageUnavailable):
+                await (await storage.transport()).server_time(azure_rig.bucket)
 
 
 async def test_folders_are_not_listed(azure_rig: AzureRig) -> None:

@@ -158,8 +158,12 @@ class AzureTransport(CloudTransport):
                 if not responses:
                     raise
 
-        await self._call("get_container_properties", Address(bucket, ""), get_container_properties)
-        return responses[-1].status_code, responses[-1].headers
+        # The SDK forgets the hook when a connection breaks (`StorageResponseHook`): what it has sent again is not noted.
+        for _ in range(self._settings.max_attempts):
+            await self._call("get_container_properties", Address(bucket, ""), get_container_properties)
+            if responses:
+                return responses[-1].status_code, responses[-1].headers
+        raise StorageUnavailable(f"the connections to the container {bucket!r} broke off each time; try again later")
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         try:
@@ -205,7 +209,8 @@ class AzureTransport(CloudTransport):
 
         with suppress(KeyMissing):
             await self._blob_call("delete_blob", address, version_id=version_id, raw_response_hook=note)
-            if responses[-1].headers.get("x-ms-delete-type-permanent") != "false":
+            # The SDK forgets the hook when a connection breaks; then the version stays for the days of its soft delete.
+            if not responses or responses[-1].headers.get("x-ms-delete-type-permanent") != "false":
                 return
             try:
                 await self._blob_call("delete_blob", address, version_id=version_id, blob_delete_type="Permanent")
