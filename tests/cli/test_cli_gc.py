@@ -5,6 +5,7 @@ import json
 import os
 import sqlite3
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,13 @@ def old(desk: Desk) -> Desk:
 
 
 def test_a_dry_run_says_what_would_happen(old: Desk):
+    when = datetime.fromtimestamp((old.objects / GARBAGE).stat().st_mtime, UTC)
     done = old.run("gc", "--records", "records.jsonl")
     assert done.code == 0
     assert [line.split() for line in done.out] == [["would", "be", "quarantined", GARBAGE, "7"]]
     assert done.errors == [
         "2 objects, 13 bytes: 1 needed, 0 younger than the grace period; 0 in quarantine; the sources name 1",
-        "1 object, 7 bytes: would be quarantined",
+        f"1 object, 7 bytes: would be quarantined, the oldest of {when:%Y-%m-%d}",
         "nothing was changed; add --yes to do it",
     ]
     assert old.stored() == {NEEDED, GARBAGE}

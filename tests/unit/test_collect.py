@@ -272,7 +272,7 @@ def test_threads_that_ask_at_once_get_all_hashes():
 
 
 async def test_a_live_set_gives_each_shard_its_hashes(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lakery_cloud.maintenance.live.BATCH", 7)
+    monkeypatch.setattr("lakery_cloud.maintenance.spool.BATCH", 7)
     hashes = {hash_of(b"%d" % number) for number in range(500)}
     with await live_set([sorted(hashes)[:300], hashes]) as live:
         assert live.hashes_of(EVERYTHING) == hashes

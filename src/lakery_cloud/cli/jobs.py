@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lakery_cloud.cli.common import storage_of
+from lakery_cloud.cli.inventories import open_inventory
 from lakery_cloud.cli.progress import error_console
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import ConfigError, MissingDependency, StorageUnavailable
@@ -92,6 +93,7 @@ class Workers:
         make_job: "Callable[[StorageSource, int], Job]",
         *,
         quiet: bool,
+        inventory: str | None = None,
     ) -> AsyncGenerator[tuple["ShardResult", Progress]]:
         """Run a job on all shards of a storage and yield its results, with progress on a terminal.
 
@@ -101,25 +103,27 @@ class Workers:
             engine: What runs the job.
             make_job: Makes the job from the storage and the number of shards of this process at a time.
             quiet: Show no progress.
+            inventory: Name of an inventory that lists the storage.
         """
         from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, run_job
         from lakery_cloud.maintenance.shards import SHARDS, plan
 
         is_split = engine is not None or self.manifest is not None
-        shards = await plan(storage, shards=SHARDS if is_split else 1)
-        if engine is None:
-            job = make_job(storage, min(len(shards), SHARDS_AT_A_TIME))
-        else:
-            job = make_job(partial(storage_of, target), 1)
-        with _Shown(len(shards), quiet=quiet) as shown:
+        async with open_inventory(storage, inventory) as listing:
+            shards = await plan(storage, shards=SHARDS if is_split else 1, inventory=listing)
             if engine is None:
-                job.watch = shown.count
-            async with aclosing(run_job(job, shards, engine=engine, manifest=self._manifest())) as results:
-                async for result in results:
-                    if engine is not None:
-                        shown.count(result.counts.get("objects", 0), result.counts.get("bytes", 0))
-                    shown.finish_shard()
-                    yield result, shown.progress
+                job = make_job(storage, min(len(shards), SHARDS_AT_A_TIME))
+            else:
+                job = make_job(partial(storage_of, target), 1)
+            with _Shown(len(shards), quiet=quiet) as shown:
+                if engine is None:
+                    job.watch = shown.count
+                async with aclosing(run_job(job, shards, engine=engine, manifest=self._manifest())) as results:
+                    async for result in results:
+                        if engine is not None:
+                            shown.count(result.counts.get("objects", 0), result.counts.get("bytes", 0))
+                        shown.finish_shard()
+                        yield result, shown.progress
 
     def _manifest(self) -> "Manifest | None":
         if self.manifest is None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.failures import NOT_FOUND
+from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, Workers
 from lakery_cloud.cli.progress import print_above, print_note
 from lakery_cloud.cli.record_sources import NO_SOURCES, RecordSources
@@ -26,6 +27,7 @@ async def inventory(
     *,
     storage: StorageUrl = None,
     output: Annotated[str, Parameter(name=["--output", "-o"])] = STANDARD_INPUT,
+    inventory: InventoryName = None,
     workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -45,7 +47,9 @@ async def inventory(
         async with (
             open_storage(storage) as source,
             aclosing(
-                workers.results(storage, source, engine, lambda target, _: InventoryJob(target), quiet=quiet)
+                workers.results(
+                    storage, source, engine, lambda target, _: InventoryJob(target), quiet=quiet, inventory=inventory
+                )
             ) as results,
         ):
             async for result, _ in results:
@@ -59,6 +63,7 @@ async def orphans(
     *,
     storage: StorageUrl = None,
     sources: RecordSources = NO_SOURCES,
+    inventory: InventoryName = None,
     workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -74,7 +79,9 @@ async def orphans(
         quiet: Show no progress and no total.
         as_json: Print JSON, one object a line.
     """
-    counts = await _compare(storage, sources, workers, {Difference.ORPHAN}, quiet=quiet, as_json=as_json)
+    counts = await _compare(
+        storage, sources, workers, {Difference.ORPHAN}, inventory=inventory, quiet=quiet, as_json=as_json
+    )
     if not quiet and not as_json:
         objects = f"{pluralize(counts['objects'], 'object')}, {decimal(counts['bytes'])}"
         print_note(f"{objects}: {counts[Difference.ORPHAN]} in no record")
@@ -115,6 +122,7 @@ async def _compare(
     workers: Workers,
     differences: set[Difference],
     *,
+    inventory: str | None = None,
     quiet: bool,
     as_json: bool,
 ) -> Counter[str]:
@@ -128,7 +136,9 @@ async def _compare(
                 def make_job(source: StorageSource, _: int) -> CompareJob:
                     return CompareJob(source, live=live, differences=frozenset(differences))
 
-                async with aclosing(workers.results(storage, target, engine, make_job, quiet=quiet)) as results:
+                async with aclosing(
+                    workers.results(storage, target, engine, make_job, quiet=quiet, inventory=inventory)
+                ) as results:
                     async for result, progress in results:
                         counts.update(result.counts)
                         for finding in result.findings:

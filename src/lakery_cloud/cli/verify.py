@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.filesize import decimal
 from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, AtATime, Workers
 from lakery_cloud.cli.progress import print_above, print_note
 from lakery_cloud.cli.words import pluralize
@@ -28,6 +30,8 @@ async def verify(
     since: timedelta | None = None,
     sample: str = "100%",
     seed: int = 0,
+    by_checksum: Annotated[bool, Parameter(negative="")] = False,
+    inventory: InventoryName = None,
     at_a_time: AtATime = READS_AT_A_TIME,
     workers: Workers = HERE,
     quiet: Quiet = False,
@@ -47,6 +51,8 @@ async def verify(
         since: Skip content that is older, such as 30d.
         sample: Share of the objects to read, such as 1%.
         seed: A number that selects the sample. The same number selects the same objects.
+        by_checksum: Read nothing: compare each hash with the checksum that the store has, or an inventory or a report of S3
+            Batch Operations that --inventory names. This proves less than a read.
         at_a_time: Number of objects that a process reads at a time.
         quiet: Show no progress and no total.
         as_json: Print JSON, one object a line, also for intact content.
@@ -65,15 +71,18 @@ async def verify(
                     since=earliest,
                     sample=share,
                     seed=seed,
+                    by_checksum=by_checksum,
                     reports_all=as_json,
                 )
 
-            async with aclosing(workers.results(storage, source, engine, make_job, quiet=quiet)) as results:
+            async with aclosing(
+                workers.results(storage, source, engine, make_job, quiet=quiet, inventory=inventory)
+            ) as results:
                 async for result, progress in results:
                     counts.update(result.counts)
                     for finding in result.findings:
                         _print(finding, progress, as_json=as_json)
-    _report(counts, source, quiet=quiet or as_json)
+    _report(counts, source, by_checksum=by_checksum, quiet=quiet or as_json)
 
 
 async def _time_before(storage: ObjectStorage[Any], age: timedelta | None) -> datetime | None:
@@ -106,9 +115,10 @@ def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> 
         print_above(progress, f"{finding['problem']}  {finding['content_hash']}  {finding['size']:>14}")
 
 
-def _report(counts: Counter[str], source: ObjectStorage[Any], *, quiet: bool) -> None:
+def _report(counts: Counter[str], source: ObjectStorage[Any], *, by_checksum: bool, quiet: bool) -> None:
     objects, archived = pluralize(counts["objects"], "object"), counts[Problem.ARCHIVED]
-    if wrong := sum(counts[problem] for problem in Problem) - archived:
+    unproven = counts[Problem.UNPROVEN]
+    if wrong := sum(counts[problem] for problem in Problem) - archived - unproven:
         raise IntegrityError(
             f"{wrong} of {objects} in {source!r} failed verification; delete them, and save their content again from "
             "another copy"
@@ -118,5 +128,11 @@ def _report(counts: Counter[str], source: ObjectStorage[Any], *, quiet: bool) ->
             f"{archived} of {objects} in {source!r} could not be read, since archived content must be restored first; "
             "restore them, and verify them then"
         )
+    if unproven:
+        raise StorageUnavailable(
+            f"{unproven} of {objects} in {source!r} have no checksum that can be compared with their hash; verify them "
+            "without --by-checksum"
+        )
     if not quiet:
-        print_note(f"{objects}, {decimal(counts['bytes'])}: all intact")
+        means = " by their checksums" if by_checksum else ""
+        print_note(f"{objects}, {decimal(counts['bytes'])}: all intact{means}")

@@ -31,6 +31,8 @@ LONGEST_LAG = timedelta(minutes=30)
 retries, unless the grace period is short."""
 OBJECTS_AT_A_TIME = 16
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Fate(StrEnum):
     """What a collection does with an object, or would do."""
@@ -119,10 +121,12 @@ class CollectJob(Job):
         findings = []
         for work in (collection.empty_quarantine(shard), collection.collect(shard)):
             async with aclosing(work) as found:
-                async for content_hash, size, fate, error in found:
-                    collection.counts.update({fate: 1, f"{fate} bytes": size})
+                async for content_hash, info, fate, error in found:
+                    collection.counts.update({fate: 1, f"{fate} bytes": info.size})
                     result = f"would be {fate}" if self.dry_run and fate is not Fate.FAILED else fate.value
-                    finding = {"content_hash": content_hash, "size": size, "result": result}
+                    finding: dict[str, Any] = {"content_hash": content_hash, "size": info.size, "result": result}
+                    if info.modified is not None:
+                        finding["modified"] = info.modified.isoformat()
                     findings.append(finding | ({"error": f"{type(error).__name__}: {error}"} if error else {}))
         return ShardResult(shard, collection.counts, findings)
 
@@ -130,8 +134,8 @@ class CollectJob(Job):
         return {**super().__getstate__(), "_live": None}
 
 
-Found = tuple[str, int, Fate, LakeryCloudError | None]
-"""A content hash, the size, what was done, and the error if that failed."""
+Found = tuple[str, ObjectInfo, Fate, LakeryCloudError | None]
+"""A content hash, the object, what was done, and the error if that failed."""
 
 
 class _Collection:
@@ -186,11 +190,11 @@ class _Collection:
         except PERMANENT_ERRORS:
             raise
         except LakeryCloudError as error:
-            return content_hash, info.size, Fate.FAILED, error
+            return content_hash, info, Fate.FAILED, error
         if fate is None:
             self.counts["waiting"] += 1
             return None
-        return content_hash, info.size, fate, None
+        return content_hash, info, fate, None
 
     async def _tidy(self, info: ObjectInfo, current: ObjectInfo) -> Fate | None:
         """Delete a copy whose content key has come back, if nobody can have begun to move that one too."""
@@ -235,29 +239,33 @@ class _Collection:
 
     async def _garbage(self, shard: Shard) -> AsyncGenerator[tuple[str, ObjectInfo, datetime]]:
         """Content that no record names and that is old enough, with the time at which its listing began."""
-        job, seen = self._job, self._now()
+        job, seen = self._job, self._now() if shard.listing is None else _LONG_AGO
         async with aclosing(listed(self._storage, shard)) as objects:
             async for content_hash, info in objects:
                 self.counts.update(objects=1, bytes=info.size)
                 job.watch(1, info.size)
                 if content_hash in self._live:
                     self.counts["live"] += 1
-                elif info.modified is None or info.modified + job.grace >= job.began:
-                    self.counts["young"] += 1
-                else:
+                elif self._is_old(info):
                     yield content_hash, info, seen
+                else:
+                    self.counts["young"] += 1
+
+    def _is_old(self, info: ObjectInfo) -> bool:
+        """Whether content is old enough to be garbage."""
+        return info.modified is not None and info.modified + self._job.grace < self._job.began
 
     async def _collect(self, entry: tuple[str, ObjectInfo, datetime]) -> Found | None:
         content_hash, info, seen = entry
         fate = Fate.QUARANTINED if self._job.quarantine else Fate.DELETED
         if self._job.dry_run:
-            return content_hash, info.size, fate, None
+            return content_hash, info, fate, None
         try:
             if not self._job.quarantine or self._now() - seen > self._job.lag / 2:
                 # The listing is too old to act on.
                 seen = self._now()
                 current = await self._transport.head(info.address)
-                if current is None or current.version != info.version or current.modified != info.modified:
+                if current is None or not self._is_old(current):
                     return None
                 info = current
             if self._job.quarantine:
@@ -272,8 +280,8 @@ class _Collection:
         except PERMANENT_ERRORS:
             raise
         except LakeryCloudError as error:
-            return content_hash, info.size, Fate.FAILED, error
-        return content_hash, info.size, fate, None
+            return content_hash, info, Fate.FAILED, error
+        return content_hash, info, fate, None
 
     def _now(self) -> datetime:
         """The time by the store's clock."""

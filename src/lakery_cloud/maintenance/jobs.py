@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -133,21 +134,24 @@ async def run_job(
         StorageUnavailable: A worker process died.
         LakeryCloudError: The work on a shard failed.
     """
-    call = _caller(job, engine)
+    call, planned = _caller(job, engine), list(shards)
     done: Mapping[Shard, ShardResult] = {}
     if manifest is not None:
-        shards, done = await manifest.begin(job.description(), list(shards))
+        listing = planned[0].listing if planned else None
+        description = job.description() if listing is None else {**job.description(), "inventory": listing.name}
+        kept, done = await manifest.begin(description, planned)
+        planned = [shard._replace(listing=listing) for shard in kept]
 
     async def result_of(shard: Shard) -> ShardResult:
-        if shard in done:
-            return done[shard]
+        if shard.plain() in done:
+            return done[shard.plain()]
         result = await call(shard)
         if manifest is not None:
             await manifest.add(result)
         return result
 
     limit = at_a_time if engine is None else IN_FLIGHT
-    async with aclosing(side_by_side(result_of, shards, limit=limit, ahead=limit)) as results:
+    async with aclosing(side_by_side(result_of, planned, limit=limit, ahead=limit)) as results:
         async for result in results:
             yield result
 
@@ -157,7 +161,7 @@ def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[Shar
     if engine is None:
 
         async def call(shard: Shard) -> ShardResult:
-            return await job.run(shard, job.payload(shard))
+            return await _run(job, shard, job.payload(shard))
 
         return call
 
@@ -169,9 +173,10 @@ def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[Shar
 
     async def submit(shard: Shard) -> ShardResult:
         payload = await asyncio.to_thread(job.payload, shard)
+        portable = await asyncio.to_thread(shard.portable)
         future: Future[ShardResult] | None = None
         try:
-            future = executor.submit(_run_in_worker, pickled, shard, payload)
+            future = executor.submit(_run_in_worker, pickled, portable, payload)
             return await asyncio.shield(asyncio.wrap_future(future))
         except BrokenExecutor as error:
             broken.set()
@@ -199,6 +204,11 @@ def _pickled(job: Job) -> bytes:
         ) from error
 
 
+async def _run(job: Job, shard: Shard, payload: bytes) -> ShardResult:
+    """Run a job on a shard. Its result is for the digits alone, without the rows of an inventory."""
+    return replace(await job.run(shard, payload), shard=shard.plain())
+
+
 class _Workplace:
     """A job in one thread of a worker, with an event loop that keeps its connections from one shard to the next."""
 
@@ -208,7 +218,7 @@ class _Workplace:
         self._runner = asyncio.Runner()
 
     def run(self, shard: Shard, payload: bytes) -> ShardResult:
-        return self._runner.run(self._job.run(shard, payload))
+        return self._runner.run(_run(self._job, shard, payload))
 
     def __del__(self) -> None:  # the end of its thread is not announced otherwise
         if sys.is_finalizing():

@@ -1,45 +1,39 @@
-"""The live set of a garbage collection: the content hashes that records name, kept on disk by their first digits.
+"""The live set of a garbage collection: the content hashes that records name, kept on disk.
 
 It takes as much memory as one shard, whatever the number of records.
 """
 
-import tempfile
-import threading
-from collections import defaultdict
 from collections.abc import AsyncIterable, Iterable
-from pathlib import Path
 from typing import Self
 
 from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.maintenance.shards import Shard
+from lakery_cloud.maintenance.spool import DIGITS, Spool
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.streams.tasks import each
 
 Live = ContentRecord | str
 """A record, or the content hash of one."""
 
-BATCH = 100_000
-"""Hashes in memory before they are written."""
-_DIGITS = 2
-
 
 class LiveSet:
     """Content hashes on disk. Use it in a `with` block, which removes its files."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="lakery-cloud-live-")
-        self._waiting: defaultdict[str, list[str]] = defaultdict(list)
-        self._number = 0
-        self._writing = threading.Lock()
-        self._read: tuple[str, set[str]] | None = None
-        self.count = 0
+        self._spool = Spool()
+        self._read: tuple[str, int, set[str]] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of hashes that were added."""
+        return self._spool.count
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+        self._spool.close()
 
     async def add_all(self, source: Iterable[Live] | AsyncIterable[Live]) -> None:
         """Add the hashes of a source.
@@ -61,38 +55,18 @@ class LiveSet:
             raise InvalidRecord(
                 f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
             )
-        self._waiting[content_hash[:_DIGITS]].append(content_hash)
-        self._number += 1
-        self.count += 1
-        if self._number >= BATCH:
-            self._write()
+        self._spool.add(content_hash)
 
     def hashes_of(self, shard: Shard) -> set[str]:
         """The hashes of a shard. Any thread may ask."""
-        with self._writing:
-            self._write()
-        beginning = shard.hash_prefix
-        files = Path(self._folder.name).glob(f"{beginning[:_DIGITS]}*")
-        return {
-            content_hash
-            for file in files
-            for content_hash in file.read_text().split()
-            if content_hash.startswith(beginning)
-        }
+        return set(self._spool.lines_of(shard.hash_prefix))
 
     def names(self, content_hash: str) -> bool:
         """Whether a record names this content."""
-        beginning = content_hash[:_DIGITS]
-        if self._read is None or self._read[0] != beginning or self._number:
-            self._read = beginning, self.hashes_of(Shard(beginning))
-        return content_hash in self._read[1]
-
-    def _write(self) -> None:
-        for digits, hashes in self._waiting.items():
-            with Path(self._folder.name, digits).open("a") as file:
-                file.writelines(f"{content_hash}\n" for content_hash in hashes)
-        self._waiting.clear()
-        self._number = 0
+        beginning = content_hash[:DIGITS]
+        if self._read is None or self._read[:2] != (beginning, self.count):
+            self._read = beginning, self.count, self.hashes_of(Shard(beginning))
+        return content_hash in self._read[2]
 
 
 async def live_set(sources: Iterable[Iterable[Live] | AsyncIterable[Live]], *, allow_empty: bool = False) -> LiveSet:

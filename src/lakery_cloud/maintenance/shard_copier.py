@@ -144,7 +144,7 @@ class ShardCopier:
         found: dict[str, int] = {}
         left = LISTED_PER_LOOK_UP * len(wanted)
         try:
-            async with aclosing(listed(self._destination, shard)) as objects:
+            async with aclosing(listed(self._destination, shard.plain())) as objects:
                 async for content_hash, info in objects:
                     if left == 0:
                         return None

@@ -1,15 +1,18 @@
 """Shards: the content of a storage, split by the first digits of its hashes.
 
 Hashes are uniform, so that one page of a listing tells how many objects there are, and shards of as many digits have about
-as many objects. A shard is a few bytes: it can be given to another process or machine, and written to a file.
+as many objects. A shard is a few bytes: it can be given to another process or machine, and written to a file. The shards of
+an inventory take their rows along.
 """
 
+import abc
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lakery_cloud.engine.keys import is_hash
+from lakery_cloud.engine.keys import KeySpace, is_hash
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
@@ -24,18 +27,50 @@ _SAMPLE = 1000
 """Objects to list for an estimate: one page on most stores (S3 API Reference, "ListObjectsV2")."""
 
 
+class Listing(abc.ABC):
+    """A list of content that replaces those of the store, such as an inventory.
+
+    Attributes:
+        name: Tells it from any other one, on any machine.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def count(self, hash_prefix: str) -> float:
+        """About how many objects have a hash that begins with these digits."""
+
+    @abc.abstractmethod
+    def entries(self, keys: KeySpace, hash_prefix: str) -> list[tuple[str, ObjectInfo]]:
+        """The content whose hash begins with these digits, each once, in the order of the hashes."""
+
+    @abc.abstractmethod
+    def part(self, hash_prefix: str) -> "Listing":
+        """The same for these digits alone, which can be pickled."""
+
+
 class Shard(NamedTuple):
     """All content whose hash begins with the same digits.
 
     Attributes:
         hash_prefix: The digits; none for all content.
+        listing: What lists the content; None is the store.
     """
 
     hash_prefix: str
+    listing: Listing | None = None
 
     def split(self) -> tuple["Shard", ...]:
         """The sixteen shards that this one consists of."""
-        return tuple(Shard(self.hash_prefix + digit) for digit in DIGITS)
+        return tuple(self._replace(hash_prefix=self.hash_prefix + digit) for digit in DIGITS)
+
+    def plain(self) -> "Shard":
+        """The digits alone, as results and manifests have them."""
+        return Shard(self.hash_prefix)
+
+    def portable(self) -> "Shard":
+        """The same for another process."""
+        return self if self.listing is None else self._replace(listing=self.listing.part(self.hash_prefix))
 
 
 EVERYTHING = Shard("")
@@ -60,6 +95,10 @@ async def listed(
     storage: ObjectStorage[Any], shard: Shard = EVERYTHING, *, described: bool = False
 ) -> AsyncGenerator[tuple[str, ObjectInfo]]:
     """List the content of a shard: each content hash with its object. Errors are those of `ObjectStorage.list`."""
+    if shard.listing is not None:
+        for entry in await asyncio.to_thread(shard.listing.entries, storage.keys, shard.hash_prefix):
+            yield entry
+        return
     async with aclosing(storage.list(hash_prefix=shard.hash_prefix, described=described)) as infos:
         async for info in infos:
             content_hash = storage.keys.hash_of(info.address.key)
@@ -79,16 +118,23 @@ async def in_quarantine(
             yield content_hash, info
 
 
-async def plan(storage: ObjectStorage[Any], *, shards: int = SHARDS, max_objects: int = MAX_OBJECTS) -> list[Shard]:
+async def plan(
+    storage: ObjectStorage[Any],
+    *,
+    shards: int = SHARDS,
+    max_objects: int = MAX_OBJECTS,
+    inventory: Listing | None = None,
+) -> list[Shard]:
     """Split the content of a storage into shards, in the order of their hashes.
 
     This lists one page of the storage, and one of each shard that is large. A folder, which is always listed as a whole,
-    is split into few.
+    is split into few. With an inventory, it sends no request, and jobs on its shards list nothing.
 
     Args:
         storage: The storage.
         shards: The least number of shards. They are split by hexadecimal digits: into 1, 16, 256, ...
         max_objects: About the most objects of one shard.
+        inventory: What lists the content instead of the store, such as an `Inventory`.
 
     Raises:
         ConfigError: An argument is less than 1.
@@ -99,10 +145,10 @@ async def plan(storage: ObjectStorage[Any], *, shards: int = SHARDS, max_objects
     """
     if shards < 1 or max_objects < 1:
         raise ConfigError(f"shards and max_objects must be at least 1, not {shards} and {max_objects}")
-    if not (await storage.transport()).lists_by_prefix:
+    if inventory is None and not (await storage.transport()).lists_by_prefix:
         shards = min(shards, len(DIGITS))
     planned: list[Shard] = []
-    pending = [(EVERYTHING, True)]
+    pending = [(Shard("", inventory), True)]
     while pending:
         shard, may_be_large = pending.pop()
         is_large = may_be_large and await estimate(storage, shard) > max_objects
@@ -116,6 +162,8 @@ async def plan(storage: ObjectStorage[Any], *, shards: int = SHARDS, max_objects
 
 async def estimate(storage: ObjectStorage[Any], shard: Shard) -> float:
     """About how many objects a shard has: exact if they are few, else from the distance between its first ones."""
+    if shard.listing is not None:
+        return shard.listing.count(shard.hash_prefix)
     count, last = 0, ""
     async with aclosing(listed(storage, shard)) as sample:
         async for content_hash, _ in sample:

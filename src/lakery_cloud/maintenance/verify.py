@@ -39,6 +39,8 @@ class Problem(StrEnum):
     """It was replaced during the read, by another program: this library never replaces content."""
     ARCHIVED = "archived"
     """It was not read, since it is archived. Restore it, and verify it then."""
+    UNPROVEN = "unproven"
+    """It was not read, and the store has no checksum that can be compared with its hash. Verify it by a read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ async def verify(
     at_a_time: int = READS_AT_A_TIME,
     shard: Shard = EVERYTHING,
     since: datetime | None = None,
+    by_checksum: bool = False,
     is_wanted: Callable[[str], bool] = lambda _: True,
 ) -> AsyncGenerator[Verified]:
     """Read and hash all content of a storage, several objects at a time, in the order of their keys.
@@ -76,6 +79,7 @@ async def verify(
         at_a_time: Number of objects to read at a time.
         shard: The content to read.
         since: Skip content that was written earlier, by the store's clock.
+        by_checksum: Read nothing. Compare the hash with the checksum that the store or an inventory has.
         is_wanted: Called with each content hash; content for which it returns False is skipped.
 
     Raises:
@@ -85,6 +89,7 @@ async def verify(
         StorageUnavailable: The store could not be reached, or failed.
     """
     verifier = _Verifier(await storage.transport())
+    check = verifier.compare if by_checksum else verifier.check
 
     async def wanted() -> AsyncGenerator[tuple[str, ObjectInfo]]:
         async with aclosing(listed(storage, shard)) as objects:
@@ -93,7 +98,7 @@ async def verify(
                 if content_hash > after and is_recent and is_wanted(content_hash):
                     yield content_hash, info
 
-    async with aclosing(side_by_side(verifier.check, wanted(), limit=at_a_time)) as checked:
+    async with aclosing(side_by_side(check, wanted(), limit=at_a_time)) as checked:
         async for verified in checked:
             if verified is not None:
                 yield verified
@@ -109,6 +114,7 @@ class VerifyJob(Job):
         since: As for `verify`.
         sample: The share of the objects to read, from 0 to 1.
         seed: Chooses the sample.
+        by_checksum: As for `verify`.
         reports_all: Report intact objects too.
     """
 
@@ -121,6 +127,7 @@ class VerifyJob(Job):
         since: datetime | None = None,
         sample: float = 1,
         seed: int = 0,
+        by_checksum: bool = False,
         reports_all: bool = False,
     ) -> None:
         super().__init__(source)
@@ -128,6 +135,7 @@ class VerifyJob(Job):
             raise ConfigError(f"a sample is more than 0 and at most 1, not {sample}")
         self._after, self._at_a_time, self._since = after, at_a_time, since
         self._sample, self._seed, self._reports_all = sample, seed, reports_all
+        self._by_checksum = by_checksum
 
     def description(self) -> Mapping[str, Any]:
         return {
@@ -137,6 +145,7 @@ class VerifyJob(Job):
             "since": self._since and self._since.isoformat(),
             "sample": [self._sample, self._seed],
             "reports_all": self._reports_all,
+            **({"by_checksum": True} if self._by_checksum else {}),
         }
 
     async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
@@ -148,6 +157,7 @@ class VerifyJob(Job):
             at_a_time=self._at_a_time,
             shard=shard,
             since=self._since,
+            by_checksum=self._by_checksum,
             is_wanted=self._is_sampled,
         )
         async with aclosing(objects) as checked:
@@ -202,6 +212,25 @@ class _Verifier:
         except NoStorageData:
             return None
         return Verified(info, content_hash, _problem(described, found))
+
+    async def compare(self, entry: tuple[str, ObjectInfo]) -> Verified | None:
+        """Compare the hash of an object with its checksum, with one request unless the listing has proven it."""
+        content_hash, listed_info = entry
+        checksum = listed_info.content_hash
+        if checksum is not None and checksum.partition(":")[2] == content_hash:
+            return Verified(listed_info, content_hash, None)
+        # Only the metadata tells the algorithm of the hash.
+        info = await self._transport.head(listed_info.address)
+        if info is None:
+            return None
+        algorithm, _, found = (checksum or info.content_hash or "").partition(":")
+        if algorithm != info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM):
+            return Verified(info, content_hash, Problem.UNPROVEN)
+        if found != content_hash:
+            return Verified(info, content_hash, _problem(info, found))
+        written = info.metadata.get(METADATA_SIZE, "")
+        is_whole = not written.isdecimal() or int(written) == info.size
+        return Verified(info, content_hash, None if is_whole else Problem.TRUNCATED)
 
 
 async def hash_object(transport: Transport, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:

@@ -1,0 +1,157 @@
+"""What all inventories have in common: a manifest that names files, and files with a row for each object."""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lakery_cloud.errors import ConfigError, IntegrityError, brief
+
+ANY = frozenset[str]()
+"""Any value but an empty one."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file with rows.
+
+    Attributes:
+        name: Its name in the manifest.
+        size: Its size in bytes, if the manifest has it.
+        md5: Its MD5 in hexadecimal, if the manifest has it.
+    """
+
+    name: str
+    size: int | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The columns of a provider's inventories, with names as `plain_name` makes them.
+
+    Attributes:
+        key: The key, or on Azure the container, a slash and the key.
+        size: The size in bytes, if it has a column.
+        modified: The time of the last change, if it has a column.
+        version: What `ObjectInfo.version` has, with or without quotes.
+        bucket: The bucket, if it has a column of its own.
+        noncurrent: Column -> the values, in lower case, of rows that describe no current object.
+        checksums: Column -> a function that reads `<algorithm>:<hex>` of the whole object from a value, or None.
+        is_version_quoted: Whether the store puts the version into quotes.
+    """
+
+    key: str
+    size: str | None = None
+    modified: str | None = None
+    version: str | None = None
+    bucket: str | None = None
+    noncurrent: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    checksums: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
+    is_version_quoted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CSVForm:
+    """The form of CSV files, which may be compressed by gzip.
+
+    Attributes:
+        delimiter: What separates values.
+        columns: The columns; None if the first row has them.
+        is_key_encoded: Whether keys are URL-encoded.
+        is_ragged: Whether rows may have other numbers of values.
+    """
+
+    delimiter: str = ","
+    columns: Sequence[str] | None = None
+    is_key_encoded: bool = False
+    is_ragged: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A manifest.
+
+    Attributes:
+        kind: The provider's name for such inventories.
+        files: The files.
+        file_format: Their format.
+        columns: Their columns.
+        bucket: The bucket that they describe; None if each row names it.
+        csv: The form of CSV files.
+        rows: How many rows they have at least, if the manifest tells.
+        checksum_ending: What replaces `.json` in the name of the file with the MD5 of the manifest; None if there is none.
+    """
+
+    kind: str
+    files: tuple[DataFile, ...]
+    file_format: Literal["csv", "parquet", "orc"]
+    columns: Columns
+    bucket: str | None = None
+    csv: CSVForm = CSVForm()
+    rows: int | None = None
+    checksum_ending: str | None = None
+
+
+def plain_name(column: str) -> str:
+    """The name of a column without the differences between formats: `Last-Modified` and `last_modified` are the same."""
+    return column.strip().lower().replace("-", "").replace("_", "")
+
+
+def find_columns(header: Iterable[str], columns: Columns, *, where: str) -> list[int | None]:
+    """The positions of the key, the size, the time, the version, the bucket, and of `noncurrent` and `checksums`.
+
+    Raises:
+        ConfigError: A column that is needed is missing.
+    """
+    named = list(header)
+    positions = {plain_name(name): position for position, name in enumerate(named)}
+    needed = [name for name in (columns.key, columns.size, columns.modified) if name and name not in positions]
+    if needed:
+        raise ConfigError(
+            f"{where} has no column {' and no column '.join(map(repr, needed))}, but {', '.join(map(repr, named))}; add it "
+            "to the configuration of the inventory"
+        )
+    wanted = (
+        columns.key,
+        columns.size,
+        columns.modified,
+        columns.version,
+        columns.bucket,
+        *columns.noncurrent,
+        *columns.checksums,
+    )
+    return [positions.get(name) if name else None for name in wanted]
+
+
+def required(document: Mapping[str, Any], name: str, kind: type, *, where: str) -> Any:
+    """A field of a manifest.
+
+    Raises:
+        ConfigError: It is missing, or of another type.
+    """
+    value = document.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"the field {name!r} of {where} must be of the type {kind.__name__}, not {brief(value)}")
+    return value
+
+
+def check_rows(report: Report, rows: int) -> None:
+    """Compare the number of rows with the manifest.
+
+    Raises:
+        IntegrityError: There are fewer.
+    """
+    if report.rows is not None and rows < report.rows:
+        raise IntegrityError(
+            f"the files of the inventory have {rows} rows, but its manifest says {report.rows}; use another inventory"
+        )
+
+
+def hex_of_base64(algorithm: str) -> Callable[[Any], str | None]:
+    """A reader of checksums in base64."""
+
+    def read(value: Any) -> str | None:
+        return f"{algorithm}:{base64.b64decode(value, validate=True).hex()}" if value else None
+
+    return read
