@@ -13,7 +13,7 @@ PIP_AUDIT := pip-audit==2.10.1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-aiobotocore soak attack pictures check pages audit format docs build clean
+.PHONY: help demo bench bench-scale test test-aiobotocore soak attack pictures check pages audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ demo: $(VENV)/.test ## Persist real input to files and to S3 started in process,
 
 bench: $(VENV)/.test ## Measure beside other clients, on servers that store nothing; installs these clients into the cache folder
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: $(VENV)/.test ## Measure jobs on whole buckets, simulated and on SeaweedFS, beside rclone and a plain script
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 test: $(VENV)/.test ## Run all tests; installs and starts the local servers that they need
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TABLE) $(ARGS)

@@ -1,9 +1,10 @@
 """Pages of listings, the same for each API: keys with a prefix, grouped by a delimiter, a limited number at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.null_server.objects import Stored
+from benchmarks.null_server.simulated import SimulatedObjects
 
 LARGEST_PAGE = 1000
 """Entries of a page (S3 API Reference, "ListObjectsV2"; Cloud Storage and Blob Storage allow as many or more)."""
@@ -30,7 +31,7 @@ def page_of(
     """Return the entries after a key or folder."""
     left = min(int(limit or LARGEST_PAGE), LARGEST_PAGE)
     page, last = Page([], [], None), after
-    for key in sorted(key for key in objects if key.startswith(prefix) and key > after):
+    for key in _keys(objects, prefix, after):
         folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
         entry = prefix + folder + found if found else key
         if found and (entry == after or page.folders[-1:] == [entry]):
@@ -43,3 +44,10 @@ def page_of(
             page.objects.append((key, objects[key]))
         left, last = left - 1, entry
     return page
+
+
+def _keys(objects: Mapping[str, Stored], prefix: str, after: str) -> Iterable[str]:
+    """Return the keys after a key, in their order."""
+    if isinstance(objects, SimulatedObjects):
+        return objects.keys_after(prefix, after)
+    return sorted(key for key in objects if key.startswith(prefix) and key > after)

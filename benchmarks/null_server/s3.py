@@ -16,6 +16,7 @@ from benchmarks.null_server.listings import LARGEST_PAGE, page_of
 from benchmarks.null_server.messages import Answer, Request
 from benchmarks.null_server.objects import PRETENDED, Bucket, Stored, Upload
 from benchmarks.null_server.ranges import asked_range, content_answer
+from benchmarks.null_server.simulated import objects_of
 
 MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 MODIFIED_ISO = "2026-01-01T00:00:00.000Z"
@@ -73,7 +74,7 @@ class S3:
 
     def _on_bucket(self, request: Request, name: str, bucket: Bucket | None) -> Answer:
         if request.method == "PUT":
-            self._buckets.setdefault(name, Bucket())
+            self._buckets.setdefault(name, Bucket(objects_of(name)))
             return Answer(headers={"Location": f"/{name}"})
         if bucket is None:
             return _error(404, "NoSuchBucket", request)

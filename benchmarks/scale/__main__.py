@@ -1,0 +1,161 @@
+"""`make bench-scale`: measure jobs on whole buckets, and write docs/scale.md.
+
+First a server that pretends to hold its objects: listing, planning, and the comparison of a garbage collection. Then
+SeaweedFS with real objects: saves, `verify` and `copy`, beside rclone and a plain script.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.environments import python_of
+from benchmarks.null_server import REPOSITORY, null_server
+from benchmarks.null_server.simulated import PREFIX
+from benchmarks.scale.report import RESULTS, rows_of, write_page
+from lakery_cloud.emulators import SeaweedFS
+from lakery_cloud.emulators.install import Environment
+from lakery_cloud.emulators.servers.rclone import RcloneS3
+from lakery_cloud.emulators.system import clean_environment
+
+SOURCE = "bench"
+ENGINES = {"here": "1 process", "processes": "2 processes", "dask": "LocalCluster, 2 workers"}
+RCLONE_AT_A_TIME = 32
+"""As many objects as we read at a time."""
+PATIENCE = 7200.0
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="make bench-scale ARGS=...", description=__doc__)
+    parser.add_argument("--keys", type=int, default=10**7, help="objects that the simulated bucket pretends to hold")
+    parser.add_argument("--blobs", type=int, default=10**5, help="objects on SeaweedFS")
+    parser.add_argument("--size", type=int, default=1024, help="their size in bytes")
+    parser.add_argument("--only", choices=["simulated", "real"], help="one part")
+    parser.add_argument("--write", action="store_true", help="write docs/scale.md and its results")
+    options = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    if options.only != "real":
+        run_simulated(options, results)
+    if options.only != "simulated":
+        run_real(options, results)
+    if options.write:
+        from benchmarks.__main__ import machine
+
+        RESULTS.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n", "utf-8")
+        write_page()
+    return 0
+
+
+def run_simulated(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    """Measure on the server that pretends."""
+    bucket = f"{PREFIX}{options.keys}"
+    with null_server("s3") as server:
+        environment = _environment(server.url, "test", "testtest")  # it accepts any
+        _request_bucket(server.url, bucket)
+        for task, what in (("plan", "plan"), ("list", "list"), ("gc", "gc, dry run: half of the objects are garbage")):
+            figures = _run_work(environment, task, bucket)
+            _add(
+                results,
+                {"part": "simulated", "what": what, "who": "lakery-cloud, 1 process", "of": options.keys, **figures},
+            )
+
+
+def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    """Measure on SeaweedFS."""
+    with SeaweedFS() as server:
+        for bucket in (SOURCE, "ours", "theirs"):
+            server.make_bucket(bucket)
+        environment = _environment(server.endpoint_url, server.access_key_id, server.secret_access_key)
+
+        def add(what: str, who: str, figures: dict[str, Any]) -> None:
+            _add(results, {"part": "real", "what": what, "who": who, "of": options.blobs, **figures})
+
+        filled = _run_work(environment, "fill", SOURCE, "--blobs", options.blobs, "--size", options.size)
+        add("save", "lakery-cloud, 1 process", filled)
+        for engine, name in ENGINES.items():
+            add("verify", f"lakery-cloud, {name}", _run_work(environment, "verify", SOURCE, "--engine", engine))
+        plain = [python_of("s3fs-dask"), str(REPOSITORY / "benchmarks" / "scale" / "plain.py"), SOURCE]
+        add("verify", "s3fs and dask.bag, LocalCluster, 2 workers", json.loads(_run(plain, environment)))
+        ours = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()", "copy"]
+        add(
+            "copy",
+            "lakery-cloud copy",
+            _timed([*ours, f"s3://{SOURCE}", "s3://ours", "--quiet"], environment, options.blobs),
+        )
+        rclone = Environment(f"{RcloneS3.name}-{RcloneS3.version}")
+        rclone.install(lambda text: print(text, file=sys.stderr))
+        copied = _rclone(rclone, "copy", f"bench:{SOURCE}", "bench:theirs")
+        add("copy", "rclone copy", _timed(copied, environment, options.blobs))
+        checked = _rclone(rclone, "check", "--download", f"bench:{SOURCE}", "bench:theirs")
+        add("verify", "rclone check --download, which reads both buckets", _timed(checked, environment, options.blobs))
+
+
+def _environment(url: str, access_key_id: str, secret_access_key: str) -> dict[str, str]:
+    return {
+        **clean_environment("AWS_", "LAKERY_CLOUD_", "RCLONE_"),
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'src'}",
+        "AWS_ENDPOINT_URL_S3": url,
+        "AWS_ACCESS_KEY_ID": access_key_id,
+        "AWS_SECRET_ACCESS_KEY": secret_access_key,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "RCLONE_CONFIG_BENCH_TYPE": "s3",
+        "RCLONE_CONFIG_BENCH_PROVIDER": "SeaweedFS",
+        "RCLONE_CONFIG_BENCH_ENV_AUTH": "true",
+        "RCLONE_CONFIG_BENCH_ENDPOINT": url,
+    }
+
+
+def _rclone(rclone: Environment, *arguments: str) -> list[str]:
+    limits = ("--checkers", str(RCLONE_AT_A_TIME), "--transfers", str(RCLONE_AT_A_TIME), "--fast-list")
+    return [str(rclone.executable("rclone")), "--config", "none.conf", *limits, *arguments]
+
+
+def _request_bucket(url: str, bucket: str) -> None:
+    from urllib.request import Request, urlopen
+
+    with urlopen(Request(f"{url}/{bucket}", method="PUT")) as response:  # noqa: S310, our own server
+        response.read()
+
+
+def _run_work(environment: dict[str, str], *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.scale.work", *map(str, arguments)]
+    return dict(json.loads(_run(command, environment)))
+
+
+def _timed(command: Sequence[str], environment: dict[str, str], objects: int) -> dict[str, Any]:
+    began = time.perf_counter()
+    _run(command, environment)
+    return {"objects": objects, "seconds": time.perf_counter() - began}
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> str:
+    with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(  # noqa: S603, our own programs
+            command,
+            check=False,
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            timeout=PATIENCE,
+        )
+        if done.returncode:
+            errors.seek(0)
+            raise SystemExit(f"{' '.join(map(str, command))} failed:\n{errors.read()[-4000:]}")
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def _add(results: list[dict[str, Any]], result: dict[str, Any]) -> None:
+    results.append(result)
+    print(*rows_of([result])[0], sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

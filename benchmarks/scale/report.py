@@ -1,0 +1,58 @@
+"""The tables of docs/scale.md, made from the results of `make bench-scale`."""
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from benchmarks.null_server import REPOSITORY
+
+RESULTS = REPOSITORY / "benchmarks" / "scale.json"
+PAGE = REPOSITORY / "docs" / "scale.md"
+BEGIN, END = "<!-- figures: make bench-scale -->", "<!-- end of figures -->"
+HEAD = "| what | who | objects | seconds | objects a second | peak MB |\n|---|---|---|---|---|---|"
+TITLES = {
+    "simulated": "A simulated bucket, whose keys are made from their numbers:",
+    "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
+}
+
+
+def rows_of(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return the cells of the table."""
+    return [
+        (
+            result["what"],
+            result["who"],
+            f"{result['of']:,}",
+            f"{result['seconds']:.1f}",
+            f"{result['objects'] / result['seconds']:,.0f}" if "objects" in result else f"{result['shards']} shards",
+            f"{result['peak'] / 1e6:.0f}" if "peak" in result else "",
+        )
+        for result in results
+    ]
+
+
+def figures() -> str:
+    """Return the part of the page between its marks."""
+    if not RESULTS.exists():
+        return "Not measured yet."
+    document = json.loads(RESULTS.read_text("utf-8"))
+    machine = document["machine"]
+    computer = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
+    parts = [f"{computer}, on {machine['date']}. The peak is that of the process that plans and lists."]
+    for part, results in groupby(document["results"], key=lambda result: result["part"]):
+        rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of([*results]))
+        parts += [TITLES[part], f"{HEAD}\n{rows}"]
+    return "\n\n".join(parts)
+
+
+def with_figures(page: str) -> str:
+    """Return a page with the current figures."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{figures()}\n\n{END}{after}"
+
+
+def write_page() -> None:
+    """Write the page."""
+    PAGE.write_text(with_figures(PAGE.read_text("utf-8")), "utf-8")
