@@ -13,6 +13,7 @@ from lakery_cloud.maintenance import (
     JOBS,
     PRICES,
     CollectJob,
+    CopyJob,
     InventoryJob,
     Job,
     Prices,
@@ -54,6 +55,11 @@ class CountingTransport:
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[Any]:
         async for info in self._transport.list(bucket, root):
+            self._requests["list"] += 1
+            yield info
+
+    async def list_described(self, bucket: str, root: str) -> AsyncIterator[Any]:
+        async for info in self._transport.list_described(bucket, root):
             self._requests["list"] += 1
             yield info
 
@@ -104,6 +110,10 @@ async def test_jobs_send_what_the_table_says(store: Store):
         found, _ = await store.counted(VerifyJob(store.storage), Shard("", inventory))
         assert found == expected("verify, inventory")
     assert (await store.collected(*BLOBS))[0] == expected("gc, nothing to collect")
+    async with MemoryStorage() as destination:
+        destination.wrap_transports(lambda each: CountingTransport(each, store.requests))  # type: ignore[arg-type, return-value]
+        copied, _ = await store.counted(CopyJob(store.storage, destination))
+        assert copied == expected("copy to another provider")
     moved, _ = await store.collected()
     assert moved == expected("gc, all to quarantine")
     deleted, _ = await store.collected(after=2 * LATER)

@@ -16,6 +16,7 @@ from lakery_cloud import BucketNotFound, ConfigError, FileStorage, IntegrityErro
 from lakery_cloud.errors import InvalidRecord
 from lakery_cloud.maintenance import (
     CollectJob,
+    CopyJob,
     InventoryJob,
     Manifest,
     VerifyJob,
@@ -437,6 +438,20 @@ async def test_jobs_read_what_an_inventory_lists_wherever_they_run(full: Any, tm
         assert {result.shard for result in here} == set(EVERYTHING.split())
         rows = [row async for result in run_job(InventoryJob(storage), shards) for row in result.findings]
         assert hash_of(b"deleted") in {row["content_hash"] for row in rows}
+    await storage.aclose()
+
+
+async def test_what_the_inventory_of_the_source_lists_is_copied(full: Any):
+    storage, inventory = full
+    async with MemoryStorage() as destination:
+        await write(destination, b"11")
+        with inventory:
+            shards = await plan(storage, shards=16, inventory=inventory)
+            results = [result async for result in run_job(CopyJob(storage, destination), shards)]
+        counts = total(results)
+        assert (counts["copied"], counts["deduplicated"], counts["failed"]) == (27, 1, 1), counts
+        copied = {content_hash async for content_hash, _ in listed(destination)}
+        assert copied == {hash_of(b"%d" % number) for number in range(30)} - {hash_of(b"3"), hash_of(b"7")}
     await storage.aclose()
 
 
