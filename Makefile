@@ -13,7 +13,7 @@ PIP_AUDIT := pip-audit==2.10.1
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-scale test test-aiobotocore soak attack pictures check pages audit format docs build clean
+.PHONY: help demo bench bench-scale test test-aiobotocore matrix soak attack pictures check pages audit format docs build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: $(VENV)/.test ## Run all tests; installs and starts the local servers that
 
 test-aiobotocore: $(VENV)/.test ## Run S3's tests on the newest aiobotocore; installs it into the cache folder
 	$(BIN)/python -m tests.aiobotocore -n $(WORKERS) $(ARGS)
+
+matrix: $(VENV)/.test ## Try the wheel with the lowest and newest dependencies, each extra alone, on PYTHON; makes environments in .venv
+	$(BIN)/python -m tests.matrix --python $(PYTHON) $(ARGS)
 
 soak: $(VENV)/.test ## Mixed load with faults on each cloud's server for MINUTES, then an audit; writes docs/soak.md
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --table docs/soak.md

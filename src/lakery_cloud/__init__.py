@@ -24,6 +24,7 @@ from lakery_cloud.errors import (
 )
 
 if TYPE_CHECKING:
+    from lakery_cloud import sync as sync
     from lakery_cloud.batches import Loaded, Saved
     from lakery_cloud.config.building import load_registry
     from lakery_cloud.config.configuration import Configuration
@@ -126,6 +127,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sync":
+        return import_module("lakery_cloud.sync")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
@@ -134,4 +137,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "sync"})

@@ -20,9 +20,14 @@ from lakery_cloud.providers.azure.settings import (
     AzureStorageData,
     check_segments,
 )
+from lakery_cloud.versions import check_version
 
 try:
+    import adlfs
     import aiohttp
+
+    for _sdk in (aiohttp, adlfs):
+        check_version(_sdk, storage="AzureBlobStorage", extra="azure")
     from adlfs import AzureBlobFileSystem
     from azure.storage.blob.aio import BlobServiceClient
 
@@ -32,6 +37,8 @@ try:
     from lakery_cloud.providers.azure.requests import AzureRequests
     from lakery_cloud.providers.azure.sdk import ClosedClient, client_config, sdk_transport, secrets_of
     from lakery_cloud.providers.azure.transport import AzureTransport
+except MissingDependency:
+    raise
 except ImportError as error:
     raise MissingDependency('AzureBlobStorage needs adlfs: pip install "lakery-cloud[azure]"') from error
 

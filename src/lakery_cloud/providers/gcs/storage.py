@@ -15,10 +15,14 @@ from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, InvalidRecord, MissingDependency, brief
 from lakery_cloud.providers.gcs.settings import MAX_URL_LIFETIME, PROJECT, TOKEN_METHODS, GCSSettings, GCSStorageData
 from lakery_cloud.redaction import secrets_in
+from lakery_cloud.versions import check_version
 
 try:
     import aiohttp
+    import gcsfs
 
+    for _sdk in (aiohttp, gcsfs):
+        check_version(_sdk, storage="GCSStorage", extra="gcs")
     from lakery_cloud.http.client import HTTPClient
     from lakery_cloud.http.proxies import proxy_for
     from lakery_cloud.http.session import CheckedRequest, CheckedResponse
@@ -28,6 +32,8 @@ try:
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
     from lakery_cloud.providers.gcs.sdk import new_file_system, no_proxy
     from lakery_cloud.providers.gcs.transport import GCSTransport
+except MissingDependency:
+    raise
 except ImportError as error:
     raise MissingDependency('GCSStorage needs gcsfs: pip install "lakery-cloud[gcs]"') from error
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import aiobotocore
 import aiohttp
 import botocore.loaders
 from aiobotocore.awsrequest import AioAWSResponse
@@ -30,11 +31,15 @@ from lakery_cloud.providers.s3.errors import CopyTimedOut
 from lakery_cloud.providers.s3.signing import addressing_style, answer_probe
 from lakery_cloud.redaction import Secrets
 from lakery_cloud.streams.pace import note_throttle
+from lakery_cloud.versions import check_version
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
     from lakery_cloud.providers.s3.settings import S3Settings
+
+for _sdk in (aiobotocore, aiohttp):
+    check_version(_sdk, storage="S3Storage", extra="s3")
 
 # Status -> the code that S3 sends with it, or with 503 where other stores send 429 (API Reference, "List of error codes").
 _CODES = {408: "RequestTimeout", 429: "SlowDown"}

@@ -16,8 +16,12 @@ from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.lifecycle import lifecycle_rules
 from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3StorageData
+from lakery_cloud.versions import check_version
 
 try:
+    import botocore
+
+    check_version(botocore, storage="S3Storage", extra="s3")
     import botocore.session
     from botocore.httpsession import get_cert_path
 
@@ -28,6 +32,8 @@ try:
 
     if find_spec("aiobotocore") is None:
         raise ImportError("aiobotocore is not installed")
+except MissingDependency:
+    raise
 except ImportError as error:
     raise MissingDependency(
         'S3Storage needs aiobotocore: pip install "lakery-cloud[s3]" (aioboto3, and the aiobotocore that it pins) or '

@@ -1,0 +1,148 @@
+"""One extra in an environment of its own, without the SDKs of the others; `tests/matrix.py` makes it and runs this file.
+
+`LAKERY_CLOUD_EXTRA` is the extra, or `none`. No other test is imported, since they need all SDKs.
+"""
+
+import asyncio
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lakery_cloud
+from lakery_cloud import MissingDependency
+from lakery_cloud.testing import StorageConformance, content
+
+EXTRA = os.environ["LAKERY_CLOUD_EXTRA"]
+CLOUD = {"aiobotocore": "s3"}.get(EXTRA, EXTRA)
+SDKS = {
+    "s3": {"aioboto3", "aiobotocore", "boto3", "botocore"},
+    "gcs": {"gcsfs", "google.auth"},
+    "azure": {"adlfs", "azure.core", "azure.storage.blob"},
+}
+CLASSES = {"s3": "S3Storage", "gcs": "GCSStorage", "azure": "AzureBlobStorage"}
+FOREIGN = {sdk for cloud, sdks in SDKS.items() if cloud != CLOUD for sdk in sdks}
+
+
+@asynccontextmanager
+async def s3() -> AsyncGenerator[Any]:
+    from lakery_cloud.testing import S3_PROFILES, StrictS3
+    from tests.rigs.s3_double import S3DoubleRig
+
+    async with StrictS3() as server, S3DoubleRig(S3_PROFILES["aws"], server) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def gcs() -> AsyncGenerator[Any]:
+    from lakery_cloud.testing import GCS_PROFILES, StrictGCS
+    from tests.rigs.gcs_double import GCSDoubleRig
+
+    async with StrictGCS() as server, GCSDoubleRig(GCS_PROFILES["google"], server) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def azure() -> AsyncGenerator[Any]:
+    from lakery_cloud.emulators import Azurite
+    from tests.rigs.azure import AzureRig
+
+    with Azurite() as server:
+        async with AzureRig("Azurite", server) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def none() -> AsyncGenerator[Any]:
+    from tests.rigs.local import MemoryRig
+
+    yield MemoryRig()
+
+
+OPEN: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {"s3": s3, "gcs": gcs, "azure": azure, "none": none}
+NO_LIMIT = "the store has no size limit of copies"
+CANNOT = {
+    "none": {"test_missing_bucket_is_bucket_not_found": "memory has no buckets"},
+    "gcs": {
+        "test_copy_past_the_limit_of_one_request_goes_in_parts": NO_LIMIT,
+        "test_cancelled_copy_in_parts_leaves_nothing": NO_LIMIT,
+        "test_sweep_aborts_unfinished_uploads": "resumable uploads can't be listed",
+    },
+    "azure": {"test_cancelled_copy_in_parts_leaves_nothing": "the blocks of a content key stay for up to a week"},
+}
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Any]:
+    async with OPEN[CLOUD]() as rig:
+        rig.cannot = CANNOT.get(CLOUD, {})
+        for name, value in rig.environment.items():
+            monkeypatch.setenv(name, value)
+        yield rig
+
+
+class TestConformance(StorageConformance):
+    """The storage of the extra, on one server."""
+
+
+def test_the_wheel_is_installed() -> None:
+    assert Path(sys.prefix) in Path(lakery_cloud.__file__).parents
+    assert importlib.metadata.version("lakery-cloud") == lakery_cloud.__version__
+
+
+def test_no_sdk_of_another_cloud_is_installed() -> None:
+    for sdk in FOREIGN:
+        top = sdk.partition(".")[0]
+        assert importlib.util.find_spec(top) is None or importlib.util.find_spec(sdk) is None, sdk
+
+
+@pytest.mark.parametrize("cloud", CLASSES)
+def test_storage_without_its_extra_says_what_to_install(cloud: str) -> None:
+    if cloud == CLOUD:
+        assert getattr(lakery_cloud, CLASSES[cloud]).name
+        return
+    with pytest.raises(MissingDependency, match=rf'pip install "lakery-cloud\[{cloud}\]"'):
+        getattr(lakery_cloud, CLASSES[cloud])
+
+
+async def run(*arguments: str, data: bytes = b"") -> bytes:
+    """Run the command in a process that says which modules it has loaded; return its output."""
+    script = (
+        "import sys; sys.argv[0] = 'lakery-cloud'\n"
+        "from lakery_cloud.cli.main import run\n"
+        "code = run(sys.argv[1:])\n"
+        f"found = {FOREIGN!r} & {{*sys.modules}}\n"
+        "assert not found, found\n"
+        "sys.exit(code)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script, *arguments), stdin=-1, stdout=-1, stderr=-1
+    )
+    output, errors = await process.communicate(data)
+    assert process.returncode == 0, errors.decode()
+    return output
+
+
+async def test_command_saves_and_loads(rig: Any, tmp_path: Path) -> None:
+    data = content(3 * rig.part_size + 1)
+    folder = str(tmp_path / "blobs")
+    storage = rig.url(part_size=rig.part_size) if CLOUD != "none" else folder
+    record = (await run("put", "-", "--storage", storage, data=data)).decode()
+    assert await run("get", record, "--storage", storage) == data
+    assert await run("ls", storage)
+    await run("verify", "--storage", storage)
+    await run("copy", storage, str(tmp_path / "copy"))
+    assert await run("sweep", "--older-than", "0s", "--storage", storage) == b""
+
+
+async def test_module_is_the_command() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "lakery_cloud", "--version", stdout=-1)
+    output, _ = await process.communicate()
+    assert output.decode().strip() == lakery_cloud.__version__
