@@ -17,6 +17,10 @@ import platformdirs
 from lakery_cloud.emulators.system import EmulatorError, clean_environment, file_lock, tail
 
 CONSTRAINTS = Path(__file__).with_name("constraints")
+MAX_DURATION = 900
+"""Seconds for one step of an installation. The largest downloads some hundred megabytes."""
+ANSWER_TIMEOUT = 15
+"""Seconds to wait for a package index."""
 MARKER = "complete"
 """A file in the folder of an installation, written last."""
 
@@ -33,6 +37,8 @@ class Installation(abc.ABC):
     Args:
         title: What is installed, `<name>-<version>`.
     """
+
+    max_duration: float = MAX_DURATION
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -76,16 +82,23 @@ class Installation(abc.ABC):
         """Install into `folder`, which does not exist."""
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(  # noqa: S603, installers with our own arguments
-            command,
-            check=False,
-            env=clean_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        try:
+            done = subprocess.run(  # noqa: S603, installers with our own arguments
+                command,
+                check=False,
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=self.max_duration,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EmulatorError(
+                f"{self.title} cannot be installed: {' '.join(command)} did not end within {self.max_duration} seconds; "
+                "check that the package index can be reached"
+            ) from error
         if done.returncode:
             raise EmulatorError(
                 f"{self.title} cannot be installed: {' '.join(command)} ended with exit code"
@@ -99,6 +112,7 @@ class Installation(abc.ABC):
 
     def _pip_install(self, python: str, *arguments: str) -> None:
         options = ["--no-deps", "--no-input", "--disable-pip-version-check"]
+        options += ["--retries=2", f"--timeout={ANSWER_TIMEOUT}"]
         self._run(python, "-m", "pip", "install", *options, *arguments)
 
 

@@ -57,6 +57,8 @@ class NodePackage(Installation):
             self._install_node()
         # Install scripts of packages would run foreign code; this package needs none.
         options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+        # By default npm tries for minutes to reach a registry that is not there.
+        options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
         self._run(*self._npm(), "install", "--prefix", str(self.folder), *options, self._requirement)
 
     def _install_node(self) -> None:
