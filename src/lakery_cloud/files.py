@@ -5,13 +5,17 @@ import errno
 import mimetypes
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sequence
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar, cast
 from uuid import uuid4
 
-from lakery_cloud.errors import IntegrityError
+from lakery_cloud.errors import IntegrityError, LakeryCloudError
+
+T = TypeVar("T")
 
 CHUNK_SIZE = 1024 * 1024
 
@@ -70,9 +74,13 @@ async def chunks_of(path: Path | int) -> AsyncGenerator[bytes]:
             saved. A change that keeps the size, within one tick of the file system's clock, is not detected.
         OSError: The file does not exist or can't be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if isinstance(path, Path) else path
+    descriptor = await _open_detached(path, os.O_RDONLY) if isinstance(path, Path) else path
     with os.fdopen(descriptor, "rb") as file:
         before = _state(file)
+        if before is None:
+            while chunk := await run_detached(partial(os.read, descriptor, CHUNK_SIZE)):
+                yield chunk
+            return
         while chunk := await asyncio.to_thread(file.read, CHUNK_SIZE):
             yield chunk
         if _state(file) != before:
@@ -87,12 +95,30 @@ async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
     Pipes and devices are written directly.
     """
     if _is_device(path):
-        with path.open("wb") as device:
-            async for chunk in chunks:
-                await asyncio.to_thread(device.write, chunk)
+        descriptor = await _open_detached(path, os.O_WRONLY)
+        try:
+            await write_detached(descriptor, chunks, name=str(path))
+        finally:
+            os.close(descriptor)
         return
     with _opened_folder(path.parent) as folder:
-        await _replace(folder, path.name, chunks)
+        await _replace(folder, path, chunks)
+
+
+async def write_detached(descriptor: int, chunks: AsyncIterable[bytes], *, name: str) -> None:
+    """Write chunks to an open pipe or device, whose reader may let it wait for ever.
+
+    Args:
+        descriptor: Where to write.
+        chunks: The bytes.
+        name: Its name in errors.
+    """
+    async for chunk in chunks:
+        rest = memoryview(chunk)
+        while rest:
+            with _naming(name):
+                written = await run_detached(partial(os.write, descriptor, rest))
+            rest = rest[written:]
 
 
 async def write_file_below(folder: Path, name: PurePosixPath, chunks: AsyncIterable[bytes]) -> None:
@@ -102,10 +128,7 @@ async def write_file_below(folder: Path, name: PurePosixPath, chunks: AsyncItera
         OSError: Something that is no folder, or no file, is in the way.
     """
     with _opened_folder(folder, name.parts[:-1], create=True) as parent:
-        try:
-            await _replace(parent, name.name, chunks)
-        except FileExistsError as error:
-            raise FileExistsError(error.errno, error.strerror, str(folder / name)) from error
+        await _replace(parent, folder / name, chunks)
 
 
 def open_below(folder: Path, name: PurePosixPath) -> int | None:
@@ -147,29 +170,41 @@ def _opened_folder(path: Path, parts: Sequence[str] = (), *, create: bool = Fals
         os.close(folder)
 
 
-async def _replace(folder: int, name: str, chunks: AsyncIterable[bytes]) -> None:
-    """Write a file in an open folder under a temporary name, and give it its own name at the end."""
-    mode = _replaceable_mode(folder, name)
-    temporary = f".lakery-cloud-{uuid4().hex}"
+async def _replace(folder: int, path: Path, chunks: AsyncIterable[bytes]) -> None:
+    """Write a file in its open folder under a temporary name, and give it its own name at the end."""
+    with _naming(str(path)):
+        mode = _replaceable_mode(folder, path.name)
+        temporary = f".lakery-cloud-{uuid4().hex}"
+        try:
+            descriptor = os.open(
+                temporary,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                0o666 if mode is None else mode,
+                dir_fd=folder,
+            )
+            with os.fdopen(descriptor, "wb") as file:
+                if mode is not None:  # before the content: `mode` above lacks what the umask takes
+                    os.fchmod(descriptor, mode)
+                async for chunk in chunks:
+                    await asyncio.to_thread(file.write, chunk)
+                file.flush()
+                await asyncio.to_thread(os.fsync, file.fileno())
+            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+@contextmanager
+def _naming(name: str) -> Generator[None]:
+    """Name a file in the system's errors, which for a full disk name none."""
     try:
-        descriptor = os.open(
-            temporary,
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
-            0o666 if mode is None else mode,
-            dir_fd=folder,
-        )
-        with os.fdopen(descriptor, "wb") as file:
-            if mode is not None:  # before the content: `mode` above lacks what the umask takes
-                os.fchmod(descriptor, mode)
-            async for chunk in chunks:
-                await asyncio.to_thread(file.write, chunk)
-            file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
+        yield
+    except OSError as error:
+        if isinstance(error, LakeryCloudError) or error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, name) from error
 
 
 def _replaceable_mode(folder: int, name: str) -> int | None:
@@ -189,6 +224,48 @@ def _replaceable_mode(folder: int, name: str) -> int | None:
     if stat.S_ISLNK(mode):
         return None
     raise FileExistsError(errno.EEXIST, "a folder, pipe, socket or device is in the place of the file; remove it", name)
+
+
+# Calls that may never return.
+
+
+async def run_detached(function: Callable[[], T], *, discard: Callable[[T], object] | None = None) -> T:
+    """Call a function that may block for ever, such as the opening of a pipe or a read from a file server.
+
+    A cancelled caller, and the end of the process, don't wait for it.
+
+    Args:
+        function: The function.
+        discard: Called with the result if the caller was cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            if error is None and discard is not None:
+                discard(cast("T", result))
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("T", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001, raised again where the result is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await future
+
+
+async def _open_detached(path: Path, flags: int) -> int:
+    """Open a file, which waits for ever if it is a pipe without another end."""
+    return await run_detached(partial(os.open, path, flags | os.O_CLOEXEC), discard=os.close)
 
 
 def _is_device(path: Path) -> bool:

@@ -158,6 +158,7 @@ def test_storage_that_is_not_configured_is_refused_with_the_nearest(folder: Fold
 
 def test_url_on_the_command_line_overrides_the_configuration(folder: Folder, tmp_path: Path) -> None:
     folder.file.write_text("defualt = 1", "utf-8")
+    (tmp_path / "elsewhere").mkdir()
     assert folder.run("ls", "--storage", f"file://{tmp_path}/elsewhere").code == 0
 
 

@@ -53,7 +53,7 @@ def test_doctor_prints_findings_as_json(shell: Shell) -> None:
     assert findings[0] == {
         "storage": shell.url(),
         "check": "bucket",
-        "outcome": "ok",
+        "result": "ok",
         "seen": f"{str(shell.objects)!r} will be created by the first write",
         "advice": None,
         "error": None,

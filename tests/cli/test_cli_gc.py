@@ -49,7 +49,7 @@ def test_garbage_is_quarantined_read_and_restored(old: Desk):
     assert (again.out, again.errors[0].count("1 in quarantine")) == ([], 1)
     read = old.run("get", GARBAGE)
     assert (read.code, read.out) == (0, ["garbage"])
-    assert old.run("stat", GARBAGE, "--json").json[0]["content_size"] == 7
+    assert old.run("stat", GARBAGE, "--json").json[0]["size"] == 7
     listed = old.run("ls", "--json").json
     assert [line["content_hash"] for line in listed] == [NEEDED]
     back = old.run("gc", "--restore", GARBAGE)
@@ -129,7 +129,7 @@ def test_a_source_that_fails_ends_the_run_before_anything_is_touched(old: Desk, 
 
 def test_rm_keeps_what_a_record_needs(old: Desk):
     done = old.run("rm", NEEDED, GARBAGE, "--unless-referenced-by", "records.jsonl", "--json")
-    assert [(line["target"], line["result"]) for line in done.json] == [
+    assert [(line["content_hash"], line["result"]) for line in done.json] == [
         (NEEDED, "kept"),
         (GARBAGE, "deleted"),
     ]

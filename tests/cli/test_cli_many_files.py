@@ -244,7 +244,7 @@ def test_records_files_are_listed_and_described(desk):
     ]
     assert listed.errors == ["2 objects, 8 bytes"]
     facts = desk.run("stat", "--records", "all.jsonl", "--json").json
-    assert [each["content_size"] for each in facts] == [3, 5]
+    assert [each["size"] for each in facts] == [3, 5]
 
 
 def test_missing_content_of_a_records_file_is_reported(desk):
@@ -253,7 +253,7 @@ def test_missing_content_of_a_records_file_is_reported(desk):
     desk.run("rm", hash_of("one"))
     for command in ("ls", "stat"):
         done = desk.run(command, "--records", "all.jsonl", "--json")
-        assert (done.code, len(done.out)) == (3, 1)
+        assert (done.code, [line["result"] for line in done.json]) == (3, ["missing", "found"])
         assert any(line.startswith("NoStorageData: a.txt: ") for line in done.errors)
 
 
@@ -268,7 +268,7 @@ def test_many_are_deleted_only_with_yes(desk, targets):
         assert desk.stored() == hashes
     assert desk.run("rm", *targets).errors == ["2 objects, 6 bytes: nothing was deleted; add --yes to delete them"]
     done = desk.run("rm", *targets, "--yes", "--json")
-    assert {(line["target"], line["result"]) for line in done.json} == {(each, "deleted") for each in hashes}
+    assert {(line["content_hash"], line["result"]) for line in done.json} == {(each, "deleted") for each in hashes}
     assert desk.stored() == set()
 
 

@@ -35,6 +35,13 @@ def test_a_command_has_json_quiet_and_an_example(name):
     assert re.search(rf"Example: `.*lakery-cloud {name}", COMMANDS[name].default_command.__doc__)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_no_default_that_says_nothing(name, desk: Desk):
+    text = " ".join(desk.run(*name.split(), "--help").out)
+    assert not re.search(r"default:\s+(\(\)|\"\"|None)", text)
+    assert text.replace("\t", " ").isprintable()
+
+
 @pytest.fixture
 def configured(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """A desk with two configured storages that have one file each."""
@@ -54,7 +61,7 @@ def configured(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def sizes(done) -> list[int]:
-    return [line["content_size"] for line in done.json]
+    return [line["size"] for line in done.json]
 
 
 @pytest.mark.parametrize("name", ["hot", "lakery_cloud.file@v1"])

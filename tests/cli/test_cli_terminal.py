@@ -75,7 +75,9 @@ def test_completion_knows_every_command(desk, shell, monkeypatch):
     monkeypatch.setenv("HOME", str(desk.folder))
     script = desk.folder / "completion"
     assert desk.run("--install-completion", "--shell", shell, "--output", script).code == 0
+    assert [path.name for path in desk.folder.iterdir()] == ["completion"]
     text = script.read_text()
+    assert desk.run("completion", shell).out == text.splitlines()
     for name in app:
         assert name.strip("-") in text
 

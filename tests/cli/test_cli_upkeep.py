@@ -30,6 +30,7 @@ def test_sweep_deletes_with_delete(shell):
     assert done.returncode == 0
     assert json.loads(done.stdout) == {
         "result": "deleted",
+        "error": None,
         "kind": "object",
         "begun": "2020-01-01T00:00:00+00:00",
         "size": 4,
@@ -67,8 +68,8 @@ def test_verify_names_damaged_content_and_exits_5(shell):
     assert_fails(done, 5, "IntegrityError", saying=expected)
     assert done.stdout.decode().split() == ["damaged", HASH, str(len(CONTENT))]
     in_json = [json.loads(line) for line in lines_of(shell.run("verify", "--json").stdout)]
-    assert {entry["content_hash"]: entry["problem"] for entry in in_json}[HASH] == "damaged"
-    assert [entry["problem"] for entry in in_json].count(None) == 1
+    assert {entry["content_hash"]: entry["result"] for entry in in_json}[HASH] == "damaged"
+    assert [entry["result"] for entry in in_json].count("intact") == 1
 
 
 def test_verify_goes_on_after_a_hash(shell):

@@ -36,7 +36,7 @@ async def test_file_is_put_got_listed_described_and_deleted(url_rig: UrlRig, tmp
         assert (got.returncode, got.stderr) == (0, b"")
         assert (tmp_path / "got").read_bytes() == README.read_bytes()
     listed = json.loads(run_command("ls", "--json", "--storage", url).stdout)
-    assert (listed["content_hash"], listed["content_size"]) == (content_hash, README.stat().st_size)
+    assert (listed["content_hash"], listed["size"]) == (content_hash, README.stat().st_size)
     described = json.loads(run_command("stat", content_hash, "--json", "--storage", url).stdout)
     assert (described["tags"], described["content_type"]) == ({"kind": "readme"}, "text/markdown")
     assert run_command("rm", "--dry-run", content_hash, "--storage", url).returncode == 0

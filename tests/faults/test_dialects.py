@@ -151,6 +151,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "list_versions",
         "lists_by_prefix",
         "max_deletes",
+        "missing_bucket",
         "store",
         *of_one_cloud,
     }

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, default_url, open_registry
+from lakery_cloud.cli.common import Json, Quiet, Repeated, StorageUrl, default_url, open_registry
 from lakery_cloud.cli.progress import print_note
+from lakery_cloud.cli.selection import read_size
 from lakery_cloud.cli.tags import read_tags
 from lakery_cloud.cli.words import STANDARD_INPUT, pluralize, printable
 from lakery_cloud.config.building import build_registry, build_storages
@@ -113,7 +113,7 @@ async def explain(
     storage: StorageUrl = None,
     content_type: Annotated[str | None, Parameter(name=["--content-type", "-t"])] = None,
     content_encoding: str | None = None,
-    tag: Annotated[tuple[str, ...], Parameter(name="--tag", negative="", consume_multiple=False)] = (),
+    tag: Annotated[Repeated, Parameter(name="--tag")] = (),
     size: str | None = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -138,7 +138,7 @@ async def explain(
         content_type=content_type or (DEFAULT_TYPE if file == STANDARD_INPUT else guess_content_type(path)),
         content_encoding=content_encoding,
         tags=check_tags(read_tags(tag)),
-        size=_read_size(size) if size is not None else path.stat().st_size if is_file else None,
+        size=read_size("--size", size) if size is not None else path.stat().st_size if is_file else None,
     )
     content_hash = await asyncio.to_thread(_hash_of, path) if is_file else None
     async with open_registry(storage) as registry:
@@ -208,10 +208,3 @@ def _redacted(value: Any) -> Any:
 def _hash_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, DEFAULT_ALGORITHM).hexdigest()
-
-
-def _read_size(text: str) -> int:
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        raise ConfigError(f"--size {text!r}: a size is a number with a unit, such as 64MiB") from None

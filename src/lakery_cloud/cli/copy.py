@@ -11,18 +11,22 @@ from cyclopts import Parameter
 
 from lakery_cloud.cli.common import (
     DEFAULT_JOBS,
+    DryRun,
     Jobs,
     Json,
     Quiet,
     Records,
+    check_folder,
     open_registry,
     open_storage,
     storage_of,
 )
 from lakery_cloud.cli.failures import Failures, error_text
 from lakery_cloud.cli.jobs import HERE, Workers
-from lakery_cloud.cli.progress import Summary, Transfers, print_above, print_note
+from lakery_cloud.cli.progress import RateLimit, Summary, Transfers, print_above, print_note
 from lakery_cloud.cli.records import NamedRecord, read_records
+from lakery_cloud.cli.selection import LimitRate, rate_limit
+from lakery_cloud.cli.targets import as_object_storage
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.copy import CopyJob, copied_of
@@ -39,11 +43,12 @@ async def copy(
     /,
     *,
     records: Records = (),
-    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
+    dry_run: DryRun = False,
     tags: bool = True,
     quarantine: Annotated[bool, Parameter(negative="")] = False,
     verify_after: Annotated[bool, Parameter(negative="")] = False,
     new_records: bool = True,
+    limit_rate: LimitRate = None,
     jobs: Jobs = DEFAULT_JOBS,
     workers: Workers = HERE,
     quiet: Quiet = False,
@@ -78,11 +83,16 @@ async def copy(
     """
     if records and workers.is_given:
         raise ConfigError("--processes, --dask and --manifest are for all content of a storage; leave out --records")
+    limit = rate_limit(limit_rate)
+    if limit is not None and (workers.is_given or not new_records):
+        raise ConfigError("--limit-rate works in one process that prints new records; leave out other options of a job")
     report = _Report(dry_run=dry_run, as_json=as_json)
     if records or (new_records and not workers.is_given):
         named = read_records(records) if records else None
-        transfers = _transfers(named, quiet=quiet)
-        async with open_registry(source) as registry, open_storage(destination) as target:
+        transfers = _transfers(named, quiet=quiet, limit=limit)
+        async with open_registry(source) as registry, open_storage(destination, is_written=True) as target:
+            if named is None and await _is_same(as_object_storage(registry.default), target):
+                return 0
             copying = copy_content(
                 registry,
                 target,
@@ -93,7 +103,7 @@ async def copy(
                 quarantine=quarantine,
                 verify_after=verify_after,
                 note=print_note,
-                watch=partial(_follow, transfers) if transfers.are_shown else None,
+                watch=partial(_follow, transfers) if transfers.are_followed else None,
             )
             names = iter(named or ())
             with transfers.show():
@@ -104,7 +114,9 @@ async def copy(
                         transfers.finish(skipped=copied.source.content_size if is_skipped else 0)
     else:
         with workers.open_engine() as engine:
-            async with open_storage(source) as origin, open_storage(destination) as target:
+            async with open_storage(source) as origin, open_storage(destination, is_written=True) as target:
+                if await _is_same(origin, target):
+                    return 0
 
                 def make_job(place: StorageSource, shards: int) -> CopyJob:
                     return CopyJob(
@@ -124,12 +136,25 @@ async def copy(
     return report.end(quiet=quiet)
 
 
-def _transfers(named: Sequence[NamedRecord] | None, *, quiet: bool) -> Transfers:
+async def _is_same(source: ObjectStorage[Any], destination: ObjectStorage[Any]) -> bool:
+    """Whether both are the same storage, so that nothing is to do; say so.
+
+    Raises:
+        BucketNotFound: The folder of the source does not exist.
+    """
+    await check_folder(source)
+    is_same = source.url_scheme == destination.url_scheme != "memory" and source.settings == destination.settings
+    if is_same:
+        print_note(f"{source!r} is source and destination: there is nothing to do")
+    return is_same
+
+
+def _transfers(named: Sequence[NamedRecord] | None, *, quiet: bool, limit: RateLimit | None) -> Transfers:
     """The progress of copies of records, or of all content."""
     if named is None:
-        return Transfers(quiet=quiet, files=None, noun="object")
+        return Transfers(quiet=quiet, files=None, noun="object", limit=limit)
     size = sum(each.record.content_size for each in named)
-    return Transfers(quiet=quiet, files=len(named), size=size, noun="object")
+    return Transfers(quiet=quiet, files=len(named), size=size, noun="object", limit=limit)
 
 
 def _follow(transfers: Transfers, record: ContentRecord, chunks: AsyncIterable[bytes]) -> AsyncIterable[bytes]:
@@ -142,7 +167,7 @@ class _Report:
     def __init__(self, *, dry_run: bool, as_json: bool) -> None:
         self._as_json = as_json
         self._has_note = False
-        self._failures = Failures(is_single=False)
+        self._failures = Failures(is_single=False, has_lines=as_json)
         self._summary = Summary("would be copied" if dry_run else "copied", noun="object")
 
     def add(self, copied: Copied, *, file: str | None, to: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, default_url, open_storage
-from lakery_cloud.cli.failures import most_severe, public_class
+from lakery_cloud.cli.failures import error_text, most_severe, public_class, with_line
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.config.configuration import Configuration
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -47,15 +47,14 @@ async def doctor(
     urls = targets or ((storage,) if storage else tuple(Configuration.load().storages) or (default_url(),))
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
-        opened = [(url, await stack.enter_async_context(open_storage(url))) for url in urls]
+        opened = [(url, await stack.enter_async_context(open_storage(url, is_written=True))) for url in urls]
         for url, target in opened:
             findings += await _check_storage(url, target, quiet=quiet, as_json=as_json)
     errors = [finding.error for finding in findings if finding.error is not None]
     if errors:
         failed = ", ".join(dict.fromkeys(finding.check for finding in findings if finding.error is not None))
-        raise public_class(most_severe(errors))(
-            f"{len(errors)} of {pluralize(len(findings), 'check')} failed: {failed}"
-        )
+        kind = public_class(most_severe(errors))
+        raise with_line(kind(f"{len(errors)} of {pluralize(len(findings), 'check')} failed: {failed}"))
 
 
 async def _check_storage(url: str, storage: ObjectStorage[Any], *, quiet: bool, as_json: bool) -> list[Finding]:
@@ -93,9 +92,9 @@ def _facts(url: str, finding: Finding) -> dict[str, Any]:
     return {
         "storage": url,
         "check": finding.check,
-        "outcome": finding.outcome,
+        "result": finding.outcome,
         "seen": finding.seen,
         "advice": finding.advice,
-        "error": public_class(finding.error).__name__ if finding.error is not None else None,
+        "error": error_text(finding.error) if finding.error is not None else None,
         "measured": dict(finding.measured),
     }

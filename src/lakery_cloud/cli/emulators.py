@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lakery_cloud.cli.common import Json, Quiet
+from lakery_cloud.cli.common import Json, Quiet, Repeated
 from lakery_cloud.emulators import EMULATORS
 from lakery_cloud.emulators.background import client_settings, state
 from lakery_cloud.emulators.background.launch import Launch
@@ -53,8 +53,8 @@ def list_(*, quiet: Quiet = False, as_json: Json = False) -> None:
 def up(
     *names: str,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    port: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
-    bucket: Annotated[tuple[str, ...], Parameter(name=["--bucket", "-b"], negative="", consume_multiple=False)] = (),
+    port: Repeated = (),
+    bucket: Annotated[Repeated, Parameter(name=["--bucket", "-b"])] = (),
     detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative="")] = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -1,5 +1,6 @@
 """Exit codes of errors, one-line error messages, and the report of a command in which some targets failed."""
 
+import json
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -28,7 +29,17 @@ from lakery_cloud.redaction import redact
 
 E = TypeVar("E", bound=Exception)
 
-FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
+FAILED, USAGE, NOT_FOUND, DENIED, DAMAGED, UNAVAILABLE, INTERRUPTED, CLOSED, TERMINATED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    130,
+    141,
+    143,
+)
 
 EXIT_CODES: tuple[tuple[int, tuple[type[Exception], ...]], ...] = (
     (USAGE, (ConfigError, InvalidTags, InvalidRecord, NotRegistered, NameConflict, ReadOnlyStorage, MissingDependency)),
@@ -67,24 +78,52 @@ def public_class(error: Exception) -> type[Exception]:
     return next(kind for kind in type(error).__mro__ if kind.__module__ in ("lakery_cloud.errors", "builtins"))
 
 
+def result_of(error: Exception) -> str:
+    """Return the `result` of a target that failed, in the lines that `--json` prints."""
+    return "missing" if isinstance(error, NoStorageData) else "failed"
+
+
+def print_json_error(error: Exception) -> None:
+    """Print an error that ended the command as a line of JSON, unless its target has one."""
+    if not vars(error).get(_HAS_LINE):
+        print(json.dumps({"result": result_of(error), "error": error_text(error)}), flush=True)
+
+
+_HAS_LINE = "_lakery_cloud_has_json_line"
+
+
+def with_line(error: E) -> E:
+    """Return an error whose targets have lines of JSON already."""
+    vars(error)[_HAS_LINE] = True
+    return error
+
+
 class Failures:
     """Failed targets of a command, reported at its end.
 
     Args:
         is_single: Whether the command has only one target, whose error ends the command.
+        has_lines: Whether the command prints a line of JSON for each target, also if it fails.
     """
 
-    def __init__(self, *, is_single: bool) -> None:
+    def __init__(self, *, is_single: bool, has_lines: bool) -> None:
         self._is_single = is_single
+        self._has_lines = has_lines
         self._failed: list[tuple[str, Exception]] = []
 
     def __len__(self) -> int:
         return len(self._failed)
 
-    def add(self, target: str, error: Exception) -> None:
-        """Keep an error for the report; raise it if all other targets would fail with it too."""
-        if self._is_single or isinstance(error, PERMANENT_ERRORS):
-            raise error
+    def add(self, target: str, error: Exception, *, is_of_target: bool = False) -> None:
+        """Keep an error for the report; raise it if all other targets would fail with it too.
+
+        Args:
+            target: The target that failed.
+            error: Its error.
+            is_of_target: Whether other targets can succeed, whatever the class of the error.
+        """
+        if self._is_single or (isinstance(error, PERMANENT_ERRORS) and not is_of_target):
+            raise with_line(error) if self._has_lines else error
         self._failed.append((target, error))
 
     def report(self) -> int:

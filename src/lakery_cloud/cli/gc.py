@@ -48,7 +48,7 @@ async def gc(
     quarantine: bool = True,
     prices: Annotated[str | None, Parameter(show_default=False)] = None,
     allow_empty: Flag = False,
-    restore: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    restore: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True, show_default=False)] = (),
     restore_all: Flag = False,
     inventory: InventoryName = None,
     at_a_time: AtATime = OBJECTS_AT_A_TIME,

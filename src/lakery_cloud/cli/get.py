@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -12,10 +14,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Records, Recursive, StorageUrl
-from lakery_cloud.cli.failures import FAILURES, Failures, error_text
+from lakery_cloud.cli.failures import FAILURES, Failures, error_text, result_of
 from lakery_cloud.cli.files import write_stdout
 from lakery_cloud.cli.progress import Summary, Transfers
-from lakery_cloud.cli.targets import Target, open_targets
+from lakery_cloud.cli.selection import EVERYTHING, LimitRate, Selection, rate_limit
+from lakery_cloud.cli.targets import Target, call_for_each, open_targets
 from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.files import chunks_of, open_below, write_file, write_file_below
@@ -23,15 +26,19 @@ from lakery_cloud.records import ContentRecord
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
 
-LOADED, UNCHANGED, FAILED = "loaded", "there already", "failed"
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+"""Control characters that text does not have. Escape starts the colors of logs."""
+LOADED, UNCHANGED = "loaded", "there already"
 
 
 async def get(
     *targets: str,
     records: Records = (),
     recursive: Recursive = False,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
     storage: StorageUrl = None,
+    selection: Selection = EVERYTHING,
+    limit_rate: LimitRate = None,
     jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -50,7 +57,8 @@ async def get(
             reads a record from standard input.
         records: File with one record a line; `-` is standard input.
         recursive: Select all content that matches a pattern, such as 'ab*'.
-        output: File or folder to write to. A file is replaced only after all content was received and verified.
+        output: File or folder to write to. A file is replaced only after all content was received and verified. `-` is
+            standard output, also if it is a terminal and the content is not text.
         storage: Name or URL of the storage.
         jobs: Number of objects to transfer at a time.
         quiet: Show no progress and no summary.
@@ -59,31 +67,57 @@ async def get(
     is_one = len(targets) == 1 and not records and not recursive
     if not targets and not records:
         raise ConfigError("no content given to load; name records, content hashes or a records file")
-    if output is not None and str(output) == STANDARD_INPUT:
-        output = None  # a bare - is standard output here
-    if as_json and output is None:
+    if output == "":
+        raise ConfigError("--output needs the name of a file or folder")
+    folder_or_file = None if output in (None, STANDARD_INPUT) else Path(output or "")
+    if as_json and folder_or_file is None:
         raise ConfigError("--json needs --output, since standard output receives the content")
-    if output is not None:
-        _check_output(output, is_one=is_one)
-    async with open_targets(targets, storage=storage, records=records, recursive=recursive) as found:
-        targets_of = _assign_paths(found, output, is_one=is_one)
-        total = None if any(target.known_record is None for target in found) else sum(map(_size, found))
-        transfers = Transfers(quiet=quiet, files=len(targets_of) if output else 1, size=total)
-        if output is None:
+    if folder_or_file is not None:
+        _check_output(folder_or_file, is_one=is_one)
+    is_selected, limit = selection.rule(), rate_limit(limit_rate)
+    async with open_targets(targets, storage=storage, records=records, recursive=recursive) as named:
+        sized = await _look_up(named, jobs) if selection.needs_sizes else named
+        found = [each for each in sized if is_selected(each.file or each.content_hash, _size(each))]
+        targets_of = _assign_paths(found, folder_or_file, is_one=is_one)
+        total = None if any(target.known_record is None for target in found) else sum(filter(None, map(_size, found)))
+        transfers = Transfers(quiet=quiet, files=len(targets_of) if folder_or_file else 1, size=total, limit=limit)
+        if folder_or_file is None:
             for target in found:
-                await _print(target, transfers)
+                await _print(target, transfers, is_checked=output is None)
             return 0
-        folder = output if output.is_dir() or not is_one else None
+        folder = folder_or_file if folder_or_file.is_dir() or not is_one else None
         return await _write_all(
             targets_of, transfers, folder=folder, is_one=is_one, jobs=jobs, quiet=quiet, as_json=as_json
         )
 
 
-async def _print(target: Target, transfers: Transfers) -> None:
+async def _look_up(targets: list[Target], jobs: int) -> list[Target]:
+    """Look up the records of targets, for their sizes. A target without content stays, and fails later."""
+    found: list[Target] = []
+    async with aclosing(call_for_each(Target.record, targets, limit=jobs)) as results:
+        async for target, record in results:
+            found.append(target if isinstance(record, Exception) else replace(target, known_record=record))
+    return found
+
+
+async def _print(target: Target, transfers: Transfers, *, is_checked: bool) -> None:
     record = await target.record()
     with transfers.show():
         async with aclosing(_content(target, record, transfers, name=record.content_hash[:12])) as chunks:
-            await write_stdout(chunks)
+            is_terminal = is_checked and sys.stdout is not None and sys.stdout.isatty()
+            await write_stdout(_text_only(chunks) if is_terminal else chunks)
+
+
+async def _text_only(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Pass text on to a terminal, which other bytes would garble.
+
+    Raises:
+        ConfigError: The content is not text.
+    """
+    async for chunk in chunks:
+        if _BINARY.search(chunk):
+            raise ConfigError("the content is not text; add -o FILE to save it, or -o - to print it all the same")
+        yield chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +148,14 @@ async def _write_all(
     as_json: bool,
 ) -> int:
     """Write several files at a time, and print their results in order."""
-    failures, summary = Failures(is_single=is_one), Summary("loaded", skipped=UNCHANGED)
+    failures, summary = Failures(is_single=is_one, has_lines=as_json), Summary("loaded", skipped=UNCHANGED)
 
     async def load(item: tuple[Path, Target]) -> Loaded:
         path, target = item
         try:
             loaded = await _load(path, target, transfers, folder=folder)
         except FAILURES as error:
-            loaded = Loaded(path, target, FAILED, None, error)
+            loaded = Loaded(path, target, result_of(error), None, error)
         transfers.finish(skipped=loaded.size or 0 if loaded.result == UNCHANGED else 0)
         return loaded
 
@@ -188,7 +222,7 @@ def _check_output(output: Path, *, is_one: bool) -> None:
 
 def _assign_paths(targets: list[Target], output: Path | None, *, is_one: bool) -> dict[Path, Target]:
     """Return path -> target. Of several targets with the same path the last one counts, since it was saved last."""
-    if output is None:
+    if output is None or not targets:
         return {}
     if is_one and not output.is_dir():
         return dict.fromkeys([output], targets[0])
@@ -221,5 +255,5 @@ def _relative_path(target: Target) -> PurePosixPath:
     return relative
 
 
-def _size(target: Target) -> int:
-    return target.known_record.content_size if target.known_record else 0
+def _size(target: Target) -> int | None:
+    return target.known_record.content_size if target.known_record else None

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lakery_cloud.cli.common import storage_of
 from lakery_cloud.cli.inventories import open_inventory
-from lakery_cloud.cli.progress import error_console
+from lakery_cloud.cli.progress import new_progress
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import ConfigError, MissingDependency, StorageUnavailable
 
@@ -141,15 +141,8 @@ class _Shown:
     """A bar with the objects, bytes, rate, share and time left of a job, shown on a terminal."""
 
     def __init__(self, shards: int, *, quiet: bool) -> None:
-        console, columns = error_console(), (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            *columns,
-            console=console,
-            transient=True,
-            redirect_stdout=False,
-            disable=quiet or not console.is_terminal,
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self.progress = new_progress(*columns, quiet=quiet)
         self._task = self.progress.add_task("", total=shards)
         self._objects = self._size = 0
         self._began = perf_counter()

@@ -19,3 +19,9 @@ def show_log(level: int) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(level)
+
+
+def mute_other_libraries() -> None:
+    """Print no warnings of SDKs, which Python prints where no log is set up: the command reports their errors itself."""
+    for name in ("adlfs", "aiobotocore", "azure", "boto3", "botocore", "fsspec", "gcsfs", "google", "msal", "urllib3"):
+        logging.getLogger(name).addHandler(logging.NullHandler())

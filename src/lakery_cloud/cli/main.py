@@ -2,13 +2,14 @@
 
 import io
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -16,17 +17,18 @@ from rich.text import Text
 
 from lakery_cloud import __version__
 from lakery_cloud.cli.failures import (
+    CLOSED,
     EXIT_CODES,
-    FAILED,
     INTERRUPTED,
     TERMINATED,
     USAGE,
     exit_code_of,
     print_error,
+    print_json_error,
 )
-from lakery_cloud.cli.log import show_log
-from lakery_cloud.cli.words import STANDARD_INPUT
-from lakery_cloud.errors import LakeryCloudError
+from lakery_cloud.cli.log import mute_other_libraries, show_log
+from lakery_cloud.cli.words import PROGRESS, STANDARD_INPUT
+from lakery_cloud.errors import ConfigError, LakeryCloudError
 from lakery_cloud.redaction import redact
 
 __all__ = ["COMMANDS", "EXIT_CODES", "app", "main", "run"]
@@ -78,6 +80,7 @@ COMMANDS = {
         "emulators:app",
         "Run local servers for S3, Cloud Storage and Blob Storage, without Docker or an account.",
     ),
+    "completion": ("completion:completion", "Print the completion of a shell: bash, zsh or fish."),
 }
 """Command -> its function, which is imported only to run it, and the first paragraph of its docstring."""
 
@@ -91,7 +94,11 @@ app = App(
 app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(str(error)))
 for name, (function, summary) in COMMANDS.items():
     app.command(f"lakery_cloud.cli.{function}", name=name, help=summary)
-app.register_install_completion_command(help="Set up completion for your shell: bash, zsh or fish.")
+app.command(
+    "lakery_cloud.cli.completion:install",
+    name="--install-completion",
+    help="Set up completion for your shell: bash, zsh or fish. With --output only write that file.",
+)
 
 
 @app.meta.default
@@ -101,30 +108,63 @@ def launch(
     verbose: Annotated[
         int, Parameter(name=["--verbose", "-v"], count=True, help="Show the library's log; -vv shows more.")
     ] = 0,
+    progress: Annotated[
+        Literal["auto", "bar", "plain", "none"],
+        Parameter(help="Show progress as bars or as lines; auto shows bars on a terminal."),
+    ] = "auto",
 ) -> int:
     """Run one command, and turn its errors into a line and an exit code."""
     errors = Console(stderr=True, soft_wrap=True)
     if verbose:
         show_log(logging.INFO if verbose == 1 else logging.DEBUG)
+    PROGRESS.set(progress)
     try:
         # Cyclopts parses a bare - as an option.
         words = [STANDARD_INPUT if word == "-" else word for word in tokens]
         code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
-    except CycloptsError:
-        return USAGE
+        _flush()
+    except CycloptsError as error:
+        return _report(error, tokens, debug=debug)
     except KeyboardInterrupt:
         errors.print("interrupted; unfinished transfers were cleaned up")
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # the reader of the pipe is gone, so the interpreter must not flush to it at exit
-        return FAILED
+        return _stop_printing()
     except (LakeryCloudError, OSError) as error:
-        if debug:
-            print(redact("".join(traceback.format_exception(error))), file=sys.stderr, end="")
-        else:
-            print_error(error)
-        return exit_code_of(error)
+        return _report(error, tokens, debug=debug)
     return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
+    """Print the error that has ended a command, and return its exit code."""
+    is_usage = isinstance(error, CycloptsError)  # cyclopts has printed it
+    if debug and not is_usage:
+        print(redact("".join(traceback.format_exception(error))), file=sys.stderr, end="")
+    elif not is_usage:
+        print_error(error)
+    if "--json" in words:
+        try:
+            print_json_error(ConfigError(str(error)) if is_usage else error)
+        except BrokenPipeError:
+            return _stop_printing()
+    return USAGE if is_usage else exit_code_of(error)
+
+
+def _flush() -> None:
+    """Write what is printed, while errors can still be reported."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = None  # as below
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _stop_printing() -> int:
+    sys.stdout = None  # the reader of the pipe is gone, so the interpreter must not flush to it at exit
+    return CLOSED
 
 
 def run(words: Sequence[str]) -> int:
@@ -133,7 +173,8 @@ def run(words: Sequence[str]) -> int:
     if command in COMMANDS and not {*app.help_flags}.isdisjoint(words) and app[command].default_command is not None:
         app[command].help = None  # its docstring, of which the list of commands has the first paragraph
     try:
-        code: int = app.meta(words, exit_on_error=False, result_action="return_value")
+        errors = Console(stderr=True, soft_wrap=True)
+        code: int = app.meta(words, exit_on_error=False, result_action="return_value", error_console=errors)
     except CycloptsError:
         return USAGE
     return code
@@ -150,14 +191,23 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.raise_signal(signal.SIGINT)
 
+    _occupy_standard_descriptors()
     if any(not word.startswith("-") for word in sys.argv[1:]):  # a command, which may need an event loop
         _use_uvloop()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
+    mute_other_libraries()
     # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
     signal.signal(signal.SIGTERM, clean_up)
     code = run(sys.argv[1:])
     sys.exit(TERMINATED if is_terminated and code == INTERRUPTED else code)
+
+
+def _occupy_standard_descriptors() -> None:
+    """Keep files and event loops from getting the number of a standard stream that the shell has closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _use_uvloop() -> None:

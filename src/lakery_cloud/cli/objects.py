@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.filesize import decimal
 
-from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Records, Recursive, StorageUrl, open_storage
-from lakery_cloud.cli.failures import Failures
+from lakery_cloud.cli.common import (
+    DEFAULT_JOBS,
+    DryRun,
+    Jobs,
+    Json,
+    Quiet,
+    Records,
+    Recursive,
+    Repeated,
+    StorageUrl,
+    open_storage,
+)
+from lakery_cloud.cli.failures import Failures, error_text, result_of
 from lakery_cloud.cli.progress import print_note
 from lakery_cloud.cli.records import hashes_or_records
 from lakery_cloud.cli.targets import (
@@ -26,6 +37,8 @@ from lakery_cloud.records import ContentRecord
 
 if TYPE_CHECKING:
     from lakery_cloud.maintenance.live import LiveSet
+
+FOUND = "found"
 
 
 async def ls(
@@ -57,7 +70,7 @@ async def ls(
     whole = [target for target in targets if is_storage(target)]
     named = [target for target in targets if target not in whole]
     is_default = not targets and not records
-    failures = Failures(is_single=len(targets) == 1 and not records)
+    failures = Failures(is_single=len(targets) == 1 and not records, has_lines=as_json)
     count = size = 0
     for source in [storage] if is_default else whole:
         async for content_hash, info in _list_storage(source, quarantine=quarantine):
@@ -70,6 +83,7 @@ async def ls(
         ):
             async for target, result in results:
                 if isinstance(result, Exception):
+                    _print_failed(target, result, as_json=as_json)
                     failures.add(target.name, result)
                     continue
                 _, stored = result
@@ -104,7 +118,8 @@ async def stat(
     """
     if not targets and not records:
         raise ConfigError("no content given to look up; name records, content hashes or a records file")
-    failures = Failures(is_single=len(targets) == 1 and not records and not recursive)
+    is_single = len(targets) == 1 and not records and not recursive
+    failures = Failures(is_single=is_single, has_lines=as_json)
     async with (
         open_targets(targets, storage=storage, records=records, recursive=recursive) as found,
         aclosing(call_for_each(_stat, found, limit=jobs)) as results,
@@ -112,6 +127,7 @@ async def stat(
         is_first = True
         async for target, result in results:
             if isinstance(result, Exception):
+                _print_failed(target, result, as_json=as_json)
                 failures.add(target.name, result)
                 continue
             if quiet and not as_json:
@@ -129,9 +145,9 @@ async def rm(
     records: Records = (),
     recursive: Recursive = False,
     storage: StorageUrl = None,
-    dry_run: Annotated[bool, Parameter(name=["--dry-run", "-n"], negative="")] = False,
+    dry_run: DryRun = False,
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="")] = False,
-    unless_referenced_by: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = (),
+    unless_referenced_by: Repeated = (),
     column: str = "content_hash",
     jobs: Jobs = DEFAULT_JOBS,
     quiet: Quiet = False,
@@ -162,7 +178,8 @@ async def rm(
     if not targets and not records:
         raise ConfigError("no content given to delete; name records, content hashes or a records file")
     is_dry = dry_run or (not yes and (bool(records) or recursive))
-    failures = Failures(is_single=len(targets) == 1 and not records and not recursive)
+    is_single = len(targets) == 1 and not records and not recursive
+    failures = Failures(is_single=is_single, has_lines=as_json)
     count = size = 0
     needed: LiveSet | None = None
 
@@ -175,8 +192,10 @@ async def rm(
         return stored.info.size
 
     def print_result(target: Target, result: str, *, size: int | None = None) -> None:
-        if as_json or not quiet:
-            _print_deleted(target.content_hash, result, size=size, as_json=as_json)
+        if as_json:
+            print(_line(target, result, size=size))
+        elif not quiet:
+            print(f"{result}  {target.content_hash}" + (f"  {size}" if size is not None else ""))
 
     async with AsyncExitStack() as stack:
         if unless_referenced_by:
@@ -194,6 +213,7 @@ async def rm(
             elif isinstance(result, NoStorageData):
                 print_result(target, "not there")
             elif isinstance(result, Exception):
+                _print_failed(target, result, as_json=as_json)
                 failures.add(target.name, result)
             else:
                 count, size = count + 1, size + result
@@ -231,7 +251,7 @@ def _facts(info: ObjectInfo, found: StoredObject, record: ContentRecord) -> dict
     return {
         "content_hash": record.content_hash,
         "content_hash_algorithm": record.content_hash_algorithm,
-        "content_size": info.size,
+        "size": info.size,
         "content_type": info.content_type,
         "content_encoding": info.content_encoding,
         "bucket": info.address.bucket,
@@ -245,7 +265,7 @@ def _facts(info: ObjectInfo, found: StoredObject, record: ContentRecord) -> dict
 def _print_listed(content_hash: str, info: ObjectInfo, *, file: str | None = None, as_json: bool) -> None:
     modified = info.modified.isoformat(timespec="seconds") if info.modified else None
     if as_json:
-        line = {"content_hash": content_hash, "content_size": info.size, "modified": modified}
+        line = {"content_hash": content_hash, "size": info.size, "result": FOUND, "error": None, "modified": modified}
         print(json.dumps(line if file is None else {**line, "file": file}))
     else:
         print(f"{content_hash}  {info.size:>14}  {modified or ''}" + (f"  {printable(file)}" if file else ""))
@@ -253,7 +273,7 @@ def _print_listed(content_hash: str, info: ObjectInfo, *, file: str | None = Non
 
 def _print_facts(facts: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps({"result": FOUND, "error": None, **facts}))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -261,8 +281,13 @@ def _print_facts(facts: dict[str, object], *, as_json: bool) -> None:
         print(f"{name:<{width}}  {'-' if text in (None, '') else text}")
 
 
-def _print_deleted(target: str, result: str, *, size: int | None = None, as_json: bool) -> None:
+def _print_failed(target: Target, error: Exception, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"target": target, "result": result, "content_size": size}))
-    else:
-        print(f"{result}  {target}" + (f"  {size}" if size is not None else ""))
+        print(_line(target, result_of(error), error=error))
+
+
+def _line(target: Target, result: str, *, size: int | None = None, error: Exception | None = None) -> str:
+    """Format the JSON of a target that was deleted, or that failed."""
+    facts = {"content_hash": target.content_hash, "size": size, "result": result}
+    file = {} if target.file is None else {"file": target.file}
+    return json.dumps({**facts, "error": error_text(error) if error else None, **file})

@@ -1,10 +1,12 @@
-"""Progress on standard error: a bar for each transfer in progress and one for all, with rate and time left."""
+"""Progress on standard error: a bar for each transfer in progress and one for all, with rate and time left; or lines."""
 
+import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -12,14 +14,119 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-from lakery_cloud.cli.words import pluralize, printable
+from lakery_cloud.cli.words import PROGRESS, pluralize, printable
 from lakery_cloud.streams.chunks import close_stream
+
+LINE_INTERVAL = 10.0
+"""Seconds between the lines of plain progress."""
+PIECE_SIZE = 64 * 1024
+"""Most bytes that a limited rate lets pass at once."""
+
+
+def new_progress(*columns: ProgressColumn, quiet: bool, is_transfer: bool = False) -> Progress:
+    """Return the display that the user has chosen: by default bars if standard error is a terminal.
+
+    Args:
+        columns: The columns of a bar.
+        quiet: Show nothing.
+        is_transfer: Whether tasks count bytes.
+    """
+    console, mode = error_console(is_forced=PROGRESS.get() == "bar"), PROGRESS.get()
+    if mode == "plain" and not quiet:
+        return PlainProgress(is_transfer=is_transfer)
+    is_shown = mode == "bar" or (mode == "auto" and console.is_terminal)
+    # Otherwise rich would write redirected standard output to standard error.
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=quiet or not is_shown)
+
+
+class PlainProgress(Progress):
+    """Progress as lines on standard error: one every few seconds, and one at the end.
+
+    Args:
+        is_transfer: Whether tasks count bytes.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, *, is_transfer: bool, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(console=error_console(), disable=True, redirect_stdout=False, get_time=clock)
+        self._is_transfer = is_transfer
+        self._next = self.get_time() + LINE_INTERVAL
+        self._line = ""
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Count, and print a line if it is time."""
+        super().advance(task_id, advance)
+        self._note()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Change a task, and print a line if it is time."""
+        super().update(task_id, **changes)
+        self._note()
+
+    def remove_task(self, task_id: TaskID) -> None:
+        """Remove a task; the last line says how it ended."""
+        self._keep_line()
+        super().remove_task(task_id)
+
+    def stop(self) -> None:
+        """Print the last line."""
+        self._keep_line()
+        if self._line:
+            print_note(self._line)
+        self._line = ""
+
+    def _note(self) -> None:
+        if self.get_time() >= self._next:
+            self._next = self.get_time() + LINE_INTERVAL
+            self._keep_line()
+            print_note(self._line)
+
+    def _keep_line(self) -> None:
+        """Describe the first task, which is that of all files if there are several."""
+        if not self.tasks:
+            return
+        task = self.tasks[0]
+        if not self._is_transfer:
+            self._line = f"{task.description} ({task.percentage:.0f}%)"
+            return
+        total = "" if task.total is None else f" of {decimal(int(task.total))}"
+        rate = f", {decimal(int(task.speed))}/s" if task.speed else ""
+        self._line = f"{task.description}: {decimal(int(task.completed))}{total}{rate}"
+
+
+class RateLimit:
+    """Lets at most so many bytes pass in a second, on average.
+
+    Args:
+        rate: Bytes a second.
+        clock: Tells the time in seconds.
+    """
+
+    def __init__(self, rate: int, *, clock: Callable[[], float] = perf_counter) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._free_at = 0.0
+
+    async def limited(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+        """Pass chunks on in small pieces, each when its time has come. Closes `chunks`."""
+        try:
+            async for chunk in chunks:
+                for start in range(0, len(chunk), PIECE_SIZE):
+                    piece = chunk[start : start + PIECE_SIZE]
+                    now = self._clock()
+                    begin = max(self._free_at, now)
+                    self._free_at = begin + len(piece) / self._rate
+                    await asyncio.sleep(begin - now)
+                    yield piece
+        finally:
+            await close_stream(chunks)
 
 
 class Transfers:
@@ -30,22 +137,22 @@ class Transfers:
         files: Number of files, or None if unknown. A total bar is shown unless it is 1.
         size: Total bytes of the files, or None if unknown.
         noun: Noun for a file in the total bar.
+        limit: Limits the rate of all transfers together.
     """
 
-    def __init__(self, *, quiet: bool, files: int | None = 1, size: int | None = None, noun: str = "file") -> None:
-        console = error_console()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            # Otherwise rich would write redirected standard output to standard error.
-            redirect_stdout=False,
-            disable=quiet or not console.is_terminal,
-        )
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        files: int | None = 1,
+        size: int | None = None,
+        noun: str = "file",
+        limit: RateLimit | None = None,
+    ) -> None:
+        text, bar, rate = TextColumn("{task.description}", markup=False), BarColumn(), TransferSpeedColumn()
+        columns = (text, bar, DownloadColumn(), rate, TimeRemainingColumn())
+        self._progress = new_progress(*columns, quiet=quiet, is_transfer=True)
+        self._limit = limit
         self._files = files
         self._noun = noun
         self._done = 0
@@ -54,9 +161,9 @@ class Transfers:
             self._all = self._progress.add_task(self._state(), total=size)
 
     @property
-    def are_shown(self) -> bool:
-        """Whether the bars are shown."""
-        return not self._progress.disable
+    def are_followed(self) -> bool:
+        """Whether chunks must be followed: to show progress, or to limit their rate."""
+        return self._limit is not None or not self._progress.disable or isinstance(self._progress, PlainProgress)
 
     @contextlib.contextmanager
     def show(self) -> Iterator[None]:
@@ -69,7 +176,7 @@ class Transfers:
         """Add a bar for one file, and remove it when the block ends."""
         task = self._progress.add_task("", total=total, visible=False)
         try:
-            yield Bar(self._progress, task, self._all)
+            yield Bar(self._progress, task, self._all, self._limit)
         finally:
             self._progress.remove_task(task)
 
@@ -105,18 +212,24 @@ class Bar:
         progress: The display.
         task: The task of the bar.
         all_files: The task of the total bar, if there is one.
+        limit: Limits the rate of transfers.
     """
 
-    def __init__(self, progress: Progress, task: TaskID, all_files: TaskID | None) -> None:
+    def __init__(
+        self, progress: Progress, task: TaskID, all_files: TaskID | None, limit: RateLimit | None = None
+    ) -> None:
         self._progress = progress
         self._task = task
         self._all = all_files
+        self._limit = limit
 
     async def follow(
         self, chunks: AsyncIterable[bytes], *, description: str, is_transfer: bool = True
     ) -> AsyncGenerator[bytes]:
         """Reset the bar, pass chunks on and count them, transferred ones also on the total bar. Closes `chunks`."""
         self._progress.reset(self._task, description=printable(description), visible=True)
+        if is_transfer and self._limit is not None:
+            chunks = self._limit.limited(chunks)
         try:
             async for chunk in chunks:
                 yield chunk
@@ -129,7 +242,7 @@ class Bar:
 
 def print_above(progress: Progress, line: str) -> None:
     """Print a result to standard output, without wrapping, and above the bars if that is their terminal."""
-    if not progress.disable and sys.stdout.isatty():
+    if not progress.disable and sys.stdout is not None and sys.stdout.isatty():
         progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
     else:
         print(line, flush=True)
@@ -176,6 +289,6 @@ def print_note(text: str) -> None:
     error_console().print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def error_console() -> Console:
-    """Return a console on the current standard error."""
-    return Console(stderr=True)
+def error_console(*, is_forced: bool = False) -> Console:
+    """Return a console on the current standard error, which may be forced to be one of a terminal."""
+    return Console(stderr=True, force_terminal=is_forced or None)

@@ -9,20 +9,33 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lakery_cloud.cli.common import DEFAULT_JOBS, Jobs, Json, Quiet, Recursive, StorageUrl, open_registry
+from lakery_cloud.cli.common import (
+    DEFAULT_JOBS,
+    DryRun,
+    Jobs,
+    Json,
+    Quiet,
+    Recursive,
+    Repeated,
+    StorageUrl,
+    open_registry,
+)
 from lakery_cloud.cli.failures import FAILURES, Failures, error_text
 from lakery_cloud.cli.files import chunks_of_stdin
-from lakery_cloud.cli.progress import Bar, Summary, Transfers
+from lakery_cloud.cli.progress import Bar, Summary, Transfers, print_note
 from lakery_cloud.cli.records import NamedRecord, RecordsWriter, open_records_writer
-from lakery_cloud.cli.sources import expand
+from lakery_cloud.cli.selection import EVERYTHING, LimitRate, Selection, rate_limit
+from lakery_cloud.cli.sources import Source, expand
 from lakery_cloud.cli.tags import read_tags
-from lakery_cloud.cli.words import STANDARD_INPUT
-from lakery_cloud.digest import DigestingStream
+from lakery_cloud.cli.targets import as_object_storage
+from lakery_cloud.cli.words import STANDARD_INPUT, printable
+from lakery_cloud.digest import DigestingStream, check_content_type
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.errors import ConfigError
-from lakery_cloud.files import DEFAULT_TYPE, chunks_of, guess_content_type
+from lakery_cloud.files import DEFAULT_TYPE, chunks_of, guess_content_type, run_detached
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.registry import StorageRegistry
+from lakery_cloud.routes import Content
 from lakery_cloud.storage import Digest, SerializedDataStream, Storage
 from lakery_cloud.streams.tasks import side_by_side
 
@@ -34,7 +47,10 @@ async def put(
     records: Annotated[Path | None, Parameter(name="--records")] = None,
     content_type: Annotated[str | None, Parameter(name=["--content-type", "-t"])] = None,
     content_encoding: str | None = None,
-    tag: Annotated[tuple[str, ...], Parameter(name="--tag", negative="", consume_multiple=False)] = (),
+    tag: Annotated[Repeated, Parameter(name="--tag")] = (),
+    selection: Selection = EVERYTHING,
+    dry_run: DryRun = False,
+    limit_rate: LimitRate = None,
     jobs: Jobs = DEFAULT_JOBS,
     fail_fast: Annotated[bool, Parameter(negative="")] = False,
     quiet: Quiet = False,
@@ -57,41 +73,52 @@ async def put(
         content_type: Media type; guessed from the file's name by default.
         content_encoding: Content encoding of the bytes, such as gzip.
         tag: A tag as key=value; repeat it for up to 10 tags.
+        dry_run: Print what would be saved, without saving it. Files are read and looked up.
         jobs: Number of files to save at a time.
         fail_fast: Start no more files after a failure.
         quiet: Show no progress and no summary.
         as_json: Print one line of JSON for each file: its name, result, size and record.
     """
     tags = check_tags(read_tags(tag))
+    check_content_type(DEFAULT_TYPE if content_type is None else content_type, content_encoding)
     if records is not None and str(records) == STANDARD_INPUT:
         raise ConfigError("--records needs a file; leave it out to print records to standard output")
-    names = expand(files, recursive=recursive, leave_out=records)
-    sizes = [_size(name) for name in names]
-    transfers = Transfers(quiet=quiet, files=len(names), size=None if None in sizes else sum(filter(None, sizes)))
-    failures, summary = Failures(is_single=len(names) == 1 and not recursive), Summary("sent")
-    with open_records_writer(records) if records else nullcontext() as writer:
+    is_selected, limit = selection.rule(), rate_limit(limit_rate)
+
+    def find_sources() -> list[Source]:
+        skip = (lambda _: None) if quiet else print_note
+        found = expand(files, recursive=recursive, leave_out=records, skip=skip)
+        return [each for each in found if each.error is not None or is_selected(each.display_name, each.size)]
+
+    sources = await run_detached(find_sources)
+    sizes = [source.size for source in sources]
+    total = None if None in sizes else sum(filter(None, sizes))
+    transfers = Transfers(quiet=quiet, files=len(sources), size=total, limit=limit)
+    failures = Failures(is_single=len(files) == len(sources) == 1 and not recursive, has_lines=as_json)
+    summary = Summary("would be sent" if dry_run else "sent")
+    with open_records_writer(records) if records and not dry_run else nullcontext() as writer:
         async with open_registry(storage) as registry:
             target = None if storage is None else registry.default
-            saver = _Saver(registry, target, transfers, tags, content_type, content_encoding)
+            saver = _Saver(registry, target, transfers, tags, content_type, content_encoding, is_dry=dry_run)
 
-            def remaining() -> Iterator[str]:
-                for name in names:
+            def remaining() -> Iterator[Source]:
+                for source in sources:
                     if fail_fast and saver.has_failed:
                         return
-                    yield name
+                    yield source
 
             with transfers.show():
                 async with aclosing(side_by_side(saver.save, remaining(), limit=jobs)) as results:
                     async for saved in results:
-                        _print_result(saved, transfers, writer, as_json=as_json)
+                        _print_result(saved, transfers, writer, as_json=as_json, is_dry=dry_run)
                         if saved.error is not None:
-                            failures.add(saved.file, saved.error)
+                            failures.add(saved.file, saved.error, is_of_target=saved.is_unreadable)
                         elif saved.is_new:
                             summary.add(moved=saved.size)
                         else:
                             summary.add(skipped=saved.size)
     code = failures.report()
-    if not quiet and (len(names) != 1 or recursive):
+    if not quiet and (len(sources) != 1 or recursive):
         summary.print(failed=len(failures))
     return code
 
@@ -104,6 +131,7 @@ class Saved:
     record: ContentRecord | None = None
     is_new: bool = False
     error: Exception | None = None
+    is_unreadable: bool = False
 
     @property
     def size(self) -> int:
@@ -122,6 +150,8 @@ class _Saver:
         tags: dict[str, str],
         content_type: str | None,
         content_encoding: str | None,
+        *,
+        is_dry: bool,
     ) -> None:
         self._registry = registry
         self._target = target
@@ -129,45 +159,69 @@ class _Saver:
         self._tags = tags
         self._content_type = content_type
         self._content_encoding = content_encoding
+        self._is_dry = is_dry
         self.has_failed = False
 
-    async def save(self, file: str) -> Saved:
+    async def save(self, source: Source) -> Saved:
         """Save a file, and return its result, also if it fails."""
         try:
-            saved = await self._save(file)
+            saved = await self._save(source) if source.error is None else None
         except FAILURES as error:
-            self.has_failed = True
-            saved = Saved(_display_name(file), error=error)
+            saved = Saved(source.display_name, error=error)
+        saved = saved or Saved(source.display_name, error=source.error, is_unreadable=True)
+        self.has_failed |= saved.error is not None
         self._transfers.finish(skipped=0 if saved.is_new else saved.size)
         return saved
 
-    async def _save(self, file: str) -> Saved:
-        path, is_stdin, size = Path(file), file == STANDARD_INPUT, _size(file)
+    async def _save(self, source: Source) -> Saved:
+        path = Path(source.name)
         is_read = False
 
         async def chunks() -> AsyncGenerator[bytes]:
             nonlocal is_read
             is_read = True
-            async with aclosing(chunks_of_stdin() if is_stdin else chunks_of(path)) as source:
-                async for chunk in source:
-                    yield chunk
+            async with aclosing(chunks_of_stdin() if source.is_stdin else chunks_of(path)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
         def stream_with(bar: Bar, action: str, *, is_transfer: bool) -> SerializedDataStream:
-            guessed = DEFAULT_TYPE if is_stdin else guess_content_type(path)
-            description = f"{action} {path.name if not is_stdin else _display_name(file)}"
+            guessed = DEFAULT_TYPE if source.is_stdin else guess_content_type(path)
             return SerializedDataStream(
-                data_stream=bar.follow(chunks(), description=description, is_transfer=is_transfer),
+                data_stream=bar.follow(
+                    chunks(),
+                    description=f"{action} {'-' if source.is_stdin else path.name}",
+                    is_transfer=is_transfer,
+                ),
                 content_type=self._content_type or guessed,
                 content_encoding=self._content_encoding,
             )
 
-        with self._transfers.bar(total=size) as bar:
+        with self._transfers.bar(total=source.size) as bar:
             # A file can be read twice: with its hash, one request finds out whether it must be sent at all.
-            digest = await digest_of(stream_with(bar, "hashing", is_transfer=False)) if size is not None else None
+            is_known = source.size is not None or self._is_dry
+            digest = await digest_of(stream_with(bar, "hashing", is_transfer=False)) if is_known else None
+            if self._is_dry and digest is not None:
+                return await self._look_up(source, digest)
             is_read = False
             stream = stream_with(bar, "sending", is_transfer=True)
             record = await self._registry.save_stream(stream, tags=self._tags, storage=self._target, digest=digest)
-        return Saved(_display_name(file), record, is_new=is_read)
+        return Saved(source.display_name, record, is_new=is_read)
+
+    async def _look_up(self, source: Source, digest: Digest) -> Saved:
+        """The result that a file would have."""
+        content = Content(
+            content_type=digest["content_type"],
+            content_encoding=digest["content_encoding"],
+            tags=self._tags,
+            size=digest["content_size"],
+        )
+        storage = self._registry.get(self._registry.explain(content, storage=self._target).storage_name)
+        is_stored = await storage.find(digest) is not None
+        return Saved(
+            source.display_name,
+            ContentRecord.of(storage, digest, as_object_storage(storage).storage_data_of(digest)),
+            is_new=not is_stored,
+        )
 
 
 async def digest_of(stream: SerializedDataStream) -> Digest:
@@ -178,28 +232,24 @@ async def digest_of(stream: SerializedDataStream) -> Digest:
     return digesting.get_digest()
 
 
-def _print_result(saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, as_json: bool) -> None:
+def _print_result(
+    saved: Saved, transfers: Transfers, writer: RecordsWriter | None, *, as_json: bool, is_dry: bool
+) -> None:
     """Append the record of a file to the records file, and print its result."""
     if writer is not None and saved.record is not None:
         writer.add(NamedRecord(saved.record, saved.file))
+    stored = "would be stored" if is_dry else "stored"
+    result = "failed" if saved.record is None else stored if saved.is_new else "deduplicated"
     if as_json:
-        result = "failed" if saved.error else "stored" if saved.is_new else "deduplicated"
         line = {
             "file": saved.file,
             "result": result,
             "size": saved.size if saved.record else None,
-            "record": asdict(saved.record) if saved.record else None,
+            "record": asdict(saved.record) if saved.record and not is_dry else None,
             "error": error_text(saved.error) if saved.error else None,
         }
         transfers.print(json.dumps(line))
+    elif saved.record is not None and is_dry:
+        transfers.print(f"{result}  {saved.record.content_hash}  {saved.size}  {printable(saved.file)}")
     elif writer is None and saved.record is not None:
         transfers.print(saved.record.to_json())
-
-
-def _display_name(file: str) -> str:
-    return "-" if file == STANDARD_INPUT else file
-
-
-def _size(file: str) -> int | None:
-    path = Path(file)
-    return path.stat().st_size if file != STANDARD_INPUT and path.is_file() else None

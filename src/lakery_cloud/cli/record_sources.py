@@ -21,6 +21,7 @@ class RecordSources:
         Parameter(
             negative="",
             consume_multiple=False,
+            show_default=False,
             help="File with a record or JSON line each, or a .csv or .parquet table with a column of hashes or records.",
         ),
     ] = ()

@@ -6,13 +6,13 @@
 import errno
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from lakery_cloud.cli.files import stdin
 from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.records import ContentRecord
@@ -69,7 +69,7 @@ def each_record(name: str) -> Iterator[NamedRecord]:
     """Read the records of one file, one at a time; errors are those of `read_records`."""
     try:
         is_stdin = name == STANDARD_INPUT
-        with sys.stdin.buffer if is_stdin else open(name, "rb") as lines:
+        with stdin() if is_stdin else open(name, "rb") as lines:
             parsed = _parse_lines(lines, "standard input" if is_stdin else name)
             yield from (named for named in parsed if named is not None)
     except (FileNotFoundError, IsADirectoryError) as error:

@@ -26,7 +26,7 @@ from lakery_cloud.maintenance.stock import CompareJob, Difference, InventoryJob
 async def inventory(
     *,
     storage: StorageUrl = None,
-    output: Annotated[str, Parameter(name=["--output", "-o"])] = STANDARD_INPUT,
+    output: Annotated[str, Parameter(name=["--output", "-o"], show_default=False)] = STANDARD_INPUT,
     inventory: InventoryName = None,
     workers: Workers = HERE,
     quiet: Quiet = False,

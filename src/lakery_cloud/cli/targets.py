@@ -1,5 +1,6 @@
 """Targets of commands: records, content hashes and patterns of hashes, each with an optional storage in front."""
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -7,14 +8,14 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from lakery_cloud.cli.common import open_registry, open_storage
+from lakery_cloud.cli.common import check_folder, is_path, open_registry, open_storage
 from lakery_cloud.cli.failures import FAILURES
 from lakery_cloud.cli.files import read_line_of_stdin
 from lakery_cloud.cli.records import NamedRecord, read_records
 from lakery_cloud.cli.words import STANDARD_INPUT
-from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import (
+    AccessDenied,
     ConfigError,
     InvalidRecord,
     NoStorageData,
@@ -30,6 +31,10 @@ R = TypeVar("R")
 
 PATTERN = frozenset("*?[")
 """Characters by which a pattern differs from a hash."""
+MIN_DIGITS = 8
+"""Fewest digits of a hash that are looked up."""
+_FULL_LENGTHS = frozenset((32, 40, 56, 64, 96, 128))
+"""Hexadecimal digits of the hashes of hashlib. Content with a hash of 64 or more is looked up without a listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +124,16 @@ class _TargetResolver:
         if isinstance(given, NamedRecord):
             return [_target_of_record(await self._registry(""), given)]
         storage, name = split_target(given)
-        if not (is_hash(name) or PATTERN & {*name}):
+        if not _means_content(name):
             raise InvalidRecord(
-                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(name)}; give a record, a hash, "
-                "or the name or URL of a storage, a slash and a hash"
+                f"a content hash is lower-case hexadecimal, and at least its first {MIN_DIGITS} digits are needed, not "
+                f"{brief(name)}; give a record, a hash, or the name or URL of a storage, a slash and a hash"
             )
         registry = await self._registry(storage)
         if PATTERN & {*name}:
             return await self._matching(registry, name)
-        return [replace(_target_of_hash(registry, name), name=given)]
+        content_hash = name if len(name) >= 64 else await self._complete(registry, name)
+        return [replace(_target_of_hash(registry, content_hash), name=given)]
 
     async def _registry(self, storage: str) -> StorageRegistry:
         """Return a registry of the storage that a target names; without a name, the registry of --storage."""
@@ -142,12 +148,40 @@ class _TargetResolver:
     async def _matching(self, registry: StorageRegistry, pattern: str) -> list[Target]:
         if not self._recursive:
             raise ConfigError(f"{pattern!r} is a pattern of hashes; add -r to select all matching content")
-        storage = _as_object_storage(registry.default)
-        hashes = [storage.keys.hash_of(info.address.key) or "" async for info in storage.list()]
-        found = [_target_of_hash(registry, each) for each in hashes if fnmatchcase(each, pattern)]
-        if not found:
-            raise NoStorageData(f"no content hash in {storage!r} matches {pattern!r}")
-        return found
+        hashes = [each for each in await _hashes(registry) if fnmatchcase(each, pattern)]
+        if not hashes:
+            raise NoStorageData(f"no content hash in {registry.default!r} matches {pattern!r}")
+        return [_target_of_hash(registry, each) for each in hashes]
+
+    async def _complete(self, registry: StorageRegistry, digits: str) -> str:
+        """Return the only content hash that begins with these digits, or that has no others."""
+        try:
+            hashes = await _hashes(registry, digits)
+        except AccessDenied:
+            if len(digits) not in _FULL_LENGTHS:
+                raise
+            return digits
+        if digits in hashes or (not hashes and len(digits) in _FULL_LENGTHS):
+            return digits
+        if not hashes:
+            raise NoStorageData(f"no content hash in {registry.default!r} begins with {digits!r}")
+        if len(hashes) > 1:
+            raise InvalidRecord(
+                f"{len(hashes)} content hashes begin with {digits!r}, such as {hashes[0]}; give more digits"
+            )
+        return hashes[0]
+
+
+async def _hashes(registry: StorageRegistry, digits: str = "") -> list[str]:
+    """List the content hashes of the default storage that begin with these digits."""
+    storage = as_object_storage(registry.default)
+    await check_folder(storage)
+    return [storage.keys.hash_of(info.address.key) or "" async for info in storage.list(hash_prefix=digits)]
+
+
+def _means_content(name: str) -> bool:
+    """Return whether the last part of a target is a hash, the beginning of one, or a pattern."""
+    return bool(PATTERN & {*name}) or (len(name) >= MIN_DIGITS and {*name} <= {*"0123456789abcdef"})
 
 
 def split_target(given: str) -> tuple[str, str]:
@@ -168,12 +202,12 @@ def split_target(given: str) -> tuple[str, str]:
 
 
 def is_storage(given: str) -> bool:
-    """Return whether an argument means a storage as a whole, by its URL or its configured name."""
+    """Return whether an argument means a storage as a whole, by its URL, its folder or its configured name."""
     if _is_record(given):
         return False
-    if "://" in given:
+    if "://" in given or is_path(given):
         _, name = split_target(given)
-        return not (is_hash(name) or PATTERN & {*name})
+        return not _means_content(name) or (is_path(given) and os.path.isdir(os.path.expanduser(given)))
     if "@" in given:  # permanent names have one, hashes never
         return True
     from lakery_cloud.config.configuration import Configuration
@@ -181,7 +215,7 @@ def is_storage(given: str) -> bool:
     return given in Configuration.load().storages
 
 
-def _as_object_storage(storage: Storage[Any]) -> ObjectStorage[Any]:
+def as_object_storage(storage: Storage[Any]) -> ObjectStorage[Any]:
     """Return the storage if it is an `ObjectStorage`, which all commands need.
 
     Raises:
@@ -193,13 +227,13 @@ def _as_object_storage(storage: Storage[Any]) -> ObjectStorage[Any]:
 
 
 def _target_of_hash(registry: StorageRegistry, content_hash: str) -> Target:
-    return Target(content_hash, registry, _as_object_storage(registry.default), content_hash)
+    return Target(content_hash, registry, as_object_storage(registry.default), content_hash)
 
 
 def _target_of_record(registry: StorageRegistry, named: NamedRecord) -> Target:
     record = named.record
     try:
-        storage = _as_object_storage(registry.get(record.storage_name))
+        storage = as_object_storage(registry.get(record.storage_name))
     except NotRegistered as error:
         raise NotRegistered(f"{error}; select a storage of this kind with --storage") from None
     return Target(named.file or record.content_hash, registry, storage, record.content_hash, record, named.file)

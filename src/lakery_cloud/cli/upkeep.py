@@ -75,7 +75,7 @@ async def lifecycle(
         quiet: Print only the rules.
         as_json: Print one JSON object: result and rules.
     """
-    async with open_storage(storage) as target:
+    async with open_storage(storage, is_written=True) as target:
         rules = lifecycle_rules(target, days=days)
         is_changed = apply and await apply_lifecycle(target, days=days)
     result = "set" if is_changed else "there already" if apply else "would be set"
@@ -93,7 +93,8 @@ def _print(leftover: Leftover, result: str, *, as_json: bool) -> None:
     kind = "upload" if leftover.upload else "version" if leftover.is_noncurrent else "object"
     begun = leftover.begun.isoformat(timespec="seconds")
     if as_json:
-        facts = {"result": result, "kind": kind, "begun": begun, "size": leftover.size, **leftover.address._asdict()}
+        facts = {"size": leftover.size, "result": result, "error": None, "kind": kind, "begun": begun}
+        facts |= leftover.address._asdict()
         print(json.dumps(facts))
     else:
         print(

@@ -14,6 +14,7 @@ from lakery_cloud.cli.put import digest_of
 from lakery_cloud.cli.targets import open_targets
 from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
+from lakery_cloud.engine.urls import check_lifetime
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import chunks_of, guess_content_type
 from lakery_cloud.records import ContentRecord
@@ -46,11 +47,16 @@ async def url(
         as_json: Print one JSON object: method, url, headers, expires_at, pins_content and record.
     """
     if put and target != STANDARD_INPUT and not target.lstrip().startswith("{"):
-        async with open_storage(storage) as source:
-            record = await _record_of_file(Path(target), source)
+        path = Path(target)
+        if not path.is_file():
+            raise ConfigError(f"no file {target!r} exists; --put needs a file or the JSON of a record")
+        async with open_storage(storage, is_written=True) as source:
+            check_lifetime(expires, longest=source.max_url_lifetime, storage=source.name)
+            record = await _record_of_file(path, source)
             signed = await source.presign(record.digest, method="PUT", expires=expires)
     else:
         async with open_targets([target], storage=storage) as (found,):
+            check_lifetime(expires, longest=found.storage.max_url_lifetime, storage=found.storage.name)
             record, source = await found.record(), found.storage
             content = record.digest if put else source.deserialize_storage_data(record.storage_data)
             signed = await source.presign(content, method="PUT" if put else "GET", expires=expires)
@@ -73,8 +79,6 @@ async def url(
 
 async def _record_of_file(path: Path, storage: ObjectStorage[Any]) -> ContentRecord:
     """Return the record that a file will have."""
-    if not path.is_file():
-        raise ConfigError(f"no file {str(path)!r} exists; --put needs a file or the JSON of a record")
     digest = await digest_of(
         SerializedDataStream(data_stream=chunks_of(path), content_type=guess_content_type(path), content_encoding=None)
     )

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.failures import with_line
 from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, AtATime, Workers
 from lakery_cloud.cli.progress import print_above, print_note
@@ -26,7 +27,7 @@ from lakery_cloud.maintenance.verify import VerifyJob
 async def verify(
     *,
     storage: StorageUrl = None,
-    after: str = "",
+    after: Annotated[str, Parameter(show_default=False)] = "",
     since: timedelta | None = None,
     sample: str = "100%",
     seed: int = 0,
@@ -82,7 +83,10 @@ async def verify(
                     counts.update(result.counts)
                     for finding in result.findings:
                         _print(finding, progress, as_json=as_json)
-    _report(counts, source, by_checksum=by_checksum, quiet=quiet or as_json)
+    try:
+        _report(counts, source, by_checksum=by_checksum, quiet=quiet or as_json)
+    except (IntegrityError, StorageUnavailable) as error:
+        raise with_line(error) if as_json else error from None
 
 
 async def _time_before(storage: ObjectStorage[Any], age: timedelta | None) -> datetime | None:
@@ -110,7 +114,8 @@ def _share(text: str) -> float:
 
 def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
     if as_json:
-        print_above(progress, json.dumps(finding))
+        line = {"content_hash": finding["content_hash"], "size": finding["size"]}
+        print_above(progress, json.dumps({**line, "result": finding["problem"] or "intact", "error": None}))
     else:
         print_above(progress, f"{finding['problem']}  {finding['content_hash']}  {finding['size']:>14}")
 

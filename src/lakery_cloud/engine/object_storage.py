@@ -42,7 +42,7 @@ from lakery_cloud.engine.storage_data import (
 from lakery_cloud.engine.telemetry.operations import operation, stream_operation
 from lakery_cloud.engine.telemetry.transport import observed
 from lakery_cloud.engine.transport import Transport, missing
-from lakery_cloud.engine.urls import merged, parse_url
+from lakery_cloud.engine.urls import check_lifetime, merged, parse_url
 from lakery_cloud.engine.writer import Writer
 from lakery_cloud.errors import (
     BucketNotFound,
@@ -389,12 +389,9 @@ class ObjectStorage(Storage[D], Generic[D]):
             InvalidRecord: The storage data or digest is malformed.
             CredentialsError: The credentials can't sign.
         """
-        if self.max_url_lifetime is None:
-            raise ConfigError(f"{self.name} has no URLs, since its content is not served by HTTP")
+        check_lifetime(expires, longest=self.max_url_lifetime, storage=self.name)
         if method not in ("GET", "PUT"):
             raise ConfigError(f"the method of a URL must be GET or PUT, not {brief(method)}")
-        if not timedelta(seconds=1) <= expires <= self.max_url_lifetime:
-            raise ConfigError(f"a URL lasts from a second to {self.max_url_lifetime.days} days, not {expires}")
         digest = cast("Digest", content) if isinstance(content, Mapping) and "content_hash" in content else None
         if digest is not None:
             check_digest(digest)

@@ -48,6 +48,8 @@ class Transport(abc.ABC):
     """How often the bytes of a part are in memory while it travels."""
     lists_by_prefix: ClassVar[bool] = True
     """Whether the store finds the keys that begin with a text without a look at all others."""
+    missing_bucket: ClassVar[str] = "the bucket {!r} does not exist. Create it, or check its name and the endpoint"
+    """The message of an error for a bucket that does not exist."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
     store: str | None = None
@@ -346,6 +348,4 @@ async def missing(transport: Transport, address: Address) -> NoStorageData | Buc
     """The error for a missing object: many stores answer the same if the bucket is missing."""
     if await transport.has_bucket(address.bucket):
         return NoStorageData(f"no object at {address}; it was deleted, or never written here")
-    return BucketNotFound(
-        f"the bucket {address.bucket!r} does not exist. Create it, or check its name and the endpoint"
-    )
+    return BucketNotFound(transport.missing_bucket.format(address.bucket))

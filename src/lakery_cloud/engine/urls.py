@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -75,9 +76,29 @@ def quoted(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar of the known names, or all of them."""
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else f"; known are {', '.join(sorted(known))}"
+    """The end of an error message: the most similar of the known names, or all of them; nothing if there is none."""
+    known = sorted(known)
+    matches = difflib.get_close_matches(name, known, n=1)
+    if matches or not known:
+        return f"; did you mean {matches[0]!r}?" if matches else ""
+    return f"; known are {', '.join(known)}"
+
+
+def check_lifetime(expires: timedelta, *, longest: timedelta | None, storage: str) -> None:
+    """Refuse the lifetime of a presigned URL before anything is requested for it.
+
+    Args:
+        expires: The lifetime.
+        longest: The longest one of the storage; None if it has no URLs.
+        storage: Permanent name of the storage.
+
+    Raises:
+        ConfigError: The storage can't sign a URL with this lifetime.
+    """
+    if longest is None:
+        raise ConfigError(f"{storage} has no URLs, since its content is not served by HTTP")
+    if not timedelta(seconds=1) <= expires <= longest:
+        raise ConfigError(f"a URL lasts from a second to {longest.days} days, not {expires}")
 
 
 def check_endpoint_url(url: str) -> str:
@@ -94,7 +115,7 @@ def check_endpoint_url(url: str) -> str:
     except ValueError:  # the port is no number, or too large
         is_valid = False
     if not is_valid:
-        raise ConfigError("endpoint_url must be a URL such as https://s3.example.com")
+        raise ConfigError("endpoint_url must be a URL such as https://storage.example.com")
     if parts.query or parts.fragment:
         raise ConfigError("endpoint_url must have no query; if it holds a signature, set that as a credential instead")
     return url.rstrip("/")

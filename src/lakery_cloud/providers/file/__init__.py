@@ -177,6 +177,7 @@ class FileTransport(Transport):
 
     uploads_to_content = True
     lists_by_prefix = False
+    missing_bucket = "the folder {!r} does not exist. Check its path, or save something to it first"
 
     def __init__(self, keys: KeySpace, settings: FileSettings) -> None:
         super().__init__(
