@@ -216,6 +216,17 @@ async def copying(tried: Try) -> None:
 
 
 @scenario
+async def copying_in_the_store(tried: Try) -> None:
+    root = f"{tried.prefix}/from"
+    await tried.rig.put(f"{root}/{hash_of(SMALL)}", SMALL)
+    source = tried.rig.storage(prefix=root, max_attempts=2, read_timeout=PATIENCE, fast_lane=tried.fast_lane)
+    async with tried.storage() as storage, StorageRegistry([source]) as registry:
+        async for copied in copy(registry, storage, verify_after=True):
+            if copied.outcome is CopyOutcome.COPIED:
+                tried.saved[tried.key(SMALL)] = SMALL
+
+
+@scenario
 async def lifecycle(tried: Try) -> None:
     async with tried.storage() as storage:
         await apply_lifecycle(storage)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from html import unescape
 from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
-from lakery_cloud.http.exchange import UnsupportedResponse
+from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
 from lakery_cloud.http.headers import count_of, read_content_range, required, size_of, time_of
 
 Answer = Mapping[str, Any]
@@ -73,6 +74,26 @@ def copied(source: ObjectInfo, address: Address, answer: Answer) -> ObjectInfo:
     result = answer.get("CopyObjectResult", {})
     sha256 = content_hash(result.get("ChecksumSHA256"))
     return ObjectInfo(address, source.size, sdk_required(result, "ETag"), sha256, version_id=answer.get("VersionId"))
+
+
+def copied_object(source: ObjectInfo, address: Address, response: BufferedResponse) -> ObjectInfo:
+    """The same, by a response that the SDK has not read. It may be an error, although its status is 200.
+
+    Raises:
+        UnsupportedResponse: It proves no copy.
+    """
+    found = _ROOT.match(response.body)
+    root = found[1].decode() if found else ""
+    fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
+    if root != "CopyObjectResult":
+        raise UnsupportedResponse(f"a response 200 to CopyObject with {fields.get('Code') or 'another content'}")
+    return ObjectInfo(
+        address,
+        source.size,
+        sdk_required(fields, "ETag"),
+        content_hash(fields.get("ChecksumSHA256")),
+        version_id=response.headers.get("x-amz-version-id"),
+    )
 
 
 def copied_part(number: int, size: int, answer: Answer) -> Receipt:
@@ -224,6 +245,7 @@ _EMPTY = frozenset(
     }
 )
 """The operations whose response is empty."""
+_FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|Code)>([\x20-\x3b\x3d-\x7e]{1,200})</")
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 

@@ -25,6 +25,9 @@ from lakery_cloud.providers.s3.settings import S3Settings
 _AMAZON = re.compile(r"s3[a-z0-9.-]*\.(amazonaws\.com(?:\.cn)?)")
 """AWS General Reference, "Amazon Simple Storage Service endpoints and quotas"."""
 
+MAX_SOON = 8 * 1024 * 1024
+"""Bytes of an object whose copy needs no more patience than a put of it."""
+
 copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
 """Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
 
@@ -35,15 +38,23 @@ class Copies:
     Args:
         transport: Looks for objects.
         read: Calls the SDK and reads its answer: `read(operation, address, reader, **parameters)`.
+        copy_soon: Copies a small object as it is, without the SDK: as `S3Requests.copy`, or None if it can't.
         features: The optional headers that the endpoint supports.
         settings: The storage's settings.
     """
 
     def __init__(
-        self, transport: Transport, *, read: Callable[..., Awaitable[Any]], features: Features, settings: S3Settings
+        self,
+        transport: Transport,
+        *,
+        read: Callable[..., Awaitable[Any]],
+        copy_soon: Callable[..., Awaitable[ObjectInfo | None]],
+        features: Features,
+        settings: S3Settings,
     ) -> None:
         self._transport = transport
         self._read = read
+        self._copy_soon = copy_soon
         self._features = features
         self._settings = settings
         self._stored_as = sdk_stored_as(settings)
@@ -94,6 +105,10 @@ class Copies:
         async def copy(supported: Supported) -> ObjectInfo:
             if not replace and CONDITIONS not in supported and (found := await self._transport.head(address)):
                 raise KeyExists(str(address), found)
+            if not described and source.size <= MAX_SOON:
+                copied_soon = await self._copy_soon(source, address, supported, sha256=sha256, create_only=not replace)
+                if copied_soon is not None:
+                    return copied_soon
             made: ObjectInfo = await self._read(
                 "copy_object",
                 address,

@@ -25,6 +25,7 @@ from lakery_cloud.providers.s3.answers import (
     METADATA,
     Answer,
     check_status,
+    copied_object,
     described_object,
     opened_object,
     sdk_required,
@@ -171,6 +172,20 @@ class S3Requests(Requests):
         )
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
         return Receipt(part.number, etag, headers.get(_CRC32C))
+
+    async def copy(
+        self, source: ObjectInfo, address: Address, supported: Supported, *, sha256: bool, create_only: bool
+    ) -> ObjectInfo:
+        """Copy an object as it is. The response must not take longer than `read_timeout`."""
+        headers = {
+            "x-amz-copy-source": encode_path(f"{source.address.bucket}/{source.address.key}"),
+            **without_none(**{"x-amz-copy-source-if-match": strong(source.version)}),
+            **({COPY_CHECKSUM: "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
+            **({CONDITIONS: "*"} if create_only and CONDITIONS in supported else {}),
+            **self._stored_as,
+        }
+        request, read = self._request("PUT", address, headers), partial(copied_object, source, address)
+        return await self.send("copy_object", address, request, read, expected=(200,))
 
     def _request(
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()

@@ -106,7 +106,9 @@ class S3Transport(S3Calls):
         self._sdk = SDKRequests(client, settings=settings, translate=self._translate)
         named = (*(settings.allowed_buckets or ()), *filter(None, (settings.temporary_bucket,)))
         self._endpoints = Endpoints(client, settings.bucket, named)
-        self._copies = Copies(self, read=self._object_read, features=self._features, settings=settings)
+        self._copies = Copies(
+            self, read=self._object_read, copy_soon=self._copy_soon, features=self._features, settings=settings
+        )
         self._denied: dict[str, float] = {}
 
     @property
@@ -436,6 +438,19 @@ class S3Transport(S3Calls):
         self, source: ObjectInfo, address: Address, *, replace: bool, algorithm: str | None = None
     ) -> ObjectInfo | None:
         return await self._copies.copy_as_is(source, address, replace=replace, algorithm=algorithm)
+
+    async def _copy_soon(
+        self, source: ObjectInfo, address: Address, supported: Supported, **options: bool
+    ) -> ObjectInfo | None:
+        signed = self._signed
+        await self._endpoints.check(address.bucket)
+        if signed is None or not await signed.can_serve(address.bucket):
+            return None
+        async with self.requests:
+            try:
+                return await signed.copy(source, address, supported, **options)
+            except BucketMoved:
+                return None
 
     async def _abort_all(self, address: Address, *, but: str | None = None) -> None:
         """Abort the uploads to a key that may be ours: to a content key, other writers may have some, with parts."""
