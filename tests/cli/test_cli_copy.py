@@ -104,6 +104,23 @@ def test_without_new_records_only_failures_are_named(desk, there):
     assert again.results == [(None, "failed")]
 
 
+def test_content_in_quarantine_is_listed_and_copied_if_asked_for(desk, there):
+    desk.files(a="one", b="two")
+    desk.run("put", "a.txt", "b.txt")
+    trash = desk.objects / ".trash"
+    trash.mkdir()
+    (desk.objects / hash_of("one")).rename(trash / hash_of("one"))
+    hashes = [
+        {line["content_hash"] for line in desk.run("ls", *options, "--json").json}
+        for options in ([], ["--quarantine"], ["--quarantine", desk.objects.as_uri()])
+    ]
+    assert hashes == [{hash_of("two")}, {hash_of("one")}, {hash_of("one")}]
+    desk.run("copy", desk.objects.as_uri(), there)
+    assert desk.stored("there") == {hash_of("two")}
+    assert desk.run("copy", desk.objects.as_uri(), there, "--quarantine").code == 0
+    assert desk.stored("there") == {hash_of("one"), hash_of("two")}
+
+
 def test_records_are_not_copied_by_a_job(desk, there):
     desk.files(a="one")
     desk.run("put", "a.txt", "--records", "all.jsonl")

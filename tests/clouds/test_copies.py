@@ -188,7 +188,7 @@ async def test_content_without_its_tags_is_streamed(cloud_rig: CloudRig) -> None
         assert not found.tags
 
 
-async def test_another_writer_may_be_faster(cloud_rig: CloudRig) -> None:
+async def test_what_another_writer_has_made_meanwhile_stays(cloud_rig: CloudRig) -> None:
     (data,) = BLOBS[:1]
     async with (
         cloud_rig.storage(prefix="from") as source,
@@ -196,7 +196,10 @@ async def test_another_writer_may_be_faster(cloud_rig: CloudRig) -> None:
         cloud_rig.storage(prefix="to") as other,
     ):
         await save(source, [data])
-        tap(destination).before("copy_as_is", lambda: save(other, [data]))
+        tap(destination).before("copy_as_is", lambda: save(other, [data], tags=TAGS))
         result = await CopyJob(source, destination).run(EVERYTHING)
         assert result.counts["copied"] == 1
         assert await other.read_data(other.storage_data_of(digest_of(data))) == data
+    found = await cloud_rig.get(f"to/{digest_of(data)['content_hash']}")
+    assert found is not None
+    assert found.tags == TAGS, "the copy is create-only"

@@ -259,6 +259,21 @@ async def test_listings_replace_look_ups_if_they_cost_less(source, destination, 
     assert (looking.count("head"), looking.count("put")) == (3 if others else 0, 2)
 
 
+async def test_content_in_quarantine_is_copied_if_asked_for(source, destination) -> None:
+    digests = [await save(source, data, project="apollo") for data in (b"one", b"two")]
+    hidden, shown = (digest.content_hash for digest in digests)
+    objects = source.default.contents.objects
+    objects[f".trash/{hidden}"] = objects.pop(hidden)
+    objects[f".trash/{shown}"] = objects[shown]
+    assert (await run(source.default, destination)).counts["objects"] == 1
+    result = await run(source.default, destination, quarantine=True)
+    assert [(finding["content_hash"], finding["result"]) for finding in result.findings] == sorted(
+        [(hidden, "copied"), (shown, "deduplicated")]
+    )
+    assert destination.contents.objects[hidden].attributes.tags == {"project": "apollo"}
+    assert not any(key.startswith(".trash/") for key in destination.contents.objects)
+
+
 async def test_a_destination_that_must_not_be_listed_is_looked_at(source, destination) -> None:
     await write(source.default, b"data")
 
