@@ -39,13 +39,19 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write docs/scale.md and its results")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
+    began = time.monotonic()
     if options.only != "real":
         run_simulated(options, results)
     if options.only != "simulated":
         run_real(options, results)
+    print(f"{time.monotonic() - began:.0f} seconds", file=sys.stderr)
     if options.write:
         from benchmarks.__main__ import machine
 
+        kept = json.loads(RESULTS.read_text("utf-8"))["results"] if RESULTS.exists() else []
+        measured = {result["part"] for result in results}
+        results += [result for result in kept if result["part"] not in measured]
+        results.sort(key=lambda result: str(result["part"]), reverse=True)  # the simulated ones first
         RESULTS.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n", "utf-8")
         write_page()
     return 0
