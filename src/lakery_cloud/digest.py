@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from lakery_cloud.errors import IntegrityError, InvalidRecord, brief
-from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, StreamDigest
+from lakery_cloud.storage import Digest, GetStreamDigest, SerializedData, SerializedDataStream, StreamDigest
 from lakery_cloud.streams.chunks import as_bytes
 from lakery_cloud.streams.hashing import Hasher, new_hasher, update_hash
 
@@ -66,6 +66,31 @@ def _digest_of(serialized: SerializedData, algorithm: str, hasher: Hasher) -> Di
 def is_computed_from(digest: Digest, data: bytes) -> bool:
     """Whether this library has computed a digest from these very bytes."""
     return isinstance(digest, ComputedDigest) and digest.data is data and isinstance(data, bytes)
+
+
+def known(digest: Digest) -> GetStreamDigest:
+    """A function that returns a known digest."""
+
+    def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:  # noqa: ARG001, a stream may ask for it
+        return StreamDigest(**digest, is_complete=True)
+
+    return get_digest
+
+
+def digesting_stream(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> "DigestingStream":
+    """The stream itself if it computes the digest; else a wrapper that does."""
+    if isinstance(stream, DigestingStream) and get_digest == stream.get_digest:
+        return stream
+    digest = get_digest(allow_incomplete=True)
+    return DigestingStream(
+        SerializedDataStream(
+            data_stream=stream,
+            content_type=digest["content_type"],
+            content_encoding=digest["content_encoding"],
+        ),
+        algorithm=digest["content_hash_algorithm"],
+        expected=digest if digest.get("is_complete") else None,
+    )
 
 
 class DigestingStream:

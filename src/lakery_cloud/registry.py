@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from lakery_cloud.batches import AT_A_TIME, MAX_BUFFERED_BYTES, Loaded, Saved, load_all, save_all
+from lakery_cloud.content_file import ContentFile, on_running_loop
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
@@ -21,18 +22,19 @@ from lakery_cloud.digest import (
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
-from lakery_cloud.errors import ConfigError, NameConflict, NotRegistered, ReadOnlyStorage, brief
+from lakery_cloud.errors import ConfigError, NotRegistered
 from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
+from lakery_cloud.named_storages import NamedStorages
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.routes import Content, Explanation, Route, first_match
-from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap, check_range
 from lakery_cloud.streams.chunks import close_stream
 from lakery_cloud.streams.hashing import new_hasher
 
 __all__ = ["StorageRegistry"]
 
 
-class StorageRegistry:
+class StorageRegistry(NamedStorages):
     """Storages by their permanent names.
 
     Use it with `async with`, or call `aclose`, to close its storages.
@@ -60,8 +62,7 @@ class StorageRegistry:
         routes: Iterable[Route] = (),
         retired: Mapping[str, str] | None = None,
     ) -> None:
-        self._storages: dict[str, Storage[Any]] = {}
-        self._retired: dict[str, str] = {}
+        super().__init__()
         for storage in storages:
             self.add(storage)
         if isinstance(default, Storage):
@@ -72,41 +73,6 @@ class StorageRegistry:
         self._routes = tuple(routes)
         for route in self._routes:
             self._writable(route.storage)
-
-    def add(self, storage: Storage[Any]) -> None:
-        """Register a storage under its permanent name.
-
-        Raises:
-            NameConflict: Another storage has the name or reads its records.
-        """
-        if self._retired.get(storage.name, storage.name) != storage.name:
-            raise NameConflict(f"{storage.name!r} is retired: {self._retired[storage.name]!r} reads its records")
-        if self._storages.get(storage.name, storage) is not storage:
-            raise NameConflict(
-                f"a storage named {storage.name!r} is already registered; use a class with another name for the second "
-                f'bucket: {type(storage).__name__}.named("acme.archive@v1")(...)'
-            )
-        self._storages[storage.name] = storage
-
-    def retire(self, name: str, reader: str) -> None:
-        """Save nothing more under a name, and let the storage `reader` read its records.
-
-        Raises:
-            NameConflict: The name belongs to another storage, or another storage reads its records.
-            NotRegistered: `reader` is not registered.
-        """
-        storage = self.get(reader)
-        is_taken = name in self._storages and name != storage.name
-        if is_taken or self._retired.get(name, storage.name) != storage.name:
-            raise NameConflict(
-                f"the name {name!r} can't be retired to {storage.name!r}: it is taken by another storage"
-            )
-        self._retired[name] = storage.name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Permanent names of the storages, in the order of their registration."""
-        return tuple(self._storages)
 
     @property
     def default(self) -> Storage[Any]:
@@ -121,20 +87,6 @@ class StorageRegistry:
         if len(writable) == 1:
             return writable[0]
         raise NotRegistered(f"the registry has no default storage; name one of {self._known()}, or set a default")
-
-    def get(self, name: str) -> Storage[Any]:
-        """Return the storage that reads the records of a permanent name, a retired name, or an alias of a class.
-
-        Raises:
-            NotRegistered: There is none.
-        """
-        name = self._retired.get(name, name)
-        storage = self._storages.get(name)
-        if storage is None:
-            storage = self._by_class_alias(name)
-        if storage is None:
-            raise NotRegistered(f"no storage named {brief(name)} is registered; known are {self._known()}")
-        return storage
 
     def explain(
         self, content: Content, *, content_hash: str | None = None, storage: Storage[Any] | str | None = None
@@ -317,6 +269,31 @@ class StorageRegistry:
             content_encoding=record.content_encoding,
         )
 
+    async def read_range(self, record: ContentRecord, start: int, stop: int) -> bytes:
+        """Read bytes `start` to `stop` of content; fewer at its end. A range of the whole is verified, as by `load`.
+
+        Raises:
+            ConfigError: `start` or `stop` is negative.
+            NotRegistered, IntegrityError, LakeryCloudError: As for `load`.
+        """
+        check_range(start, stop)
+        if start == 0 and stop >= record.content_size:
+            return (await self.load(record))["data"]
+        storage, storage_data = self._find(record)
+        return await storage.read_range(storage_data, start, stop)
+
+    def open_stream(self, record: ContentRecord) -> ContentFile:
+        """Open content as a binary file, for libraries that read files. Nothing is requested before the first read.
+
+        Its reads block, so read it in a worker thread: `await asyncio.to_thread(pandas.read_parquet, file)`. The event loop
+        that runs now must keep running.
+
+        Raises:
+            NotRegistered, InvalidRecord: As for `load`.
+        """
+        self._find(record)
+        return ContentFile(record, on_running_loop(partial(self.read_range, record)))
+
     async def save_file(
         self,
         path: str | os.PathLike[str],
@@ -475,25 +452,3 @@ class StorageRegistry:
         if route is None:
             return self._writable(self.default), "default", passed_over
         return self._writable(route.storage), f"route {len(passed_over) + 1}", passed_over
-
-    def _writable(self, storage: Storage[Any] | str) -> Storage[Any]:
-        name = storage if isinstance(storage, str) else storage.name
-        found = self.get(name)
-        if name in self._retired or found.name != name:
-            raise ReadOnlyStorage(
-                f"the storage name {name!r} is retired: {found.name!r} only reads its records; nothing can be saved or "
-                "deleted under this name"
-            )
-        if not isinstance(storage, str) and found is not storage:
-            raise NameConflict(f"another storage is registered as {name!r}: {found!r}, not {storage!r}")
-        return found
-
-    def _by_class_alias(self, name: str) -> Storage[Any] | None:
-        """Return the storage whose class has the alias; a class that defines it precedes its subclasses."""
-        found = [storage for storage in self._storages.values() if name in storage.aliases]
-        own = [storage for storage in found if "aliases" in vars(type(storage))]
-        candidates = own or found
-        return candidates[0] if len(candidates) == 1 else None
-
-    def _known(self) -> str:
-        return ", ".join(self._storages) or "none"

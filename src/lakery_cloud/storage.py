@@ -149,6 +149,25 @@ class Storage(abc.ABC, Generic[D]):
             NoStorageData: The data does not exist.
         """
 
+    async def read_range(self, storage_data: D, start: int, stop: int, /) -> bytes:
+        """Read bytes `start` to `stop` of saved data; fewer at its end. The default implementation reads all bytes before.
+
+        A range can't be compared with the hash of the whole.
+
+        Raises:
+            ConfigError: `start` or `stop` is negative.
+            NoStorageData: The data does not exist.
+        """
+        check_range(start, stop)
+        position, pieces = 0, []
+        async with aclosing(self.read_data_stream(storage_data)) as chunks:
+            async for chunk in chunks:
+                pieces.append(chunk[max(0, start - position) : max(0, stop - position)])
+                position += len(chunk)
+                if position >= stop:
+                    break
+        return b"".join(pieces)
+
     async def find(self, digest: Digest, /) -> D | None:
         """Return the storage data of stored content, or None if it is not stored or the storage can't tell."""
         return None
@@ -220,6 +239,16 @@ class Storage(abc.ABC, Generic[D]):
         if base is None:
             return super().__reduce_ex__(protocol)
         return _new_named, (base, self.name), self.__getstate__()
+
+
+def check_range(start: int, stop: int) -> None:
+    """Refuse a range with a negative end.
+
+    Raises:
+        ConfigError: One is negative.
+    """
+    if min(start, stop) < 0:
+        raise ConfigError(f"a range starts and stops at 0 or later, not at {start} and {stop}")
 
 
 def _new_named(base: "type[Storage[Any]]", name: str) -> "Storage[Any]":

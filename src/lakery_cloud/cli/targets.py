@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from lakery_cloud.cli.common import check_folder, is_path, open_registry, open_storage
 from lakery_cloud.cli.failures import FAILURES
 from lakery_cloud.cli.files import read_line_of_stdin
 from lakery_cloud.cli.records import NamedRecord, read_records
 from lakery_cloud.cli.words import STANDARD_INPUT
+from lakery_cloud.config.urls import split_target
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import (
     AccessDenied,
@@ -182,23 +182,6 @@ async def _hashes(registry: StorageRegistry, digits: str = "") -> list[str]:
 def _means_content(name: str) -> bool:
     """Return whether the last part of a target is a hash, the beginning of one, or a pattern."""
     return bool(PATTERN & {*name}) or (len(name) >= MIN_DIGITS and {*name} <= {*"0123456789abcdef"})
-
-
-def split_target(given: str) -> tuple[str, str]:
-    """Split `hot/<hash>` or `s3://bucket/prefix/<hash>?...` into key or URL of the storage, and hash or pattern.
-
-    Raises:
-        ConfigError: The argument is a malformed URL.
-    """
-    if "://" not in given:
-        place, _, name = given.rpartition("/")
-        return place, name
-    try:
-        parts = urlsplit(given)
-    except ValueError as error:
-        raise ConfigError(f"the URL of a target is malformed: {error}") from None
-    path, _, name = parts.path.rpartition("/")
-    return urlunsplit(parts._replace(path=path)), name
 
 
 def is_storage(given: str) -> bool:

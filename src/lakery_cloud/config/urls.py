@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.urls import nearest, quoted
@@ -40,3 +41,20 @@ def class_of_url(url: str) -> type[ObjectStorage[Any]]:
     module, name = STORAGE_CLASSES[scheme]
     storage_class: type[ObjectStorage[Any]] = getattr(import_module(module), name)
     return storage_class
+
+
+def split_target(given: str) -> tuple[str, str]:
+    """Split `hot/<hash>` or `s3://bucket/prefix/<hash>?...` into key or URL of the storage, and hash or pattern.
+
+    Raises:
+        ConfigError: The argument is a malformed URL.
+    """
+    if "://" not in given:
+        place, _, name = given.rpartition("/")
+        return place, name
+    try:
+        parts = urlsplit(given)
+    except ValueError as error:
+        raise ConfigError(f"the URL of a target is malformed: {error}") from None
+    path, _, name = parts.path.rpartition("/")
+    return urlunsplit(parts._replace(path=path)), name

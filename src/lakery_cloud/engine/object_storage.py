@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast
 
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
-    DigestingStream,
     check_data,
     check_digest,
     compare,
+    digesting_stream,
     is_computed_from,
+    known,
 )
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_temporary, check_tags
 from lakery_cloud.engine.keys import (
@@ -27,7 +28,7 @@ from lakery_cloud.engine.model import (
     PresignedURL,
 )
 from lakery_cloud.engine.quarantine import find_object
-from lakery_cloud.engine.reader import check_size, read, read_whole
+from lakery_cloud.engine.reader import check_size, read, read_range, read_whole
 from lakery_cloud.engine.sessions import Session, Sessions
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.storage_data import (
@@ -54,12 +55,11 @@ from lakery_cloud.errors import (
 from lakery_cloud.storage import (
     Digest,
     GetStreamDigest,
-    SerializedDataStream,
     Storage,
-    StreamDigest,
     TagMap,
+    check_range,
 )
-from lakery_cloud.streams.chunks import as_bytes, close_stream
+from lakery_cloud.streams.chunks import as_bytes, close_stream, slices
 
 D = TypeVar("D")
 
@@ -186,7 +186,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         if len(data) > self.settings.limits.max_put_size:
             if (stored := await self.find(digest)) is not None:
                 return stored
-            return await self.write_data_stream(_slices(data, self.settings.part_size), _known(digest), tags)
+            return await self.write_data_stream(slices(data, self.settings.part_size), known(digest), tags)
         session = await self._session()
         if not is_computed and not session.transport.checks_hash(digest["content_hash_algorithm"]):
             await check_data(data, digest, what="the data")
@@ -214,7 +214,7 @@ class ObjectStorage(Storage[D], Generic[D]):
             BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: See these classes.
         """
         checked_tags = check_tags(tags)
-        digesting = _digesting(stream, get_digest)
+        digesting = digesting_stream(stream, get_digest)
         if digesting.expected is not None:
             check_digest(digesting.expected)
         attributes_of_temporary(digesting.get_digest(allow_incomplete=True))
@@ -296,6 +296,24 @@ class ObjectStorage(Storage[D], Generic[D]):
         async with aclosing(found) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    @operation("read_range")
+    async def read_range(self, storage_data: D, start: int, stop: int, /) -> bytes:
+        """Read bytes `start` to `stop` with one request; fewer at the end of the content.
+
+        Only a range of the whole content is verified, since the hash is that of all bytes.
+
+        Raises:
+            ConfigError: `start` or `stop` is negative.
+            IntegrityError: The content has another size than the storage data says.
+            NoStorageData, BucketNotFound, AccessDenied, CredentialsError, StorageUnavailable: As for `read_data`.
+        """
+        check_range(start, stop)
+        location = self._location(storage_data)
+        session = await self._session()
+        return await read_range(
+            session.transport, location, start, stop, settings=self.settings, budget=session.read_budget
+        )
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
         """Add the hash and size of a record to storage data of other projects, which lack them."""
@@ -459,34 +477,3 @@ class ObjectStorage(Storage[D], Generic[D]):
             storage=self.name,
         )
         return Location(address, content_hash, size)
-
-
-def _digesting(stream: AsyncIterable[bytes], get_digest: GetStreamDigest) -> DigestingStream:
-    """The stream itself if it computes the digest; else a wrapper that does."""
-    if isinstance(stream, DigestingStream) and get_digest == stream.get_digest:
-        return stream
-    digest = get_digest(allow_incomplete=True)
-    return DigestingStream(
-        SerializedDataStream(
-            data_stream=stream,
-            content_type=digest["content_type"],
-            content_encoding=digest["content_encoding"],
-        ),
-        algorithm=digest["content_hash_algorithm"],
-        expected=digest if digest.get("is_complete") else None,
-    )
-
-
-def _known(digest: Digest) -> GetStreamDigest:
-    """A function that returns a known digest."""
-
-    def get_digest(*, allow_incomplete: bool = False) -> StreamDigest:  # noqa: ARG001, a stream may ask for it
-        return StreamDigest(**digest, is_complete=True)
-
-    return get_digest
-
-
-async def _slices(data: bytes, size: int) -> AsyncGenerator[bytes]:
-    view = memoryview(data)
-    for start in range(0, len(view), size):
-        yield bytes(view[start : start + size])

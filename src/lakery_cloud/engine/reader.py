@@ -63,6 +63,31 @@ async def read_whole(
     return content
 
 
+async def read_range(
+    transport: Transport,
+    location: Location,
+    start: int,
+    stop: int,
+    *,
+    settings: EngineSettings,
+    budget: ByteBudget,
+) -> bytes:
+    """Bytes `start` to `stop`, fewer at the end; only the whole content is verified. Errors are those of `read`."""
+    if location.size is None:
+        info = await find_object(transport, location.address)
+        if info is None:
+            raise await missing(transport, location.address)
+        location = location._replace(size=info.size)
+    assert location.size is not None
+    stop = min(stop, location.size)
+    if start >= stop:
+        return b""
+    if (start, stop) == (0, location.size):
+        return await read_whole(transport, location, settings=settings, budget=budget)
+    async with aclosing(_sequence(transport, location, _Progress(location.address), start, stop)) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
 async def read(
     transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
 ) -> AsyncGenerator[bytes]:

@@ -1,4 +1,6 @@
-"""Chunks of a stream: conversion to bytes, and closing a stream."""
+"""Chunks of a stream: conversion to bytes, slices of bytes, and closing a stream."""
+
+from collections.abc import AsyncGenerator
 
 
 def as_bytes(chunk: object) -> bytes:
@@ -19,3 +21,10 @@ async def close_stream(stream: object) -> None:
     aclose = getattr(stream, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+async def slices(data: bytes, size: int) -> AsyncGenerator[bytes]:
+    """Yield bytes in slices of a size."""
+    view = memoryview(data)
+    for start in range(0, len(view), size):
+        yield bytes(view[start : start + size])

@@ -13,12 +13,14 @@ threads, and where a loop is already running, as in a notebook.
 
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypedDict, TypeVar, cast, overload
 
 import lakery_cloud.engine.object_storage as _engine
 import lakery_cloud.registry as _registry
 import lakery_cloud.storage as _contract
+from lakery_cloud.content_file import ContentFile
+from lakery_cloud.records import ContentRecord
 from lakery_cloud.sync.background import BackgroundLoop, Caller
 
 __all__ = ["LoadedDataStream", "ObjectStorage", "SerializedDataStream", "Storage", "StorageRegistry", "open"]
@@ -187,10 +189,21 @@ class StorageRegistry(_Blocking[_registry.StorageRegistry]):
     load_many = _mapping(_registry.StorageRegistry.load_many)
     load_stream = _loading(_registry.StorageRegistry.load_stream)
     load_file = _blocking(_registry.StorageRegistry.load_file)
+    read_range = _blocking(_registry.StorageRegistry.read_range)
     exists = _blocking(_registry.StorageRegistry.exists)
     delete = _blocking(_registry.StorageRegistry.delete)
     presign = _blocking(_registry.StorageRegistry.presign)
     list = _iterating(_registry.StorageRegistry.list)
+
+    def open_stream(self, record: ContentRecord) -> ContentFile:
+        """Open content as a binary file, for libraries that read files. Nothing is requested before the first read.
+
+        Raises:
+            NotRegistered, InvalidRecord: As for `load`.
+        """
+        record.check()
+        self.wrapped.get(record.storage_name)
+        return ContentFile(record, partial(self.read_range, record))
 
 
 class Storage(_Blocking[S]):
@@ -200,6 +213,7 @@ class Storage(_Blocking[S]):
     write_data_stream = _writing(_contract.Storage.write_data_stream)
     read_data = _blocking(_contract.Storage.read_data)
     read_data_stream = _iterating(_contract.Storage.read_data_stream)
+    read_range = _blocking(_contract.Storage.read_range)
     find = _blocking(_contract.Storage.find)
     exists = _blocking(_contract.Storage.exists)
     delete = _blocking(_contract.Storage.delete)
@@ -213,6 +227,7 @@ class ObjectStorage(Storage[S]):
     write_data_stream = _writing(_engine.ObjectStorage.write_data_stream)
     read_data = _blocking(_engine.ObjectStorage.read_data)
     read_data_stream = _iterating(_engine.ObjectStorage.read_data_stream)
+    read_range = _blocking(_engine.ObjectStorage.read_range)
     find = _blocking(_engine.ObjectStorage.find)
     exists = _blocking(_engine.ObjectStorage.exists)
     delete = _blocking(_engine.ObjectStorage.delete)
