@@ -89,6 +89,21 @@ async def chunks_of(path: Path | int) -> AsyncGenerator[bytes]:
             )
 
 
+async def chunks_of_open_file(file: BinaryIO) -> AsyncGenerator[bytes]:
+    """Read an open file from its position to its end, in worker threads."""
+    while chunk := await asyncio.to_thread(file.read, CHUNK_SIZE):
+        yield chunk
+
+
+async def write_open_file(file: BinaryIO, chunks: AsyncIterable[bytes]) -> None:
+    """Write chunks to an open file in worker threads, and flush it."""
+    async for chunk in chunks:
+        rest = memoryview(chunk)
+        while rest:  # an unbuffered file may take a part
+            rest = rest[await asyncio.to_thread(file.write, rest) :]
+    await asyncio.to_thread(file.flush)
+
+
 async def write_file(path: Path, chunks: AsyncIterable[bytes]) -> None:
     """Write a file atomically: an existing file is replaced when all chunks are written. Its mode stays.
 

@@ -7,34 +7,38 @@ from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
-from lakery_cloud.batches import AT_A_TIME, MAX_BUFFERED_BYTES, Loaded, Saved, load_all, save_all
-from lakery_cloud.content_file import ContentFile, on_running_loop
+from lakery_cloud.batches import AT_A_TIME, MAX_BUFFERED_BYTES, Saved, save_all
 from lakery_cloud.digest import (
     DEFAULT_ALGORITHM,
     DigestingStream,
     check_content_type,
-    check_data,
     computed_digest,
-    verified,
 )
 from lakery_cloud.engine.attributes import check_tags
 from lakery_cloud.engine.model import ObjectInfo, PresignedURL
 from lakery_cloud.engine.object_storage import URL_LIFETIME, ObjectStorage
 from lakery_cloud.errors import ConfigError, NotRegistered
-from lakery_cloud.files import check_source, check_target, chunks_of, guess_content_type, write_file
-from lakery_cloud.named_storages import NamedStorages
+from lakery_cloud.files import (
+    DEFAULT_TYPE,
+    check_source,
+    chunks_of,
+    chunks_of_open_file,
+    guess_content_type,
+)
+from lakery_cloud.reading import ReadingRegistry
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.routes import Content, Explanation, Route, first_match
-from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap, check_range
+from lakery_cloud.storage import Digest, SerializedData, SerializedDataStream, Storage, TagMap
 from lakery_cloud.streams.chunks import close_stream
 from lakery_cloud.streams.hashing import new_hasher
+from lakery_cloud.written import Write, chunks_written
 
 __all__ = ["StorageRegistry"]
 
 
-class StorageRegistry(NamedStorages):
+class StorageRegistry(ReadingRegistry):
     """Storages by their permanent names.
 
     Use it with `async with`, or call `aclose`, to close its storages.
@@ -218,85 +222,9 @@ class StorageRegistry(NamedStorages):
         finally:
             await close_stream(serialized["data_stream"])
 
-    async def load(self, record: ContentRecord) -> SerializedData:
-        """Load content as one blob, and compare it with the record.
-
-        Raises:
-            NotRegistered: The record's storage is not registered.
-            IntegrityError: The content does not match the record.
-            LakeryCloudError: The storage's errors.
-        """
-        storage, storage_data = self._find(record)
-        data = await storage.read_data(storage_data)
-        if not storage.verifies_reads:
-            await check_data(data, record.digest, what=f"the content from {record.storage_name}")
-        return SerializedData(data=data, content_type=record.content_type, content_encoding=record.content_encoding)
-
-    def load_many(
-        self,
-        records: AsyncIterable[ContentRecord] | Iterable[ContentRecord],
-        /,
-        *,
-        at_a_time: int = AT_A_TIME,
-        max_buffered_bytes: int = MAX_BUFFERED_BYTES,
-    ) -> AsyncGenerator[Loaded]:
-        """Load the content of many records, several at a time, and yield one result for each, in their order.
-
-        A failed load doesn't stop the others: its error is in its result. An error of `records` itself is raised after
-        the results of the records before it. Closing the results cancels the loads under way and closes `records`.
-
-        Args:
-            records: The records. A record is taken when its load can start.
-            at_a_time: Most loads at a time.
-            max_buffered_bytes: Most bytes of content under way or waiting for you. Larger content is loaded alone.
-
-        Raises:
-            ConfigError: A limit is less than 1.
-        """
-        return load_all(self.load, records, at_a_time=at_a_time, max_buffered_bytes=max_buffered_bytes)
-
-    def load_stream(self, record: ContentRecord) -> SerializedDataStream:
-        """Load content as a stream that is compared with the record at its end.
-
-        Close `data_stream` if you don't read it to its end.
-
-        Raises:
-            NotRegistered, IntegrityError, LakeryCloudError: As for `load`, while you read the stream.
-        """
-        return SerializedDataStream(
-            data_stream=self._chunks(record),
-            content_type=record.content_type,
-            content_encoding=record.content_encoding,
-        )
-
-    async def read_range(self, record: ContentRecord, start: int, stop: int) -> bytes:
-        """Read bytes `start` to `stop` of content; fewer at its end. A range of the whole is verified, as by `load`.
-
-        Raises:
-            ConfigError: `start` or `stop` is negative.
-            NotRegistered, IntegrityError, LakeryCloudError: As for `load`.
-        """
-        check_range(start, stop)
-        if start == 0 and stop >= record.content_size:
-            return (await self.load(record))["data"]
-        storage, storage_data = self._find(record)
-        return await storage.read_range(storage_data, start, stop)
-
-    def open_stream(self, record: ContentRecord) -> ContentFile:
-        """Open content as a binary file, for libraries that read files. Nothing is requested before the first read.
-
-        Its reads block, so read it in a worker thread: `await asyncio.to_thread(pandas.read_parquet, file)`. The event loop
-        that runs now must keep running.
-
-        Raises:
-            NotRegistered, InvalidRecord: As for `load`.
-        """
-        self._find(record)
-        return ContentFile(record, on_running_loop(partial(self.read_range, record)))
-
     async def save_file(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | BinaryIO,
         *,
         content_type: str | None = None,
         content_encoding: str | None = None,
@@ -308,7 +236,7 @@ class StorageRegistry(NamedStorages):
         """Save a file as a stream.
 
         Args:
-            path: The file.
+            path: Path of the file, or a binary file object, which is read from its position and stays open.
             content_type: Media type; by default guessed from the name, identically on every machine.
             content_encoding: Content coding of the bytes in the file.
             tags: As for `save_stream`.
@@ -321,37 +249,45 @@ class StorageRegistry(NamedStorages):
             IntegrityError: The file changed during the read, or does not match `digest`; nothing is stored.
             LakeryCloudError: The storage's errors.
         """
-        source = Path(path)
-        await asyncio.to_thread(check_source, source)
+        if isinstance(path, str | os.PathLike):
+            source = Path(path)
+            await asyncio.to_thread(check_source, source)
+            chunks, guessed = chunks_of(source), guess_content_type(source)
+        else:
+            chunks, guessed = chunks_of_open_file(path), DEFAULT_TYPE
         content = SerializedDataStream(
-            data_stream=chunks_of(source),
-            content_type=content_type or guess_content_type(source),
-            content_encoding=content_encoding,
+            data_stream=chunks, content_type=content_type or guessed, content_encoding=content_encoding
         )
         return await self.save_stream(content, tags=tags, storage=storage, algorithm=algorithm, digest=digest)
 
-    async def load_file(self, record: ContentRecord, path: str | os.PathLike[str]) -> None:
-        """Load content into a file. An existing file is replaced only by complete, verified content.
+    async def save_written(
+        self,
+        write: Write,
+        *,
+        content_type: str,
+        content_encoding: str | None = None,
+        tags: TagMap | None = None,
+        storage: Storage[Any] | str | None = None,
+        algorithm: str = DEFAULT_ALGORITHM,
+    ) -> ContentRecord:
+        """Save what a function writes to a file object, while it writes: `save_written(frame.to_parquet, ...)`.
+
+        Args:
+            write: Called with a binary file object in a worker thread. The object is not seekable.
+            content_type: Media type.
+            content_encoding: Content coding of what is written.
+            tags: As for `save_stream`.
+            storage: As for `save_stream`.
+            algorithm: As for `save_stream`.
 
         Raises:
-            OSError: The path is a folder or can't be written, or its folder does not exist.
-            NotRegistered, IntegrityError, LakeryCloudError: As for `load`; the file is not changed.
+            Exception: An error of `write`; nothing is stored.
+            LakeryCloudError: The storage's errors. The next write of the function raises one too.
         """
-        target = Path(path)
-        await asyncio.to_thread(check_target, target)
-        async with aclosing(self._chunks(record)) as chunks:
-            await write_file(target, chunks)
-
-    async def exists(self, record: ContentRecord) -> bool:
-        """Whether the content of a record is stored, without reading it.
-
-        Raises:
-            NotRegistered: The record's storage is not registered.
-            IntegrityError: The stored object has another size.
-            LakeryCloudError: The storage's errors, such as `BucketNotFound`.
-        """
-        storage, storage_data = self._find(record)
-        return await storage.exists(storage_data)
+        content = SerializedDataStream(
+            data_stream=chunks_written(write), content_type=content_type, content_encoding=content_encoding
+        )
+        return await self.save_stream(content, tags=tags, storage=storage, algorithm=algorithm)
 
     async def delete(self, record: ContentRecord) -> None:
         """Delete the content of a record, which all records of the same content share. Missing content is no error.
@@ -413,21 +349,6 @@ class StorageRegistry(NamedStorages):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    async def _chunks(self, record: ContentRecord) -> AsyncGenerator[bytes]:
-        storage, storage_data = self._find(record)
-        async with aclosing(storage.read_data_stream(storage_data)) as chunks:
-            what = f"the content from {record.storage_name}"
-            checked = chunks if storage.verifies_reads else verified(chunks, record.digest, what=what)
-            async for chunk in checked:
-                yield chunk
-
-    def _find(self, record: ContentRecord) -> tuple[Storage[Any], Any]:
-        """Return the storage of a record, and its storage data."""
-        record.check()
-        storage = self.get(record.storage_name)
-        storage_data = storage.deserialize_storage_data(record.storage_data)
-        return storage, storage.complete_storage_data(storage_data, record.digest)
 
     def _target(
         self,

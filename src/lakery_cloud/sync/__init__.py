@@ -185,6 +185,7 @@ class StorageRegistry(_Blocking[_registry.StorageRegistry]):
     save_many = _mapping(_registry.StorageRegistry.save_many)
     save_stream = _saving(_registry.StorageRegistry.save_stream)
     save_file = _blocking(_registry.StorageRegistry.save_file)
+    save_written = _blocking(_registry.StorageRegistry.save_written)
     load = _blocking(_registry.StorageRegistry.load)
     load_many = _mapping(_registry.StorageRegistry.load_many)
     load_stream = _loading(_registry.StorageRegistry.load_stream)
