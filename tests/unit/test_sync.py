@@ -30,7 +30,8 @@ WITHOUT_WARNINGS_OF_FORKS = ("-W", "ignore::DeprecationWarning")
 
 WITHOUT_BLOCKING = {"aclose", "transport"}
 """`close` closes; the requests of a transport stay asynchronous."""
-BLOCKING_ONLY = {"close", "wrapped"}
+BLOCKING_ONLY = {"close", "open_stream", "wrapped"}
+"""A file of the asynchronous registry is for worker threads, so its `open_stream` has a documentation of its own."""
 
 
 def memory(**options):

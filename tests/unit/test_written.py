@@ -4,7 +4,6 @@ import asyncio
 import io
 import tarfile
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,8 +44,8 @@ def zipped(file: BinaryIO) -> None:
         lambda _: None,
         lambda file: file.close(),
         lambda file: np.savez(file, first=np.arange(10)),
-        lambda file: FRAME.to_parquet(file),
-        lambda file: FRAME.to_csv(file),
+        FRAME.to_parquet,
+        FRAME.to_csv,
         tar,
         zipped,
     ],
@@ -133,7 +132,7 @@ async def test_function_waits_for_a_slow_reader() -> None:
     stream = chunks_written(write)
     await anext(stream)
     await until(lambda: written >= AHEAD * CHUNK_SIZE)
-    time.sleep(0.05)  # the other thread could go on
+    await asyncio.sleep(0.05)  # the other thread could go on
     assert written <= (AHEAD + 3) * CHUNK_SIZE
     assert 1 + len([chunk async for chunk in stream]) == 20
 
