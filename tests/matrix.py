@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 FOLDER = ROOT / ".venv" / "matrix"
 EXTRAS = ("none", "s3", "aiobotocore", "gcs", "azure", "all")
 RESOLUTIONS = ("lowest", "newest")
-WITH_ALL = ("all", "otel", "dask", "parquet", "sql", "testing")
+WITH_ALL = ("all", "otel", "dask", "fsspec", "parquet", "sql", "testing")
 """The extras of the environment `all`."""
 TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout")
 TOOLS_WITH_ALL = (

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
-import pandas as pd
 import pyarrow.dataset
 import pytest
 
 from lakery_cloud import ConfigError, ContentRecord, FileStorage, InvalidRecord, sync
 from lakery_cloud.filesystem import LakeryFileSystem
 from lakery_cloud.testing import content, digest_of
+
+pd = pytest.importorskip("pandas", reason="as in an environment of the matrix")
 
 FRAME = pd.DataFrame({"number": range(10), "name": [f"row {number}" for number in range(10)]})
 

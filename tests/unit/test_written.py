@@ -8,14 +8,15 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from lakery_cloud import FileStorage, MemoryStorage, StorageRegistry, StorageUnavailable, sync
 from lakery_cloud.testing import content, tap
 from lakery_cloud.written import AHEAD, CHUNK_SIZE, LARGEST_CHUNK, chunks_written
 from tests.helpers import until
+
+np = pytest.importorskip("numpy", reason="as in an environment of the matrix")
+pd = pytest.importorskip("pandas", reason="as in an environment of the matrix")
 
 FRAME = pd.DataFrame({"number": range(1000)})
 
