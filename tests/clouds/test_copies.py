@@ -166,12 +166,17 @@ async def test_content_is_streamed_where_the_store_may_not_copy_it(cloud_rig: Cl
         cloud_rig.storage(prefix="to") as destination,
     ):
         await save(source, tags=TAGS)
-        asked, result = await requests_of(proxy, CopyJob(source, destination, at_a_time=1))
+        job = CopyJob(source, destination, at_a_time=1)
+        asked, result = await requests_of(proxy, job)
         assert (asked["copy"], asked["get"], asked["put"], result.counts["copied"]) == (1, 5, 5, 5)
         assert "copied in store" not in result.counts
         ((note,),) = [finding.values() for finding in result.findings]
         assert note.startswith("content is copied through this machine, since the store does not copy it: ")
-    for data in BLOBS:
+        more = content(100, seed=99)
+        await save(source, [more])
+        asked, result = await requests_of(proxy, job)
+        assert (asked["copy"], asked["put"], result.findings) == (0, 1, []), "it is not refused again"
+    for data in (*BLOBS, more):
         content_hash = digest_of(data)["content_hash"]
         assert await cloud_rig.get(f"to/{content_hash}") == await cloud_rig.get(f"from/{content_hash}")
 

@@ -175,6 +175,7 @@ class CopyJob(Job):
         if at_a_time < 1:
             raise ConfigError(f"at_a_time must be at least 1, not {at_a_time}")
         self._destination = OpenedOnUse(destination)
+        self._copies_in_store: bool | None = None
         self._reports_all = reports_all
         self._options = CopyOptions(
             at_a_time=at_a_time,
@@ -208,6 +209,7 @@ class CopyJob(Job):
 
         options = dataclasses.replace(self._options, note=note)
         copier = ShardCopier(self.storage, self._destination.storage, options)
+        copier.copies_in_store = self._copies_in_store
         async with aclosing(copier.copy(shard)) as transferred:
             async for each in transferred:
                 counts.update({"objects": 1, "bytes": each.size, each.outcome: 1, f"{each.outcome} bytes": each.size})
@@ -215,6 +217,7 @@ class CopyJob(Job):
                 self.watch(1, each.size)
                 if self._reports_all or each.error is not None:
                     findings.append(_finding(each))
+        self._copies_in_store = copier.copies_in_store  # after a refusal, no other shard is refused again
         return ShardResult(shard, +counts, findings)
 
     async def aclose(self) -> None:

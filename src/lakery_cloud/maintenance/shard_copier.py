@@ -88,10 +88,13 @@ class CopyOptions:
 
 
 class ShardCopier:
-    """Copies the content of one shard.
+    """Copies the content of shards.
 
     Between storages of one store the store copies. Else a small object that the destination lacks costs one read and one
     create-only put: the listing of the destination says what it has, and the response to the read what the object is.
+
+    Attributes:
+        copies_in_store: Whether the store copies; None if that is not known yet.
     """
 
     def __init__(self, source: ObjectStorage[Any], destination: ObjectStorage[Any], options: CopyOptions) -> None:
@@ -100,7 +103,7 @@ class ShardCopier:
         self._options = options
         self._counting = asyncio.Lock()
         self._counts_tags: bool | None = None
-        self._in_store = False
+        self.copies_in_store: bool | None = None
 
     async def copy(self, shard: Shard) -> AsyncGenerator[Transferred]:
         """Copy all content of the shard that the destination lacks, in the order of the hashes.
@@ -118,7 +121,8 @@ class ShardCopier:
             return
         entries = sorted(found.items(), key=itemgetter(0))
         stored = await self._stored(shard, found)
-        self._in_store = not self._options.dry_run and await self._can_copy_in_store()
+        if self.copies_in_store is None and not self._options.dry_run:
+            self.copies_in_store = await self._can_copy_in_store()
         settings = self._destination.settings
 
         async def copy(entry: tuple[str, ObjectInfo]) -> Transferred | None:
@@ -128,7 +132,7 @@ class ShardCopier:
             copy,
             entries,
             limit=self._options.at_a_time,
-            size_of=lambda entry: 0 if self._in_store else min(entry[1].size, settings.part_size),
+            size_of=lambda entry: 0 if self.copies_in_store else min(entry[1].size, settings.part_size),
             max_size=settings.max_buffered_bytes,
         )
         async with aclosing(results):
@@ -164,7 +168,7 @@ class ShardCopier:
                 return await self._not_read(content_hash, info, CopyOutcome.DEDUPLICATED)
             if self._options.dry_run:
                 return await self._not_read(content_hash, info, CopyOutcome.PLANNED)
-            if self._in_store and (transferred := await self._copy_in_store(content_hash, info)) is not None:
+            if self.copies_in_store and (transferred := await self._copy_in_store(content_hash, info)) is not None:
                 return transferred
             is_small = info.size <= self._destination.settings.part_size
             digest = await (self._copy_blob if is_small else self._copy_stream)(content_hash, info)
@@ -229,8 +233,8 @@ class ShardCopier:
                 transport, self._destination.settings, info, address, replace=False, algorithm=algorithm
             )
         except (AccessDenied, CredentialsError, ConfigError, BucketNotFound) as error:
-            if self._in_store:  # others were refused at the same time
-                self._in_store = False
+            if self.copies_in_store:  # others were refused at the same time
+                self.copies_in_store = False
                 self._options.note(f"content is copied through this machine, since the store does not copy it: {error}")
             return None
         except (Signal, StorageUnavailable) as failure:
