@@ -115,6 +115,8 @@ GCS_COLUMNS = {
     "updated": lambda each, _: each.modified,
     "crc32c": lambda each, _: "yZRlqg==",
     "md5Hash": lambda each, _: "1B2M2Y8AsgTpgAmY7PhCfg==",
+    "storageClass": lambda each, _: "STANDARD",
+    "contentType": lambda each, _: "text/plain",
     "generation": lambda each, _: int(each.etag.encode().hex(), 16),
 }
 
@@ -164,6 +166,8 @@ AZURE_COLUMNS = {
     "Last-Modified": lambda each, _: each.modified,
     "Etag": lambda each, _: f"0x{each.etag}",
     "Content-Length": lambda each, _: each.size,
+    "Content-Type": lambda each, _: "text/plain",
+    "AccessTier": lambda each, _: "Hot",
     "Content-MD5": lambda each, _: "1B2M2Y8AsgTpgAmY7PhCfg==",
     "Deleted": lambda each, _: each.state == "deleted" or None,
     "VersionId": lambda each, _: "2026-01-02T03:04:05.0000000Z",

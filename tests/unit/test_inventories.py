@@ -75,6 +75,8 @@ async def test_an_inventory_lists_the_current_content_of_a_storage_once(form: st
         assert times[HASHES[5]] and abs(times[HASHES[5]] - LATER) < timedelta(seconds=1), "the newer of two rows counts"
         version = {"s3": '"abc"', "gcs": str(int(b"abc".hex(), 16)), "azure": '"0xabc"'}[provider]
         assert found[0][1].version == version
+        told = {"s3": (None, "STANDARD"), "gcs": ("text/plain", "STANDARD"), "azure": ("text/plain", "Hot")}[provider]
+        assert {(info.content_type, info.storage_class) for _, info in found} == {told}
         assert inventory.count("") >= len(HASHES)
         assert [entry async for entry in listed(storage, Shard("a", inventory).portable())] == [
             entry for entry in found if entry[0].startswith("a")

@@ -12,7 +12,7 @@ from typing import IO, Any
 from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, MissingDependency
 
-COLUMNS = ("content_hash", "size", "modified", "version")
+COLUMNS = ("content_hash", "size", "modified", "version", "content_type", "storage_class")
 
 Write = Callable[[Sequence[Mapping[str, Any]]], None]
 """Writes rows."""
@@ -69,9 +69,9 @@ def _parquet(path: Path) -> Iterator[Write]:
     except ImportError as error:
         raise MissingDependency('Parquet files need pyarrow: pip install "lakery-cloud[parquet]"') from error
     time = pa.timestamp("us", tz="UTC")
-    types = {"content_hash": pa.string(), "size": pa.int64(), "modified": time, "version": pa.string()}
-    schema = pa.schema([(name, types[name]) for name in COLUMNS])
-    text = pa.schema([(name, pa.string() if types[name] == time else types[name]) for name in COLUMNS])
+    types = {"size": pa.int64(), "modified": time}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
+    text = pa.schema([(name, pa.int64() if name == "size" else pa.string()) for name in COLUMNS])
     with parquet.ParquetWriter(path, schema) as writer:
 
         def write(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -96,6 +96,7 @@ class ObjectInfo(NamedTuple):
         tags: Its tags, if the response has them.
         tag_count: The number of its tags, if the response tells it. To callers without the permission to read tags, some
             stores tell 0.
+        storage_class: Its storage class or access tier, in listings that tell it.
     """
 
     address: Address
@@ -109,6 +110,7 @@ class ObjectInfo(NamedTuple):
     version_id: str | None = None
     tags: Mapping[str, str] | None = None
     tag_count: int | None = None
+    storage_class: str | None = None
 
 
 class KeptVersion(NamedTuple):

@@ -22,7 +22,7 @@ class InventoryJob(Job):
     async def run(self, shard: Shard, payload: bytes) -> ShardResult:
         """List one shard."""
         rows, size = [], 0
-        async with aclosing(listed(self.storage, shard)) as objects:
+        async with aclosing(listed(self.storage, shard, described=True)) as objects:
             async for content_hash, info in objects:
                 rows.append(row(content_hash, info))
                 size += info.size
@@ -31,12 +31,18 @@ class InventoryJob(Job):
 
 
 def row(content_hash: str, info: ObjectInfo) -> dict[str, Any]:
-    """A row of an inventory: hash, size in bytes, time of the last change in ISO 8601, and ETag or generation."""
+    """A row of an inventory.
+
+    It has the hash, the size in bytes, the time of the last change in ISO 8601, the ETag or generation, and where the
+    listing tells them the content type and the storage class.
+    """
     return {
         "content_hash": content_hash,
         "size": info.size,
         "modified": info.modified.isoformat() if info.modified else None,
         "version": info.version,
+        "content_type": info.content_type,
+        "storage_class": info.storage_class,
     }
 
 

@@ -16,6 +16,8 @@ COLUMNS = Columns(
     size="contentlength",
     modified="lastmodified",
     version="etag",
+    content_type="contenttype",
+    storage_class="accesstier",
     noncurrent={
         "snapshot": ANY,
         "iscurrentversion": frozenset({"false"}),

@@ -65,9 +65,9 @@ class Inventory(Listing):
     def add(self, content_hash: str, info: ObjectInfo) -> None:
         """Add an object."""
         changed = "" if info.modified is None else (info.modified - _EPOCH) // _MICROSECOND
-        version = info.version or ""
-        version = version if version.isprintable() else ""
-        self._spool.add(f"{content_hash}\t{info.size}\t{changed}\t{version}\t{info.content_hash or ''}")
+        texts = [info.version, info.content_hash, info.content_type, info.storage_class]
+        fields = [text if text and text.isprintable() else "" for text in texts]
+        self._spool.add("\t".join([content_hash, str(info.size), str(changed), *fields]))
 
     @property
     def folder(self) -> Path:
@@ -98,9 +98,18 @@ class _Part(Listing):
 def _entries(lines: Iterable[str], keys: KeySpace) -> list[tuple[str, ObjectInfo]]:
     found: dict[str, ObjectInfo] = {}
     for line in lines:
-        content_hash, size, changed, version, checksum = line.split("\t")
+        content_hash, size, changed, *texts = line.split("\t")
+        version, checksum, content_type, storage_class = (text or None for text in texts)
         modified = _EPOCH + int(changed) * _MICROSECOND if changed else None
-        info = ObjectInfo(keys.content(content_hash), int(size), version or None, checksum or None, modified=modified)
+        info = ObjectInfo(
+            keys.content(content_hash),
+            int(size),
+            version,
+            checksum,
+            content_type,
+            modified=modified,
+            storage_class=storage_class,
+        )
         known = found.get(content_hash)
         if known is None or known.modified is None or (modified is not None and modified > known.modified):
             found[content_hash] = info
@@ -209,7 +218,7 @@ def _check_file(file: DataFile, path: Path, *, where: str) -> None:
 def _object_of(values: Sequence[Any], report: Report, keys: KeySpace) -> tuple[str, ObjectInfo] | None:
     """The content that a row describes; None if it is not the current content of the storage."""
     columns = report.columns
-    key, size, modified, version, bucket, *others = values
+    key, size, modified, version, bucket, content_type, storage_class, *others = values
     marks, checksums = others[: len(columns.noncurrent)], others[len(columns.noncurrent) :]
     if not isinstance(key, str):
         raise TypeError(f"the key is {brief(key)}")
@@ -233,7 +242,9 @@ def _object_of(values: Sequence[Any], report: Report, keys: KeySpace) -> tuple[s
         size,
         name,
         _comparable(content_hash, checksums, columns),
+        str(content_type) if content_type else None,
         modified=_time(modified) if columns.modified else None,
+        storage_class=str(storage_class) if storage_class else None,
     )
     return content_hash, info
 

@@ -9,6 +9,8 @@ from lakery_cloud.errors import ConfigError, IntegrityError, brief
 
 ANY = frozenset[str]()
 """Any value but an empty one."""
+NAMED = ("key", "size", "modified", "version", "bucket", "content_type", "storage_class")
+"""The attributes of `Columns` that each name a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Columns:
         modified: The time of the last change, if it has a column.
         version: What `ObjectInfo.version` has, with or without quotes.
         bucket: The bucket, if it has a column of its own.
+        content_type: The media type, if there is a column.
+        storage_class: The storage class or access tier, if there is a column.
         noncurrent: Column -> the values, in lower case, of rows that describe no current object.
         checksums: Column -> a function that reads `<algorithm>:<hex>` of the whole object from a value, or None.
         is_version_quoted: Whether the store puts the version into quotes.
@@ -46,6 +50,8 @@ class Columns:
     modified: str | None = None
     version: str | None = None
     bucket: str | None = None
+    content_type: str | None = None
+    storage_class: str | None = None
     noncurrent: Mapping[str, frozenset[str]] = field(default_factory=dict)
     checksums: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
     is_version_quoted: bool = True
@@ -99,7 +105,7 @@ def plain_name(column: str) -> str:
 
 
 def find_columns(header: Iterable[str], columns: Columns, *, where: str) -> list[int | None]:
-    """The positions of the key, the size, the time, the version, the bucket, and of `noncurrent` and `checksums`.
+    """The positions of the columns, in the order of the attributes of `NAMED`, and of `noncurrent` and `checksums`.
 
     Raises:
         ConfigError: A column that is needed is missing.
@@ -112,15 +118,7 @@ def find_columns(header: Iterable[str], columns: Columns, *, where: str) -> list
             f"{where} has no column {' and no column '.join(map(repr, needed))}, but {', '.join(map(repr, named))}; add it "
             "to the configuration of the inventory"
         )
-    wanted = (
-        columns.key,
-        columns.size,
-        columns.modified,
-        columns.version,
-        columns.bucket,
-        *columns.noncurrent,
-        *columns.checksums,
-    )
+    wanted = (*(getattr(columns, name) for name in NAMED), *columns.noncurrent, *columns.checksums)
     return [positions.get(name) if name else None for name in wanted]
 
 

@@ -18,6 +18,7 @@ COLUMNS = Columns(
     modified="lastmodifieddate",
     version="etag",
     bucket="bucket",
+    storage_class="storageclass",
     noncurrent={"islatest": frozenset({"false"}), "isdeletemarker": frozenset({"true"})},
 )
 FORMATS = {"CSV": "csv", "Parquet": "parquet", "ORC": "orc"}

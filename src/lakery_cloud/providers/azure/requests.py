@@ -411,7 +411,13 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         properties.version_id,
         _known_tags(properties.metadata or {}),
         count_of({_TAG_COUNT: str(properties.tag_count or 0)}, _TAG_COUNT),
+        _tier(properties),
     )
+
+
+def _tier(properties: BlobProperties) -> str | None:
+    tier = properties.blob_tier
+    return tier if isinstance(tier, str) else None
 
 
 def version_of_sdk(bucket: str, properties: BlobProperties) -> KeptVersion | None:

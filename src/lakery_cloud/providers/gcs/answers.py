@@ -109,6 +109,7 @@ def read_object(address: Address, resource: Mapping[str, Any]) -> StoredObject:
         _time(resource, "updated"),
         {name: value for name, value in metadata.items() if not name.startswith(TAG_PREFIX)},
         version_id=generation,
+        storage_class=_text(resource, "storageClass") or None,
     )
     tags = {unquote(name[len(TAG_PREFIX) :]): metadata[name] for name in metadata if name.startswith(TAG_PREFIX)}
     return StoredObject(info, _text(resource, "crc32c"), tags)

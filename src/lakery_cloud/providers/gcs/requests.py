@@ -309,7 +309,7 @@ class GCSRequests(Requests):
         self, bucket: str, root: str, token: str | None, *, described: bool = False
     ) -> tuple[list[ObjectInfo], str | None]:
         """One page of the objects directly below a root, with all attributes if wanted, and the token of the next page."""
-        attributes = ",contentType,contentEncoding,metadata" if described else ""
+        attributes = ",contentType,contentEncoding,storageClass,metadata" if described else ""
         fields = f"kind,items(name,size,generation,updated{attributes}),nextPageToken"
         query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token, maxResults=self._page_size)
         address = Address(bucket, root)

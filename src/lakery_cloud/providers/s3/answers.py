@@ -186,6 +186,7 @@ def listed_objects(bucket: str, page: Answer) -> tuple[list[ObjectInfo], str | N
             sdk_required(entry, "Size"),
             entry.get("ETag"),
             modified=sdk_required(entry, "LastModified"),
+            storage_class=entry.get("StorageClass"),
         )
         for entry in page.get("Contents", ())
     ]
