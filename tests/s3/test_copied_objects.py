@@ -1,11 +1,21 @@
-"""Which responses to CopyObject prove a copy, when lakery-cloud reads them itself."""
+"""CopyObject as lakery-cloud sends it itself: its source, and which responses prove a copy."""
+
+from urllib.parse import unquote
 
 import pytest
 
+from lakery_cloud import LakeryCloudError
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import ObjectInfo
+from lakery_cloud.engine.model import ObjectInfo, Signal
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
 from lakery_cloud.providers.s3.answers import copied_object
+from tests.conftest import rig_on
+from tests.helpers import proxy_before
+from tests.rigs.pairs import PROFILE_PAIRS
+from tests.rigs.s3 import S3Rig
+
+s3_rig = rig_on(*(pair for pair in PROFILE_PAIRS if pair.name == "s3-aws"))
+ACCESS_POINT = "arn:aws:s3:us-east-1:123456789012:accesspoint/mine"
 
 SOURCE, COPY = ObjectInfo(Address("bucket", "from"), 4, '"1"'), Address("bucket", "to")
 HASH = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="
@@ -48,3 +58,19 @@ def test_a_result_is_read(body: str) -> None:
 def test_anything_else_is_refused(body: str, saying: str) -> None:
     with pytest.raises(UnsupportedResponse, match=saying):
         read(body)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "named"),
+    [
+        ("other", "some key+/ü", "other/some key+/ü"),
+        (ACCESS_POINT, "key", f"{ACCESS_POINT}/object/key"),
+    ],
+)
+async def test_source_is_named_as_the_api_wants(s3_rig: S3Rig, bucket: str, key: str, named: str) -> None:
+    source = ObjectInfo(Address(bucket, key), 4, '"1"')
+    async with proxy_before(s3_rig) as proxy, s3_rig.storage() as storage:
+        transport = await storage.transport()
+        with pytest.raises((Signal, LakeryCloudError)):  # it is not there
+            await transport.copy_as_is(source, Address(s3_rig.bucket, "to"), replace=False)
+        assert unquote(proxy.exchanges[-1].headers["x-amz-copy-source"]) == named

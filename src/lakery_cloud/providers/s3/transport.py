@@ -444,8 +444,8 @@ class S3Transport(S3Calls):
     ) -> ObjectInfo | None:
         signed = self._signed
         await self._endpoints.check(address.bucket)
-        if signed is None or not await signed.can_serve(address.bucket):
-            return None
+        if signed is None or not await signed.can_serve(address.bucket) or source.address.bucket.startswith("arn:"):
+            return None  # only the SDK knows how the name of an access point becomes a source
         async with self.requests:
             try:
                 return await signed.copy(source, address, supported, **options)
