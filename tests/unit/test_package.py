@@ -86,6 +86,23 @@ def test_module_is_the_command() -> None:
     assert run_python(script).strip() == lakery_cloud.__version__
 
 
+def test_installation_without_an_extra_can_do_all_work_on_folders() -> None:
+    """Each package that only extras bring counts as missing."""
+    plain = {*lowest(requirements([]))}
+    missing = {name for extra in PROJECT["optional-dependencies"] for name in lowest(requirements([extra]))} - plain
+    script = f"""
+import importlib, sys
+for name in {sorted(missing)}:
+    sys.modules[name.replace("-", "_").partition("[")[0]] = None
+for name in ("maintenance", "sync", "config.building", "providers.file", "registry"):
+    importlib.import_module(f"lakery_cloud.{{name}}")
+from lakery_cloud.cli.main import app
+app.resolved_commands()
+print("imported")
+"""
+    assert run_python(script) == "imported\n"
+
+
 def test_blocking_calls_are_an_attribute() -> None:
     said = run_python("import lakery_cloud; print(lakery_cloud.sync.open.__name__, 'sync' in dir(lakery_cloud))")
     assert said == "open True\n"

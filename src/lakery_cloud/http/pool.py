@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from aiohappyeyeballs import start_connection
-
 from lakery_cloud.http.connection import Connection
 from lakery_cloud.http.exchange import ConnectFailed, ConnectionLost, ConnectTimeout, Origin, Request, TLSFailed
 
@@ -227,6 +225,9 @@ class ConnectionPool:
             raise ConnectFailed(str(error)) from error
 
     async def _open_connection(self, addresses: Sequence[Any]) -> Connection:
+        # An installation without an extra lacks it, and imports this module with the doctor.
+        from aiohappyeyeballs import start_connection
+
         made = await start_connection(
             addresses,
             happy_eyeballs_delay=EYEBALLS_DELAY,
