@@ -72,7 +72,7 @@ def build_wheel() -> Path:
     folder = FOLDER / "wheel"
     for old in folder.glob("*.whl"):
         old.unlink()
-    command = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
+    command = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, ROOT)
     if run(*command):
         sys.exit("the wheel can't be built")
     (wheel,) = folder.glob("*.whl")
