@@ -351,6 +351,21 @@ def test_error_with_unusual_characters_in_a_name_is_one_line(shell):
     assert_fails(shell.run("put", "two\nlines[red]x[/red].txt"), 2, "ConfigError", saying="lines[red]x[/red].txt")
 
 
+@pytest.mark.parametrize("is_cached", [False, True], ids=["no token", "expired token"])
+def test_single_sign_on_without_a_valid_token_exits_4_with_one_line(shell, is_cached):
+    """The SDK logs its traceback of many lines, which Python prints where no log is set up."""
+    session = "sso_start_url = https://corp.example.com/start\nsso_region = eu-central-1\n"
+    profile = "sso_session = corp\nsso_account_id = 111122223333\nsso_role_name = dev\nregion = eu-central-1\n"
+    (shell.folder / "config").write_text(f"[profile sso]\n{profile}[sso-session corp]\n{session}")
+    cache = shell.folder / "home" / ".aws" / "sso" / "cache"
+    cache.mkdir(parents=True)
+    if is_cached:
+        token = {"accessToken": "x", "expiresAt": "2020-01-01T00:00:00Z", "region": "eu-central-1"}
+        (cache / f"{hashlib.sha1(b'corp').hexdigest()}.json").write_text(json.dumps(token))
+    env = {"AWS_CONFIG_FILE": str(shell.folder / "config"), "AWS_PROFILE": "sso"}
+    assert_fails(shell.run("ls", "s3://my-bucket", **env), 4, "CredentialsError", saying="aws sso login")
+
+
 @pytest.mark.parametrize("arguments", [("--debug", "get", MISSING), ("get", MISSING, "--debug")], ids=" ".join)
 def test_debug_shows_the_traceback(shell, arguments):
     shell.put()
