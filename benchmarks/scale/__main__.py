@@ -93,6 +93,8 @@ def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None
             "lakery-cloud copy",
             _timed([*ours, f"s3://{SOURCE}", "s3://ours", "--quiet"], environment, options.blobs),
         )
+        collected = _run_work(environment, "collect", "ours", "--blobs", options.blobs, "--size", options.size)
+        add("gc, each second object to quarantine", "lakery-cloud, 1 process", collected)
         rclone = Environment(f"{RcloneS3.name}-{RcloneS3.version}")
         rclone.install(lambda text: print(text, file=sys.stderr))
         copied = _rclone(rclone, "copy", f"bench:{SOURCE}", "bench:theirs")

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from multiprocessing import get_context
 from typing import Any
 
@@ -81,6 +82,19 @@ async def fill(storage: S3Storage, _: Engine | None, options: argparse.Namespace
     return {"objects": objects}
 
 
+async def collect_half(storage: S3Storage, _: Engine | None, options: argparse.Namespace) -> Figures:
+    """Collect what no record names, each second blob, and check that exactly the others are left."""
+    kept = [sha256(unique(options.size, number)).hexdigest() for number in range(0, options.blobs, EVERY)]
+    began = await store_time(storage) + timedelta(hours=2)  # as if the blobs were older than the grace period
+    with await live_set([kept]) as live:
+        job = CollectJob(storage, live=live, began=began, grace=timedelta(hours=1), dry_run=False)
+        counts = await _counts(job, await plan(storage), None)
+    left = [content_hash async for content_hash, _ in listed(storage)]
+    if sorted(left) != sorted(kept):
+        raise SystemExit(f"{len(left)} blobs are left, not the {len(kept)} that records name: {dict(counts)}")
+    return {"objects": counts["quarantined"]}
+
+
 async def verify_all(storage: S3Storage, engine: Engine | None, _: argparse.Namespace) -> Figures:
     """Read and hash each object."""
     counts = await _counts(VerifyJob(_source(storage, engine)), await plan(storage), engine)
@@ -105,6 +119,7 @@ TASKS: dict[str, Callable[..., Awaitable[Figures]]] = {
     "plan": plan_all,
     "gc": compare_all,
     "fill": fill,
+    "collect": collect_half,
     "verify": verify_all,
 }
 

@@ -375,6 +375,32 @@ async def test_an_odd_inventory_is_refused_by_name(name: str, tmp_path: Path):
     assert type(raised.value) is error
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: rewrite_manifest(path, sourceBucket="x" * 10**6),
+        lambda path: rewrite_manifest(path, fileFormat="x" * 10**6),
+        lambda path: rewrite_manifest(path, files="x" * 10**6),
+        lambda path: rewrite_manifest(path, fileSchema="x" * 10**6),
+        lambda path: changed_file(path, key="x" * 10**6),
+        lambda path: changed_file(path, MD5checksum="x" * 10**6),
+        lambda path: replaced(path, csv_line(key=KEY, size="x" * 10**5)),
+        lambda path: replaced(path, csv_line(key=KEY, time="x" * 10**5)),
+        lambda path: replaced(path, csv_line(key=KEY, time="2" * 10**5)),
+        lambda path: replaced(path, csv_line(key=KEY, bucket="x" * 10**5)),
+        lambda path: replaced(path, csv_line(key=KEY, size="1" * 10**6)),
+        lambda path: replaced(path, gzip.compress(b"x" * 10**6)),
+        lambda path: path.with_suffix(".checksum").write_text("x" * 10**6),
+    ],
+)
+async def test_messages_quote_little_of_an_inventory(change: Change, tmp_path: Path):
+    manifest = write_inventory(tmp_path / "made", "s3-csv", BUCKET, [entries(*HASHES)])
+    change(manifest)
+    with pytest.raises((ConfigError, IntegrityError)) as raised:
+        await read_inventory(MemoryStorage(BUCKET, prefix=PREFIX), manifest)
+    assert len(str(raised.value)) < 1200 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_missing_column_is_named_with_those_that_are_there(form: str, tmp_path: Path):
     storage = MemoryStorage(BUCKET, prefix=PREFIX)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote_plus
 
 from lakery_cloud.errors import IntegrityError
-from lakery_cloud.maintenance.inventories.report import Report, find_columns
+from lakery_cloud.maintenance.inventories.report import Report, find_columns, reason
 
 _GZIP = b"\x1f\x8b"
 
@@ -42,7 +42,7 @@ def read_rows(path: Path, report: Report, *, where: str) -> Iterator[Sequence[An
                     values[0] = unquote_plus(values[0], errors="strict")
                 yield values
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise IntegrityError(f"row {number + 1} of {where} can't be read: {error}") from error
+        raise IntegrityError(f"row {number + 1} of {where} can't be read: {reason(error)}") from error
 
 
 def _plain(file: BinaryIO) -> BinaryIO | gzip.GzipFile:

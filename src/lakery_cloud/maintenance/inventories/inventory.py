@@ -20,7 +20,7 @@ from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError, IntegrityError, brief
 from lakery_cloud.maintenance.inventories import azure, batch, csv_files, gcs, orc_files, parquet_files, s3
 from lakery_cloud.maintenance.inventories.places import LocalFiles, Objects, Place
-from lakery_cloud.maintenance.inventories.report import ANY, Columns, DataFile, Report, check_rows
+from lakery_cloud.maintenance.inventories.report import ANY, Columns, DataFile, Report, check_rows, reason
 from lakery_cloud.maintenance.shards import Listing
 from lakery_cloud.maintenance.spool import DIGITS, Spool
 
@@ -166,7 +166,7 @@ def _report_of(text: bytes, *, where: str) -> Report:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where} is not JSON: {error}; name its manifest, such as manifest.json") from None
+        raise ConfigError(f"{where} is not JSON: {reason(error)}; name its manifest, such as manifest.json") from None
     if isinstance(document, dict):
         for provider in (s3, gcs, azure, batch):
             if provider.is_manifest(document):
@@ -198,7 +198,7 @@ def _add_file(inventory: Inventory, report: Report, file: DataFile, path: Path, 
         try:
             found = _object_of(values, report, keys)
         except (ValueError, TypeError, OverflowError) as error:
-            raise IntegrityError(f"row {row} of {where} can't be read: {error}") from None
+            raise IntegrityError(f"row {row} of {where} can't be read: {reason(error)}") from None
         if found is not None:
             inventory.add(*found)
     return row

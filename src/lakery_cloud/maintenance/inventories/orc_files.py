@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lakery_cloud.errors import IntegrityError, MissingDependency
-from lakery_cloud.maintenance.inventories.report import Report, find_columns
+from lakery_cloud.maintenance.inventories.report import Report, find_columns, reason
 
 
 def read_rows(path: Path, report: Report, *, where: str) -> Iterator[Sequence[Any]]:
@@ -34,4 +34,4 @@ def read_rows(path: Path, report: Report, *, where: str) -> Iterator[Sequence[An
                 *(found[names[position]] if position is not None else nothing for position in positions), strict=True
             )
     except (pa.ArrowException, OSError) as error:
-        raise IntegrityError(f"{where} can't be read: {error}") from error
+        raise IntegrityError(f"{where} can't be read: {reason(error)}") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lakery_cloud.errors import IntegrityError, MissingDependency
-from lakery_cloud.maintenance.inventories.report import Report, find_columns
+from lakery_cloud.maintenance.inventories.report import Report, find_columns, reason
 
 ROWS_AT_A_TIME = 10_000
 
@@ -36,4 +36,4 @@ def read_rows(path: Path, report: Report, *, where: str) -> Iterator[Sequence[An
                     strict=True,
                 )
     except (pa.ArrowException, OSError) as error:
-        raise IntegrityError(f"{where} can't be read: {error}") from error
+        raise IntegrityError(f"{where} can't be read: {reason(error)}") from error

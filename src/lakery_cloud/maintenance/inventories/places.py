@@ -19,6 +19,9 @@ from lakery_cloud.errors import ConfigError, IntegrityError, brief
 MAX_MANIFEST_SIZE = 256 * 1024 * 1024
 """A manifest has some 200 bytes for each file of many thousand rows."""
 
+MAX_NAME = 255
+"""Bytes of a file's name (`NAME_MAX` of Linux and macOS)."""
+
 
 class Place(Protocol):
     """The manifest and the files beside it."""
@@ -108,7 +111,7 @@ class Objects:
         """Download an object."""
         transport = await self._storage.transport()
         address = await self._find(transport, name)
-        path = folder / f"file-{name.rpartition('/')[2]}"
+        path = folder / "downloaded"
         async with aclosing(UnverifiedRead(transport, address).chunks()) as chunks:
             with path.open("wb") as file:
                 async for chunk in chunks:
@@ -135,6 +138,6 @@ class Objects:
 
 def _places(name: str) -> tuple[str, ...]:
     base = name.rpartition("/")[2]
-    if base in ("", ".", "..") or "\\" in base or "\0" in base:
+    if base in ("", ".", "..") or "\\" in base or not base.isprintable() or len(base.encode()) > MAX_NAME:
         raise IntegrityError(f"the inventory names a file {brief(name)}, which no provider writes")
     return base, f"data/{base}", f"../data/{base}", f"results/{base}"

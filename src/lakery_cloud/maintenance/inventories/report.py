@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lakery_cloud.errors import ConfigError, IntegrityError, brief
+from lakery_cloud.errors import LONGEST_QUOTE, ConfigError, IntegrityError, brief
 
 ANY = frozenset[str]()
 """Any value but an empty one."""
@@ -115,8 +115,8 @@ def find_columns(header: Iterable[str], columns: Columns, *, where: str) -> list
     needed = [name for name in (columns.key, columns.size, columns.modified) if name and name not in positions]
     if needed:
         raise ConfigError(
-            f"{where} has no column {' and no column '.join(map(repr, needed))}, but {', '.join(map(repr, named))}; add it "
-            "to the configuration of the inventory"
+            f"{where} has no column {' and no column '.join(map(repr, needed))}, but {brief(', '.join(named))}; add it to "
+            "the configuration of the inventory"
         )
     wanted = (*(getattr(columns, name) for name in NAMED), *columns.noncurrent, *columns.checksums)
     return [positions.get(name) if name else None for name in wanted]
@@ -153,3 +153,9 @@ def hex_of_base64(algorithm: str) -> Callable[[Any], str | None]:
         return f"{algorithm}:{base64.b64decode(value, validate=True).hex()}" if value else None
 
     return read
+
+
+def reason(error: Exception) -> str:
+    """What an error says, shortened: it may quote a value of any length."""
+    text = str(error)
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
