@@ -1,0 +1,1 @@
+"""Bridges to other projects; each needs its project and an extra."""
