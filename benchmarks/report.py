@@ -54,6 +54,14 @@ HOW = """## How this is measured
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
 - **A write to Blob Storage** sends a checksum of each block: a CRC64 with the extra `speed`, otherwise an MD5, which takes
   longer than sending the block. The other clients here send no checksum.
+- **A stream of unknown hash over a network** can get its key only when its end is hashed. On S3 it needs six requests
+  besides its parts and their copies, one after the other (begin, completion, look, begin, completion, deletion), where
+  clients that know the key need two.
+- **A write to Cloud Storage over a network** is a resumable upload, which has one connection and so its rate.
+  `lakery-cloud-composite` is the same with `composite_uploads=True`: parts side by side, each charged as a write.
+- **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store
+  copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
+  that fails leaves invisible blocks for a week.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with
