@@ -42,6 +42,35 @@ def test_put_and_get_take_selected_files(photos: Desk, options: str) -> None:
     assert (done.code, {file.removeprefix("out/") for file, _ in done.results}) == (0, expected)
 
 
+@pytest.mark.parametrize("options", SELECTIONS)
+def test_copy_takes_selected_records(photos: Desk, options: str) -> None:
+    photos.run("put", "-r", "photos", "--records", "all.jsonl")
+    done = photos.run("copy", "./objects", "./copy", "--records", "all.jsonl", "--json", *options.split())
+    assert (done.code, {file for file, _ in done.results}) == (0, SELECTIONS[options])
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        ("--min-size 4", {"three", bytes(2048).decode()}),
+        ("--max-size 3 --min-size 1", {"one", "tmp"}),
+        (f"--include {hash_of('one')[:9]}*", {"one"}),
+        (f"--exclude {hash_of('one')} --max-size 3", {"", "tmp"}),
+    ],
+)
+def test_copy_of_all_content_selects_by_hash_and_size(photos: Desk, options: str, texts: set[str]) -> None:
+    photos.run("put", "-r", "photos")
+    assert photos.run("copy", "./objects", "./copy", *options.split()).code == 0
+    assert photos.stored("copy") == {hash_of(text) for text in texts}
+
+
+def test_job_takes_no_selection(photos: Desk) -> None:
+    photos.run("put", "-r", "photos")
+    for option in ("--no-new-records", "--processes=2", "--manifest=done"):
+        done = photos.run("copy", "./objects", "./copy", "--min-size", "1", option)
+        assert (done.code, len(done.errors), photos.stored("copy")) == (2, 1, set())
+
+
 def test_sizes_of_hashes_are_looked_up(photos: Desk) -> None:
     photos.run("put", "-r", "photos")
     small, large, missing = hash_of("one"), hash_of(bytes(2048).decode()), hash_of("missing")

@@ -1,7 +1,7 @@
 """`copy` copies content from one storage to another."""
 
 import json
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -25,7 +25,7 @@ from lakery_cloud.cli.failures import Failures, error_text
 from lakery_cloud.cli.jobs import HERE, Workers
 from lakery_cloud.cli.progress import RateLimit, Summary, Transfers, print_above, print_note
 from lakery_cloud.cli.records import NamedRecord, read_records
-from lakery_cloud.cli.selection import LimitRate, rate_limit
+from lakery_cloud.cli.selection import EVERYTHING, LimitRate, Selection, rate_limit
 from lakery_cloud.cli.targets import as_object_storage
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError
@@ -48,6 +48,7 @@ async def copy(
     quarantine: Annotated[bool, Parameter(negative="")] = False,
     verify_after: Annotated[bool, Parameter(negative="")] = False,
     new_records: bool = True,
+    selection: Selection = EVERYTHING,
     limit_rate: LimitRate = None,
     jobs: Jobs = DEFAULT_JOBS,
     workers: Workers = HERE,
@@ -83,12 +84,15 @@ async def copy(
     """
     if records and workers.is_given:
         raise ConfigError("--processes, --dask and --manifest are for all content of a storage; leave out --records")
-    limit = rate_limit(limit_rate)
-    if limit is not None and (workers.is_given or not new_records):
-        raise ConfigError("--limit-rate works in one process that prints new records; leave out other options of a job")
+    is_selected, limit = selection.rule(), rate_limit(limit_rate)
+    if (limit is not None or selection != EVERYTHING) and (workers.is_given or not new_records):
+        raise ConfigError(
+            "--include, --exclude, --min-size, --max-size and --limit-rate are for one process that prints new records; "
+            "leave out --processes, --dask, --manifest and --no-new-records"
+        )
     report = _Report(dry_run=dry_run, as_json=as_json)
     if records or (new_records and not workers.is_given):
-        named = read_records(records) if records else None
+        named = _selected(read_records(records), is_selected) if records else None
         transfers = _transfers(named, quiet=quiet, limit=limit)
         async with open_registry(source) as registry, open_storage(destination, is_written=True) as target:
             if named is None and await _is_same(as_object_storage(registry.default), target):
@@ -102,6 +106,7 @@ async def copy(
                 keep_tags=tags,
                 quarantine=quarantine,
                 verify_after=verify_after,
+                select=is_selected if selection != EVERYTHING else None,
                 note=print_note,
                 watch=partial(_follow, transfers) if transfers.are_followed else None,
             )
@@ -134,6 +139,10 @@ async def copy(
                     async for result, progress in shards:
                         report.add_shard(result, origin, target, to=partial(print_above, progress))
     return report.end(quiet=quiet)
+
+
+def _selected(named: Iterable[NamedRecord], is_selected: Callable[[str, int | None], bool]) -> list[NamedRecord]:
+    return [each for each in named if is_selected(each.file or each.record.content_hash, each.record.content_size)]
 
 
 async def _is_same(source: ObjectStorage[Any], destination: ObjectStorage[Any]) -> bool:

@@ -36,6 +36,7 @@ async def copy(
     keep_tags: bool = True,
     quarantine: bool = False,
     verify_after: bool = False,
+    select: Callable[[str, int], bool] | None = None,
     watch: Watch | None = None,
     note: Callable[[str], None] = logger.warning,
 ) -> AsyncGenerator[Copied]:
@@ -58,6 +59,8 @@ async def copy(
         keep_tags: Copy tags too, which needs the permission to read them.
         quarantine: Without records, copy content that is in quarantine at the source too.
         verify_after: Read each object that the store has copied, unless the store has told its hash.
+        select: Without records, called with the content hash and the size of each object; only those are copied for which
+            it returns true. Defaults to all.
         watch: Called with the record and the chunks of each object that passes through this process; yields the chunks
             on, to show progress.
         note: Called with the reason if storages of one store are not copied inside of it. Logs it by default.
@@ -82,13 +85,15 @@ async def copy(
             keep_tags=keep_tags,
             quarantine=quarantine,
             verify_after=verify_after,
+            select=select,
             watch=watch,
             note=note,
         )
         results = _copy_all(_listable(source.default), destination, options)
     else:
         storage = _listable(source.default)
-        results = side_by_side(lambda entry: copier.copy_listed(storage, entry[0]), listed(storage), limit=at_a_time)
+        entries = (entry async for entry in listed(storage) if select is None or select(entry[0], entry[1].size))
+        results = side_by_side(lambda entry: copier.copy_listed(storage, entry[0]), entries, limit=at_a_time)
     async with aclosing(results):
         async for copied in results:
             if copied is not None:

@@ -73,6 +73,7 @@ class CopyOptions:
         describes: Learn the digest of each object, which costs a request for an object that is not read.
         quarantine: Copy content that is in quarantine at the source too, to content keys.
         verify_after: Read each object that was copied inside the store, unless the store has told its hash.
+        select: See `copy`.
         watch: See `copy`.
         note: See `copy`.
     """
@@ -83,6 +84,7 @@ class CopyOptions:
     describes: bool = True
     quarantine: bool = False
     verify_after: bool = False
+    select: Callable[[str, int], bool] | None = None
     watch: Watch | None = None
     note: Callable[[str], None] = logger.warning
 
@@ -117,6 +119,8 @@ class ShardCopier:
                 async for content_hash, info in in_quarantine(self._source, shard, described=True)
                 if content_hash not in found
             }
+        if (select := self._options.select) is not None:
+            found = {content_hash: info for content_hash, info in found.items() if select(content_hash, info.size)}
         if not found:
             return
         entries = sorted(found.items(), key=itemgetter(0))
