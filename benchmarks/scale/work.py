@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -28,7 +29,6 @@ from lakery_cloud.maintenance import (
     plan,
     run_job,
     store_time,
-    total,
 )
 from lakery_cloud.maintenance.shards import listed
 
@@ -101,8 +101,11 @@ async def verify_all(storage: S3Storage, engine: Engine | None, _: argparse.Name
     return {"objects": counts["objects"]}
 
 
-async def _counts(job: Job, shards: list[Shard], engine: Engine | None) -> Any:
-    return total([result async for result in run_job(job, shards, engine=engine)])
+async def _counts(job: Job, shards: list[Shard], engine: Engine | None) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    async for result in run_job(job, shards, engine=engine):  # whose findings are not kept
+        counts.update(result.counts)
+    return counts
 
 
 def _source(storage: S3Storage, engine: Engine | None) -> Any:
