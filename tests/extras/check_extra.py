@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import sys
 import threading
@@ -161,6 +162,14 @@ async def test_command_saves_and_loads(rig: Any, tmp_path: Path) -> None:
     await run("verify", "--storage", storage)
     await run("copy", storage, str(tmp_path / "copy"))
     assert await run("sweep", "--older-than", "0s", "--storage", storage) == b""
+
+
+async def test_command_selects_files(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.jpg", "c.tmp"):
+        (tmp_path / name).write_text(name)
+    options = ("-r", "--include", "*.txt", "--include", "*.jpg", "--exclude", "b.*", "--max-size", "1KiB", "--json")
+    (line,) = (await run("put", str(tmp_path), "-s", str(tmp_path / "blobs"), *options)).splitlines()
+    assert json.loads(line)["file"] == str(tmp_path / "a.txt")
 
 
 async def test_module_is_the_command() -> None:

@@ -41,9 +41,17 @@ def new_progress(*columns: ProgressColumn, quiet: bool, is_transfer: bool = Fals
     console, mode = error_console(is_forced=PROGRESS.get() == "bar"), PROGRESS.get()
     if mode == "plain" and not quiet:
         return PlainProgress(is_transfer=is_transfer)
-    is_shown = mode == "bar" or (mode == "auto" and console.is_terminal)
+    if quiet or not (mode == "bar" or (mode == "auto" and console.is_terminal)):
+        return NoProgress(disable=True)
     # Otherwise rich would write redirected standard output to standard error.
-    return Progress(*columns, console=console, transient=True, redirect_stdout=False, disable=quiet or not is_shown)
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False)
+
+
+class NoProgress(Progress):
+    """Progress that shows nothing. Before rich 14.1, the end of a disabled display is an empty line."""
+
+    def stop(self) -> None:
+        """Print nothing."""
 
 
 class PlainProgress(Progress):
