@@ -11,11 +11,11 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import pytest
 
@@ -50,7 +50,7 @@ async def in_thread(double: AbstractAsyncContextManager[Any]) -> AsyncGenerator[
 
 
 @asynccontextmanager
-async def s3() -> AsyncGenerator[Any]:
+async def s3(_: Any) -> AsyncGenerator[Any]:
     from lakery_cloud.testing import S3_PROFILES, StrictS3
     from tests.rigs.s3_double import S3DoubleRig
 
@@ -59,7 +59,7 @@ async def s3() -> AsyncGenerator[Any]:
 
 
 @asynccontextmanager
-async def gcs() -> AsyncGenerator[Any]:
+async def gcs(_: Any) -> AsyncGenerator[Any]:
     from lakery_cloud.testing import GCS_PROFILES, StrictGCS
     from tests.rigs.gcs_double import GCSDoubleRig
 
@@ -68,23 +68,27 @@ async def gcs() -> AsyncGenerator[Any]:
 
 
 @asynccontextmanager
-async def azure() -> AsyncGenerator[Any]:
-    from lakery_cloud.emulators import Azurite
+async def azure(server: Any) -> AsyncGenerator[Any]:
     from tests.rigs.azure import AzureRig
 
-    with Azurite() as server:
-        async with AzureRig("Azurite", server) as rig:
-            yield rig
+    async with AzureRig("Azurite", server) as rig:
+        yield rig
 
 
 @asynccontextmanager
-async def none() -> AsyncGenerator[Any]:
+async def none(_: Any) -> AsyncGenerator[Any]:
     from tests.rigs.local import MemoryRig
 
     yield MemoryRig()
 
 
-OPEN: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {"s3": s3, "gcs": gcs, "azure": azure, "none": none}
+OPEN: dict[str, Callable[[Any], AbstractAsyncContextManager[Any]]] = {
+    "s3": s3,
+    "gcs": gcs,
+    "azure": azure,
+    "none": none,
+}
+REGION = {"s3": {"region": "us-east-1"}}
 NO_LIMIT = "the store has no size limit of copies"
 CANNOT = {
     "none": {"test_missing_bucket_is_bucket_not_found": "memory has no buckets"},
@@ -97,9 +101,21 @@ CANNOT = {
 }
 
 
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Any]:
+    """Azurite, which takes seconds to start; None for other extras."""
+    if CLOUD != "azure":
+        yield None
+        return
+    from lakery_cloud.emulators import Azurite
+
+    with Azurite() as server:
+        yield server
+
+
 @pytest.fixture
-async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Any]:
-    async with OPEN[CLOUD]() as rig:
+async def rig(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Any]:
+    async with OPEN[CLOUD](azurite) as rig:
         rig.cannot = CANNOT.get(CLOUD, {})
         for name, value in rig.environment.items():
             monkeypatch.setenv(name, value)
@@ -150,12 +166,10 @@ async def run(*arguments: str, data: bytes = b"") -> bytes:
 
 async def test_command_saves_and_loads(rig: Any, tmp_path: Path) -> None:
     data = content(100_000)
-    scheme = rig.storage_class.url_scheme
     storage = str(tmp_path / "blobs")
     if CLOUD != "none":
-        storage = f"{scheme}://{rig.bucket}?endpoint_url={quote(rig.endpoint_url)}" + (
-            "&region=us-east-1" * (scheme == "s3")
-        )
+        query = urlencode({**({"endpoint_url": rig.endpoint_url} if rig.endpoint_url else {}), **REGION.get(CLOUD, {})})
+        storage = f"{rig.storage_class.url_scheme}://{rig.bucket}?{query}"
     record = (await run("put", "-", "--storage", storage, data=data)).decode()
     assert await run("get", record, "--storage", storage) == data
     assert await run("ls", storage)
