@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud import IntegrityError, StorageUnavailable
+from lakery_cloud import IntegrityError, LakeryCloudError, StorageUnavailable
 from lakery_cloud.engine.writer import MAX_REFUSALS
 from lakery_cloud.maintenance import verify
 from lakery_cloud.testing import Rule, content, digest_of
@@ -78,6 +78,24 @@ async def test_malformed_size_is_an_error_of_ours(cloud_rig: CloudRig, size: str
     ):
         with pytest.raises(StorageUnavailable):
             await storage.read_data(storage.storage_data_of(digest_of(DATA)))
+
+
+@one_server_a_cloud
+@both_senders
+@pytest.mark.parametrize("code", [None, "PreconditionFailed", "ConditionNotMet", "conditionNotMet"])
+async def test_refused_condition_of_a_request_without_one_is_an_error_of_ours(
+    cloud_rig: CloudRig, code: str | None, fast_lane: bool
+) -> None:
+    answer = Answer(412, code)
+    await cloud_rig.put(digest_of(DATA)["content_hash"], DATA)
+    for operation in ("delete", "head"):
+        async with (
+            proxy_before(cloud_rig, Rule(answer, operation, times=None)),
+            cloud_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage,
+        ):
+            stored = storage.storage_data_of(digest_of(DATA))
+            with pytest.raises(LakeryCloudError, match="(?i)412|condition"):
+                await (storage.delete(stored) if operation == "delete" else storage.stat(stored))
 
 
 @pytest.mark.case("54")

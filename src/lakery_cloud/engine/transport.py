@@ -6,14 +6,24 @@ A response to which the algorithm reacts is a `Signal`; every other failure is a
 import abc
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address, KeySpace
-from lakery_cloud.engine.model import Body, KeptVersion, KeyExists, ObjectInfo, PresignedURL, Receipt, Uncertain, Upload
+from lakery_cloud.engine.model import (
+    Body,
+    KeptVersion,
+    KeyExists,
+    ObjectInfo,
+    PresignedURL,
+    Receipt,
+    Uncertain,
+    Upload,
+    VersionChanged,
+)
 from lakery_cloud.errors import (
     BucketNotFound,
     ConfigError,
@@ -349,3 +359,20 @@ async def missing(transport: Transport, address: Address) -> NoStorageData | Buc
     if await transport.has_bucket(address.bucket):
         return NoStorageData(f"no object at {address}; it was deleted, or never written here")
     return BucketNotFound(transport.missing_bucket.format(address.bucket))
+
+
+def unasked(signal: VersionChanged) -> Uncertain:
+    """The error for a refusal of a condition that the request does not have. It proves nothing."""
+    return Uncertain(
+        f"{signal}: a refusal of a condition that the request does not have. Check that endpoint_url is this store's API, "
+        "and that no proxy answers in its place"
+    )
+
+
+@contextmanager
+def unconditional() -> Iterator[None]:
+    """Raise `unasked` in place of `VersionChanged` in the block, whose request has no condition."""
+    try:
+        yield
+    except VersionChanged as signal:
+        raise unasked(signal) from signal

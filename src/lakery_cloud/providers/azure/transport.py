@@ -34,7 +34,7 @@ from lakery_cloud.engine.model import (
     UploadGone,
     WriteConflict,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, unconditional
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
@@ -167,7 +167,8 @@ class AzureTransport(CloudTransport):
 
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         try:
-            await self._blob_call("delete_blob", address)
+            with unconditional():
+                await self._blob_call("delete_blob", address)
         except KeyMissing:
             pass
         except Uncertain:

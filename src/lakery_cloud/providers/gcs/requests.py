@@ -22,6 +22,7 @@ from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.lifecycle import BucketRules, Rule
 from lakery_cloud.engine.model import KeptVersion, KeyMissing, ObjectInfo, Uncertain, VersionChanged, without_none
 from lakery_cloud.engine.requests import Requests
+from lakery_cloud.engine.transport import unasked, unconditional
 from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response
@@ -113,7 +114,7 @@ class GCSRequests(Requests):
             raise
         except VersionChanged as signal:
             if version is None and not start:
-                raise self._unasked(address) from signal
+                raise unasked(signal) from signal
             raise
 
     async def describe(self, address: Address) -> StoredObject:
@@ -123,15 +124,8 @@ class GCSRequests(Requests):
             KeyMissing: The object does not exist.
         """
         request = self._request("GET", _object_path(address), address)
-        try:
+        with unconditional():
             return await self._call("objects.get", address, request, partial(answers.read_object, address))
-        except VersionChanged as signal:
-            raise self._unasked(address) from signal
-
-    def _unasked(self, address: Address) -> Exception:
-        return self.failure(
-            "objects.get", address, "a refusal of a condition that the request does not have"
-        ).unusable()
 
     async def insert(
         self,
@@ -276,7 +270,8 @@ class GCSRequests(Requests):
 
     async def delete_generation(self, address: Address, generation: str | None) -> bool:
         """Delete a generation of an object, by default the current one; return whether it existed."""
-        return await self._delete(address, generation, without_none(generation=generation))
+        with unconditional():
+            return await self._delete(address, generation, without_none(generation=generation))
 
     async def delete_if(self, address: Address, generation: str | None) -> None:
         """Delete an object if it has this generation; a bucket that keeps versions keeps it."""

@@ -32,7 +32,7 @@ from lakery_cloud.engine.model import (
     UploadGone,
     without_none,
 )
-from lakery_cloud.engine.transport import ABORT_ATTEMPTS
+from lakery_cloud.engine.transport import ABORT_ATTEMPTS, unconditional
 from lakery_cloud.errors import AccessDenied, BucketNotFound, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
@@ -259,7 +259,8 @@ class S3Transport(S3Calls):
 
     async def _delete(self, address: Address, **version: str) -> None:
         try:
-            await self._object_call("delete_object", address, **version)
+            with unconditional():
+                await self._object_call("delete_object", address, **version)
         except KeyMissing:
             return
         except Uncertain:
