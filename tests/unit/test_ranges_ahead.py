@@ -176,7 +176,7 @@ async def test_ranges_grow_while_the_link_is_the_limit(verify: bool, clocks: Sim
         ({"concurrent_ranges": 1}, 1),
         ({"concurrent_ranges": 3}, 3),
         ({"concurrent_ranges": 30}, 30),
-        ({"max_buffered_bytes": 20 * RANGE}, 10),
+        ({"max_buffered_bytes": 30 * RANGE}, 10),
         ({"max_buffered_bytes": 5 * RANGE}, 5),
     ],
     ids=str,

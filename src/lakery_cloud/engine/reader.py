@@ -43,7 +43,7 @@ FIRST_RANGES = 8
 """Concurrent ranges once a connection has shown to be slow: twice the first parts of a write, since that was a wait."""
 MOST_RANGES = 16
 """Concurrent ranges that they may grow to."""
-MIN_READERS = 2
+MIN_READERS = 3
 """Reads whose ranges fit into `max_buffered_bytes` when each has as many at a time as it may."""
 
 
