@@ -154,7 +154,7 @@ def test_a_wrong_option_names_the_right_ones() -> None:
     command = [sys.executable, "-m", "benchmarks", "--only", "putz"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "'putz' is not one of puts, hits" in done.stderr
+    assert "'putz' is not one of puts, saves, hits" in done.stderr
 
 
 def test_hashes_known_in_advance_are_right() -> None:

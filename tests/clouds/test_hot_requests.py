@@ -228,7 +228,8 @@ async def test_attempts_of_the_pool_and_the_sdk_are_counted_together(
             await write(storage, b"data")
     # A request on an idle connection may be sent a second time at once, since the server may just have closed it.
     repeated = 2 if isinstance(fault, ResetBefore | ResetDuring | ResetAfter) else 1
-    assert MAX_ATTEMPTS <= len(proxy.exchanges) <= MAX_ATTEMPTS * repeated
+    puts = [exchange for exchange in proxy.exchanges if exchange.fault]  # the others look for the object
+    assert MAX_ATTEMPTS <= len(puts) <= MAX_ATTEMPTS * repeated
     assert pooled(cloud_rig, proxy)[0]
 
 

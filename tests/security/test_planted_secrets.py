@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "explain": ("file", "--storage", STORAGE),
     "storages": (),
     "config show": (),
+    "completion": ("bash",),
     "config check": (),
     "config init": ("--force", "made.toml"),
     "emulators list": (),
