@@ -13,7 +13,7 @@ from tests.helpers import hash_of
 
 @pytest.fixture
 def photos(desk: Desk) -> Desk:
-    desk.files(photos_a="one", photos_2026_b="three", photos_2026_raw_c="" * 5, photos_tmp_d="tmp")
+    desk.files(photos_a="one", photos_2026_b="three", photos_2026_raw_c="" * 5, photos_old_d="old")
     (desk.folder / "photos" / "e.jpg").write_bytes(bytes(2048))
     return desk
 
@@ -21,12 +21,12 @@ def photos(desk: Desk) -> Desk:
 SELECTIONS = {
     "--include *.jpg": {"photos/e.jpg"},
     "--exclude *.txt": {"photos/e.jpg"},
-    "--exclude tmp/ --exclude raw/": {"photos/a.txt", "photos/2026/b.txt", "photos/e.jpg"},
+    "--exclude old/ --exclude raw/": {"photos/a.txt", "photos/2026/b.txt", "photos/e.jpg"},
     "--include photos/2026/** --exclude raw": {"photos/2026/b.txt"},
-    "--include *.txt --exclude /photos/*.txt --min-size 1": {"photos/2026/b.txt", "photos/tmp/d.txt"},
+    "--include *.txt --exclude /photos/*.txt --min-size 1": {"photos/2026/b.txt", "photos/old/d.txt"},
     "--exclude * --exclude !a.txt": {"photos/a.txt"},
     "--min-size 2KiB": {"photos/e.jpg"},
-    "--max-size 3 --min-size 3": {"photos/a.txt", "photos/tmp/d.txt"},
+    "--max-size 3 --min-size 3": {"photos/a.txt", "photos/old/d.txt"},
     "--max-size 0": {"photos/2026/raw/c.txt"},
     "--include nothing": set(),
 }
@@ -53,9 +53,9 @@ def test_copy_takes_selected_records(photos: Desk, options: str) -> None:
     ("options", "texts"),
     [
         ("--min-size 4", {"three", bytes(2048).decode()}),
-        ("--max-size 3 --min-size 1", {"one", "tmp"}),
+        ("--max-size 3 --min-size 1", {"one", "old"}),
         (f"--include {hash_of('one')[:9]}*", {"one"}),
-        (f"--exclude {hash_of('one')} --max-size 3", {"", "tmp"}),
+        (f"--exclude {hash_of('one')} --max-size 3", {"", "old"}),
     ],
 )
 def test_copy_of_all_content_selects_by_hash_and_size(photos: Desk, options: str, texts: set[str]) -> None:
@@ -99,7 +99,7 @@ def test_dry_run_saves_nothing_and_says_what_would_be_saved(photos: Desk) -> Non
     assert done.out == [
         f"deduplicated  {hash_of('one')}  3  photos/a.txt",
         f"would be stored  {hash_of('')}  0  photos/2026/raw/c.txt",
-        f"would be stored  {hash_of('tmp')}  3  photos/tmp/d.txt",
+        f"would be stored  {hash_of('old')}  3  photos/old/d.txt",
     ]
     assert done.errors[0].startswith("3 files, 3 bytes would be sent, 3 bytes deduplicated, ")
     assert photos.stored() == stored

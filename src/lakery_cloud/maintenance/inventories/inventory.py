@@ -1,6 +1,6 @@
 """An inventory that was read: its rows on disk by the first digits of their hashes, in place of listings of the bucket.
 
-An inventory is hours old at least, and may have an object twice. So duplicates are dropped, and whoever changes an object
+An inventory is hours old at least, and may have an object twice. So duplicates are dropped, and a job that changes an object
 looks at it again.
 """
 
