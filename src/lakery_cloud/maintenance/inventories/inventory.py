@@ -1,7 +1,7 @@
 """An inventory that was read: its rows on disk by the first digits of their hashes, in place of listings of the bucket.
 
-An inventory is hours old at least, and may have an object twice. So duplicates are dropped, and a job that changes an object
-looks at it again.
+An inventory is hours old at least, and may have an object twice. So duplicates are dropped, and a job that changes an
+object looks at it again.
 """
 
 import asyncio

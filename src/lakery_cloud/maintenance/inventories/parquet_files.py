@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lakery_cloud.errors import IntegrityError, MissingDependency
-from lakery_cloud.maintenance.inventories.report import Report, find_columns, reason
+from lakery_cloud.maintenance.inventories.report import Report, find_columns, reason, rows_of
 
 ROWS_AT_A_TIME = 10_000
 
@@ -29,11 +29,6 @@ def read_rows(path: Path, report: Report, *, where: str) -> Iterator[Sequence[An
             positions = find_columns(names, report.columns, where=where)
             wanted = [names[position] for position in positions if position is not None]
             for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=wanted):
-                nothing = [None] * batch.num_rows
-                found = {name: batch.column(name).to_pylist() for name in wanted}
-                yield from zip(
-                    *(found[names[position]] if position is not None else nothing for position in positions),
-                    strict=True,
-                )
+                yield from rows_of(batch, names, positions)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"{where} can't be read: {reason(error)}") from error

@@ -1,7 +1,7 @@
 """What all inventories have in common: a manifest that names files, and files with a row for each object."""
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -120,6 +120,15 @@ def find_columns(header: Iterable[str], columns: Columns, *, where: str) -> list
         )
     wanted = (*(getattr(columns, name) for name in NAMED), *columns.noncurrent, *columns.checksums)
     return [positions.get(name) if name else None for name in wanted]
+
+
+def rows_of(batch: Any, names: Sequence[str], positions: Iterable[int | None]) -> Iterator[Sequence[Any]]:
+    """The rows of a record batch of pyarrow, as `find_columns` orders their values; None for a missing column."""
+    nothing = [None] * batch.num_rows
+    yield from zip(
+        *(nothing if position is None else batch.column(names[position]).to_pylist() for position in positions),
+        strict=True,
+    )
 
 
 def required(document: Mapping[str, Any], name: str, kind: type, *, where: str) -> Any:
