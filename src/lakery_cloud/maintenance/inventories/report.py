@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from lakery_cloud.errors import LONGEST_QUOTE, ConfigError, IntegrityError, brief
 
+FileFormat = Literal["csv", "parquet", "orc"]
+
 ANY = frozenset[str]()
 """Any value but an empty one."""
 NAMED = ("key", "size", "modified", "version", "bucket", "content_type", "storage_class")
@@ -91,7 +93,7 @@ class Report:
 
     kind: str
     files: tuple[DataFile, ...]
-    file_format: Literal["csv", "parquet", "orc"]
+    file_format: FileFormat
     columns: Columns
     bucket: str | None = None
     csv: CSVForm = CSVForm()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakery_cloud.errors import ConfigError, brief
-from lakery_cloud.maintenance.inventories.report import Columns, CSVForm, DataFile, Report, required
+from lakery_cloud.maintenance.inventories.report import Columns, CSVForm, DataFile, FileFormat, Report, required
 
 KIND = "S3 Inventory"
 COLUMNS = Columns(
@@ -21,7 +21,7 @@ COLUMNS = Columns(
     storage_class="storageclass",
     noncurrent={"islatest": frozenset({"false"}), "isdeletemarker": frozenset({"true"})},
 )
-FORMATS = {"CSV": "csv", "Parquet": "parquet", "ORC": "orc"}
+FORMATS: Mapping[str, FileFormat] = {"CSV": "csv", "Parquet": "parquet", "ORC": "orc"}
 
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -44,7 +44,7 @@ def read_manifest(document: Mapping[str, Any], *, where: str) -> Report:
     return Report(
         kind=KIND,
         files=tuple(_file(each, where=where) for each in required(document, "files", list, where=where)),
-        file_format=FORMATS[file_format],  # type: ignore[arg-type]
+        file_format=FORMATS[file_format],
         columns=COLUMNS,
         bucket=required(document, "sourceBucket", str, where=where),
         # Keys of CSV files are URL-encoded, and a space is a plus sign (cloud-custodian, issue 1997).
