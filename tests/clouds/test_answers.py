@@ -1,20 +1,28 @@
 """Responses that are not what they should be: the same ones on each cloud, from a proxy before its server."""
 
 import gzip
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from lakery_cloud import IntegrityError, LakeryCloudError, StorageUnavailable
+from lakery_cloud import (
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    IntegrityError,
+    LakeryCloudError,
+    StorageUnavailable,
+)
 from lakery_cloud.engine.writer import MAX_REFUSALS
 from lakery_cloud.maintenance import verify
 from lakery_cloud.testing import Rule, content, digest_of
-from lakery_cloud.testing.faults import Answer
-from tests.helpers import proxy_before, write, write_stream
+from lakery_cloud.testing.faults import Answer, Delay
+from tests.helpers import proxy_before, scripted_proxy_before, write, write_stream
 from tests.rigs.base import CloudRig
-from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, params
+from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS, params, params_of
 
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
@@ -234,3 +242,48 @@ async def test_success_that_proves_nothing_is_an_error_for_content_in_parts(
                 pytest.fail(f"{operation} counts as success")
             proxy.disarm(armed)
     await cloud_rig.check_nothing_left()
+
+
+REFUSED = [
+    (ConfigError, "s3-aws", 400, "InvalidBucketName"),
+    (ConfigError, "gcs-strict", 400, "userProjectInvalid"),
+    (ConfigError, "azure-azurite", 400, "InvalidResourceName"),
+    (BucketNotFound, "s3-aws", 404, "NoSuchBucket"),
+    (CredentialsError, "s3-aws", 403, "InvalidAccessKeyId"),
+    (CredentialsError, "gcs-strict", 401, "authError"),
+    (CredentialsError, "azure-azurite", 403, "AuthenticationFailed"),
+]
+"""Refusals after which the store has nothing of an upload: error, server, status and code."""
+
+
+@pytest.mark.case("34")
+@pytest.mark.parametrize(
+    ("error", "cloud_rig", "status", "code"),
+    [
+        pytest.param(error, *pair.values, status, code, id=f"{name}-{code}")
+        for error, name, status, code in REFUSED
+        for pair in params_of(name)
+    ],
+    indirect=["cloud_rig"],
+)
+@both_senders
+@pytest.mark.parametrize("parts_hang", [False, True], ids=["parts refused", "parts hang"])
+async def test_stream_whose_requests_are_all_refused_leaves_nothing_to_warn_of(
+    error: type[LakeryCloudError],
+    cloud_rig: CloudRig,
+    status: int,
+    code: str,
+    fast_lane: bool,
+    parts_hang: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        scripted_proxy_before(cloud_rig) as proxy,
+        cloud_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage,
+    ):
+        if parts_hang:
+            proxy.script(lambda exchange: exchange.neutral == "upload_part", Delay(None), times=3)
+        proxy.script(lambda _: True, Answer(status, code), times=100)
+        with pytest.raises(error):
+            await write_stream(storage, content(2 * cloud_rig.part_size + 1))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -23,6 +23,7 @@ from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import (
     AccessDenied,
     BucketNotFound,
+    ConfigError,
     CredentialsError,
     LakeryCloudError,
     StorageUnavailable,
@@ -33,7 +34,7 @@ from lakery_cloud.streams.tasks import finish
 logger = logging.getLogger("lakery_cloud")
 
 # After these errors it is certain that the store began no upload.
-_NOTHING_BEGUN = (AccessDenied, BucketNotFound, CredentialsError, Unreachable)
+_NOTHING_BEGUN = (AccessDenied, BucketNotFound, ConfigError, CredentialsError, Unreachable)
 
 
 class ScopedUpload:

@@ -77,7 +77,9 @@ LATE_BLOCK = 0.2
 """Seconds until a block shows up whose request was cancelled after the service had received all of it."""
 
 _NAME: Callable[[BlobProperties], str] = attrgetter("name")
-_NOTHING_STORED = (Unreachable, AccessDenied, BucketNotFound, ConfigError, CredentialsError)
+_REFUSED = (BucketNotFound, ConfigError, CredentialsError)
+"""Errors that say that the store accepts no request of a storage like this one."""
+_NOTHING_STORED = (*_REFUSED, AccessDenied, Unreachable)
 """After these errors it is certain that the store has no block of the request."""
 
 
@@ -327,13 +329,22 @@ class AzureTransport(CloudTransport):
         if not is_temporary(address.key):
             return  # only a commit discards blocks, and nothing partial is ever made at a content key
         is_late = upload is not None and upload.id in self._cancelled
+        has_reached: bool | None = None
         if upload is not None:
             self._cancelled.discard(upload.id)
-            if self._reached.pop(upload.id, None) is False:
+            has_reached = self._reached.pop(upload.id, None)
+            if has_reached is False:
                 return  # nothing reached the store, nor would this
         with suppress(BucketNotFound):
             for _ in range(ABORT_ATTEMPTS):
-                if await self._has_blocks(address):
+                try:
+                    has_blocks = await self._has_blocks(address)
+                except _REFUSED:
+                    if has_reached:
+                        raise
+                    return  # the parts whose requests were cancelled would have been refused, too
+                if has_blocks:
+                    has_reached = True
                     await self._discard_blocks(address)
                 elif is_late:
                     await asyncio.sleep(LATE_BLOCK)
