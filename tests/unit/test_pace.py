@@ -7,7 +7,7 @@ import pytest
 
 from lakery_cloud import MemoryStorage
 from lakery_cloud.streams.budget import ByteBudget
-from lakery_cloud.streams.pace import FIRST_PARTS, Pace, note_throttle
+from lakery_cloud.streams.pace import FIRST_PARTS, Link, Pace, note_throttle
 from lakery_cloud.streams.tasks import bounded_tasks, ordered_map
 from lakery_cloud.testing import content, stream_of, tap
 from tests.helpers import let_others_run
@@ -76,8 +76,20 @@ async def test_throttle_of_another_stream_changes_nothing() -> None:
     assert pace.limit == 4
 
 
+async def test_next_stream_begins_with_as_many_parts_as_the_link_took() -> None:
+    link = Link()
+    await run(Pace(16, link=link, clocks=Clocks(1.0)), 60)
+    assert link.parts == FIRST_PARTS
+    await run(Pace(16, link=link, clocks=Clocks(0.0)), 60)
+    assert max((await run(Pace(16, link=link, clocks=Clocks(1.0)), 60))[:16]) == 16
+    assert max(await run(Pace(6, link=link, clocks=Clocks(1.0)), 60)) == 6
+    await run(Pace(16, link=link, clocks=Clocks(1.0)), 10, lambda _: note_throttle())
+    assert max(await run(Pace(16, link=link, clocks=Clocks(1.0)), 60)) == link.parts < 16
+
+
+@pytest.mark.parametrize("known", [FIRST_PARTS, 16])
 @pytest.mark.parametrize("most", [1, 3, 16])
-async def test_writes_have_no_more_parts_at_a_time_than_their_setting(most: int) -> None:
+async def test_writes_have_no_more_parts_at_a_time_than_their_setting(most: int, known: int) -> None:
     travelling, seen = 0, []
     storage = MemoryStorage(part_size=1000, max_concurrent_parts=most)
     wire, data = tap(storage), content(80_000)
@@ -96,11 +108,12 @@ async def test_writes_have_no_more_parts_at_a_time_than_their_setting(most: int)
         wire.before("upload_part", begin, nth=number)
         wire.after("upload_part", end, nth=number)
     async with storage:
+        (await storage._session()).link.parts = known
         stream = stream_of([data])
         storage_data = await storage.write_data_stream(stream, stream.get_digest, {})
         assert await storage.read_data(storage_data) == data
     assert len(seen) == 80
-    assert min(most, FIRST_PARTS) <= max(seen) <= most
+    assert min(most, known) <= max(seen) <= most
 
 
 ARRIVAL = 50

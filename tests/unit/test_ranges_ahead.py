@@ -48,6 +48,26 @@ async def test_slow_connection_is_left_for_ranges() -> None:
         assert wire.count("head") == 0
 
 
+async def test_next_read_begins_with_ranges_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pace.Link.__init__, "__defaults__", (lambda: now[0],))
+    async with written() as (storage, storage_data):
+        wire = tap(storage)
+
+        async def requests() -> int:
+            before = wire.count("get")
+            assert await storage.read_data(storage_data) == content(SIZE)
+            return wire.count("get") - before
+
+        assert await requests() == (first := await requests()) + 1, "the first one also asks for a byte"
+        monkeypatch.setattr(reader, "SLOW", 0)
+        now[0] = pace.REMEMBERED - 1
+        assert await requests() == first
+        now[0] += 2
+        assert await requests() == 1
+        assert wire.count("head") == 0
+
+
 async def test_fast_connection_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "SLOW", 0)
     async with written() as (storage, storage_data):

@@ -285,15 +285,14 @@ class ObjectStorage(Storage[D], Generic[D]):
         """
         location = self._location(storage_data)
         session = await self._session()
-        return await read_whole(session.transport, location, settings=self.settings, budget=session.read_budget)
+        return await read_whole(session, location)
 
     @stream_operation("read_stream")
     async def read_data_stream(self, storage_data: D, /) -> AsyncGenerator[bytes]:
         """Read content in chunks as they arrive, verified at the end; errors as for `read_data`."""
         location = self._location(storage_data)
         session = await self._session()
-        found = read(session.transport, location, settings=self.settings, budget=session.read_budget)
-        async with aclosing(found) as chunks:
+        async with aclosing(read(session, location)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -311,9 +310,7 @@ class ObjectStorage(Storage[D], Generic[D]):
         check_range(start, stop)
         location = self._location(storage_data)
         session = await self._session()
-        return await read_range(
-            session.transport, location, start, stop, settings=self.settings, budget=session.read_budget
-        )
+        return await read_range(session, location, start, stop)
 
     def complete_storage_data(self, storage_data: D, digest: Digest, /) -> D:
         """Add the hash and size of a record to storage data of other projects, which lack them."""

@@ -16,11 +16,12 @@ from lakery_cloud.engine.model import (
     VersionChanged,
 )
 from lakery_cloud.engine.quarantine import find_object, warn_of_quarantine
+from lakery_cloud.engine.sessions import Session
 from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.storage_data import Location
 from lakery_cloud.engine.transport import Transport, missing
 from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
-from lakery_cloud.streams.budget import ByteBudget, Lease
+from lakery_cloud.streams.budget import Lease
 from lakery_cloud.streams.hashing import THREAD_THRESHOLD, Hasher, HashingAhead, new_hasher
 from lakery_cloud.streams.pace import Pace
 from lakery_cloud.streams.tasks import ordered_map
@@ -47,15 +48,13 @@ MIN_READERS = 3
 """Reads whose ranges fit into `max_buffered_bytes` when each has as many at a time as it may."""
 
 
-async def read_whole(
-    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
-) -> bytes:
+async def read_whole(session: Session, location: Location) -> bytes:
     """The content in one piece; errors as for `read`."""
-    if location.size is None or location.size > min(THREAD_THRESHOLD, settings.range_size):
-        async with aclosing(read(transport, location, settings=settings, budget=budget)) as chunks:
+    if location.size is None or location.size > min(THREAD_THRESHOLD, session.settings.range_size):
+        async with aclosing(read(session, location)) as chunks:
             return b"".join([chunk async for chunk in chunks])
-    hasher, expected = _hasher_of(location, settings)
-    async with aclosing(_sequence(transport, location, _Progress(location.address))) as chunks:
+    hasher, expected = _hasher_of(location, session.settings)
+    async with aclosing(_sequence(session.transport, location, _Progress(location.address))) as chunks:
         content = b"".join([chunk async for chunk in chunks])
     if hasher is not None:
         hasher.update(content)
@@ -63,16 +62,9 @@ async def read_whole(
     return content
 
 
-async def read_range(
-    transport: Transport,
-    location: Location,
-    start: int,
-    stop: int,
-    *,
-    settings: EngineSettings,
-    budget: ByteBudget,
-) -> bytes:
+async def read_range(session: Session, location: Location, start: int, stop: int) -> bytes:
     """Bytes `start` to `stop`, fewer at the end; only the whole content is verified. Errors are those of `read`."""
+    transport = session.transport
     if location.size is None:
         info = await find_object(transport, location.address)
         if info is None:
@@ -83,14 +75,12 @@ async def read_range(
     if start >= stop:
         return b""
     if (start, stop) == (0, location.size):
-        return await read_whole(transport, location, settings=settings, budget=budget)
+        return await read_whole(session, location)
     async with aclosing(_sequence(transport, location, _Progress(location.address), start, stop)) as chunks:
         return b"".join([chunk async for chunk in chunks])
 
 
-async def read(
-    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
-) -> AsyncGenerator[bytes]:
+async def read(session: Session, location: Location) -> AsyncGenerator[bytes]:
     """The content in chunks as they arrive.
 
     The last chunk waits until the hash is verified, so a consumer never gets wrong content in full without an error.
@@ -100,11 +90,11 @@ async def read(
         IntegrityError: The content does not match the location, or the object changed while it was read.
         StorageUnavailable: The body broke off too often.
     """
-    with budget.lease() as lease:
-        plain_hasher, expected = _hasher_of(location, settings)
+    with session.read_budget.lease() as lease:
+        plain_hasher, expected = _hasher_of(location, session.settings)
         hasher = _hashing_ahead(plain_hasher, location, lease) if plain_hasher is not None else None
         held_back = b""
-        async with aclosing(_chunks(transport, location, settings=settings, budget=budget)) as chunks:
+        async with aclosing(_chunks(session, location)) as chunks:
             async for chunk in chunks:
                 if hasher is not None:
                     await hasher.update(chunk)
@@ -117,16 +107,14 @@ async def read(
         yield held_back
 
 
-def _chunks(
-    transport: Transport, location: Location, *, settings: EngineSettings, budget: ByteBudget
-) -> AsyncGenerator[bytes]:
+def _chunks(session: Session, location: Location) -> AsyncGenerator[bytes]:
     """The bytes from the store."""
-    progress = _Progress(location.address)
+    progress, settings = _Progress(location.address), session.settings
     if (location.size or 0) <= settings.range_size or settings.concurrent_ranges == 1:
-        return _sequence(transport, location, progress)
+        return _sequence(session.transport, location, progress)
     if settings.concurrent_ranges:
-        return _ranges(transport, location, progress, settings=settings, budget=budget)
-    return _whole_or_ranges(transport, location, progress, settings=settings, budget=budget)
+        return _ranges(session, location, progress)
+    return _whole_or_ranges(session, location, progress)
 
 
 class ConnectionRate:
@@ -263,17 +251,9 @@ async def _sequence(
             logger.info("reading %s broke off at byte %d, resuming", location.address, start)
 
 
-async def _ranges(
-    transport: Transport,
-    location: Location,
-    progress: _Progress,
-    start: int = 0,
-    *,
-    settings: EngineSettings,
-    budget: ByteBudget,
-) -> AsyncGenerator[bytes]:
+async def _ranges(session: Session, location: Location, progress: _Progress, start: int = 0) -> AsyncGenerator[bytes]:
     """Bytes from `start` on, in concurrent ranges."""
-    size = location.size
+    transport, range_size, size = session.transport, session.settings.range_size, location.size
     assert size is not None
     if progress.version is None:
         info = await find_object(transport, location.address)
@@ -283,16 +263,16 @@ async def _ranges(
         progress.pin(info)
 
     async def read_range(first: int) -> list[bytes]:
-        stop = min(first + settings.range_size, size)
+        stop = min(first + range_size, size)
         async with aclosing(_sequence(transport, location, progress, first, stop)) as chunks:
             return [chunk async for chunk in chunks]
 
     parts = ordered_map(
         read_range,
-        range(start, size, settings.range_size),
-        size_of=lambda _: settings.range_size,
-        budget=budget,
-        limit=_pace(settings),
+        range(start, size, range_size),
+        size_of=lambda _: range_size,
+        budget=session.read_budget,
+        limit=_pace(session.settings),
     )
     async with aclosing(parts) as ranges:
         async for chunks in ranges:
@@ -309,30 +289,31 @@ def _pace(settings: EngineSettings) -> Pace:
     return Pace(min(MOST_RANGES, max(FIRST_RANGES, fitting)), first=FIRST_RANGES)
 
 
-async def _whole_or_ranges(
-    transport: Transport, location: Location, progress: _Progress, *, settings: EngineSettings, budget: ByteBudget
-) -> AsyncGenerator[bytes]:
+async def _whole_or_ranges(session: Session, location: Location, progress: _Progress) -> AsyncGenerator[bytes]:
     """All bytes with one GET, or in ranges from where its connection turns out to limit the rate."""
     assert location.size is not None
+    transport, link, range_size = session.transport, session.link, session.settings.range_size
     rate, position, may_change = ConnectionRate(), 0, True
     async with aclosing(_sequence(transport, location, progress)) as chunks:
         while chunk := await rate.timed(anext(chunks, b"")):
             position += len(chunk)
             yield chunk
             if (
-                rate.is_slow
+                (rate.is_slow or link.is_slow)
                 and may_change
-                and location.size - position > 2 * settings.range_size
+                and location.size - position > 2 * range_size
                 and not transport.reads.locked()  # a reader with an open body must not wait for another one
             ):
+                if link.is_slow:
+                    break
                 if await _takes_ranges(transport, progress, position):
+                    link.note_slow()
                     break
                 may_change = False  # each further try would request the whole rest
         else:
             return
     logger.debug("reading %s in ranges from byte %d on: one connection is slow", location.address, position)
-    rest = _ranges(transport, location, progress, position, settings=settings, budget=budget)
-    async with aclosing(rest) as chunks:
+    async with aclosing(_ranges(session, location, progress, position)) as chunks:
         async for chunk in chunks:
             yield chunk
 

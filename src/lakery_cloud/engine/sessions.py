@@ -13,6 +13,7 @@ from lakery_cloud.engine.settings import EngineSettings
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.streams.budget import ByteBudget
+from lakery_cloud.streams.pace import Link
 
 REMEMBERED_KEYS = 10_000
 
@@ -41,6 +42,7 @@ class Session:
         self.write_budget = ByteBudget(settings.max_buffered_bytes)
         # Separate from the writers' budget, since the consumer of a read may wait to write.
         self.read_budget = ByteBudget(settings.max_buffered_bytes)
+        self.link = Link()
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def with_transport(self, transport: Transport) -> "Session":

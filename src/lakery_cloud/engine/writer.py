@@ -320,7 +320,7 @@ class Writer:
         share = self._settings.max_buffered_bytes // MIN_STREAMS
         fitting = share // (self._settings.part_size * self._transport.copies_of_part)
         most = min(self._settings.max_concurrent_parts, max(FIRST_PARTS, fitting))
-        return bounded_tasks(Pace(1 if self._limits.ordered_parts else most))
+        return bounded_tasks(Pace(1) if self._limits.ordered_parts else Pace(most, link=self._session.link))
 
 
 def _check_same(info: ObjectInfo, digest: Digest) -> None:

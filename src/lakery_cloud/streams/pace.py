@@ -1,6 +1,7 @@
 """How many parts or ranges travel at a time: more while the link is the limit, fewer when the store throttles."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ FIRST_GROWTH = 4
 IDLE_SHARE = 0.75
 """The process waits for the link while it uses less of one CPU than this."""
 
+REMEMBERED = 60.0
+"""Seconds after which a read finds out again whether one connection limits it."""
+
 Clocks = tuple[float, float]
 """The time, and the CPU time of the process, in seconds."""
 
@@ -23,6 +27,31 @@ def _clocks() -> Clocks:
     return time.monotonic(), time.process_time()
 
 
+class Link:
+    """What streams found out about the link to a store, for those that start later.
+
+    Args:
+        clock: Returns the time in seconds.
+
+    Attributes:
+        parts: How many parts a write sends at a time at its beginning.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.parts = FIRST_PARTS
+        self._clock = clock
+        self._slow_until = -math.inf
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether one connection limited a read lately, and the store sent ranges."""
+        return self._clock() < self._slow_until
+
+    def note_slow(self) -> None:
+        """Remember that one connection limits a read, and that the store sends ranges."""
+        self._slow_until = self._clock() + REMEMBERED
+
+
 class Pace:
     """Slots for the parts or ranges of one stream: more after each wait for the link, half as many at a throttle.
 
@@ -31,6 +60,7 @@ class Pace:
     Args:
         most: The largest number of slots.
         first: The number at the beginning.
+        link: Has the number at the beginning instead, and gets each later one.
         clocks: Reads the clocks.
 
     Attributes:
@@ -43,10 +73,12 @@ class Pace:
         most: int,
         *,
         first: int = FIRST_PARTS,
+        link: Link | None = None,
         clocks: Callable[[], Clocks] = _clocks,
     ) -> None:
-        self.limit = min(first, most)
+        self.limit = min(link.parts if link else first, most)
         self._most = most
+        self._link = link
         self._growth = FIRST_GROWTH
         self.clocks = clocks
         self._slots = asyncio.Semaphore(self.limit)
@@ -84,6 +116,7 @@ class Pace:
             for _ in range(min(self._growth * self.limit, self._most) - self.limit):
                 self.limit += 1
                 self.release()
+            self._remember()
 
     def release(self) -> None:
         """Give a slot back."""
@@ -100,6 +133,11 @@ class Pace:
         self._excess += self.limit - half
         self._growth = 2
         self.limit = self._until_next_halving = half
+        self._remember()
+
+    def _remember(self) -> None:
+        if self._link is not None:
+            self._link.parts = self.limit
 
     @contextmanager
     def current(self) -> Iterator[None]:
