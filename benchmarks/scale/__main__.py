@@ -24,8 +24,8 @@ from lakery_cloud.emulators.system import clean_environment
 
 SOURCE = "bench"
 ENGINES = {"here": "1 process", "processes": "2 processes", "dask": "LocalCluster, 2 workers"}
-RCLONE_AT_A_TIME = 32
-"""As many objects as we read at a time."""
+AT_A_TIME = "32"
+"""Objects that a copy or check has in work: as many as `verify` reads at a time."""
 PATIENCE = 7200.0
 
 
@@ -91,7 +91,7 @@ def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None
         add(
             "copy",
             "lakery-cloud copy",
-            _timed([*ours, f"s3://{SOURCE}", "s3://ours", "--quiet"], environment, options.blobs),
+            _timed([*ours, f"s3://{SOURCE}", "s3://ours", "--jobs", AT_A_TIME, "--quiet"], environment, options.blobs),
         )
         collected = _run_work(environment, "collect", "ours", "--blobs", options.blobs, "--size", options.size)
         add("gc, each second object to quarantine", "lakery-cloud, 1 process", collected)
@@ -120,7 +120,7 @@ def _environment(url: str, access_key_id: str, secret_access_key: str) -> dict[s
 
 
 def _rclone(rclone: Environment, *arguments: str) -> list[str]:
-    limits = ("--checkers", str(RCLONE_AT_A_TIME), "--transfers", str(RCLONE_AT_A_TIME), "--fast-list")
+    limits = ("--checkers", AT_A_TIME, "--transfers", AT_A_TIME, "--fast-list")
     return [str(rclone.executable("rclone")), "--config", "none.conf", *limits, *arguments]
 
 
