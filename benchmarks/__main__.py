@@ -40,9 +40,9 @@ def main() -> int:
         if options.is_whole:
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print("\nTargets")
-    for what, aimed, reached, verdict in rows(Measured(results["results"])):
+    for what, aimed, reached, verdict, limit in rows(Measured(results["results"])):
         if reached or options.is_whole:
-            print(f"  {verdict.strip('*'):14}{what:56}{reached:38}  {aimed}")
+            print(f"  {verdict.strip('*'):14}{what:56}{reached:38}  {aimed}{f' ({limit})' if limit else ''}")
     if options.is_whole or options.render:
         render(results)
     return 0
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 continue
             found = measure(
                 BY_NAME[name].shrunk(options.shrink),
-                [entry for entry in peers_of(step.api, name) if entry in entries and step.includes(entry)],
+                [entry for entry in peers_of(step.api, name) if entry in entries],
                 api=step.api,
                 condition=step.condition,
                 rounds=1 if options.quick else options.rounds or step.rounds,

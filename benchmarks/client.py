@@ -81,7 +81,7 @@ async def measured(work: Work, number: int, *, of: int) -> dict[str, Any]:
 def does(peer: Peer, workload: Workload) -> str:
     """Describe what the client does for the workload."""
     files = peer.files or f"read in a thread; {peer.streams}"
-    writes = {"put": peer.sends, "save": peer.sends, "hit": peer.sends, "write": peer.streams, "file": files}
+    writes = {"put": peer.sends, "hit": peer.sends, "write": peer.streams, "file": files}
     said = {**writes, "get": peer.gets, "read": peer.reads}
     if workload.kind == "start":
         return peer.starts if workload.stores else ""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from benchmarks.null_server import Conditions
-from benchmarks.peers.catalog import OURS, Entry
 
 CONDITIONS = {
     "plain": Conditions(),
@@ -21,18 +20,12 @@ class Step:
         condition: Name of the conditions.
         rounds: Turns of each client; fewer for long turns.
         workloads: Names of the workloads.
-        peers: Names of the only clients; empty for all.
     """
 
     api: str
     condition: str
     rounds: int
     workloads: tuple[str, ...]
-    peers: tuple[str, ...] = ()
-
-    def includes(self, entry: Entry) -> bool:
-        """Whether a client takes part."""
-        return not self.peers or entry.name in self.peers
 
 
 OVER_A_NETWORK = ("puts-at-256", "gets-at-256", "hits-at-256", "write-256", "write-file", "read-256")
@@ -40,14 +33,12 @@ OF_SDKS = ("puts", "gets", "streams", "write-256", "read-256")
 
 PLAN = (
     Step("s3", "plain", 5, ("puts", "hits", "gets", "streams")),
-    Step("s3", "plain", 5, ("saves",), peers=(OURS,)),  # to compare with `puts`
     Step("s3", "plain", 9, ("read", "read-verified")),  # turns are short, and the best of nine clients is compared
     Step("s3", "plain", 3, ("write",)),
     Step("s3", "plain", 2, ("many",)),
     Step("s3", "tls", 5, ("puts", "streams")),
     Step("s3", "tls", 3, ("write",)),
     Step("s3", "network", 3, OVER_A_NETWORK),
-    Step("s3", "network", 3, ("write",), peers=(OURS,)),  # to compare with `write-file`
     Step("start", "plain", 5, ("help", "put-to-folder", "first-put")),
     Step("gcs", "plain", 3, OF_SDKS),
     Step("gcs", "network", 3, OVER_A_NETWORK),

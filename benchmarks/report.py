@@ -19,8 +19,10 @@ lakery-cloud is better. Absolute figures hold for this machine:
 
 ## Targets
 
-| measured | target | reached | |
-|---|---|---|---|
+A missed target has beside it what limits it: a client that does less, compared in the same way.
+
+| measured | target | reached | | limit |
+|---|---|---|---|---|
 {targets}
 """
 
@@ -49,6 +51,9 @@ HOW = """## How this is measured
 
 ## What limits the rates
 
+- **Small requests** keep the one thread of the event loop busy all the time. `loop-alone` is no client: it sends requests
+  without hashes, checksums and signatures over bare connections of the same event loop, and looks for nothing but the end
+  of the response. No client on one event loop in Python is faster. obstore and opendal send from threads without Python.
 - **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
@@ -56,7 +61,7 @@ HOW = """## How this is measured
   longer than sending the block. The other clients here send no checksum.
 - **A stream of unknown hash over a network** can get its key only when its end is hashed. On S3 it needs six requests
   besides its parts and their copies, one after the other (begin, completion, look, begin, completion, deletion), where
-  clients that know the key need two.
+  clients that know the key need two. `lakery-cloud-digest` is the same stream with a known hash.
 - **A write to Cloud Storage over a network** is a resumable upload, which has one connection and so its rate.
   `lakery-cloud-composite` is the same with `composite_uploads=True`: parts side by side, each charged as a write.
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store

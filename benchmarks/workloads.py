@@ -34,8 +34,7 @@ class Workload:
     Attributes:
         name: Its name in options.
         title: Its name in tables and plots.
-        kind: `put`, `save` (a put through a registry), `hit`, `get`, `write` (a stream), `file` (a file whose hash is
-            known), `read` or `start` (a process).
+        kind: `put`, `hit`, `get`, `write` (a stream), `file` (a file whose hash is known), `read` or `start` (a process).
         size: Bytes of one blob or stream.
         count: Operations of one turn.
         concurrency: How many operations run at a time.
@@ -58,7 +57,7 @@ class Workload:
     @property
     def stores(self) -> bool:
         """Whether each operation stores a new object."""
-        return self.kind in ("put", "save", "write", "file") or self.name == "first-put"
+        return self.kind in ("put", "write", "file") or self.name == "first-put"
 
     @property
     def is_large(self) -> bool:
@@ -77,7 +76,6 @@ class Workload:
 
 WORKLOADS = (
     Workload("puts", "1 KiB puts", "put", KiB, 2000, 32),
-    Workload("saves", "1 KiB saves by a registry", "save", KiB, 2000, 32),
     Workload("hits", "1 KiB puts of existing content", "hit", KiB, 2000, 32),
     Workload("gets", "1 KiB gets", "get", KiB, 2000, 32),
     Workload("streams", "256 KiB streams", "write", 256 * KiB, 200, 32),
@@ -178,7 +176,6 @@ class Work:
     def _operation(self) -> Callable[[int, int], Awaitable[None]]:
         operations = {
             "put": self._put,
-            "save": self._save,
             "hit": self._hit,
             "get": self._get,
             "write": self._write,
@@ -193,9 +190,6 @@ class Work:
         # Clients that don't hash get the hash as the key, so that all of them do the same work.
         key = f"{self._keys}/{number if self._peer.hashes else hashlib.sha256(data).hexdigest()}"
         await self._peer.put(key, data)
-
-    async def _save(self, turn: int, number: int) -> None:
-        await self._peer.save(unique(self._workload.size, turn, number))
 
     async def _hit(self, _: int, number: int) -> None:
         await self._put(0, number % KEPT_BLOBS)

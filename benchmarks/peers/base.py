@@ -90,10 +90,6 @@ class Peer(abc.ABC):
     async def put(self, key: str, data: bytes) -> Any:
         """Write one blob, and return its handle."""
 
-    async def save(self, data: bytes) -> None:
-        """Write one blob by a registry; only lakery-cloud has one."""
-        raise Unavailable("no registry")
-
     @abc.abstractmethod
     async def get(self, handle: Any) -> bytes:
         """Read one blob."""

@@ -34,6 +34,7 @@ class Entry:
 
 
 OURS = "lakery-cloud"
+LOOP_ALONE = "loop-alone"
 
 LARGE = ("write-256", "write-file", "read-256")
 
@@ -41,6 +42,9 @@ PEERS = (
     Entry(OURS, "s3", "s3_lakery_cloud:LakeryCloud", "lakery-cloud"),
     Entry(f"{OURS}-sdk", "s3", "s3_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(f"{OURS}-ranges", "s3", "s3_lakery_cloud:InRanges", "lakery-cloud", only=("read-256",)),
+    Entry(f"{OURS}-registry", "s3", "s3_lakery_cloud:ByRegistry", "lakery-cloud", only=("puts",)),
+    Entry(f"{OURS}-digest", "s3", "s3_lakery_cloud:WithDigest", "lakery-cloud", only=("write-256",)),
+    Entry(f"{OURS}-no-digest", "s3", "s3_lakery_cloud:WithoutDigest", "lakery-cloud", only=("write-file",)),
     Entry("labox", "s3", "s3_labox:Labox", "labox", "labox"),
     Entry("boto3", "s3", "s3_boto3:Boto3", "boto3", "boto3"),
     Entry("boto3-managed", "s3", "s3_boto3:ManagedBoto3", "boto3", "boto3", only=("read-256",)),
@@ -53,6 +57,9 @@ PEERS = (
     Entry("obstore-ranges", "s3", "obstore_stores:InRanges", "obstore", "obstore", only=("read-256",)),
     Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
     Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
+    Entry(
+        LOOP_ALONE, "s3", "loop_alone:OnS3", "lakery-cloud", only=("puts", "gets", "write", "write-256", "write-file")
+    ),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
     Entry("boto3", "start", "starts:Boto3Starts", "boto3", "boto3", only=("first-put",)),
@@ -62,6 +69,7 @@ PEERS = (
     Entry(OURS, "gcs", "gcs_lakery_cloud:LakeryCloudGCS", "lakery-cloud"),
     Entry(f"{OURS}-composite", "gcs", "gcs_lakery_cloud:Composite", "lakery-cloud", only=("write-256",)),
     Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
+    Entry(LOOP_ALONE, "gcs", "loop_alone:OnGCS", "lakery-cloud", only=("puts", "gets")),
     Entry("gcsfs", "gcs", "gcs_gcsfs:GCSFS", "gcsfs"),
     Entry("google-cloud-storage", "gcs", "gcs_google:GoogleCloudStorage", "google-cloud-storage"),
     Entry(
@@ -72,6 +80,7 @@ PEERS = (
     Entry(OURS, "azure", "azure_lakery_cloud:LakeryCloudAzure", "lakery-cloud"),
     Entry(f"{OURS}-blocks", "azure", "azure_lakery_cloud:CopiedInBlocks", "lakery-cloud", only=("write-256",)),
     Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
+    Entry(LOOP_ALONE, "azure", "loop_alone:OnAzure", "lakery-cloud", only=("puts", "gets", "streams")),
     Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
     Entry("azure-storage-blob-32", "azure", "azure_sdk:LikeAzCopy", "azure-storage-blob", only=LARGE),

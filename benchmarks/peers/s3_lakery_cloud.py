@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.payload import sha256_of_blocks
 from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Target, Unavailable
 from lakery_cloud import ConfigError, S3Storage, StorageRegistry
 from lakery_cloud.digest import DigestingStream
@@ -46,18 +47,17 @@ class LakeryCloud(Peer):
     async def put(self, key: str, data: bytes) -> Any:
         return await self._storage.write_data(data, digest_of(hashlib.sha256(data).hexdigest(), len(data)), {})
 
-    async def save(self, data: bytes) -> None:
-        await self._registry.save({"data": data, "content_type": "application/octet-stream", "content_encoding": None})
-
     async def get(self, handle: Any) -> bytes:
         content: bytes = await self._storage.read_data(handle)
         return content
 
-    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+    async def write_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, size: int, digest: Digest | None = None
+    ) -> Any:
         serialized = SerializedDataStream(
             data_stream=chunks, content_type="application/octet-stream", content_encoding=None
         )
-        stream = DigestingStream(serialized)
+        stream = DigestingStream(serialized, expected=digest)
         return await self._storage.write_data_stream(stream, stream.get_digest, {})
 
     async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
@@ -72,6 +72,37 @@ class WithoutHotRequests(LakeryCloud):
     """All requests sent by the SDK."""
 
     options: ClassVar = {"fast_lane": False}
+
+
+class ByRegistry(LakeryCloud):
+    """Blobs saved by a registry, which hashes them and makes records."""
+
+    sends = "`StorageRegistry.save`"
+
+    async def put(self, key: str, data: bytes) -> Any:
+        return await self._registry.save(
+            {"data": data, "content_type": "application/octet-stream", "content_encoding": None}
+        )
+
+
+class WithDigest(LakeryCloud):
+    """Streams whose digest is known: without a temporary key and a copy."""
+
+    streams = "SHA-256 compared, CRC-32C, the content key itself, since the hash is known"
+
+    async def write_stream(
+        self, key: str, chunks: AsyncIterator[bytes], *, size: int, digest: Digest | None = None
+    ) -> Any:
+        return await super().write_stream(key, chunks, size=size, digest=digest_of(sha256_of_blocks(size), size))
+
+
+class WithoutDigest(LakeryCloud):
+    """Files as streams of unknown hash."""
+
+    files = "`save_file` without the hash: temporary key, copy"
+
+    async def write_file(self, key: str, path: Path, *, size: int, sha256: str) -> Any:
+        return await self._registry.save_file(path)
 
 
 class InRanges(LakeryCloud):

@@ -117,8 +117,20 @@ def test_targets_are_met_or_missed(bound: float, is_met: bool) -> None:
     assert target.is_met(reached[0]) == is_met
 
 
+def test_missed_target_has_its_limit_beside_it() -> None:
+    target = Bound("s3", "plain", "puts", 2, ("labox",), limit="s3fs")
+    for ours, shown in ((1, "s3fs: 1.50x"), (2, "")):
+        results = [result(OURS, 1 / ours), result("labox", 1), result("s3fs", 1 / 1.5)]
+        assert rows(Measured(results), [target])[0][4] == shown
+
+
+def test_figure_is_compared_with_another_workload_of_another_client() -> None:
+    target = Bound("s3", "plain", "gets", 2, ("labox",), other="puts")
+    assert target.reached(Measured([result(OURS, 1, workload="gets"), result("labox", 4)])) == (4, "")
+
+
 def test_a_target_that_was_not_measured_is_not_met() -> None:
-    assert {verdict for *_, verdict in rows(Measured([]))} == {"not measured"}
+    assert {verdict for _, _, _, verdict, _ in rows(Measured([]))} == {"not measured"}
 
 
 def test_whatever_a_target_needs_is_measured() -> None:
@@ -126,6 +138,7 @@ def test_whatever_a_target_needs_is_measured() -> None:
     assert {(target.api, target.condition, target.workload) for target in TARGETS} <= planned
     names = {(entry.api, entry.name) for entry in PEERS}
     assert {(target.api, peer) for target in TARGETS for peer in target.peers if peer != "*"} <= names
+    assert {(target.api, target.limit) for target in TARGETS if target.limit} <= names
     assert {step.condition for step in PLAN} == set(CONDITIONS)
 
 
@@ -154,7 +167,7 @@ def test_a_wrong_option_names_the_right_ones() -> None:
     command = [sys.executable, "-m", "benchmarks", "--only", "putz"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "'putz' is not one of puts, saves, hits" in done.stderr
+    assert "'putz' is not one of puts, hits, gets" in done.stderr
 
 
 def test_hashes_known_in_advance_are_right() -> None:

@@ -1,0 +1,169 @@
+"""No client: requests without hashes, checksums and signatures, over bare connections of the event loop.
+
+That is the limit of every client that works on one event loop in Python.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+from benchmarks.peers.azure_account import NAME
+from benchmarks.peers.base import PART_SIZE, Peer, Target, Unavailable, parts_of
+
+PARTS_IN_FLIGHT = 12
+"""As many as obstore has."""
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+_UPLOAD_ID = re.compile(rb"<UploadId>(.*)</UploadId>")
+_ETAG = re.compile(rb"\r\netag: *(.*?)\r\n", re.IGNORECASE)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for one request at a time."""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    async def exchange(self, *pieces: bytes) -> bytes:
+        """Send a request, and return the head and body of the response."""
+        self._received = bytearray()
+        self._done = asyncio.get_running_loop().create_future()
+        self._transport.writelines(pieces)
+        return bytes(await self._done)
+
+    def close(self) -> None:
+        """Close it."""
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head = self._received.find(b"\r\n\r\n") + 4
+        if head > 3:
+            length = _LENGTH.search(self._received, 0, head)
+            if len(self._received) >= head + int(length[1] if length else 0):
+                self._done.set_result(self._received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionResetError("the server closed the connection"))
+
+
+class LoopAlone(Peer):
+    """The requests of one API."""
+
+    hashes = True
+    verifies = True
+    sends = "no client: one request, nothing hashed or signed"
+    gets = "no client: one GET, nothing compared"
+    streams = f"no client: {PARTS_IN_FLIGHT} parts of 8 MiB in flight, nothing hashed or signed"
+    more: ClassVar[str] = ""
+    """Headers of a put."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._free: list[Connection] = []
+
+    def of_object(self, key: str) -> str:
+        """Return path and query of a put."""
+        return f"/{self.target.bucket}/{quote(key)}"
+
+    def of_content(self, key: str) -> str:
+        """Return path and query of a get."""
+        return self.of_object(key)
+
+    async def open(self) -> None:
+        url = urlsplit(self.target.url)
+        tls = ssl.create_default_context(cafile=self.target.certificate) if self.target.certificate else None
+        self._place: dict[str, Any] = {"host": url.hostname, "port": url.port, "ssl": tls}
+
+    async def close(self) -> None:
+        for connection in self._free:
+            connection.close()
+
+    async def request(self, method: str, target: str, body: bytes = b"", more: str = "") -> bytes:
+        """Send a request, and return its response."""
+        if self._free:
+            connection = self._free.pop()
+        else:
+            _, connection = await asyncio.get_running_loop().create_connection(Connection, **self._place)
+        head = f"{method} {target} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
+        answer = await connection.exchange(*((head + body,) if len(body) < PART_SIZE // 8 else (head, body)))
+        self._free.append(connection)
+        if not answer.startswith(b"HTTP/1.1 2"):
+            raise RuntimeError(answer[:300].decode(errors="replace"))
+        return answer
+
+    async def put(self, key: str, data: bytes) -> Any:
+        await self.request("PUT", self.of_object(key), data, self.more)
+        return key
+
+    async def get(self, handle: Any) -> bytes:
+        answer = await self.request("GET", self.of_content(handle))
+        return answer[answer.index(b"\r\n\r\n") + 4 :]
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        if size > PART_SIZE:
+            raise Unavailable("it knows no uploads in parts")
+        return await self.put(key, b"".join([chunk async for chunk in chunks]))
+
+    def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        raise Unavailable("it reads no streams")
+
+
+class OnS3(LoopAlone):
+    """Requests to S3."""
+
+    files = f"no client: read in a thread; {PARTS_IN_FLIGHT} parts of 8 MiB in flight, nothing hashed or signed"
+
+    async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
+        if size <= PART_SIZE:
+            return await super().write_stream(key, chunks, size=size)
+        target = self.of_object(key)
+        found = _UPLOAD_ID.search(await self.request("POST", f"{target}?uploads="))
+        assert found is not None
+        upload = f"uploadId={found[1].decode()}"
+        slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
+
+        async def send(number: int, part: bytes) -> str:
+            try:
+                etag = _ETAG.search(await self.request("PUT", f"{target}?partNumber={number}&{upload}", part))
+                assert etag is not None
+                return etag[1].decode()
+            finally:
+                slots.release()
+
+        sending: list[asyncio.Task[str]] = []
+        async with asyncio.TaskGroup() as tasks:
+            async for part in parts_of(chunks, PART_SIZE):
+                await slots.acquire()
+                sending.append(tasks.create_task(send(len(sending) + 1, part)))
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{task.result()}</ETag></Part>"
+            for number, task in enumerate(sending, start=1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        await self.request("POST", f"{target}?{upload}", body)
+        return key
+
+
+class OnGCS(LoopAlone):
+    """Requests to Cloud Storage."""
+
+    async def put(self, key: str, data: bytes) -> Any:
+        target = f"/upload/storage/v1/b/{self.target.bucket}/o?uploadType=media&name={quote(key, safe='')}"
+        await self.request("POST", target, data)
+        return key
+
+    def of_content(self, key: str) -> str:
+        return f"/storage/v1/b/{self.target.bucket}/o/{quote(key, safe='')}?alt=media"
+
+
+class OnAzure(LoopAlone):
+    """Requests to Blob Storage."""
+
+    more = "x-ms-blob-type: BlockBlob\r\n"
+
+    def of_object(self, key: str) -> str:
+        return f"/{NAME}/{self.target.bucket}/{quote(key)}"
