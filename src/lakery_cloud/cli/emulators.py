@@ -98,8 +98,8 @@ def up(
                 launch.detach()
             print_note("Stop the servers with `lakery-cloud emulators down`.")
             return
-        print_note("Ctrl-C stops the servers and deletes their data.")
         try:
+            print_note("Ctrl-C stops the servers and deletes their data.")
             _wait(launches, print_note)
         except KeyboardInterrupt:
             print_note("stopped")
