@@ -6,12 +6,16 @@ SeaweedFS with real objects: saves, `verify` and `copy`, beside rclone and a pla
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+import psutil
 
 from benchmarks.environments import python_of
 from benchmarks.null_server import REPOSITORY, null_server
@@ -78,29 +82,49 @@ def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None
             server.make_bucket(bucket)
         environment = _environment(server.endpoint_url, server.access_key_id, server.secret_access_key)
 
-        def add(what: str, who: str, figures: dict[str, Any]) -> None:
-            _add(results, {"part": "real", "what": what, "who": who, "of": options.blobs, **figures})
+        def add(what: str, who: str, measure: Callable[[], dict[str, Any]]) -> None:
+            before = _client_cpu(), _cpu_of("weed")
+            figures = measure()
+            used = {"client cpu": _client_cpu() - before[0], "server cpu": _cpu_of("weed") - before[1]}
+            _add(results, {"part": "real", "what": what, "who": who, "of": options.blobs, **figures, **used})
 
-        filled = _run_work(environment, "fill", SOURCE, "--blobs", options.blobs, "--size", options.size)
-        add("save", "lakery-cloud, 1 process", filled)
+        def work(*arguments: object) -> Callable[[], dict[str, Any]]:
+            return partial(_run_work, environment, *arguments)
+
+        def command(arguments: Sequence[str]) -> Callable[[], dict[str, Any]]:
+            return partial(_timed, arguments, environment, options.blobs)
+
+        blobs = ("--blobs", options.blobs, "--size", options.size)
+        add("save", "lakery-cloud, 1 process", work("fill", SOURCE, *blobs))
         for engine, name in ENGINES.items():
-            add("verify", f"lakery-cloud, {name}", _run_work(environment, "verify", SOURCE, "--engine", engine))
+            add("verify", f"lakery-cloud, {name}", work("verify", SOURCE, "--engine", engine))
         plain = [python_of("s3fs-dask"), str(REPOSITORY / "benchmarks" / "scale" / "plain.py"), SOURCE]
-        add("verify", "s3fs and dask.bag, LocalCluster, 2 workers", json.loads(_run(plain, environment)))
-        ours = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()", "copy"]
         add(
-            "copy",
-            "lakery-cloud copy",
-            _timed([*ours, f"s3://{SOURCE}", "s3://ours", "--jobs", AT_A_TIME, "--quiet"], environment, options.blobs),
+            "verify",
+            "s3fs and dask.bag, LocalCluster, 2 workers",
+            lambda: dict(json.loads(_run(plain, environment))),
         )
-        collected = _run_work(environment, "collect", "ours", "--blobs", options.blobs, "--size", options.size)
-        add("gc, each second object to quarantine", "lakery-cloud, 1 process", collected)
+        ours = [sys.executable, "-c", "from lakery_cloud.cli.main import main; main()", "copy", "--jobs", AT_A_TIME]
+        add("copy", "lakery-cloud copy", command([*ours, f"s3://{SOURCE}", "s3://ours", "--quiet"]))
+        add("gc, each second object to quarantine", "lakery-cloud, 1 process", work("collect", "ours", *blobs))
         rclone = Environment(f"{RcloneS3.name}-{RcloneS3.version}")
         rclone.install(lambda text: print(text, file=sys.stderr))
-        copied = _rclone(rclone, "copy", f"bench:{SOURCE}", "bench:theirs")
-        add("copy", "rclone copy", _timed(copied, environment, options.blobs))
-        checked = _rclone(rclone, "check", "--download", f"bench:{SOURCE}", "bench:theirs")
-        add("verify", "rclone check --download, which reads both buckets", _timed(checked, environment, options.blobs))
+        buckets = f"bench:{SOURCE}", "bench:theirs"
+        add("copy", "rclone copy", command(_rclone(rclone, "copy", *buckets)))
+        checked = command(_rclone(rclone, "check", "--download", *buckets))
+        add("verify", "rclone check --download, which reads both buckets", checked)
+
+
+def _client_cpu() -> float:
+    """CPU seconds of the clients that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _cpu_of(name: str) -> float:
+    """CPU seconds of the servers of a name that run below this process."""
+    found = (each for each in psutil.Process().children(recursive=True) if each.name() == name)
+    return sum(times.user + times.system for times in (each.cpu_times() for each in found))
 
 
 def _environment(url: str, access_key_id: str, secret_access_key: str) -> dict[str, str]:

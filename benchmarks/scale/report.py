@@ -10,7 +10,11 @@ from benchmarks.null_server import REPOSITORY
 RESULTS = REPOSITORY / "benchmarks" / "scale.json"
 PAGE = REPOSITORY / "docs" / "scale.md"
 BEGIN, END = "<!-- figures: make bench-scale -->", "<!-- end of figures -->"
-HEAD = "| what | who | objects | seconds | objects a second | peak MB |\n|---|---|---|---|---|---|"
+HEAD = (
+    "| what | who | objects | seconds | objects a second | client, ms | server, ms | peak MB |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+COLUMNS = "The peak is that of the process that plans and lists. *Client* and *server*: their CPU time for an object."
 TITLES = {
     "simulated": "A simulated bucket, whose keys are made from their numbers:",
     "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
@@ -26,10 +30,15 @@ def rows_of(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             f"{result['of']:,}",
             f"{result['seconds']:.1f}",
             f"{result['objects'] / result['seconds']:,.0f}" if "objects" in result else f"{result['shards']} shards",
+            *(_milliseconds(result, name) for name in ("client cpu", "server cpu")),
             f"{result['peak'] / 1e6:.0f}" if "peak" in result else "",
         )
         for result in results
     ]
+
+
+def _milliseconds(result: dict[str, Any], name: str) -> str:
+    return f"{result[name] / result['objects'] * 1000:.2f}" if name in result else ""
 
 
 def figures() -> str:
@@ -39,7 +48,7 @@ def figures() -> str:
     document = json.loads(RESULTS.read_text("utf-8"))
     machine = document["machine"]
     computer = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
-    parts = [f"{computer}, on {machine['date']}. The peak is that of the process that plans and lists."]
+    parts = [f"{computer}, on {machine['date']}. {COLUMNS}"]
     for part, results in groupby(document["results"], key=lambda result: result["part"]):
         rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of([*results]))
         parts += [TITLES[part], f"{HEAD}\n{rows}"]

@@ -77,5 +77,8 @@ def test_figures_come_from_the_results(tmp_path: Any, monkeypatch: pytest.Monkey
     assert report.figures() == "Not measured yet."
     machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11", "date": "2026-01-01"}
     figures = {"part": "real", "what": "verify", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0, "peak": 5e6}
+    figures |= {"client cpu": 0.5, "server cpu": 1.25}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
-    assert "| verify | us | 1,000 | 2.0 | 500 | 5 |" in report.with_figures(f"a {report.BEGIN} old {report.END} b")
+    assert "| verify | us | 1,000 | 2.0 | 500 | 0.50 | 1.25 | 5 |" in report.with_figures(
+        f"a {report.BEGIN} old {report.END} b"
+    )
