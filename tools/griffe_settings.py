@@ -1,4 +1,4 @@
-"""A Griffe extension for docs/reference.md: fields of settings classes show their meanings, constructors their keywords."""
+"""A Griffe extension for docs/reference: fields of settings classes show their meanings, constructors their keywords."""
 
 import dataclasses
 import importlib
