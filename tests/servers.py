@@ -25,6 +25,7 @@ from lakery_cloud.emulators import (
     EmulatorError,
     FakeGCS,
     LocalStack,
+    MiniStack,
     MotoProcess,
     SeaweedFS,
 )
@@ -63,6 +64,7 @@ SERVERS: Mapping[str, type[Emulator]] = {
     "moto": MotoWithSmallParts,  # not in a thread, since servers in one process share state
     "localstack": LocalStack,
     "seaweedfs": SeaweedFSWithBucketKeys,
+    "ministack": MiniStack,
     "rclone": RcloneS3,
     "fake_gcs": FakeGCS,
     "azurite": Azurite,
@@ -158,7 +160,7 @@ def server_fixture(name: str) -> Any:
     return server
 
 
-moto, localstack, seaweedfs, rclone, fake_gcs, azurite = map(server_fixture, SERVERS)
+moto, localstack, seaweedfs, ministack, rclone, fake_gcs, azurite = map(server_fixture, SERVERS)
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ from tests.rigs.azure import AzureRig
 from tests.rigs.base import CloudRig, MiB, PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.local import MemoryRig
-from tests.rigs.pairs import LOCAL_PAIRS, Pair
+from tests.rigs.pairs import LOCAL_PAIRS, MINISTACK, Pair
 from tests.rigs.s3 import S3Rig
 
 RCLONE = Pair("s3-rclone", lambda server: S3Rig("rclone", server), "rclone")
@@ -54,13 +54,14 @@ TITLES = {
     "S3Storage on MotoServer": "moto",
     "S3Storage on LocalStack": "LocalStack",
     "S3Storage on SeaweedFS": "SeaweedFS",
+    "S3Storage on MiniStack": "MiniStack",
     "S3Storage on rclone": "rclone",
     "GCSStorage on FakeGCS": "fake-gcs-server",
     "AzureBlobStorage on Azurite": "Azurite",
 }
 """Rig -> its column in docs/doctor.md."""
 
-pairs = {pair.name: pair for pair in (*LOCAL_PAIRS, RCLONE)}
+pairs = {pair.name: pair for pair in (*LOCAL_PAIRS, MINISTACK, RCLONE)}
 server_rig = rig_on(*(pair for name, pair in pairs.items() if name not in ("memory", "gcs-strict", "gcs-composite")))
 rclone_rig = rig_on(RCLONE)
 provider_rig = rig_on(pairs["s3-seaweedfs"], pairs["gcs-fake"], pairs["azure-azurite"])

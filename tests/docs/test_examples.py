@@ -67,6 +67,11 @@ NOT_RUN = {
     ),
     ("docs/permissions.md", "gcloud iam roles create lakeryCloudWriter --project my-project --file gcs-writer.yaml"),
     ("docs/permissions.md", "az role definition create --role-definition azure-writer.json"),
+    (
+        "docs/emulators.md",
+        "git clone https://github.com/googleapis/storage-testbench.git && cd storage-testbench",
+    ),
+    ("docs/emulators.md", "export LAKERY_CLOUD_GCS_TESTBENCH=http://127.0.0.1:9000"),
     ("docs/security.md", "make attack MINUTES=20"),
     (
         "docs/testing.md",

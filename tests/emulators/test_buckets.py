@@ -12,7 +12,7 @@ from lakery_cloud.emulators import (
 from tests.helpers import write
 
 
-@pytest.fixture(params=["moto", "localstack", "seaweedfs", "fake_gcs", "azurite"])
+@pytest.fixture(params=["moto", "localstack", "seaweedfs", "ministack", "fake_gcs", "azurite"])
 def server(request: pytest.FixtureRequest) -> Emulator:
     return request.getfixturevalue(request.param)
 

@@ -15,7 +15,7 @@ import pytest
 from lakery_cloud.testing import content, digest_of, tap
 from tests.helpers import write, write_stream
 from tests.rigs.base import CloudRig
-from tests.rigs.live import BUCKET_VARIABLES, LIVE
+from tests.rigs.live import BUCKET_VARIABLES, GCS_TESTBENCH, LIVE
 from tests.rigs.pairs import LIVE_PAIRS, LOCAL_PAIRS
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ on_servers = pytest.mark.parametrize(
 
 def run_pytest(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run tests in a new process, as a user does."""
-    ours = ("PYTEST_", "LAKERY_CLOUD_LIVE")
+    ours = ("PYTEST_", "LAKERY_CLOUD_LIVE", GCS_TESTBENCH)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
@@ -154,13 +154,14 @@ async def test_live_rig_removes_its_objects_and_no_others(
     assert await rig.keys() == ["somebody's"]
 
 
-def test_run_without_an_account_has_one_skipped_test_for_each_cloud() -> None:
+def test_run_without_accounts_and_testbench_has_one_skipped_test_for_each() -> None:
     done = run_pytest(
         "tests/clouds/test_sharing.py", "tests/live/test_live.py", "-k", "live and (forked or account_stores_content)"
     )
-    assert re.search(r"^3 skipped", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^4 skipped", done.stdout, re.MULTILINE), done.stdout
     for variable in BUCKET_VARIABLES.values():
         assert f"set {LIVE}=1 and {variable}" in done.stdout
+    assert f"set {GCS_TESTBENCH} to its URL" in done.stdout
 
 
 def test_cloud_without_a_bucket_is_skipped_with_the_variable() -> None:

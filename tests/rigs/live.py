@@ -1,4 +1,4 @@
-"""Real accounts: the variables that name them, and the reasons for skipped tests.
+"""Real accounts, and servers that someone else starts: the variables that name them, and the reasons for skipped tests.
 
 A live rig works below a random root in the given bucket, finds credentials as the storage does, and at its end removes all
 objects and uploads below that root.
@@ -14,6 +14,9 @@ BUCKET_VARIABLES: Mapping[str, str] = {
     "azure": "LAKERY_CLOUD_LIVE_AZURE_CONTAINER",
 }
 """Cloud -> the variable that names a bucket which tests may write to."""
+
+GCS_TESTBENCH = "LAKERY_CLOUD_GCS_TESTBENCH"
+"""The variable with the URL of Google's storage-testbench, which no registry has."""
 
 
 def is_live() -> bool:

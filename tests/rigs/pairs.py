@@ -1,5 +1,6 @@
 """The one table of (storage, server) pairs that tests run on."""
 
+import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from tests.rigs.azure import AzureRig
 from tests.rigs.base import PairRig
 from tests.rigs.gcs import GCSRig
 from tests.rigs.gcs_double import GCSDoubleRig
-from tests.rigs.live import bucket_of, is_live, why_not_live
+from tests.rigs.live import GCS_TESTBENCH, bucket_of, is_live, why_not_live
 from tests.rigs.local import FileRig, MemoryRig
-from tests.rigs.s3 import S3Rig
+from tests.rigs.s3 import S3Rig, SmallPartsRig
 from tests.rigs.s3_double import S3DoubleRig
 
 
@@ -30,6 +31,7 @@ class Pair:
         cannot: Name of a conformance test -> why the server doesn't support it.
         only: The only tests of the conformance suite that the server can change, by name; all without any. The others show
             the same on another server of the cloud.
+        variable: The environment variable with the URL of a server that you start yourself.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Pair:
     source: str = ""
     cannot: Mapping[str, str] = field(default_factory=dict, hash=False)
     only: frozenset[str] = frozenset()
+    variable: str = ""
 
     @property
     def cloud(self) -> str:
@@ -47,6 +50,13 @@ class Pair:
     def is_live(self) -> bool:
         """Whether it is a real account."""
         return self.name.endswith("-live")
+
+    @property
+    def why_skipped(self) -> str | None:
+        """What to set so that its tests run; None if they do."""
+        if self.variable and not os.environ.get(self.variable):
+            return f"to run it, start the server and set {self.variable} to its URL"
+        return why_not_live(self.cloud) if self.is_live else None
 
     @asynccontextmanager
     async def open(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[PairRig]:
@@ -127,6 +137,33 @@ LOCAL_PAIRS = (
 )
 
 
+# For what it alone shows, and a small part of the conformance suite.
+MINISTACK = Pair(
+    "s3-ministack",
+    lambda server: SmallPartsRig("MiniStack", server),
+    "ministack",
+    {"test_known_stream_is_stored_with_its_attributes": "it loses the tags of a multipart upload"},
+    frozenset(
+        {
+            "test_attributes_are_equal_after_a_put_and_after_a_stream",
+            "test_blob_that_is_not_what_its_digest_says_is_refused",
+            "test_blob_with_another_hash_is_refused",
+            "test_blobs_read_as_streams_and_streams_as_blobs",
+            "test_cancelled_known_stream_leaves_the_content_or_nothing",
+            "test_encoded_content_comes_back_as_it_was_stored",
+            "test_known_stream_is_stored_with_its_attributes",
+            "test_known_stream_that_another_writer_stores_meanwhile_is_success",
+            "test_missing_bucket_is_bucket_not_found",
+            "test_sixteen_writers_of_one_blob_all_succeed",
+            "test_sixteen_writers_of_one_stream_all_succeed",
+            "test_stream_that_is_not_what_its_digest_says_is_refused",
+            "test_sweep_aborts_unfinished_uploads",
+            "test_writers_of_one_known_stream_all_succeed",
+        }
+    ),
+)
+
+
 def _gcs_profile(name: str, **settings: Any) -> Pair:
     return Pair(
         f"gcs-{name}",
@@ -166,12 +203,19 @@ LIVE_PAIRS = (
     Pair("azure-live", lambda container: AzureRig("a real account", bucket=container)),
 )
 PAIRS = (*LOCAL_PAIRS, *(LIVE_PAIRS if is_live() else ()))
+TESTBENCH_PAIR = Pair(
+    "gcs-testbench",
+    lambda _: GCSRig("storage-testbench", os.environ[GCS_TESTBENCH]),
+    cannot={**NO_LARGE_COPIES, **NO_LIST_OF_SESSIONS},
+    variable=GCS_TESTBENCH,
+)
+"""For the conformance suite alone, if its variable is set."""
 CLOUDS = ("s3", "gcs", "azure")
 
 
 def params(pairs: Iterable[Pair]) -> list[Any]:
-    """Return parameters of a fixture that opens these pairs. Real accounts without a bucket are skipped with the reason."""
-    reasons = {pair: why_not_live(pair.cloud) if pair.is_live else None for pair in pairs}
+    """Return parameters of a fixture that opens these pairs. Those without their variable are skipped with the reason."""
+    reasons = {pair: pair.why_skipped for pair in pairs}
     return [
         pytest.param(pair, id=pair.name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
         for pair, reason in reasons.items()

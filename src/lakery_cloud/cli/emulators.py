@@ -66,7 +66,7 @@ def up(
     Example: `lakery-cloud emulators up moto --bucket my-bucket`
 
     Args:
-        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        names: moto, localstack, seaweedfs, ministack, fake-gcs, azurite.
         every: Start all servers.
         port: Port to listen on, as NAME=PORT, or PORT for a single server; repeat it for more servers. Defaults to a free
             port.
@@ -112,7 +112,7 @@ def down(*names: str, as_json: Json = False, quiet: Quiet = False) -> None:
     Example: `lakery-cloud emulators down moto`
 
     Args:
-        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        names: moto, localstack, seaweedfs, ministack, fake-gcs, azurite.
         as_json: Print JSON, one object a line.
         quiet: Print nothing.
     """
@@ -138,7 +138,7 @@ def env(
     Example: `eval "$(lakery-cloud emulators env)"`
 
     Args:
-        names: moto, localstack, seaweedfs, fake-gcs, azurite.
+        names: moto, localstack, seaweedfs, ministack, fake-gcs, azurite.
         toml: Print a lakery-cloud.toml instead.
         quiet: Print nothing; the exit code is 0 if the servers are running.
         as_json: Print the variables as one JSON object.

@@ -7,12 +7,13 @@ from lakery_cloud.emulators.emulator import Emulator
 from lakery_cloud.emulators.servers.azurite import Azurite
 from lakery_cloud.emulators.servers.fake_gcs import FakeGCS
 from lakery_cloud.emulators.servers.localstack import LocalStack
+from lakery_cloud.emulators.servers.ministack import MiniStack
 from lakery_cloud.emulators.servers.moto import MotoProcess, MotoServer
 from lakery_cloud.emulators.servers.seaweedfs import SeaweedFS
 from lakery_cloud.emulators.system import EmulatorError
 
 EMULATORS: dict[str, type[Emulator]] = {
-    emulator.name: emulator for emulator in (MotoServer, LocalStack, SeaweedFS, FakeGCS, Azurite)
+    emulator.name: emulator for emulator in (MotoServer, LocalStack, SeaweedFS, MiniStack, FakeGCS, Azurite)
 }
 """Every emulator by its name; each class can be made without arguments."""
 
@@ -23,6 +24,7 @@ __all__ = [
     "EmulatorError",
     "FakeGCS",
     "LocalStack",
+    "MiniStack",
     "MotoProcess",
     "MotoServer",
     "SeaweedFS",

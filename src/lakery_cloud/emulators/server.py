@@ -33,7 +33,7 @@ from lakery_cloud.emulators.system import (
 
 START_TRIES = 3
 POLL_INTERVAL = 0.05
-PORT_TAKEN = re.compile(r"address already in use", re.IGNORECASE)
+PORT_TAKEN = re.compile(r"address already in use|:\d+ is already in use", re.IGNORECASE)
 
 
 class PortTakenError(EmulatorError):
