@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakery_cloud.emulators.install import cache_folder
+from lakery_cloud.emulators import FakeGCS
+from lakery_cloud.emulators.install import Installation, cache_folder
 from tests.helpers import wait_until
 
 pytest_plugins = ["pytester"]
@@ -22,21 +23,32 @@ async def save(storage):
     record = await registry.save(BLOB)
     assert (await registry.load(record))["data"] == b"hello"
 """
-ONE = f"{ROUND_TRIP}\n@pytest.mark.asyncio\nasync def test_it(lakery_s3):\n    await save(lakery_s3)\n"
 SERVER = """
 import os, signal
 
-def test_it(lakery_s3_server):
+def test_it(lakery_gcs_server):  # the one that starts at once
     with open("servers", "a") as file:
-        print(lakery_s3_server._process.pid, lakery_s3_server.folder, file=file)
+        print(lakery_gcs_server._process.pid, lakery_gcs_server.folder, file=file)
 """
+
+INSTALLED = str(cache_folder())
+"""Found before pytester changes the home folder: without it, each test would install its servers again."""
+FEW_PLUGINS = tuple(f"-pno:{name}" for name in ("asyncio", "anyio", "examples", "hypothesispytest", "timeout", "xdist"))
+"""Without the plugins that are not needed, pytest starts faster."""
+MISSING = {
+    "s3": "S3Storage needs aiobotocore:",
+    "gcs": "GCSStorage needs gcsfs:",
+    "azure": "AzureBlobStorage needs adlfs:",
+    "testing": "moto is not installed:",
+}
+"""Extra -> what a skipped test says of the package that is missing."""
 
 
 @pytest.fixture
 def users(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A project of a user, on this machine's installed servers."""
-    monkeypatch.setenv("LAKERY_CLOUD_CACHE", str(cache_folder()))
-    pytester.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
+    monkeypatch.setenv("LAKERY_CLOUD_CACHE", INSTALLED)
+    pytester.makeini("[pytest]\nfilterwarnings = error\n")
     return pytester
 
 
@@ -50,6 +62,7 @@ def assert_gone(servers: list[tuple[int, Path]]) -> None:
 
 
 def test_every_storage_has_a_new_bucket_in_each_test_also_under_anyio(users: pytest.Pytester) -> None:
+    users.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
     test = "\n@pytest.mark.asyncio\nasync def test_{}(lakery_storage):\n    await save(lakery_storage)\n"
     users.makepyfile(
         test_by_asyncio=ROUND_TRIP + test.format("one") + test.format("two"),
@@ -75,7 +88,10 @@ async def test_several_fixtures(registry, lakery_s3, lakery_gcs):
 
 def test_servers_of_all_workers_stop_with_the_session(users: pytest.Pytester) -> None:
     users.makepyfile(SERVER, test_other=SERVER)
-    users.runpytest_subprocess("-n", "2", "--dist", "loadfile").assert_outcomes(passed=2)
+    done = users.runpytest_subprocess(
+        "-n", "2", "--dist", "loadfile", *(name for name in FEW_PLUGINS if "xdist" not in name)
+    )
+    done.assert_outcomes(passed=2)
     servers = servers_of(users)
     assert len(set(servers)) == 2
     assert_gone(servers)
@@ -83,31 +99,48 @@ def test_servers_of_all_workers_stop_with_the_session(users: pytest.Pytester) ->
 
 def test_servers_end_with_a_session_that_is_killed(users: pytest.Pytester) -> None:
     users.makepyfile(f"{SERVER}    os.kill(os.getpid(), signal.SIGKILL)\n")
-    users.runpytest_subprocess()
+    users.runpytest_subprocess(*FEW_PLUGINS)
     assert_gone(servers_of(users))
 
 
 def test_s3_server_can_be_replaced(users: pytest.Pytester) -> None:
-    users.makepyfile("def test_it(lakery_s3_server):\n    assert lakery_s3_server.name == 'seaweedfs'\n")
-    users.runpytest_subprocess("--lakery-s3=seaweedfs").assert_outcomes(passed=1)
+    users.makepyfile("def test_it(lakery_s3_server):\n    assert lakery_s3_server.name == 'ministack'\n")
+    users.runpytest_inprocess("--lakery-s3=ministack", *FEW_PLUGINS).assert_outcomes(passed=1)
 
 
 def test_a_server_that_there_is_not_is_refused_before_any_test(users: pytest.Pytester) -> None:
-    done = users.runpytest_subprocess("-o", "lakery_s3=minio")
+    done = users.runpytest_inprocess("-o", "lakery_s3=minio", *FEW_PLUGINS)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
-    done.stderr.fnmatch_lines(["*lakery_s3 must be one of moto, seaweedfs, localstack, not 'minio'"])
+    done.stderr.fnmatch_lines(["*lakery_s3 must be one of moto, seaweedfs, localstack, ministack, not 'minio'"])
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(users: pytest.Pytester) -> None:
-    users.makeconftest("import sys\nsys.modules['moto'] = None\n")
-    users.makepyfile(ONE)
-    done = users.runpytest_subprocess()
-    done.assert_outcomes(errors=1)
-    done.stdout.fnmatch_lines(['*MissingDependency: moto is not installed: pip install "lakery-cloud?testing?"'])
+def test_clouds_without_their_extra_are_skipped_with_the_command_that_installs_it(
+    users: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKERY_CLOUD_CACHE", str(users.path / "cache"))
+    users.makeconftest("import sys\nsys.modules.update(dict.fromkeys(('aiobotocore', 'gcsfs', 'adlfs', 'moto')))\n")
+    users.makepyfile("def test_storage(lakery_storage):\n    pass\n\ndef test_server(lakery_s3_server):\n    pass\n")
+    done = users.runpytest_subprocess("-rs", *FEW_PLUGINS)
+    done.assert_outcomes(passed=2, skipped=4)
+    lines = [f'SKIPPED *: {what} pip install "lakery-cloud?{extra}?"*' for extra, what in MISSING.items()]
+    done.stdout.fnmatch_lines_random(lines)
+    assert not (users.path / "cache").exists(), "a server was installed for a storage that can't be used"
+
+
+def test_installation_is_named_and_its_time_out_fails_the_tests_with_the_reason(
+    users: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKERY_CLOUD_CACHE", str(users.path / "cache"))
+    monkeypatch.setattr(Installation, "max_duration", 0.1)
+    users.makepyfile("def test_one(lakery_gcs):\n    pass\n\ndef test_other(lakery_gcs):\n    pass\n")
+    done = users.runpytest_inprocess(*FEW_PLUGINS)
+    done.assert_outcomes(errors=2)
+    done.stdout.fnmatch_lines(["*EmulatorError: fake-gcs-* cannot be installed: * did not end within 0.1 seconds; *"])
+    told = [line for line in done.errlines if line.startswith("lakery-cloud: ")]
+    assert [line.partition(" into ")[0] for line in told] == [f"lakery-cloud: installing fake-gcs-{FakeGCS.version}"]
 
 
 def test_a_session_that_uses_no_fixture_pays_nothing(users: pytest.Pytester) -> None:
-    users.makeini("[pytest]\n")
     users.makepyfile("""
 import sys
 
@@ -115,4 +148,4 @@ def test_it():
     costly = ("moto", "boto3", "aioboto3", "aiohttp", "pytest_asyncio", "lakery_cloud.emulators", "lakery_cloud.providers")
     assert not [name for name in sys.modules if name.startswith(costly)]
 """)
-    users.runpytest_subprocess("-p", "no:asyncio", "-p", "no:xdist", "-p", "no:examples").assert_outcomes(passed=1)
+    users.runpytest_subprocess(*FEW_PLUGINS).assert_outcomes(passed=1)

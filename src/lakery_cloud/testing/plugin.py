@@ -1,14 +1,16 @@
 """The pytest plugin: the fixtures `lakery_s3`, `lakery_gcs` and so on, which are storages on local servers.
 
 pytest loads it in every environment with lakery-cloud, so it imports nothing and starts no server before a test uses a
-fixture. A server runs until the end of the session (of the worker, with xdist); each test gets a new bucket.
+fixture. A server runs until the end of the session (of the worker, with xdist); each test gets a new bucket. Tests of a
+cloud without its extra are skipped.
 """
 
 import functools
 import inspect
+import sys
 import uuid
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from lakery_cloud.emulators import Emulator
     from lakery_cloud.engine.object_storage import ObjectStorage
 
-S3_SERVERS = ("moto", "seaweedfs", "localstack")
+S3_SERVERS = ("moto", "seaweedfs", "localstack", "ministack")
 STORAGES = ("memory", "file", "s3", "gcs", "azure")
 
 _opened: pytest.StashKey[list[Any]] = pytest.StashKey()
@@ -40,49 +42,49 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def lakery_s3_server(pytestconfig: pytest.Config) -> Iterator["Emulator"]:
     """The running local server for S3: an `Emulator` with `endpoint_url` and `environment()`."""
-    from lakery_cloud.emulators import LocalStack, MotoProcess, SeaweedFS
+    from lakery_cloud.emulators import LocalStack, MiniStack, MotoProcess, SeaweedFS
 
-    kinds: dict[str, type[Emulator]] = {"moto": MotoProcess, "seaweedfs": SeaweedFS, "localstack": LocalStack}
-    with kinds[_s3_server(pytestconfig)]() as server:
+    kinds: tuple[type[Emulator], ...] = (MotoProcess, SeaweedFS, LocalStack, MiniStack)
+    with _running({kind.name: kind for kind in kinds}[_s3_server(pytestconfig)], pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def lakery_gcs_server() -> Iterator["Emulator"]:
+def lakery_gcs_server(pytestconfig: pytest.Config) -> Iterator["Emulator"]:
     """The running fake-gcs-server: an `Emulator` with `endpoint_url` and `environment()`."""
     from lakery_cloud.emulators import FakeGCS
 
-    with FakeGCS() as server:
+    with _running(FakeGCS, pytestconfig) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def lakery_azure_server() -> Iterator["Emulator"]:
+def lakery_azure_server(pytestconfig: pytest.Config) -> Iterator["Emulator"]:
     """The running Azurite: an `Emulator` with `endpoint_url` and `environment()`."""
     from lakery_cloud.emulators import Azurite
 
-    with Azurite() as server:
+    with _running(Azurite, pytestconfig) as server:
         yield server
 
 
 @pytest.fixture
 def lakery_s3(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
     """An `S3Storage` on a new bucket of a local server."""
-    with _on_new_bucket(request, "lakery_s3_server") as storage:
+    with _on_new_bucket(request, "S3Storage", "lakery_s3_server") as storage:
         yield storage
 
 
 @pytest.fixture
 def lakery_gcs(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
     """A `GCSStorage` on a new bucket of a local server."""
-    with _on_new_bucket(request, "lakery_gcs_server") as storage:
+    with _on_new_bucket(request, "GCSStorage", "lakery_gcs_server") as storage:
         yield storage
 
 
 @pytest.fixture
 def lakery_azure(request: pytest.FixtureRequest) -> Iterator["ObjectStorage[Any]"]:
     """An `AzureBlobStorage` on a new container of a local server."""
-    with _on_new_bucket(request, "lakery_azure_server") as storage:
+    with _on_new_bucket(request, "AzureBlobStorage", "lakery_azure_server") as storage:
         yield storage
 
 
@@ -134,12 +136,43 @@ def _s3_server(config: pytest.Config) -> str:
 
 
 @contextmanager
-def _on_new_bucket(request: pytest.FixtureRequest, fixture: str) -> Iterator["ObjectStorage[Any]"]:
+def _running(kind: type["Emulator"], config: pytest.Config) -> Iterator["Emulator"]:
+    """Install the server if needed, and run it. Skip the tests that need it if this Python lacks a package for it."""
+    server = kind()
+    with _skipped_without_package():
+        server.install(lambda step: _tell(config, step))
+    with server:
+        yield server
+
+
+@contextmanager
+def _on_new_bucket(request: pytest.FixtureRequest, storage_class: str, fixture: str) -> Iterator["ObjectStorage[Any]"]:
+    import lakery_cloud
+
+    with _skipped_without_package():  # before a server is installed and started for it
+        getattr(lakery_cloud, storage_class)
     server: Emulator = request.getfixturevalue(fixture)
     bucket = f"test-{uuid.uuid4()}"
     server.make_bucket(bucket)
     yield _close_after_test(request, server.storage(bucket))
     server.remove_bucket(bucket)
+
+
+@contextmanager
+def _skipped_without_package() -> Iterator[None]:
+    from lakery_cloud import MissingDependency
+
+    try:
+        yield
+    except MissingDependency as error:
+        pytest.skip(str(error))
+
+
+def _tell(config: pytest.Config, step: str) -> None:
+    """Print a step of an installation at once, although pytest captures output: it may take minutes."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        print(f"\nlakery-cloud: {step}", file=sys.stderr, flush=True)  # noqa: T201, a message of a program
 
 
 def _close_after_test(request: pytest.FixtureRequest, storage: Any) -> Any:
