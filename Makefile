@@ -54,7 +54,7 @@ check: $(VENV)/.check ## Format, lint, security rules, types, layers, pinned dep
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m docs $(ARGS)
 
-pages: $(VENV)/.test ## Write the pages of docs/ that come from the code: settings, stores, errors
+pages: $(VENV)/.test ## Write the pages of docs/ that come from the code: settings, stores, errors, the command's options
 	$(BIN)/python -m tools.pages
 
 audit: $(VENV)/.venv ## Look the pinned dependencies up among known vulnerabilities; needs the network

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tools.command_page import command_page
 from tools.errors_page import errors_page
 from tools.settings_page import settings_page
 from tools.stores_page import stores_page
@@ -10,6 +11,7 @@ from tools.stores_page import stores_page
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_page,
+    "reference/command.md": command_page,
     "settings.md": settings_page,
     "stores.md": stores_page,
 }
