@@ -93,13 +93,20 @@ class Copies:
 
     async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> ObjectInfo:
         """As `Transport.copy_as_is`."""
-        resource = None
-        if self._storage_class is not None and source.tags is not None:  # else the copy gets the bucket's default class
-            content_type = source.content_type or "application/octet-stream"
-            resource = self._api.resource(
-                ObjectAttributes(content_type, source.content_encoding, source.tags, source.metadata)
-            )
+        resource = None if self._storage_class is None else self._api.resource(await self._attributes(source))
         return await self._rewrite(source, address, resource, replace=replace)
+
+    async def _attributes(self, source: ObjectInfo) -> ObjectAttributes:
+        """The attributes of an object. A rewrite that sets the storage class replaces all of them."""
+        info, tags = source, source.tags
+        if tags is None:  # the listing has not described it
+            try:
+                async with self._transport.requests:
+                    info, _, tags = await self._api.describe(source.address)
+            except KeyMissing as signal:
+                raise VersionChanged(str(source.address)) from signal
+        content_type = info.content_type or "application/octet-stream"
+        return ObjectAttributes(content_type, info.content_encoding, tags, info.metadata)
 
     async def _rewrite(
         self, source: ObjectInfo, address: Address, resource: Mapping[str, Any] | None, *, replace: bool

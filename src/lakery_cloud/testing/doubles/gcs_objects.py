@@ -134,7 +134,7 @@ class ObjectRequests:
             token = secrets.token_urlsafe()
             self._rewrites[token] = (task, done)
             return web.json_response({**progress, "done": False, "rewriteToken": token})
-        # Without a body the copy has the fields of its source.
-        resource = json.loads(body) if body else found.resource
+        # Without a body the copy has the fields of its source, and the default storage class of its bucket.
+        resource = json.loads(body) if body else {**found.resource, "storageClass": None}
         made = self._state.store(*copy, found.data, resource, query, operation="objects.rewrite")
         return web.json_response({**progress, "done": True, "resource": self.describe(*copy, made)})

@@ -44,7 +44,8 @@ class BucketRequests:
                 continue
             entries[key] = (
                 f"<Contents><Key>{_shown(key, encode)}</Key><Size>{len(version.data)}</Size>"
-                f"<ETag>{escape(version.etag)}</ETag><LastModified>{time_of(version.modified)}</LastModified></Contents>"
+                f"<ETag>{escape(version.etag)}</ETag><LastModified>{time_of(version.modified)}</LastModified>"
+                f"<StorageClass>{escape(version.headers.get('x-amz-storage-class', 'STANDARD'))}</StorageClass></Contents>"
             )
         names = [name for name in entries if name.encode() > after.encode() or self._state.profile.tokens == "same"]
         limit = min(self.page_size, int(query.get("max-keys", self.page_size)))

@@ -18,6 +18,9 @@ GiB = 1024**3
 MAX_PUT = MAX_COPY = 5 * GiB
 """S3 API Reference, "PutObject" and "CopyObject"."""
 
+_NOT_COPIED = ("x-amz-storage-class", "x-amz-server-side-encryption")
+"""What a copy has of the request alone (S3 API Reference, "CopyObject")."""
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -142,11 +145,13 @@ class ObjectRequests:
         checksums = source.checksums if not any("-" in each for each in source.checksums.values()) else {}
         if algorithm := headers.get("x-amz-checksum-algorithm", "").lower():
             checksums = {CHECKSUM + algorithm: checksum_of(source.data, algorithm)}
+        given = kept_headers(request)
+        copied = {name: value for name, value in source.headers.items() if name not in _NOT_COPIED}
         return self._state.store(
             bucket,
             key,
             source.data,
-            headers=kept_headers(request) if replaces else source.headers,
+            headers=given if replaces else {**copied, **{name: given[name] for name in _NOT_COPIED if name in given}},
             tags=self._checks.tags_of(request) if has_tags else source.tags,
             checksums=checksums,
         )
