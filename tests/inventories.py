@@ -32,7 +32,10 @@ FORMS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A row. `state` is what makes it no current object: a version, a delete marker, a snapshot or a deleted blob."""
+    """A row. `state` is what makes it no current object: a version, a delete marker, a snapshot or a deleted blob.
+
+    Checksums are in base64.
+    """
 
     key: str
     size: int = 1
@@ -40,6 +43,9 @@ class Entry:
     etag: str = "abc"
     state: str = "current"
     bucket: str | None = None
+    md5: str = "1B2M2Y8AsgTpgAmY7PhCfg=="
+    crc32c: str = "yZRlqg=="
+    crc64: str = "AAAAAAAAAAA="
 
 
 def write_inventory(folder: Path, form: str, bucket: str, files: Sequence[Sequence[Entry]], **changes: Any) -> Path:
@@ -113,8 +119,8 @@ GCS_COLUMNS = {
     "timeCreated": lambda each, _: each.modified,
     "timeDeleted": lambda each, _: None if each.state == "current" else each.modified,
     "updated": lambda each, _: each.modified,
-    "crc32c": lambda each, _: "yZRlqg==",
-    "md5Hash": lambda each, _: "1B2M2Y8AsgTpgAmY7PhCfg==",
+    "crc32c": lambda each, _: each.crc32c,
+    "md5Hash": lambda each, _: each.md5,
     "storageClass": lambda each, _: "STANDARD",
     "contentType": lambda each, _: "text/plain",
     "generation": lambda each, _: int(each.etag.encode().hex(), 16),
@@ -168,7 +174,8 @@ AZURE_COLUMNS = {
     "Content-Length": lambda each, _: each.size,
     "Content-Type": lambda each, _: "text/plain",
     "AccessTier": lambda each, _: "Hot",
-    "Content-MD5": lambda each, _: "1B2M2Y8AsgTpgAmY7PhCfg==",
+    "Content-MD5": lambda each, _: each.md5,
+    "ContentCRC64": lambda each, _: each.crc64,
     "Deleted": lambda each, _: each.state == "deleted" or None,
     "VersionId": lambda each, _: "2026-01-02T03:04:05.0000000Z",
     "IsCurrentVersion": lambda each, _: each.state != "version" or None if each.state != "version" else False,

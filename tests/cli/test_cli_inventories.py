@@ -104,10 +104,18 @@ def test_an_inventory_that_is_refused_ends_the_run_before_anything_happens(desk:
 def test_the_command_says_what_could_not_be_compared(desk: Desk):
     desk.run("put", *desk.files(one="one", two="two"), "--quiet")
     done = desk.run("verify", "--by-checksum")
-    assert (done.code, sorted(line.split()[0] for line in done.out)) == (6, ["unproven", "unproven"])
-    assert "2 of 2 objects" in done.errors[-1] and "verify them without --by-checksum" in done.errors[-1]
+    assert (done.code, sorted(line.split("  ")[0] for line in done.out)) == (6, ["not comparable"] * 2)
+    assert (
+        "2 of 2 objects" in done.errors[-1]
+        and "were not comparable" in done.errors[-1]
+        and "verify them without --by-checksum" in done.errors[-1]
+    )
     manifest = write_batch_report(
         desk.folder / "report", str(desk.objects), {hash_of(each): hash_of(each) for each in ("one", "two")}
     )
     done = desk.run("verify", "--by-checksum", "--inventory", manifest)
-    assert (done.code, done.out, done.errors) == (0, [], ["2 objects, 0 bytes: all intact by their checksums"])
+    assert (done.code, done.out, done.errors) == (
+        0,
+        [],
+        ["2 objects, 0 bytes: all intact by their checksums (2 sha256)"],
+    )

@@ -34,8 +34,8 @@ async def test_s3_is_asked_for_the_sha256_of_each_object_and_nothing_is_read():
         assert await problems(storage) == {
             hash_of(b"one"): "misplaced",
             **dict.fromkeys(map(hash_of, BLOBS[1:])),
-            hash_of(b"foreign"): "unproven",
-            digest_of(b"md5", algorithm="md5")["content_hash"]: "unproven",
+            hash_of(b"foreign"): "not comparable",
+            digest_of(b"md5", algorithm="md5")["content_hash"]: "not comparable",
         }
         assert {*operations(server)} == {"ListObjectsV2", "HeadObject"}
         assert operations(server).count("HeadObject") == 6
@@ -48,7 +48,7 @@ async def test_cloud_storage_has_the_md5_of_objects_whose_hash_is_one():
             await write(storage, b"sha256")
             digest = digest_of(b"md5", algorithm="md5")
             await storage.write_data(b"md5", digest, {})
-            assert await problems(storage) == {hash_of(b"sha256"): "unproven", digest["content_hash"]: None}
+            assert await problems(storage) == {hash_of(b"sha256"): "not comparable", digest["content_hash"]: None}
 
 
 async def test_a_report_of_batch_operations_needs_no_request_for_what_it_proves(tmp_path: Path):
@@ -77,8 +77,8 @@ async def test_a_report_of_batch_operations_needs_no_request_for_what_it_proves(
     ("result", "checksum", "problem"),
     [
         ({}, hash_of("one"), None),
-        ({"checksumType": "COMPOSITE"}, hash_of("one"), "unproven"),
-        ({"checksumAlgorithm": "CRC64NVME"}, "0123456789abcdef", "unproven"),
+        ({"checksumType": "COMPOSITE"}, hash_of("one"), "not comparable"),
+        ({"checksumAlgorithm": "CRC64NVME"}, "0123456789abcdef", "not comparable"),
         ({}, hash_of("other"), "damaged"),
     ],
 )
@@ -133,4 +133,4 @@ async def test_the_md5_of_an_inventory_proves_content_whose_hash_is_an_md5(form:
     with await read_inventory(storage, write_inventory(tmp_path / "made", form, BUCKET, [rows])) as inventory:
         (shard,) = await plan(storage, shards=1, inventory=inventory)
         found = await problems(storage, shard=shard)
-    assert found == {hashes[0]: None, hashes[1]: "damaged", hash_of(b"sha256"): "unproven"}
+    assert found == {hashes[0]: None, hashes[1]: "damaged", hash_of(b"sha256"): "not comparable"}

@@ -12,7 +12,10 @@ from typing import IO, Any
 from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, MissingDependency
 
-COLUMNS = ("content_hash", "size", "modified", "version", "content_type", "storage_class")
+COLUMNS = (
+    *("content_hash", "size", "modified", "version", "content_type", "storage_class"),
+    *("md5", "crc64nvme", "crc32c"),
+)
 
 Write = Callable[[Sequence[Mapping[str, Any]]], None]
 """Writes rows."""

@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,16 +11,19 @@ from cyclopts import Parameter
 from rich.filesize import decimal
 from rich.progress import Progress
 
-from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
+from lakery_cloud.cli.common import Json, Quiet, Repeated, StorageUrl, open_storage
 from lakery_cloud.cli.failures import with_line
 from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, AtATime, Workers
 from lakery_cloud.cli.progress import print_above, print_note
 from lakery_cloud.cli.words import pluralize
+from lakery_cloud.engine.checksums import DIGITS
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError, IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import READS_AT_A_TIME, Problem
 from lakery_cloud.maintenance.jobs import StorageSource
+from lakery_cloud.maintenance.known_checksums import KnownChecksums
+from lakery_cloud.maintenance.sources import checksums_of_file
 from lakery_cloud.maintenance.verify import VerifyJob
 
 
@@ -32,6 +35,7 @@ async def verify(
     sample: str = "100%",
     seed: int = 0,
     by_checksum: Annotated[bool, Parameter(negative="")] = False,
+    checksums: Repeated = (),
     inventory: InventoryName = None,
     at_a_time: AtATime = READS_AT_A_TIME,
     workers: Workers = HERE,
@@ -54,13 +58,15 @@ async def verify(
         seed: A number that selects the sample. The same number selects the same objects.
         by_checksum: Read nothing: compare each hash with the checksum that the store has, or an inventory or a report of S3
             Batch Operations that --inventory names. This proves less than a read.
+        checksums: With --by-checksum, a file with checksums that you have kept, for objects whose hash the store can't
+            compare: a .csv or .parquet table or JSON lines with content_hash, and crc32c, crc64nvme, md5, sha1 or sha256.
         at_a_time: Number of objects that a process reads at a time.
         quiet: Show no progress and no total.
         as_json: Print JSON, one object a line, also for intact content.
     """
     counts: Counter[str] = Counter()
     share = _share(sample)
-    with workers.open_engine() as engine:
+    with _known(checksums, by_checksum=by_checksum) as known, workers.open_engine() as engine:
         async with open_storage(storage) as source:
             earliest = await _time_before(source, since)
 
@@ -73,6 +79,7 @@ async def verify(
                     sample=share,
                     seed=seed,
                     by_checksum=by_checksum,
+                    known=known,
                     reports_all=as_json,
                 )
 
@@ -87,6 +94,24 @@ async def verify(
         _report(counts, source, by_checksum=by_checksum, quiet=quiet or as_json)
     except (IntegrityError, StorageUnavailable) as error:
         raise with_line(error) if as_json else error from None
+
+
+@contextmanager
+def _known(files: Sequence[str], *, by_checksum: bool) -> Iterator[KnownChecksums | None]:
+    """Read the files of checksums, if there are some.
+
+    Raises:
+        ConfigError, InvalidRecord, MissingDependency: As for `checksums_of_file`.
+    """
+    if not files:
+        yield None
+        return
+    if not by_checksum:
+        raise ConfigError("--checksums belongs to --by-checksum")
+    with KnownChecksums() as known:
+        for name in files:
+            known.add_all(checksums_of_file(name))
+        yield known
 
 
 async def _time_before(storage: ObjectStorage[Any], age: timedelta | None) -> datetime | None:
@@ -114,7 +139,7 @@ def _share(text: str) -> float:
 
 def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
     if as_json:
-        line = {"content_hash": finding["content_hash"], "size": finding["size"]}
+        line = {name: finding[name] for name in ("content_hash", "size", "compared") if name in finding}
         print_above(progress, json.dumps({**line, "result": finding["problem"] or "intact", "error": None}))
     else:
         print_above(progress, f"{finding['problem']}  {finding['content_hash']}  {finding['size']:>14}")
@@ -122,8 +147,8 @@ def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> 
 
 def _report(counts: Counter[str], source: ObjectStorage[Any], *, by_checksum: bool, quiet: bool) -> None:
     objects, archived = pluralize(counts["objects"], "object"), counts[Problem.ARCHIVED]
-    unproven = counts[Problem.UNPROVEN]
-    if wrong := sum(counts[problem] for problem in Problem) - archived - unproven:
+    not_comparable = counts[Problem.NOT_COMPARABLE]
+    if wrong := sum(counts[problem] for problem in Problem) - archived - not_comparable:
         raise IntegrityError(
             f"{wrong} of {objects} in {source!r} failed verification; delete them, and save their content again from "
             "another copy"
@@ -133,11 +158,12 @@ def _report(counts: Counter[str], source: ObjectStorage[Any], *, by_checksum: bo
             f"{archived} of {objects} in {source!r} could not be read, since archived content must be restored first; "
             "restore them, and verify them then"
         )
-    if unproven:
+    if not_comparable:
         raise StorageUnavailable(
-            f"{unproven} of {objects} in {source!r} have no checksum that can be compared with their hash; verify them "
-            "without --by-checksum"
+            f"{not_comparable} of {objects} in {source!r} were not comparable: the store has no checksum that can be "
+            "compared with their hash or a checksum of --checksums; verify them without --by-checksum"
         )
     if not quiet:
-        means = " by their checksums" if by_checksum else ""
+        compared = [f"{counts[f'by {algorithm}']} {algorithm}" for algorithm in DIGITS if counts[f"by {algorithm}"]]
+        means = f" by their checksums ({', '.join(compared)})" if by_checksum and compared else ""
         print_note(f"{objects}, {decimal(counts['bytes'])}: all intact{means}")

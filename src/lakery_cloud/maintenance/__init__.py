@@ -7,6 +7,7 @@ from lakery_cloud.maintenance.costs import JOBS, PRICES, Estimate, Prices, estim
 from lakery_cloud.maintenance.doctor import CHECKS, Finding, diagnose
 from lakery_cloud.maintenance.inventories import Inventory, read_inventory
 from lakery_cloud.maintenance.jobs import Engine, Job, run_job, total
+from lakery_cloud.maintenance.known_checksums import KnownChecksums
 from lakery_cloud.maintenance.lifecycle import (
     DEFAULT_DAYS,
     HasLifecycle,
@@ -16,6 +17,7 @@ from lakery_cloud.maintenance.lifecycle import (
 from lakery_cloud.maintenance.live import LiveSet, live_set
 from lakery_cloud.maintenance.manifest import Manifest
 from lakery_cloud.maintenance.shards import Listing, Shard, ShardResult, plan
+from lakery_cloud.maintenance.sources import checksums_of_file
 from lakery_cloud.maintenance.stock import CompareJob, Difference, InventoryJob
 from lakery_cloud.maintenance.sweep import (
     DEFAULT_AGE,
@@ -55,6 +57,7 @@ __all__ = [
     "Inventory",
     "InventoryJob",
     "Job",
+    "KnownChecksums",
     "Leftover",
     "Listing",
     "LiveSet",
@@ -67,6 +70,7 @@ __all__ = [
     "Verified",
     "VerifyJob",
     "apply_lifecycle",
+    "checksums_of_file",
     "copied_of",
     "copy",
     "diagnose",

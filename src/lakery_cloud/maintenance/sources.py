@@ -1,13 +1,16 @@
-"""Content hashes from tables: columns of CSV and Parquet files, and queries of SQL databases."""
+"""Content hashes and checksums from tables: columns of CSV and Parquet files, JSON lines, and queries of SQL databases."""
 
 import csv
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lakery_cloud.engine.checksums import DIGITS as CHECKSUMS
 from lakery_cloud.engine.keys import is_hash
 from lakery_cloud.errors import ConfigError, InvalidRecord, MissingDependency, StorageUnavailable, brief
+from lakery_cloud.maintenance.known_checksums import as_hex
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.redaction import redact
 
@@ -35,11 +38,8 @@ def hashes_of_csv(path: str | Path, *, column: str = COLUMN) -> Iterator[str]:
         ConfigError: The file or the column does not exist.
         InvalidRecord: A value is neither a hash nor a record; the message has its line.
     """
-    with _opened(path), open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        _check_column(path, column, rows.fieldnames or ())
-        for row in rows:
-            yield _named(path, rows.line_num, row[column])
+    for row, (value,) in _rows_of_csv(path, [column]):
+        yield _named(path, row, value)
 
 
 def hashes_of_parquet(path: str | Path, *, column: str = COLUMN) -> Iterator[str]:
@@ -50,23 +50,35 @@ def hashes_of_parquet(path: str | Path, *, column: str = COLUMN) -> Iterator[str
         InvalidRecord: A value is neither a hash nor a record; the message has its row.
         MissingDependency: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingDependency('Parquet files need pyarrow: pip install "lakery-cloud[parquet]"') from error
-    with _opened(path):
+    for row, (value,) in _rows_of_parquet(path, [column]):
+        yield _named(path, row, value)
+
+
+def checksums_of_file(path: str | Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The checksums in a file: content hash, and algorithm -> checksum in hexadecimal.
+
+    A `.csv` or `.parquet` table has a column `content_hash`, and columns named after the algorithms `sha256`, `sha1`,
+    `md5`, `crc64nvme`, `crc32c` or `crc32`, with checksums in hexadecimal or base64. Any other file has JSON lines with
+    these fields, where a line with a `record` needs no `content_hash`. Rows without a checksum are left out.
+
+    Raises:
+        ConfigError: The file does not exist, or has no hash or no checksum at all.
+        InvalidRecord: A hash or checksum is malformed; the message has its row.
+        MissingDependency: pyarrow, which reads Parquet files, is not installed.
+    """
+    suffix, has_some = Path(path).suffix.lower(), False
+    rows = _rows_of_csv if suffix == ".csv" else _rows_of_parquet if suffix in (".parquet", ".pq") else _rows_of_json
+    for row, (value, *checksums) in rows(path, [COLUMN], CHECKSUMS):
+        given = {name: checksum for name, checksum in zip(CHECKSUMS, checksums, strict=True) if checksum}
+        if not given:
+            continue
+        has_some, content_hash = True, _named(path, row, value)
         try:
-            file = parquet.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"{str(path)!r} is no Parquet file: {error}") from error
-        with file:
-            _check_column(path, column, file.schema_arrow.names)
-            row = 0
-            for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=[column]):
-                for value in batch.column(0).to_pylist():
-                    row += 1
-                    yield _named(path, row, value)
+            yield content_hash, {name: as_hex(name, checksum) for name, checksum in given.items()}
+        except InvalidRecord as error:
+            raise InvalidRecord(f"row {row} of {path}: {error}") from None
+    if not has_some:
+        raise ConfigError(f"{str(path)!r} has no checksum: none of {', '.join(CHECKSUMS)} in any row")
 
 
 def hashes_of_query(url: str, query: str) -> Iterator[str]:
@@ -106,6 +118,59 @@ def hashes_of_query(url: str, query: str) -> Iterator[str]:
         engine.dispose()
 
 
+Row = tuple[int, list[Any]]
+"""The number of a row, and the values of the columns that were asked for."""
+
+
+def _rows_of_csv(path: str | Path, needed: Collection[str], wanted: Collection[str] = ()) -> Iterator[Row]:
+    with _opened(path), open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        _check_columns(path, needed, rows.fieldnames or ())
+        for row in rows:
+            yield rows.line_num, [row.get(name) for name in (*needed, *wanted)]
+
+
+def _rows_of_parquet(path: str | Path, needed: Collection[str], wanted: Collection[str] = ()) -> Iterator[Row]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingDependency('Parquet files need pyarrow: pip install "lakery-cloud[parquet]"') from error
+    with _opened(path):
+        try:
+            file = parquet.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise ConfigError(f"{str(path)!r} is no Parquet file: {error}") from error
+        with file:
+            names = file.schema_arrow.names
+            _check_columns(path, needed, names)
+            row, columns = 0, [*needed, *(name for name in wanted if name in names)]
+            for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield row, [values.get(name) for name in (*needed, *wanted)]
+
+
+def _rows_of_json(path: str | Path, needed: Collection[str], wanted: Collection[str] = ()) -> Iterator[Row]:
+    with _opened(path), open(path, encoding="utf-8") as file:
+        for row, line in enumerate(file, start=1):
+            if line.strip():
+                fields = _fields(path, row, line)
+                yield row, [fields.get(name) for name in (*needed, *wanted)]
+
+
+def _fields(path: str | Path, row: int, line: str) -> Mapping[str, Any]:
+    """The fields of a JSON line, and of the record in it."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecord(f"row {row} of {path}: it is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidRecord(f"row {row} of {path}: {brief(values)} is no JSON object")
+    record = values.get("record")
+    return {**record, **values} if isinstance(record, dict) else values
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[None]:
     try:
@@ -116,9 +181,10 @@ def _opened(path: str | Path) -> Iterator[None]:
         raise ConfigError(f"{str(path)!r} can't be read: {error}") from error
 
 
-def _check_column(path: str | Path, column: str, columns: Any) -> None:
-    if column not in columns:
-        raise ConfigError(f"{str(path)!r} has no column {column!r}, but {', '.join(map(repr, columns)) or 'none'}")
+def _check_columns(path: str | Path, needed: Collection[str], columns: Collection[str]) -> None:
+    for column in needed:
+        if column not in columns:
+            raise ConfigError(f"{str(path)!r} has no column {column!r}, but {', '.join(map(repr, columns)) or 'none'}")
 
 
 def _named(source: str | Path, row: int, value: object) -> str:

@@ -11,6 +11,9 @@ from lakery_cloud.maintenance.jobs import Job, StorageSource
 from lakery_cloud.maintenance.live import LiveSet
 from lakery_cloud.maintenance.shards import Shard, ShardResult, in_quarantine, listed
 
+ROW_CHECKSUMS = ("md5", "crc64nvme", "crc32c")
+"""The checksums that listings or inventories of some stores tell."""
+
 
 class InventoryJob(Job):
     """A list of all content. It counts `objects` and `bytes`, and reports each object as `row` describes it."""
@@ -34,7 +37,7 @@ def row(content_hash: str, info: ObjectInfo) -> dict[str, Any]:
     """A row of an inventory.
 
     It has the hash, the size in bytes, the time of the last change in ISO 8601, the ETag or generation, and where the
-    listing tells them the content type and the storage class.
+    listing tells them the content type, the storage class and checksums.
     """
     return {
         "content_hash": content_hash,
@@ -43,6 +46,7 @@ def row(content_hash: str, info: ObjectInfo) -> dict[str, Any]:
         "version": info.version,
         "content_type": info.content_type,
         "storage_class": info.storage_class,
+        **{algorithm: info.checksums.get(algorithm) for algorithm in ROW_CHECKSUMS},
     }
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Any
 
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
+from lakery_cloud.engine.checksums import DIGITS
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Archived, ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -18,6 +19,7 @@ from lakery_cloud.engine.reader import UnverifiedRead
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, IntegrityError, NoStorageData
 from lakery_cloud.maintenance.jobs import Job, StorageSource
+from lakery_cloud.maintenance.known_checksums import Checksums, KnownChecksums, is_same, read_lines
 from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, listed
 from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
@@ -39,23 +41,25 @@ class Problem(StrEnum):
     """It was replaced during the read, by another program: this library never replaces content."""
     ARCHIVED = "archived"
     """It was not read, since it is archived. Restore it, and verify it then."""
-    UNPROVEN = "unproven"
-    """It was not read, and the store has no checksum that can be compared with its hash. Verify it by a read."""
+    NOT_COMPARABLE = "not comparable"
+    """It was not read, and the store has no checksum to compare with its hash or a known checksum. Verify it by a read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """One object that was read.
+    """One object that was read, or whose checksum was compared.
 
     Attributes:
         info: Its properties in the store.
         content_hash: The hash in its key.
         problem: Its problem, or None if it is intact.
+        compared: The algorithms of the checksums that were compared; none if it was read.
     """
 
     info: ObjectInfo
     content_hash: str
     problem: Problem | None
+    compared: tuple[str, ...] = ()
 
 
 async def verify(
@@ -66,6 +70,7 @@ async def verify(
     shard: Shard = EVERYTHING,
     since: datetime | None = None,
     by_checksum: bool = False,
+    known: Mapping[str, Checksums] = {},
     is_wanted: Callable[[str], bool] = lambda _: True,
 ) -> AsyncGenerator[Verified]:
     """Read and hash all content of a storage, several objects at a time, in the order of their keys.
@@ -79,7 +84,9 @@ async def verify(
         at_a_time: Number of objects to read at a time.
         shard: The content to read.
         since: Skip content that was written earlier, by the store's clock.
-        by_checksum: Read nothing. Compare the hash with the checksum that the store or an inventory has.
+        by_checksum: Read nothing. Compare the checksums that the store or an inventory has with the hash, or else with the
+            known checksums.
+        known: Content hash -> the checksums of this content.
         is_wanted: Called with each content hash; content for which it returns False is skipped.
 
     Raises:
@@ -88,11 +95,11 @@ async def verify(
         CredentialsError: Credentials are missing or refused.
         StorageUnavailable: The store could not be reached, or failed.
     """
-    verifier = _Verifier(await storage.transport())
+    verifier = _Verifier(await storage.transport(), known)
     check = verifier.compare if by_checksum else verifier.check
 
     async def wanted() -> AsyncGenerator[tuple[str, ObjectInfo]]:
-        async with aclosing(listed(storage, shard)) as objects:
+        async with aclosing(listed(storage, shard, described=by_checksum)) as objects:
             async for content_hash, info in objects:
                 is_recent = since is None or info.modified is None or info.modified >= since
                 if content_hash > after and is_recent and is_wanted(content_hash):
@@ -107,6 +114,8 @@ async def verify(
 class VerifyJob(Job):
     """`verify` as a job. It counts `objects`, `bytes` and each kind of problem, and reports each object with a problem.
 
+    With `by_checksum` it counts intact objects as `by <algorithm>` too, by the strongest checksum that was compared.
+
     Args:
         source: The storage to read.
         after: As for `verify`.
@@ -115,6 +124,7 @@ class VerifyJob(Job):
         sample: The share of the objects to read, from 0 to 1.
         seed: Chooses the sample.
         by_checksum: As for `verify`.
+        known: The known checksums that `verify` compares.
         reports_all: Report intact objects too.
     """
 
@@ -128,14 +138,18 @@ class VerifyJob(Job):
         sample: float = 1,
         seed: int = 0,
         by_checksum: bool = False,
+        known: KnownChecksums | None = None,
         reports_all: bool = False,
     ) -> None:
         super().__init__(source)
+        if known is not None and not by_checksum:
+            raise ConfigError("known checksums are only compared with by_checksum")
         if not 0 < sample <= 1:
             raise ConfigError(f"a sample is more than 0 and at most 1, not {sample}")
         self._after, self._at_a_time, self._since = after, at_a_time, since
         self._sample, self._seed, self._reports_all = sample, seed, reports_all
         self._by_checksum = by_checksum
+        self._known = known
 
     def description(self) -> Mapping[str, Any]:
         return {
@@ -146,7 +160,12 @@ class VerifyJob(Job):
             "sample": [self._sample, self._seed],
             "reports_all": self._reports_all,
             **({"by_checksum": True} if self._by_checksum else {}),
+            **({"known": self._known.count} if self._known is not None else {}),
         }
+
+    def payload(self, shard: Shard) -> bytes:
+        """The known checksums of a shard."""
+        return b"" if self._known is None else "\n".join(self._known.lines_of(shard)).encode()
 
     async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
         counts: Counter[str] = Counter()
@@ -158,6 +177,7 @@ class VerifyJob(Job):
             shard=shard,
             since=self._since,
             by_checksum=self._by_checksum,
+            known=read_lines(payload.decode().splitlines()),
             is_wanted=self._is_sampled,
         )
         async with aclosing(objects) as checked:
@@ -166,10 +186,14 @@ class VerifyJob(Job):
                 self.watch(1, verified.info.size)
                 if verified.problem is not None:
                     counts[verified.problem] += 1
+                elif verified.compared:
+                    counts[f"by {verified.compared[0]}"] += 1
                 if verified.problem is not None or self._reports_all:
-                    size = verified.info.size
-                    findings.append({"content_hash": verified.content_hash, "size": size, "problem": verified.problem})
+                    findings.append(_finding(verified))
         return ShardResult(shard, counts, findings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_known": None}
 
     def _is_sampled(self, content_hash: str) -> bool:
         if self._sample == 1:
@@ -179,11 +203,17 @@ class VerifyJob(Job):
         return int.from_bytes(drawn) < self._sample * 2**64
 
 
-class _Verifier:
-    """Reads objects of one storage. Most of them have hashes of the same algorithm."""
+def _finding(verified: Verified) -> dict[str, Any]:
+    finding = {"content_hash": verified.content_hash, "size": verified.info.size, "problem": verified.problem}
+    return finding | ({"compared": list(verified.compared)} if verified.compared else {})
 
-    def __init__(self, transport: Transport) -> None:
+
+class _Verifier:
+    """Reads objects of one storage, or compares their checksums. Most of them have hashes of the same algorithm."""
+
+    def __init__(self, transport: Transport, known: Mapping[str, Checksums]) -> None:
         self._transport = transport
+        self._known = known
         self._algorithms = {SHA256_DIGITS: DEFAULT_ALGORITHM}  # by the number of digits
 
     async def check(self, entry: tuple[str, ObjectInfo]) -> Verified | None:
@@ -214,23 +244,53 @@ class _Verifier:
         return Verified(info, content_hash, _problem(described, found))
 
     async def compare(self, entry: tuple[str, ObjectInfo]) -> Verified | None:
-        """Compare the hash of an object with its checksum, with one request unless the listing has proven it."""
+        """Compare the checksums of an object, with one request unless the listing has told all that it takes."""
         content_hash, listed_info = entry
-        checksum = listed_info.content_hash
-        if checksum is not None and checksum.partition(":")[2] == content_hash:
-            return Verified(listed_info, content_hash, None)
-        # Only the metadata tells the algorithm of the hash.
-        info = await self._transport.head(listed_info.address)
-        if info is None:
-            return None
-        algorithm, _, found = (checksum or info.content_hash or "").partition(":")
-        if algorithm != info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM):
-            return Verified(info, content_hash, Problem.UNPROVEN)
-        if found != content_hash:
-            return Verified(info, content_hash, _problem(info, found))
+        told, known = _checksums_of(listed_info), self._known.get(content_hash, {})
+        if (proof := _proof(content_hash, told, known)) is not None:
+            return Verified(listed_info, content_hash, None, proof)
+        info = listed_info
+        if METADATA_ALGORITHM not in info.metadata:  # which alone tells the algorithm of the hash
+            described = await self._transport.head(info.address)
+            if described is None:
+                return None
+            info, told = described, {**_checksums_of(described), **told}
+        algorithm = info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM)
+        if algorithm in told:
+            found = told[algorithm]
+            compared: tuple[str, ...] = (algorithm,)
+            problem = None if found == content_hash else _problem(info, found)
+        else:
+            compared = _common(told, known)
+            is_intact = _agree(told, known, compared)
+            problem = (None if is_intact else _problem(info, "")) if compared else Problem.NOT_COMPARABLE
         written = info.metadata.get(METADATA_SIZE, "")
-        is_whole = not written.isdecimal() or int(written) == info.size
-        return Verified(info, content_hash, None if is_whole else Problem.TRUNCATED)
+        if problem is None and written.isdecimal() and int(written) != info.size:
+            problem = Problem.TRUNCATED
+        return Verified(info, content_hash, problem, compared)
+
+
+def _proof(content_hash: str, told: Checksums, known: Checksums) -> tuple[str, ...] | None:
+    """The checksums that prove content whatever the algorithm of its hash is; None without any."""
+    if (algorithm := next((each for each in told if told[each] == content_hash), None)) is not None:
+        return (algorithm,)
+    may_be_wrong = any(len(checksum) == len(content_hash) for checksum in told.values())
+    compared = () if may_be_wrong else _common(told, known)
+    return compared if compared and _agree(told, known, compared) else None
+
+
+def _common(told: Checksums, known: Checksums) -> tuple[str, ...]:
+    """The algorithms that both have, the strongest first."""
+    return tuple(each for each in DIGITS if each in told and each in known)
+
+
+def _agree(told: Checksums, known: Checksums, algorithms: Iterable[str]) -> bool:
+    return all(is_same(each, told[each], known[each]) for each in algorithms)
+
+
+def _checksums_of(info: ObjectInfo) -> dict[str, str]:
+    algorithm, _, checksum = (info.content_hash or "").partition(":")
+    return {**info.checksums, **({algorithm: checksum} if checksum else {})}
 
 
 async def hash_object(transport: Transport, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:

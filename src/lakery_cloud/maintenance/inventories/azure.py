@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakery_cloud.errors import ConfigError, brief
-from lakery_cloud.maintenance.inventories.report import ANY, Columns, DataFile, Report, hex_of_base64, required
+from lakery_cloud.maintenance.inventories.report import ANY, Columns, DataFile, Report, in_base64, required
 
 KIND = "Azure Blob Storage inventory"
 COLUMNS = Columns(
@@ -24,7 +24,10 @@ COLUMNS = Columns(
         "deleted": frozenset({"true"}),
         "hdiisfolder": frozenset({"true"}),
     },
-    checksums={"contentmd5": hex_of_base64("md5")},
+    checksums={
+        "contentmd5": in_base64("md5"),
+        "contentcrc64": in_base64("crc64nvme"),
+    },
 )
 
 

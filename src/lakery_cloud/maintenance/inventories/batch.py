@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lakery_cloud.engine.checksums import DIGITS
 from lakery_cloud.errors import ConfigError, brief
 from lakery_cloud.maintenance.inventories.report import Columns, CSVForm, DataFile, Report, required
 
@@ -47,7 +48,7 @@ def _file(entry: Any, *, where: str) -> DataFile:
     return DataFile(required(entry, "Key", str, where=where), md5=md5.lower())
 
 
-def _checksum(message: Any) -> str | None:
+def _checksum(message: Any) -> tuple[str, str] | None:
     """The checksum in the message of a task, if the task has computed one of a whole object."""
     try:
         result = json.loads(message)
@@ -55,8 +56,8 @@ def _checksum(message: Any) -> str | None:
         return None
     if not isinstance(result, Mapping) or result.get("checksumType") != "FULL_OBJECT":
         return None
-    algorithm, found = result.get("checksumAlgorithm"), result.get("checksum_hex")
-    return f"{algorithm.lower()}:{found.lower()}" if isinstance(algorithm, str) and isinstance(found, str) else None
+    algorithm, found = str(result.get("checksumAlgorithm")).lower(), str(result.get("checksum_hex")).lower()
+    return (algorithm, found) if len(found) == DIGITS.get(algorithm) else None
 
 
 COLUMNS = Columns(key="key", bucket="bucket", checksums={"resultmessage": _checksum})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakery_cloud.errors import ConfigError, IntegrityError, brief
-from lakery_cloud.maintenance.inventories.report import ANY, Columns, CSVForm, DataFile, Report, hex_of_base64, required
+from lakery_cloud.maintenance.inventories.report import ANY, Columns, CSVForm, DataFile, Report, in_base64, required
 
 KIND = "inventory report of Cloud Storage"
 COLUMNS = Columns(
@@ -20,7 +20,7 @@ COLUMNS = Columns(
     content_type="contenttype",
     storage_class="storageclass",
     noncurrent={"timedeleted": ANY},
-    checksums={"md5hash": hex_of_base64("md5")},
+    checksums={"md5hash": in_base64("md5"), "crc32c": in_base64("crc32c")},
     is_version_quoted=False,
 )
 

@@ -21,6 +21,7 @@ from lakery_cloud.errors import ConfigError, IntegrityError, brief
 from lakery_cloud.maintenance.inventories import azure, batch, csv_files, gcs, orc_files, parquet_files, s3
 from lakery_cloud.maintenance.inventories.places import LocalFiles, Objects, Place
 from lakery_cloud.maintenance.inventories.report import ANY, Columns, DataFile, Report, check_rows, reason
+from lakery_cloud.maintenance.known_checksums import join, split
 from lakery_cloud.maintenance.shards import Listing
 from lakery_cloud.maintenance.spool import DIGITS, Spool
 
@@ -65,7 +66,7 @@ class Inventory(Listing):
     def add(self, content_hash: str, info: ObjectInfo) -> None:
         """Add an object."""
         changed = "" if info.modified is None else (info.modified - _EPOCH) // _MICROSECOND
-        texts = [info.version, info.content_hash, info.content_type, info.storage_class]
+        texts = [info.version, join(info.checksums), info.content_type, info.storage_class]
         fields = [text if text and text.isprintable() else "" for text in texts]
         self._spool.add("\t".join([content_hash, str(info.size), str(changed), *fields]))
 
@@ -99,16 +100,16 @@ def _entries(lines: Iterable[str], keys: KeySpace) -> list[tuple[str, ObjectInfo
     found: dict[str, ObjectInfo] = {}
     for line in lines:
         content_hash, size, changed, *texts = line.split("\t")
-        version, checksum, content_type, storage_class = (text or None for text in texts)
+        version, checksums, content_type, storage_class = (text or None for text in texts)
         modified = _EPOCH + int(changed) * _MICROSECOND if changed else None
         info = ObjectInfo(
             keys.content(content_hash),
             int(size),
             version,
-            checksum,
-            content_type,
+            content_type=content_type,
             modified=modified,
             storage_class=storage_class,
+            checksums=split(checksums or ""),
         )
         known = found.get(content_hash)
         if known is None or known.modified is None or (modified is not None and modified > known.modified):
@@ -241,21 +242,17 @@ def _object_of(values: Sequence[Any], report: Report, keys: KeySpace) -> tuple[s
         keys.content(content_hash),
         size,
         name,
-        _comparable(content_hash, checksums, columns),
-        str(content_type) if content_type else None,
+        content_type=str(content_type) if content_type else None,
         modified=_time(modified) if columns.modified else None,
         storage_class=str(storage_class) if storage_class else None,
+        checksums=_checksums(checksums, columns),
     )
     return content_hash, info
 
 
-def _comparable(content_hash: str, values: Sequence[Any], columns: Columns) -> str | None:
-    """The checksum that is as long as the hash, so that it can be compared with it."""
-    for value, read in zip(values, columns.checksums.values(), strict=True):
-        found = read(value)
-        if found is not None and len(found.partition(":")[2]) == len(content_hash):
-            return found
-    return None
+def _checksums(values: Sequence[Any], columns: Columns) -> dict[str, str]:
+    pairs = zip(values, columns.checksums.values(), strict=True)
+    return dict(found for value, read in pairs if (found := read(value)) is not None)
 
 
 def _is_noncurrent(marks: Iterable[Any], values: Mapping[str, frozenset[str]]) -> bool:

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lakery_cloud.engine.checksums import DIGITS
 from lakery_cloud.errors import LONGEST_QUOTE, ConfigError, IntegrityError, brief
 
 FileFormat = Literal["csv", "parquet", "orc"]
 
+ReadChecksum = Callable[[Any], tuple[str, str] | None]
+"""Reads algorithm and checksum in hexadecimal from a value; None if it has none of a whole object."""
 ANY = frozenset[str]()
 """Any value but an empty one."""
 NAMED = ("key", "size", "modified", "version", "bucket", "content_type", "storage_class")
@@ -43,7 +46,7 @@ class Columns:
         content_type: The media type, if there is a column.
         storage_class: The storage class or access tier, if there is a column.
         noncurrent: Column -> the values, in lower case, of rows that describe no current object.
-        checksums: Column -> a function that reads `<algorithm>:<hex>` of the whole object from a value, or None.
+        checksums: Column -> a function that reads the checksum of the whole object in a value.
         is_version_quoted: Whether the store puts the version into quotes.
     """
 
@@ -55,7 +58,7 @@ class Columns:
     content_type: str | None = None
     storage_class: str | None = None
     noncurrent: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    checksums: Mapping[str, Callable[[Any], str | None]] = field(default_factory=dict)
+    checksums: Mapping[str, ReadChecksum] = field(default_factory=dict)
     is_version_quoted: bool = True
 
 
@@ -157,11 +160,16 @@ def check_rows(report: Report, rows: int) -> None:
         )
 
 
-def hex_of_base64(algorithm: str) -> Callable[[Any], str | None]:
+def in_base64(algorithm: str) -> ReadChecksum:
     """A reader of checksums in base64."""
 
-    def read(value: Any) -> str | None:
-        return f"{algorithm}:{base64.b64decode(value, validate=True).hex()}" if value else None
+    def read(value: Any) -> tuple[str, str] | None:
+        if not value:
+            return None
+        checksum = base64.b64decode(value, validate=True).hex()
+        if len(checksum) != DIGITS[algorithm]:
+            raise ValueError(f"{brief(value)} is no {algorithm}")
+        return algorithm, checksum
 
     return read
 

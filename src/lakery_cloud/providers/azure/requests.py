@@ -13,6 +13,7 @@ from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
+from lakery_cloud.engine.checksums import told_checksum
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, BodyTooSlow, KeptVersion, ObjectInfo, Receipt, Upload, without_none
@@ -412,7 +413,20 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         _known_tags(properties.metadata or {}),
         count_of({_TAG_COUNT: str(properties.tag_count or 0)}, _TAG_COUNT),
         _tier(properties),
+        told_checksum("md5", base64.b64encode(properties.content_settings.content_md5 or b"")),
     )
+
+
+def described_of_sdk(bucket: str, properties: BlobProperties, *, has_tags: bool) -> ObjectInfo:
+    """A blob in a listing with metadata.
+
+    Args:
+        bucket: Its container.
+        properties: The SDK's description.
+        has_tags: Whether that has all tags of the blob.
+    """
+    info = info_of_sdk(Address(bucket, properties.name), properties)
+    return info._replace(tags=dict(properties.tags or {})) if has_tags and info.tags is None else info
 
 
 def _tier(properties: BlobProperties) -> str | None:
@@ -430,7 +444,7 @@ def version_of_sdk(bucket: str, properties: BlobProperties) -> KeptVersion | Non
 
 def _described(address: Address, response: BufferedResponse) -> ObjectInfo:
     check_answer("get_blob_properties", response)
-    return _info(address, response)
+    return _info(address, response)._replace(checksums=told_checksum("md5", response.headers.get("content-md5")))
 
 
 def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:

@@ -98,18 +98,19 @@ def read_object(address: Address, resource: Mapping[str, Any]) -> StoredObject:
     metadata = _mapping(resource, "metadata")
     if not all(isinstance(value, str) for value in metadata.values()):
         raise UnsupportedResponse("a response with malformed metadata")
-    generation = _number(resource, "generation")
+    generation, checksums = _number(resource, "generation"), _checksums(resource)
     info = ObjectInfo(
         address,
         int(_number(resource, "size")),
         generation,
-        _hash(resource),
+        f"md5:{checksums['md5']}" if "md5" in checksums else None,
         _text(resource, "contentType"),
         _text(resource, "contentEncoding"),
         _time(resource, "updated"),
         {name: value for name, value in metadata.items() if not name.startswith(TAG_PREFIX)},
         version_id=generation,
         storage_class=_text(resource, "storageClass") or None,
+        checksums=checksums,
     )
     tags = {unquote(name[len(TAG_PREFIX) :]): metadata[name] for name in metadata if name.startswith(TAG_PREFIX)}
     return StoredObject(info, _text(resource, "crc32c"), tags)
@@ -312,12 +313,19 @@ def _mappings(resource: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]
     raise UnsupportedResponse(f"a response with malformed {name}")
 
 
-def _hash(resource: Mapping[str, Any]) -> str | None:
-    md5 = _text(resource, "md5Hash")  # a composed object has none
-    try:
-        return f"md5:{header_to_hex(md5)}" if md5 else None
-    except ValueError as error:
-        raise UnsupportedResponse("a response with a malformed md5Hash") from error
+_CHECKSUMS = {"md5": "md5Hash", "crc32c": "crc32c"}
+"""Algorithm -> the field with its checksum. A composed object has no MD5."""
+
+
+def _checksums(resource: Mapping[str, Any]) -> dict[str, str]:
+    found = {}
+    for algorithm, name in _CHECKSUMS.items():
+        if text := _text(resource, name):
+            try:
+                found[algorithm] = header_to_hex(text)
+            except ValueError as error:
+                raise UnsupportedResponse(f"a response with a malformed {name}") from error
+    return found
 
 
 def _time(resource: Mapping[str, Any], name: str) -> datetime | None:

@@ -96,7 +96,8 @@ class GCSRequests(Requests):
             raise self.failure("objects.insert", address, "a response with another size").unusable()
 
     async def head(self, address: Address) -> ObjectInfo:
-        return (await self.describe(address)).info
+        info, _, tags = await self.describe(address)
+        return info._replace(tags=tags)
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
         # Without `Accept-Encoding` the store decodes content that is stored as gzip.
@@ -304,7 +305,7 @@ class GCSRequests(Requests):
         self, bucket: str, root: str, token: str | None, *, described: bool = False
     ) -> tuple[list[ObjectInfo], str | None]:
         """One page of the objects directly below a root, with all attributes if wanted, and the token of the next page."""
-        attributes = ",contentType,contentEncoding,storageClass,metadata" if described else ""
+        attributes = ",contentType,contentEncoding,storageClass,metadata,crc32c,md5Hash" if described else ""
         fields = f"kind,items(name,size,generation,updated{attributes}),nextPageToken"
         query = without_none(prefix=root, delimiter="/", fields=fields, pageToken=token, maxResults=self._page_size)
         address = Address(bucket, root)

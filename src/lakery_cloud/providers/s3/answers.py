@@ -11,7 +11,7 @@ from html import unescape
 from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.checksums import header_to_hex
+from lakery_cloud.engine.checksums import header_to_hex, told_checksum
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
@@ -137,7 +137,21 @@ def described_object(address: Address, headers: Mapping[str, str]) -> ObjectInfo
         time_of(headers.get("last-modified")),
         _metadata(headers),
         headers.get("x-amz-version-id"),
+        checksums=_checksums(headers),
     )
+
+
+_CHECKSUM = "x-amz-checksum-"
+
+
+def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """Checksums of the whole object, without those of checksums of its parts."""
+    if headers.get(f"{_CHECKSUM}type") == "COMPOSITE":
+        return {}
+    found: dict[str, str] = {}
+    for algorithm in ("crc64nvme", "crc32c", "crc32", "sha1"):
+        found |= told_checksum(algorithm, headers.get(_CHECKSUM + algorithm))  # `-<parts>` is no base64
+    return found
 
 
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The requests of a double of Cloud Storage about buckets and listings."""
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -75,7 +76,7 @@ class BucketRequests:
         """objects.list."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         if query.get("versions") == "true":
-            return self._list_versions(bucket, prefix, delimiter)
+            return self._list_versions(bucket, prefix, delimiter, query)
         entries: dict[str, DoubleObject | None] = {}
         for name, each in sorted(self._state.objects(bucket).items(), key=lambda item: item[0].encode()):
             if name.startswith(prefix):
@@ -91,7 +92,7 @@ class BucketRequests:
             self._objects.describe(bucket, name, found) for name in names[:size] if (found := entries[name]) is not None
         ]
         prefixes = [name for name in names[:size] if entries[name] is None]
-        page |= {"items": items} if items else {}
+        page |= {"items": _with_fields(items, query)} if items else {}
         page |= {"prefixes": prefixes} if prefixes else {}
         if len(names) > size:
             last = names[0] if self._state.profile.tokens == "same" and not after else names[size - 1]
@@ -99,7 +100,7 @@ class BucketRequests:
             page["nextPageToken"] = base64.urlsafe_b64encode(last.encode()).decode()
         return web.json_response(page)
 
-    def _list_versions(self, bucket: str, prefix: str, delimiter: str) -> web.Response:
+    def _list_versions(self, bucket: str, prefix: str, delimiter: str, query: Mapping[str, str]) -> web.Response:
         """All generations, in one page. Folders are left out: nobody reads them."""
         live = self._state.objects(bucket).items()
         found = [self._objects.describe(bucket, name, each) for name, each in live]
@@ -112,4 +113,16 @@ class BucketRequests:
             for each in found
             if each["name"].startswith(prefix) and not (delimiter and delimiter in each["name"].removeprefix(prefix))
         ]
-        return web.json_response({"kind": "storage#objects", **({"items": items} if items else {})})
+        return web.json_response(
+            {"kind": "storage#objects", **({"items": _with_fields(items, query)} if items else {})}
+        )
+
+
+_FIELDS = re.compile(r"items\(([^()]*)\)")
+
+
+def _with_fields(items: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The fields of objects that a listing is asked for (Cloud Storage, "Partial responses")."""
+    wanted = _FIELDS.search(query.get("fields", ""))
+    names = wanted[1].split(",") if wanted else None
+    return [{name: value for name, value in each.items() if names is None or name in names} for each in items]
