@@ -10,7 +10,7 @@ from lakery_cloud.maintenance.shards import EVERYTHING
 from lakery_cloud.testing import FaultProxy, Rule, content, digest_of, tap
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
-from tests.helpers import TAGS, proxy_before
+from tests.helpers import TAGS, blob, proxy_before
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS
 
@@ -18,9 +18,12 @@ cloud_rig = rig_on(
     *(pair for pair in (*PROFILE_PAIRS, *LOCAL_PAIRS) if pair.name in ("s3-aws", "gcs-strict", "azure-azurite"))
 )
 
+azure_rig = rig_on(*(pair for pair in LOCAL_PAIRS if pair.name == "azure-azurite"))
+
 BLOBS = [content(100, seed=seed) for seed in range(5)]
-ASKED_FOR_TAGS = {"s3": 1, "gs": 0, "az": 1}
-"""Scheme -> requests for tags if there are none: one, to learn whether the count of tags can be trusted."""
+ASKED_FOR_TAGS = {"s3": 1, "gs": 0, "az": 0}
+"""Scheme -> requests for tags if there are none: one, to learn whether the count of tags can be trusted. Listings of the
+others have tags."""
 DESCRIBED = {"s3": 5, "gs": 0, "az": 0}
 """Scheme -> requests that describe five objects which are not read."""
 
@@ -66,13 +69,46 @@ async def test_tags_are_asked_for_where_there_are_some(cloud_rig: CloudRig) -> N
         await save(cloud, BLOBS[:3])
         await save(cloud, BLOBS[3:], tags=TAGS)
         asked, _ = await requests_of(proxy, CopyJob(cloud, there))
-        assert asked["tags"] == (0 if scheme == "gs" else 2 + 1)
+        assert asked == Counter(list=1, get=5, tags=2 + 1 if scheme == "s3" else 0)
         tagged = {digest_of(data)["content_hash"] for data in BLOBS[3:]}
         assert {each: found.attributes.tags for each, found in there.contents.objects.items()} == {
             each: TAGS if each in tagged else {} for each in there.contents.objects
         }
         asked, _ = await requests_of(proxy, CopyJob(cloud, MemoryStorage(), keep_tags=False))
         assert asked["tags"] == 0
+
+
+async def test_tags_are_asked_for_one_by_one_where_azure_may_not_list_them(azure_rig: CloudRig) -> None:
+    rule = Rule(Answer(403, "AuthorizationPermissionMismatch"), "list", nth=1)
+    async with proxy_before(azure_rig, rule) as proxy, azure_rig.storage() as cloud:
+        await save(cloud, BLOBS[:3])
+        await save(cloud, BLOBS[3:], tags=TAGS)
+        for refused in (1, 0):  # it is not asked again
+            async with MemoryStorage() as there:
+                asked, _ = await requests_of(proxy, CopyJob(cloud, there))
+                assert asked == Counter(list=1 + refused, get=5, tags=2 + 1)
+                assert sum(found.attributes.tags == TAGS for found in there.contents.objects.values()) == 2
+
+
+async def test_records_are_copied_without_a_second_look_at_their_tags(cloud_rig: CloudRig) -> None:
+    scheme = cloud_rig.storage_class.url_scheme
+    async with (
+        proxy_before(cloud_rig) as proxy,
+        cloud_rig.storage() as cloud,
+        StorageRegistry([cloud]) as registry,
+        MemoryStorage() as there,
+    ):
+        records = [await registry.save(blob(data), tags=TAGS) for data in BLOBS]
+        proxy.exchanges.clear()
+        copied = [each async for each in copy(registry, there, records=records)]
+        assert [each.outcome for each in copied] == ["copied"] * 5
+        asked = Counter(exchange.neutral for exchange in proxy.exchanges)
+        assert asked == Counter(get=5, **{"head" if scheme == "gs" else "tags": 5})
+        assert all(found.attributes.tags == TAGS for found in there.contents.objects.values())
+        proxy.exchanges.clear()
+        stat = await cloud.stat(cloud.deserialize_storage_data(records[0].storage_data))
+        asked = Counter(exchange.neutral for exchange in proxy.exchanges)
+        assert (asked, stat.tags) == (Counter(head=1, tags=0 if scheme == "gs" else 1), TAGS)
 
 
 async def test_content_of_several_parts_arrives_whole(cloud_rig: CloudRig) -> None:

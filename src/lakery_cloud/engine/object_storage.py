@@ -332,10 +332,24 @@ class ObjectStorage(Storage[D], Generic[D]):
         info = await find_object(transport, address)
         if info is None:
             raise await missing(transport, address)
+        if info.tags is not None:
+            return StoredObject(info, info.tags)
         try:
             return StoredObject(info, await transport.tags(info.address))
         except KeyMissing as signal:
             raise await missing(transport, address) from signal
+
+    async def tags_of(self, storage_data: D, /) -> Mapping[str, str]:
+        """The tags of stored content, with one request if it is at its content key.
+
+        Raises:
+            NoStorageData: The content does not exist.
+        """
+        transport = (await self._session()).transport
+        try:
+            return await transport.tags(self._location(storage_data).address)
+        except KeyMissing:
+            return (await self.stat(storage_data)).tags
 
     @operation("exists")
     async def exists(self, storage_data: D, /) -> bool:

@@ -50,11 +50,13 @@ async def copy_as_is(
     if largest is None or source.size <= largest:
         with suppress(CopyTooLarge):
             return await transport.copy_as_is(source, address, replace=replace, algorithm=algorithm)
-    described = await transport.head(source.address)
+    # A listing tells tags only together with all other attributes.
+    described = source if source.tags is not None else await transport.head(source.address)
+    tags = described.tags if described else None
     attributes = ObjectAttributes(
         (described and described.content_type) or "application/octet-stream",
         described and described.content_encoding,
-        await transport.tags(source.address),
+        await transport.tags(source.address) if tags is None else tags,
         described.metadata if described else {},
     )
     await copy_in_parts(transport, settings, source, address, attributes, create_only=not replace)

@@ -101,7 +101,7 @@ class RecordCopier:
         storage = self._source.get(record.storage_name)
         if not self._keep_tags or not isinstance(storage, ObjectStorage):
             return {}
-        return (await storage.stat(storage.deserialize_storage_data(record.storage_data))).tags
+        return await storage.tags_of(storage.deserialize_storage_data(record.storage_data))
 
 
 async def write_content(

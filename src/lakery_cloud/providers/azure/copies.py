@@ -74,8 +74,11 @@ class Copies:
         if source.size > MAX_COPY_BLOB_SIZE:
             if not self._puts_from_urls:
                 raise CopyTooLarge(str(source.address))
-            tags = dict(await self._transport.tags(source.address)) if self._settings.blob_tags else None
-            await self._put_from_url(source, address, {"tags": tags or None, "overwrite": replace}, replace=replace)
+            tags: Mapping[str, str] = {}
+            if self._settings.blob_tags:
+                tags = await self._transport.tags(source.address) if source.tags is None else source.tags
+            described = {"tags": dict(tags) or None, "overwrite": replace}
+            await self._put_from_url(source, address, described, replace=replace)
         else:
             tagged = {"tags": "COPY"} if self._settings.blob_tags else {}
             await self._copy_blob(source, address, tagged, replace=replace)

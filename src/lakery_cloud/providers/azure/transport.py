@@ -56,6 +56,7 @@ from lakery_cloud.providers.azure.requests import (
     SDKRequests,
     block_id,
     described,
+    described_of_sdk,
     info_of_sdk,
     sdk_described,
     sdk_tier,
@@ -114,6 +115,7 @@ class AzureTransport(CloudTransport):
         self._features = Features(OPTIONAL)
         if signed is None:
             self.largest_piece = MAX_READ
+        self._lists_index_tags = settings.blob_tags
         self._deletes_versions = True
         self._deletes_blocks = True  # whether a deletion discards the blocks of a blob that is not committed
         self._reached: dict[str, bool] = {}  # upload id -> whether a block may have reached the store
@@ -235,9 +237,21 @@ class AzureTransport(CloudTransport):
             yield info
 
     async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        async for info in self._list(
-            bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry), include=["metadata"]
-        ):
+        if self._lists_index_tags:
+            read, has_begun = partial(described_of_sdk, bucket, has_tags=True), False
+            try:
+                async for info in self._list(bucket, root, read, include=["metadata", "tags"]):
+                    has_begun = True
+                    yield info
+            except (AccessDenied, ConfigError) as error:  # no permission to read tags, or no index tags
+                if has_begun:
+                    raise
+                logger.debug("the container %r is listed without tags: %s", bucket, error)
+                self._lists_index_tags = False
+            else:
+                return
+        read = partial(described_of_sdk, bucket, has_tags=not self._settings.blob_tags)
+        async for info in self._list(bucket, root, read, include=["metadata"]):
             yield info
 
     async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
