@@ -62,6 +62,8 @@ class Transport(abc.ABC):
     """The message of an error for a bucket that does not exist."""
     max_deletes: ClassVar[int] = 1
     """Most objects of one `delete_all`."""
+    copies_need_description: bool = False
+    """Whether `copy_as_is` costs one more request for an object that no `list_described` or `head` has described."""
     store: str | None = None
     """What storages of one class share if one can copy objects of the other inside the store: the endpoint, which on Azure
     is that of an account. None if it can't."""

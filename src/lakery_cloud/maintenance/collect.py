@@ -163,8 +163,9 @@ class _Collection:
 
     async def empty_quarantine(self, shard: Shard) -> AsyncGenerator[Found]:
         """Look at each object in quarantine."""
-        keys = self._storage.keys
-        objects = self._transport.list(keys.bucket, f"{keys.trash_root}{shard.hash_prefix}")
+        keys, transport = self._storage.keys, self._transport
+        listing = transport.list_described if transport.copies_need_description else transport.list
+        objects = listing(keys.bucket, f"{keys.trash_root}{shard.hash_prefix}")
         results = side_by_side(self._look_in_quarantine, objects, limit=self._job.at_a_time)
         async with aclosing(results):
             async for found in results:
@@ -240,7 +241,8 @@ class _Collection:
     async def _garbage(self, shard: Shard) -> AsyncGenerator[tuple[str, ObjectInfo, datetime]]:
         """Content that no record names and that is old enough, with the time at which its listing began."""
         job, seen = self._job, self._now() if shard.listing is None else _LONG_AGO
-        async with aclosing(listed(self._storage, shard)) as objects:
+        objects = listed(self._storage, shard, described=self._transport.copies_need_description)
+        async with aclosing(objects):
             async for content_hash, info in objects:
                 self.counts.update(objects=1, bytes=info.size)
                 job.watch(1, info.size)
@@ -322,8 +324,9 @@ async def restore_quarantined(
             await copy_as_is(transport, storage.settings, info, keys.content(content_hash), replace=False)
         return content_hash, info.size
 
+    listing = transport.list_described if transport.copies_need_description else transport.list
     items: Iterable[str | ObjectInfo] | AsyncIterable[str | ObjectInfo] = (
-        transport.list(keys.bucket, keys.trash_root) if content_hashes is None else content_hashes
+        listing(keys.bucket, keys.trash_root) if content_hashes is None else content_hashes
     )
     async with aclosing(side_by_side(bring_back, items, limit=OBJECTS_AT_A_TIME)) as restored:
         async for each in restored:

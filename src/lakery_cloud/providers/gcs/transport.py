@@ -67,6 +67,7 @@ class GCSTransport(CloudTransport):
         self._tokens = tokens
         self._settings = settings
         self.store = api.endpoint
+        self.copies_need_description = settings.storage_class is not None
         self.uploads_to_content = not settings.composite_uploads
         self._uploads: dict[str, ResumableUpload | CompositeUpload] = {}
         self._temporary: dict[Address, TemporaryObject] = {}
