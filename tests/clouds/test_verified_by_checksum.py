@@ -2,11 +2,15 @@
 
 import base64
 import hashlib
+import json
 from collections import Counter
+from pathlib import Path
 
 import google_crc32c
+import pytest
 
-from lakery_cloud.maintenance import KnownChecksums, VerifyJob, plan, run_job
+from lakery_cloud import ConfigError
+from lakery_cloud.maintenance import InventoryJob, KnownChecksums, VerifyJob, checksums_of_file, plan, run_job
 from lakery_cloud.testing import content, digest_of
 from tests.conftest import rig_on
 from tests.helpers import proxy_before, write_stream
@@ -74,3 +78,21 @@ async def test_a_stream_in_parts_has_the_checksum_that_its_store_keeps(cloud_rig
     (finding,) = result.findings
     # Azure keeps no checksum of committed blocks.
     assert finding["problem"] == ("not comparable" if scheme == "az" else None)
+
+
+async def test_the_output_of_inventory_is_a_table_of_checksums(cloud_rig: CloudRig, tmp_path: Path) -> None:
+    async with cloud_rig.storage(prefix="p") as storage:
+        for data in BLOBS:
+            await storage.write_data(data, digest_of(data, algorithm="sha512"), {})
+        (stock,) = [result async for result in run_job(InventoryJob(storage), await plan(storage, shards=1))]
+        table = tmp_path / "stock.jsonl"
+        table.write_text("".join(f"{json.dumps(row)}\n" for row in stock.findings))
+        if cloud_rig.storage_class.url_scheme == "s3":
+            with pytest.raises(ConfigError, match="has no checksum"):
+                list(checksums_of_file(table))
+            return
+        with KnownChecksums() as known:
+            known.add_all(checksums_of_file(table))
+            job = VerifyJob(storage, by_checksum=True, known=known)
+            (result,) = [result async for result in run_job(job, await plan(storage, shards=1))]
+    assert result.counts == {"objects": 5, "bytes": 500, "by md5": 5}

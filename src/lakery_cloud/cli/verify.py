@@ -149,9 +149,10 @@ def _report(counts: Counter[str], source: ObjectStorage[Any], *, by_checksum: bo
     objects, archived = pluralize(counts["objects"], "object"), counts[Problem.ARCHIVED]
     not_comparable = counts[Problem.NOT_COMPARABLE]
     if wrong := sum(counts[problem] for problem in Problem) - archived - not_comparable:
+        first = "verify them without --by-checksum first, then " if by_checksum else ""
         raise IntegrityError(
-            f"{wrong} of {objects} in {source!r} failed verification; delete them, and save their content again from "
-            "another copy"
+            f"{wrong} of {objects} in {source!r} failed verification; {first}delete the damaged ones, and save their "
+            "content again from another copy"
         )
     if archived:
         raise StorageUnavailable(

@@ -11,7 +11,7 @@ from lakery_cloud.engine.model import Receipt
 from lakery_cloud.streams.hashing import compute, update_hash
 
 DIGITS = {"sha256": 64, "sha1": 40, "md5": 32, "crc64nvme": 16, "crc32c": 8, "crc32": 8}
-"""Algorithm of a checksum that stores tell -> its hexadecimal digits, the strongest first."""
+"""Algorithm of the checksums that stores report -> their hexadecimal digits, the strongest first."""
 
 CASTAGNOLI = 0x82F63B78
 """The polynomial of CRC-32C, its lowest power in the highest bit."""
@@ -90,10 +90,14 @@ def header_to_hex(checksum: str) -> str:
     return base64.b64decode(checksum, validate=True).hex()
 
 
-def told_checksum(algorithm: str, header: str | bytes | None) -> dict[str, str]:
-    """A checksum of the whole object that a store tells, in base64, as `ObjectInfo.checksums` has it.
+def reported_checksum(algorithm: str, header: str | bytes | None) -> dict[str, str]:
+    """The checksum of a whole object in a response, as `ObjectInfo.checksums` has it.
 
-    Nothing if it is malformed: on some stores, clients can set it.
+    It is left out if it is malformed, since clients can set it on some stores.
+
+    Args:
+        algorithm: Its algorithm.
+        header: The checksum in base64, or None.
     """
     try:
         checksum = base64.b64decode(header or b"", validate=True).hex()

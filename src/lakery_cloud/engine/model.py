@@ -97,8 +97,8 @@ class ObjectInfo(NamedTuple):
         tag_count: The number of its tags, if the response tells it. To callers without the permission to read tags, some
             stores tell 0.
         storage_class: Its storage class or access tier, in listings that tell it.
-        checksums: Algorithm, such as crc32c or md5 -> checksum of the whole object in hexadecimal, as descriptions and
-            some listings tell it. Some stores repeat what a client has told them.
+        checksums: Algorithm, such as crc32c or md5 -> checksum of the whole object in hexadecimal, in descriptions and
+            listings that have it. On some stores, clients can set it.
     """
 
     address: Address

@@ -12,7 +12,7 @@ from lakery_cloud.maintenance.live import LiveSet
 from lakery_cloud.maintenance.shards import Shard, ShardResult, in_quarantine, listed
 
 ROW_CHECKSUMS = ("md5", "crc64nvme", "crc32c")
-"""The checksums that listings or inventories of some stores tell."""
+"""The checksums that listings or inventories of some stores have."""
 
 
 class InventoryJob(Job):

@@ -244,25 +244,25 @@ class _Verifier:
         return Verified(info, content_hash, _problem(described, found))
 
     async def compare(self, entry: tuple[str, ObjectInfo]) -> Verified | None:
-        """Compare the checksums of an object, with one request unless the listing has told all that it takes."""
+        """Compare the checksums of an object, with one request unless the listing suffices."""
         content_hash, listed_info = entry
-        told, known = _checksums_of(listed_info), self._known.get(content_hash, {})
-        if (proof := _proof(content_hash, told, known)) is not None:
+        reported, known = _checksums_of(listed_info), self._known.get(content_hash, {})
+        if (proof := _proof(content_hash, reported, known)) is not None:
             return Verified(listed_info, content_hash, None, proof)
         info = listed_info
         if METADATA_ALGORITHM not in info.metadata:  # which alone tells the algorithm of the hash
             described = await self._transport.head(info.address)
             if described is None:
                 return None
-            info, told = described, {**_checksums_of(described), **told}
+            info, reported = described, {**_checksums_of(described), **reported}
         algorithm = info.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM)
-        if algorithm in told:
-            found = told[algorithm]
+        if algorithm in reported:
+            found = reported[algorithm]
             compared: tuple[str, ...] = (algorithm,)
             problem = None if found == content_hash else _problem(info, found)
         else:
-            compared = _common(told, known)
-            is_intact = _agree(told, known, compared)
+            compared = _common(reported, known)
+            is_intact = _agree(reported, known, compared)
             problem = (None if is_intact else _problem(info, "")) if compared else Problem.NOT_COMPARABLE
         written = info.metadata.get(METADATA_SIZE, "")
         if problem is None and written.isdecimal() and int(written) != info.size:
@@ -270,22 +270,22 @@ class _Verifier:
         return Verified(info, content_hash, problem, compared)
 
 
-def _proof(content_hash: str, told: Checksums, known: Checksums) -> tuple[str, ...] | None:
+def _proof(content_hash: str, reported: Checksums, known: Checksums) -> tuple[str, ...] | None:
     """The checksums that prove content whatever the algorithm of its hash is; None without any."""
-    if (algorithm := next((each for each in told if told[each] == content_hash), None)) is not None:
+    if (algorithm := next((each for each in reported if reported[each] == content_hash), None)) is not None:
         return (algorithm,)
-    may_be_wrong = any(len(checksum) == len(content_hash) for checksum in told.values())
-    compared = () if may_be_wrong else _common(told, known)
-    return compared if compared and _agree(told, known, compared) else None
+    may_be_wrong = any(len(checksum) == len(content_hash) for checksum in reported.values())
+    compared = () if may_be_wrong else _common(reported, known)
+    return compared if compared and _agree(reported, known, compared) else None
 
 
-def _common(told: Checksums, known: Checksums) -> tuple[str, ...]:
+def _common(reported: Checksums, known: Checksums) -> tuple[str, ...]:
     """The algorithms that both have, the strongest first."""
-    return tuple(each for each in DIGITS if each in told and each in known)
+    return tuple(each for each in DIGITS if each in reported and each in known)
 
 
-def _agree(told: Checksums, known: Checksums, algorithms: Iterable[str]) -> bool:
-    return all(is_same(each, told[each], known[each]) for each in algorithms)
+def _agree(reported: Checksums, known: Checksums, algorithms: Iterable[str]) -> bool:
+    return all(is_same(each, reported[each], known[each]) for each in algorithms)
 
 
 def _checksums_of(info: ObjectInfo) -> dict[str, str]:

@@ -13,7 +13,7 @@ from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.checksums import told_checksum
+from lakery_cloud.engine.checksums import reported_checksum
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, BodyTooSlow, KeptVersion, ObjectInfo, Receipt, Upload, without_none
@@ -413,7 +413,7 @@ def info_of_sdk(address: Address, properties: BlobProperties) -> ObjectInfo:
         _known_tags(properties.metadata or {}),
         count_of({_TAG_COUNT: str(properties.tag_count or 0)}, _TAG_COUNT),
         _tier(properties),
-        told_checksum("md5", base64.b64encode(properties.content_settings.content_md5 or b"")),
+        reported_checksum("md5", base64.b64encode(properties.content_settings.content_md5 or b"")),
     )
 
 
@@ -444,7 +444,7 @@ def version_of_sdk(bucket: str, properties: BlobProperties) -> KeptVersion | Non
 
 def _described(address: Address, response: BufferedResponse) -> ObjectInfo:
     check_answer("get_blob_properties", response)
-    return _info(address, response)._replace(checksums=told_checksum("md5", response.headers.get("content-md5")))
+    return _info(address, response)._replace(checksums=reported_checksum("md5", response.headers.get("content-md5")))
 
 
 def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:

@@ -11,7 +11,7 @@ from html import unescape
 from typing import Any
 
 from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.checksums import header_to_hex, told_checksum
+from lakery_cloud.engine.checksums import header_to_hex, reported_checksum
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
@@ -150,7 +150,7 @@ def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for algorithm in ("crc64nvme", "crc32c", "crc32", "sha1"):
-        found |= told_checksum(algorithm, headers.get(_CHECKSUM + algorithm))  # `-<parts>` is no base64
+        found |= reported_checksum(algorithm, headers.get(_CHECKSUM + algorithm))  # `-<parts>` is no base64
     return found
 
 
