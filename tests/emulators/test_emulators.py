@@ -32,6 +32,7 @@ from lakery_cloud.emulators import (
     install,
 )
 from lakery_cloud.emulators.server import ProcessEmulator
+from lakery_cloud.emulators.servers.azurite import SWEEP_INTERVAL
 from lakery_cloud.emulators.system import can_bind
 from tests.helpers import PATIENCE, wait_until
 
@@ -269,6 +270,18 @@ class TestSeaweedFS:
 def sockets_of(ports: list[Any]) -> list[Path]:
     """Return the gRPC sockets of SeaweedFS, which ignores TMPDIR."""
     return [path for port in ports for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock")]
+
+
+class TestAzurite:
+    def test_it_sweeps_seldom_since_it_answers_nothing_meanwhile(self, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+
+        class Logging(Azurite):
+            def _command(self) -> list[str]:
+                return [*super()._command(), f"--debug={log}"]
+
+        with Logging():
+            wait_until(lambda: f"Sleep for {SWEEP_INTERVAL * 1000}ms" in log.read_text())
 
 
 class TestMoto:

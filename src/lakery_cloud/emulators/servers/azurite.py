@@ -17,12 +17,24 @@ from lakery_cloud.errors import MissingDependency
 ACCOUNT_NAME = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
+SWEEP_INTERVAL = 3600
+"""Seconds between two sweeps of deleted content.
+
+Azurite answers nothing during a sweep, which takes longer than the time-outs of clients after thousands of deletions, since
+it searches all content for each of them. It sweeps every ten minutes, and has no option for that.
+"""
+# Node.js leaves out the script's name with --eval, so `main` is where it would be.
+_RUN = f"""
+const main = process.argv[1];
+require(main.replace(/main.js$/, "utils/constants.js")).DEFAULT_GC_INTERVAL_MS = {SWEEP_INTERVAL * 1000};
+require(main);
+"""
+
 
 class Azurite(InstalledEmulator):
     """Azurite's blob service.
 
-    It does not support Put Blob From URL, keeps other writers' blocks where Azure discards them, and completes every copy
-    at once.
+    It keeps other writers' blocks where Azure discards them, and completes every copy at once.
 
     Args:
         port: The port to listen on; a free one if not given.
@@ -87,6 +99,9 @@ class Azurite(InstalledEmulator):
     def _command(self) -> list[str]:
         return [
             *self._installation.node(),
+            "--eval",
+            _RUN,
+            "--",
             str(self._installation.module / "dist" / "src" / "blob" / "main.js"),
             "--inMemoryPersistence",
             f"--blobHost={HOST}",
