@@ -90,6 +90,15 @@ async def test_tags_are_asked_for_one_by_one_where_azure_may_not_list_them(azure
                 assert sum(found.attributes.tags == TAGS for found in there.contents.objects.values()) == 2
 
 
+async def test_tags_in_azures_metadata_are_listed_too(azure_rig: CloudRig) -> None:
+    async with proxy_before(azure_rig) as proxy, azure_rig.storage(blob_tags=False) as cloud, MemoryStorage() as there:
+        await save(cloud, BLOBS[:3])
+        await save(cloud, BLOBS[3:], tags=TAGS)
+        asked, _ = await requests_of(proxy, CopyJob(cloud, there))
+        assert asked == Counter(list=1, get=5)
+        assert sum(found.attributes.tags == TAGS for found in there.contents.objects.values()) == 2
+
+
 async def test_records_are_copied_without_a_second_look_at_their_tags(cloud_rig: CloudRig) -> None:
     scheme = cloud_rig.storage_class.url_scheme
     async with (
