@@ -149,6 +149,7 @@ def test_shared_names_are_the_methods_of_a_transport() -> None:
         "delete_if",
         "list_described",
         "list_versions",
+        "copies_need_description",
         "lists_by_prefix",
         "max_deletes",
         "missing_bucket",
