@@ -218,6 +218,7 @@ def test_every_request_of_a_transport_has_a_span():
     wrapped = {name for name in vars(observed_transport._ObservedTransport) if not name.startswith("_")}
     assert others - wrapped == {
         *("conditional_writes", "uploads_to_content", "copies_of_part", "lists_by_prefix", "max_deletes"),
+        "copies_need_description",
         *("missing_bucket", "store"),
         *("checks_hash", "credential_kind"),
     }

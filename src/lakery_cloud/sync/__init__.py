@@ -234,6 +234,7 @@ class ObjectStorage(Storage[S]):
     delete = _blocking(_engine.ObjectStorage.delete)
     stat = _blocking(_engine.ObjectStorage.stat)
     digest_of = _blocking(_engine.ObjectStorage.digest_of)
+    tags_of = _blocking(_engine.ObjectStorage.tags_of)
     presign = _blocking(_engine.ObjectStorage.presign)
     list = _iterating(_engine.ObjectStorage.list)
 
