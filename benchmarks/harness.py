@@ -149,7 +149,7 @@ class Client:
 @contextmanager
 def client(entry: Entry, workload: Workload, server: Running, folder: Path, log: Any) -> Iterator[Client]:
     """Start the process of a client, and end it afterwards."""
-    environment = clean_environment("GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST")
+    environment = clean_environment("GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST", "LAKERY_CLOUD_")
     # With `src`, a benchmark in another working tree measures that tree, whatever is installed.
     modules = f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'src'}"
     environment |= {"PYTHONPATH": modules, "AWS_EC2_METADATA_DISABLED": "true"}

@@ -52,7 +52,9 @@ def test_help_loads_no_command(argument):
 @pytest.mark.parametrize(
     "arguments", [("put", "file.txt"), ("ls",), ("get", hash_of("content"), "-o", "copy")], ids=" ".join
 )
-def test_work_on_a_folder_loads_no_sdk_and_no_configuration(arguments, desk: Desk):
+def test_work_on_a_folder_loads_no_sdk_and_no_configuration(arguments, desk: Desk, monkeypatch):
+    monkeypatch.setenv("LAKERY_CLOUD_CACHE", str(desk.folder / "cache"))
+    monkeypatch.setenv("LAKERY_CLOUD_STATE", str(desk.folder / "state"))
     desk.run("put", *desk.files(file="content"))
     modules = loaded(*arguments, "--quiet")
     assert "lakery_cloud.providers.file" in modules

@@ -16,6 +16,8 @@ PREFIX = "LAKERY_CLOUD_"
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 STORAGE_VARIABLE = f"{PREFIX}STORAGE"
 """The variable of the option `--storage`."""
+NO_SETTINGS = frozenset({STORAGE_VARIABLE, f"{PREFIX}CACHE", f"{PREFIX}STATE"})
+"""Variables of the command and of local servers, which say nothing of storages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def is_configured() -> bool:
     Raises:
         ConfigError: As `find_file`.
     """
-    variables = {name.upper() for name in os.environ} - {STORAGE_VARIABLE}
+    variables = {name.upper() for name in os.environ} - NO_SETTINGS
     return any(name.startswith(PREFIX) for name in variables) or find_file() is not None
 
 
