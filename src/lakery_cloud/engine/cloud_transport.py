@@ -2,9 +2,9 @@
 
 import abc
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import ClassVar, Protocol, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
@@ -106,26 +106,46 @@ class CloudTransport(Transport):
             except KeyMissing:
                 return None
 
-    @asynccontextmanager
-    async def get(
+    def get(
         self, address: Address, *, start: int = 0, stop: int | None = None, version: str | None = None
-    ) -> AsyncGenerator[Body]:
-        async with self.reads:
-            body, close = await self._hot(address.bucket, lambda hot: hot.open(address, start, stop, version))
-            if self._min_rate:
-                paced = PacedChunks(
-                    body.chunks, rate=self._min_rate, window=self._window, largest_piece=self.largest_piece
-                )
-                body = body._replace(chunks=paced)
-            try:
-                yield body
-            finally:
-                # An open body keeps its connection.
-                close()
+    ) -> AbstractAsyncContextManager[Body]:
+        return _Opening(self, address, start, stop, version)
+
+    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
+        """As `get`; the caller takes one of `self.reads` and closes the body."""
+        body, close = await self._hot(address.bucket, lambda hot: hot.open(address, start, stop, version))
+        if self._min_rate:
+            paced = PacedChunks(body.chunks, rate=self._min_rate, window=self._window, largest_piece=self.largest_piece)
+            body = body._replace(chunks=paced)
+        return body, close
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         async with self.requests:
             return await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part))
+
+
+class _Opening:
+    """The context manager of an open body. No generator, since that costs as much as the rest of a small read."""
+
+    __slots__ = ("_close", "_transport", "_wanted")
+
+    def __init__(self, transport: CloudTransport, *wanted: Any) -> None:
+        self._transport, self._wanted = transport, wanted
+
+    async def __aenter__(self) -> Body:
+        await self._transport.reads.acquire()
+        try:
+            body, self._close = await self._transport.open(*self._wanted)
+        except BaseException:
+            self._transport.reads.release()
+            raise
+        return body
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            self._close()  # an open body keeps its connection
+        finally:
+            self._transport.reads.release()
 
 
 class PacedChunks:

@@ -54,12 +54,30 @@ async def read_whole(session: Session, location: Location) -> bytes:
         async with aclosing(read(session, location)) as chunks:
             return b"".join([chunk async for chunk in chunks])
     hasher, expected = _hasher_of(location, session.settings)
-    async with aclosing(_sequence(session.transport, location, _Progress(location.address))) as chunks:
-        content = b"".join([chunk async for chunk in chunks])
+    progress = _Progress(location.address)
+    content = await _at_once(session.transport, location, progress)
+    if content is None:
+        async with aclosing(_sequence(session.transport, location, progress)) as chunks:
+            content = b"".join([chunk async for chunk in chunks])
     if hasher is not None:
         hasher.update(content)
         _check_hash(location, hasher.hexdigest(), expected)
     return content
+
+
+async def _at_once(transport: Transport, location: Location, progress: "_Progress") -> bytes | None:
+    """Small content by one GET; None if `_sequence` has to read it from where the progress is."""
+    try:
+        async with transport.get(location.address) as body:
+            check_size(location, body.info)
+            content = b"".join([chunk async for chunk in body.chunks])
+    except KeyMissing as signal:
+        if not progress.moves_on(location.address):
+            raise await missing(transport, location.address) from signal
+        return None
+    except (VersionChanged, BodyInterrupted):
+        return None
+    return content if _is_wanted(body, 0, None) and len(content) == location.size else None
 
 
 async def read_range(session: Session, location: Location, start: int, stop: int) -> bytes:
