@@ -2,7 +2,7 @@
 
 import re
 
-from lakery_cloud.cli.main import app
+from lakery_cloud.cli.main import COMMANDS, app
 
 HEAD = """\
 # Command line
@@ -21,6 +21,8 @@ _OFF = " *[default: False]*"
 
 def command_page() -> str:
     """The page: what cyclopts writes, with the options of all commands only once."""
+    for name, (_, summary) in COMMANDS.items():
+        app[name].help = summary  # a command that was run with --help in this process has lost it
     written = app.generate_docs(output_format="markdown", usage_name=app.name[0]).replace(_OFF, "")
     _, overview, *commands = _COMMAND.split(written)
     overview = overview.partition("**Commands**:")[2]  # the site has its own table of contents
