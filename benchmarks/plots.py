@@ -5,6 +5,7 @@ import statistics
 import sys
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +17,8 @@ from benchmarks.workloads import BY_NAME
 
 OURS_COLOUR, PEER_COLOUR = "#0b6e99", "#b8c4cc"
 COLUMNS = 3
+TITLE_WIDTH = 32
+"""Characters of a panel's title in one line; a longer one would be cut at the edge of the picture."""
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def draw(entries: list[dict[str, Any]], path: Path) -> None:
         colours = [OURS_COLOUR if bar[3].startswith(OURS) else PEER_COLOUR for bar in bars]
         panel.barh([bar[3] for bar in bars], medians, xerr=spread, color=colours, ecolor="#555555")
         unit = "MB/s" if BY_NAME[workload].is_large else "a second"
-        panel.set_title(BY_NAME[workload].title, loc="left", fontweight="bold")
+        panel.set_title(fill(BY_NAME[workload].title, TITLE_WIDTH), loc="left", fontweight="bold")
         panel.set_xlabel(unit if measure == "rate" else "client CPU, ms for an operation (less is better)")
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
