@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 FOLDER = ROOT / ".venv" / "matrix"
 EXTRAS = ("none", "s3", "aiobotocore", "gcs", "azure", "all")
 RESOLUTIONS = ("lowest", "newest")
-WITH_ALL = ("all", "otel", "dask", "fsspec", "parquet", "sql", "testing")
+WITH_ALL = ("all", "otel", "speed", "dask", "fsspec", "parquet", "sql", "testing")
 """The extras of the environment `all`."""
 TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout")
 TOOLS_WITH_ALL = (
@@ -31,6 +31,8 @@ TESTS = (
     (("tests/conformance/test_conformance.py",), "memory or file or s3-aws or gcs-strict or azurite"),
 )
 """Tests, and which of them: one server a cloud."""
+NOT_OURS = ("-W", "ignore:You are using a Python version:FutureWarning")
+"""Options that ignore warnings of old releases: google-api-core warns of a Python years before it ends."""
 
 
 def requirements(extras: Iterable[str]) -> list[str]:
@@ -87,6 +89,8 @@ def make_environment(name: str, wheel: Path, python: str) -> Path | None:
     constraints = pins(tools)
     if resolution == "lowest":
         constraints |= lowest(requirements(each for each in chosen if each != "testing"))
+        if "opentelemetry-sdk" in constraints:  # it demands the API of its own release
+            constraints["opentelemetry-sdk"] = constraints["opentelemetry-api"]
     folder = FOLDER / name
     if run(python, "-m", "venv", "--clear", folder):
         return None
@@ -100,7 +104,7 @@ def make_environment(name: str, wheel: Path, python: str) -> Path | None:
 
 def test(name: str, python: Path, options: list[str]) -> int:
     """Run the tests of an environment."""
-    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider", "-q", *options)
+    pytest = (python, "-m", "pytest", "-p", "no:cacheprovider", "-q", *NOT_OURS, *options)
     extra = name.rpartition("-")[0]
     if extra == "all":
         return max(run(*pytest, "-n", "2", "--dist", "worksteal", *tests, "-k", which) for tests, which in TESTS)

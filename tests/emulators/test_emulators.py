@@ -41,10 +41,10 @@ PROCESSES = [MiniStack, SeaweedFS]
 CONFIG = AioConfig(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
 
 INSTALL = """
-import sys
-from lakery_cloud.emulators import SeaweedFS
-SeaweedFS().install(report=lambda message: print(message, flush=True))
+from lakery_cloud.emulators import FakeGCS
+FakeGCS().install(report=lambda message: print(message, flush=True))
 """
+"""The smallest one."""
 START_AND_EXIT = """
 import sys
 from lakery_cloud.emulators import EMULATORS
@@ -314,7 +314,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 class TestInstall:
     def test_interrupted_install_is_redone(self, empty_cache: Path) -> None:
-        environment = install.Environment(f"{SeaweedFS.name}-{SeaweedFS.version}")
+        environment = install.Environment(f"{FakeGCS.name}-{FakeGCS.version}")
         with subprocess.Popen([sys.executable, "-c", INSTALL], start_new_session=True) as process:
             wait_until(lambda: process.poll() is not None or environment.executable("python").exists())
             assert process.poll() is None
@@ -323,7 +323,7 @@ class TestInstall:
         assert not environment.is_installed
         (environment.folder / "debris").touch()
         said: list[str] = []
-        with SeaweedFS() as server:
+        with FakeGCS() as server:
             server.install(said.append)
         assert environment.is_installed
         assert not (environment.folder / "debris").exists()
@@ -334,10 +334,10 @@ class TestInstall:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         printed = "".join(process.communicate()[0] for process in processes)
         assert [process.returncode for process in processes] == [0, 0]
-        assert printed.count("installed seaweedfs") == 1
+        assert printed.count("installed fake-gcs") == 1
 
     def test_vanished_interpreter_means_not_installed(self, empty_cache: Path) -> None:
-        environment = install.Environment(f"{SeaweedFS.name}-{SeaweedFS.version}")
+        environment = install.Environment(f"{FakeGCS.name}-{FakeGCS.version}")
         environment.folder.mkdir(parents=True)
         (environment.folder / install.MARKER).touch()
         assert not environment.is_installed

@@ -98,7 +98,8 @@ def check_lifetime(expires: timedelta, *, longest: timedelta | None, storage: st
     if longest is None:
         raise ConfigError(f"{storage} has no URLs, since its content is not served by HTTP")
     if not timedelta(seconds=1) <= expires <= longest:
-        raise ConfigError(f"a URL lasts from a second to {longest.days} days, not {expires}")
+        given = str(expires).removesuffix(", 0:00:00")
+        raise ConfigError(f"a URL lasts from a second to {longest.days} days, not {given}")
 
 
 def check_endpoint_url(url: str) -> str:
