@@ -23,7 +23,7 @@ from lakery_cloud.testing import StorageConformance
 from lakery_cloud.testing.faults import FAULTS
 from lakery_cloud.testing.faults.dialect import NEUTRAL_OPERATIONS
 from lakery_cloud.testing.faults.dialects import DIALECTS
-from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, MINISTACK
+from tests.rigs.pairs import CLOUDS, LOCAL_PAIRS, MINISTACK, TESTBENCH_PAIR
 
 pytestmark = pytest.mark.docs
 
@@ -154,11 +154,15 @@ def test_every_test_that_a_server_cannot_show_is_documented() -> None:
         "gcs-fake": "fake-gcs-server",
         "gcs-strict": "StrictGCS",
         "gcs-composite": "fake-gcs-server",
+        "gcs-testbench": "storage-testbench",
         "azure-azurite": "Azurite",
     }
     documented = [(row[0], row[1].strip("` ")) for row in rows("emulators.md", "What the suite leaves out")]
     cannot = [
-        (titles[pair.name], test) for pair in (*LOCAL_PAIRS, MINISTACK) if pair.cloud in CLOUDS for test in pair.cannot
+        (titles[pair.name], test)
+        for pair in (*LOCAL_PAIRS, MINISTACK, TESTBENCH_PAIR)
+        if pair.cloud in CLOUDS
+        for test in pair.cannot
     ]
     assert sorted(documented) == sorted(set(cannot))
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from rich.console import Console
 from rich.text import Text
 
@@ -91,7 +91,18 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
-app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(str(error)))
+
+
+def _wrong_usage(error: CycloptsError) -> str:
+    """Say what is wrong with the arguments."""
+    if not isinstance(error, UnusedCliTokensError) or not error.unused_tokens:
+        return str(error)
+    words = " ".join(map(repr, error.unused_tokens))
+    advice = "; name a storage by --storage" if "/" in error.unused_tokens[0] else ""
+    return f"unexpected argument {words}{advice}"
+
+
+app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(_wrong_usage(error)))
 for name, (function, summary) in COMMANDS.items():
     app.command(f"lakery_cloud.cli.{function}", name=name, help=summary)
 app.command(
@@ -144,7 +155,7 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
         print_error(error)
     if "--json" in words:
         try:
-            print_json_error(ConfigError(str(error)) if is_usage else error)
+            print_json_error(ConfigError(_wrong_usage(error)) if isinstance(error, CycloptsError) else error)
         except BrokenPipeError:
             return _stop_printing()
     return USAGE if is_usage else exit_code_of(error)
