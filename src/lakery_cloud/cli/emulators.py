@@ -4,7 +4,7 @@ import json
 import selectors
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -200,7 +200,8 @@ def _install(names: Sequence[str], *, quiet: bool) -> None:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     print_note = _note_printer(quiet=quiet or console.is_terminal)
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    progress = Progress(*columns, console=console, transient=True)
+    with progress if console.is_terminal and not quiet else nullcontext():  # rich 13.7 prints a line if disabled
         for name in names:
             task = progress.add_task(name, total=None, visible=False)
 
