@@ -51,9 +51,10 @@ HOW = """## How this is measured
 
 ## What limits the rates
 
-- **Small requests** keep the one thread of the event loop busy all the time. `loop-alone` is no client: it sends requests
-  without hashes, checksums and signatures over bare connections of the same event loop, and looks for nothing but the end
-  of the response. No client on one event loop in Python is faster. obstore and opendal send from threads without Python.
+- **Small requests** keep one thread busy all the time. `loop-alone` is no client: over bare connections of the same event
+  loop, it sends requests without hashes, checksums and signatures, and looks for nothing but the end of the response. What
+  lakery-cloud needs more is its own work in Python: hash, signature, retries, and the strict reading of responses. obstore
+  and opendal do theirs in Rust, on several threads.
 - **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
