@@ -54,30 +54,35 @@ async def read_whole(session: Session, location: Location) -> bytes:
         async with aclosing(read(session, location)) as chunks:
             return b"".join([chunk async for chunk in chunks])
     hasher, expected = _hasher_of(location, session.settings)
-    progress = _Progress(location.address)
-    content = await _at_once(session.transport, location, progress)
-    if content is None:
-        async with aclosing(_sequence(session.transport, location, progress)) as chunks:
-            content = b"".join([chunk async for chunk in chunks])
+    content = await _at_once(session.transport, location)
     if hasher is not None:
         hasher.update(content)
         _check_hash(location, hasher.hexdigest(), expected)
     return content
 
 
-async def _at_once(transport: Transport, location: Location, progress: "_Progress") -> bytes | None:
-    """Small content by one GET; None if `_sequence` has to read it from where the progress is."""
+async def _at_once(transport: Transport, location: Location) -> bytes:
+    """Small content by one GET. What goes wrong with it is left to `_sequence`, whose generator costs as much as a read."""
+    progress, pieces, received = _Progress(location.address), list[bytes](), 0
     try:
         async with transport.get(location.address) as body:
             check_size(location, body.info)
-            content = b"".join([chunk async for chunk in body.chunks])
+            if _is_wanted(body, 0, None):
+                progress.pin(body.info)
+                async for chunk in body.chunks:
+                    pieces.append(chunk)
+                    received += len(chunk)
+                    if received > body.info.size:
+                        raise IntegrityError(f"the store sent more bytes of {location.address} than requested")
     except KeyMissing as signal:
         if not progress.moves_on(location.address):
             raise await missing(transport, location.address) from signal
-        return None
     except (VersionChanged, BodyInterrupted):
-        return None
-    return content if _is_wanted(body, 0, None) and len(content) == location.size else None
+        pass
+    if received != location.size:
+        async with aclosing(_sequence(transport, location, progress, received)) as rest:
+            pieces += [chunk async for chunk in rest]
+    return b"".join(pieces)
 
 
 async def read_range(session: Session, location: Location, start: int, stop: int) -> bytes:
