@@ -115,8 +115,8 @@ class Block:
         return self.language in {"python", *SHELLS} and not self.title and (self.page, self.first_line) not in NOT_RUN
 
 
-def blocks_of(page: str) -> list[Block]:
-    lines = (ROOT / page).read_text("utf-8").splitlines()
+def blocks_of(page: str, root: Path = ROOT) -> list[Block]:
+    lines = (root / page).read_text("utf-8").splitlines()
     blocks: list[Block] = []
     number = 0
     while number < len(lines):

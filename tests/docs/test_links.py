@@ -21,38 +21,38 @@ REPOSITORY = re.compile(
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^)\s]+)\)")
 
 
-def prose_of(page: str) -> str:
+def prose_of(page: str, root: Path = ROOT) -> str:
     """The page without its code."""
-    lines = (ROOT / page).read_text("utf-8").splitlines()
-    for block in blocks_of(page):
+    lines = (root / page).read_text("utf-8").splitlines()
+    for block in blocks_of(page, root):
         end = block.line + block.source.count("\n")
         lines[block.line - 1 : end + 1] = [""] * (end + 2 - block.line)
     return re.sub(r"`[^`\n]+`", "code", "\n".join(lines))
 
 
-def anchors_of(page: str) -> AbstractSet[str]:
+def anchors_of(page: str, root: Path = ROOT) -> AbstractSet[str]:
     """The anchors of the headings of a page, as mkdocs and GitHub make them."""
-    lines = (ROOT / page).read_text("utf-8").splitlines()
-    for block in blocks_of(page):
+    lines = (root / page).read_text("utf-8").splitlines()
+    for block in blocks_of(page, root):
         for number in range(block.line, block.line + block.source.count("\n")):
             lines[number] = ""
     headings = [re.sub(r"[`*]|\]\([^)]*\)|\[", "", line.lstrip("# ")) for line in lines if re.match(r"#{1,6} ", line)]
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
-def problems_of(page: str) -> Iterator[str]:
+def problems_of(page: str, root: Path = ROOT) -> Iterator[str]:
     """The links of a page that lead nowhere."""
-    for target in (found["target"] for found in LINK.finditer(prose_of(page))):
+    for target in (found["target"] for found in LINK.finditer(prose_of(page, root))):
         inside = REPOSITORY.match(target)
         if not inside and re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.removeprefix(inside[0] if inside else "").partition("#")
-        file = (ROOT if inside else (ROOT / page).parent) / path if path else ROOT / page
+        file = (root if inside else (root / page).parent) / path if path else root / page
         if not file.exists():
             yield f"{page} links to {target}, which does not exist"
         elif anchor and file.suffix == ".md":
-            name = str(file.resolve().relative_to(ROOT))
-            if not name.startswith("docs/reference/") and anchor not in anchors_of(name):
+            name = str(file.resolve().relative_to(root.resolve()))
+            if not name.startswith("docs/reference/") and anchor not in anchors_of(name, root):
                 yield f"{page} links to {target}, but that page has no such heading"
 
 
@@ -75,16 +75,14 @@ def test_pages_have_links_at_all() -> None:
         ("![a](pictures/gone.svg)", "which does not exist"),
     ],
 )
-def test_a_broken_link_is_noticed(link: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_link_is_noticed(link: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for name in ("index.md", "gc.md"):
         (tmp_path / "docs" / name).write_text("# A page\n\n## The costs, in `USD`\n", "utf-8")
     (tmp_path / "docs" / "page.md").write_text(
         f"{link}\n[b](gc.md#the-costs-in-usd)\n```text\n[c](d.md)\n```\n", "utf-8"
     )
-    monkeypatch.setattr("tests.docs.test_examples.ROOT", tmp_path)
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    (found,) = problems_of("docs/page.md")
+    (found,) = problems_of("docs/page.md", tmp_path)
     assert problem in found
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from lakery_cloud import IntegrityError, StorageUnavailable
 from lakery_cloud.testing import ScriptedProxy, StrictGCS, content, digest_of, tap
+from lakery_cloud.testing.faults import Delay
 from tests.gcs.exchanges import is_begin, is_copy, is_delete, is_last_part, is_part, is_put, is_read
 from tests.helpers import write, write_stream
 from tests.rigs.gcs import GCSRig
@@ -195,10 +196,10 @@ async def test_corrupted_bytes_are_refused(strict_rig: GCSRig, double: StrictGCS
 async def test_stream_cancelled_while_the_last_part_travels_leaves_nothing(
     strict_rig: GCSRig, proxy: ScriptedProxy
 ) -> None:
+    last_part = proxy.script(is_last_part, Delay(0))
     async with strict_rig.storage() as storage:
         task = asyncio.create_task(write_stream(storage, content(strict_rig.part_size * 2)))
-        while not any(is_last_part(exchange) for exchange in proxy.exchanges):  # noqa: ASYNC110, the proxy has no event
-            await asyncio.sleep(0)
+        await last_part.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

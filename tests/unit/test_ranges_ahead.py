@@ -50,8 +50,8 @@ async def test_slow_connection_is_left_for_ranges() -> None:
 
 async def test_next_read_begins_with_ranges_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(pace.Link.__init__, "__defaults__", (lambda: now[0],))
     async with written() as (storage, storage_data):
+        (await storage._session()).link.clock = lambda: now[0]
         wire = tap(storage)
 
         async def requests() -> int:

@@ -121,6 +121,16 @@ def is_hash(text: str) -> bool:
     return _HASH.fullmatch(text) is not None
 
 
+def check_hash(content_hash: object) -> None:
+    """Refuse what can't be a content hash.
+
+    Raises:
+        InvalidRecord: It is none.
+    """
+    if not isinstance(content_hash, str) or not is_hash(content_hash):
+        raise InvalidRecord(f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}")
+
+
 def is_temporary(key: str) -> bool:
     """Whether a key is a temporary key of any storage, by the form of its name."""
     return _TEMPORARY.search(key) is not None

@@ -20,6 +20,7 @@ from lakery_cloud.engine.attributes import METADATA_ALGORITHM, attributes_of_tem
 from lakery_cloud.engine.keys import (
     Address,
     KeySpace,
+    check_hash,
     quarantined,
 )
 from lakery_cloud.engine.model import (
@@ -253,11 +254,8 @@ class ObjectStorage(Storage[D], Generic[D]):
             InvalidRecord: The hash is not hexadecimal.
             NoStorageData: The content is not stored here.
         """
+        check_hash(content_hash)
         address = self.keys.content(content_hash)
-        if self.keys.hash_of(address.key) is None:
-            raise InvalidRecord(
-                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
-            )
         transport = (await self._session()).transport
         info = await find_object(transport, address)
         if info is None:

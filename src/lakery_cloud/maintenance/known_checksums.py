@@ -4,34 +4,23 @@ They let `verify --by-checksum` compare objects on stores that have no checksum 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Self
 
 from lakery_cloud.engine.checksums import DIGITS, header_to_hex
-from lakery_cloud.engine.keys import is_hash
+from lakery_cloud.engine.keys import check_hash
 from lakery_cloud.errors import ConfigError, InvalidRecord, brief
 from lakery_cloud.maintenance.shards import Shard
-from lakery_cloud.maintenance.spool import Spool
+from lakery_cloud.maintenance.spool import Spooled
 
 Checksums = Mapping[str, str]
 """Algorithm -> checksum in hexadecimal."""
 
 
-class KnownChecksums:
-    """Checksums by content hash. Use it in a `with` block, which removes its files."""
+class KnownChecksums(Spooled):
+    """Checksums by content hash. Use it in a `with` block, which removes its files.
 
-    def __init__(self) -> None:
-        self._spool = Spool()
-
-    @property
-    def count(self) -> int:
-        """Number of contents that were added."""
-        return self._spool.count
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._spool.close()
+    Attributes:
+        count: Number of contents that were added.
+    """
 
     def add(self, content_hash: str, checksums: Mapping[str, str]) -> None:
         """Add the checksums of one content.
@@ -43,10 +32,7 @@ class KnownChecksums:
         Raises:
             InvalidRecord: The hash or a checksum is malformed.
         """
-        if not isinstance(content_hash, str) or not is_hash(content_hash):
-            raise InvalidRecord(
-                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
-            )
+        check_hash(content_hash)
         found = {algorithm: as_hex(algorithm, checksum) for algorithm, checksum in checksums.items()}
         self._spool.add(f"{content_hash}\t{join(found)}")
 

@@ -4,12 +4,11 @@ It takes as much memory as one shard, whatever the number of records.
 """
 
 from collections.abc import AsyncIterable, Iterable
-from typing import Self
 
-from lakery_cloud.engine.keys import is_hash
-from lakery_cloud.errors import ConfigError, InvalidRecord, brief
+from lakery_cloud.engine.keys import check_hash
+from lakery_cloud.errors import ConfigError
 from lakery_cloud.maintenance.shards import Shard
-from lakery_cloud.maintenance.spool import DIGITS, Spool
+from lakery_cloud.maintenance.spool import DIGITS, Spooled
 from lakery_cloud.records import ContentRecord
 from lakery_cloud.streams.tasks import each
 
@@ -17,23 +16,16 @@ Live = ContentRecord | str
 """A record, or the content hash of one."""
 
 
-class LiveSet:
-    """Content hashes on disk. Use it in a `with` block, which removes its files."""
+class LiveSet(Spooled):
+    """Content hashes on disk. Use it in a `with` block, which removes its files.
+
+    Attributes:
+        count: Number of hashes that were added.
+    """
 
     def __init__(self) -> None:
-        self._spool = Spool()
+        super().__init__()
         self._read: tuple[str, int, set[str]] | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of hashes that were added."""
-        return self._spool.count
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._spool.close()
 
     async def add_all(self, source: Iterable[Live] | AsyncIterable[Live]) -> None:
         """Add the hashes of a source.
@@ -51,10 +43,7 @@ class LiveSet:
         Raises:
             InvalidRecord: It is none. A hash in another form would make its content garbage.
         """
-        if not isinstance(content_hash, str) or not is_hash(content_hash):
-            raise InvalidRecord(
-                f"a content hash is at least 16 lower-case hexadecimal digits, not {brief(content_hash)}"
-            )
+        check_hash(content_hash)
         self._spool.add(content_hash)
 
     def hashes_of(self, shard: Shard) -> set[str]:

@@ -4,6 +4,7 @@ import tempfile
 import threading
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Self
 
 BATCH = 100_000
 """Lines in memory before they are written."""
@@ -69,3 +70,21 @@ class Spool:
                 file.writelines(f"{line}\n" for line in lines)
         self._waiting.clear()
         self._number = 0
+
+
+class Spooled:
+    """Something by content hash that is kept in a spool. Use it in a `with` block, which removes its files."""
+
+    def __init__(self) -> None:
+        self._spool = Spool()
+
+    @property
+    def count(self) -> int:
+        """Number of lines that were added."""
+        return self._spool.count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()

@@ -35,21 +35,22 @@ class Link:
 
     Attributes:
         parts: How many parts a write sends at a time at its beginning.
+        clock: As the argument.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.parts = FIRST_PARTS
-        self._clock = clock
+        self.clock = clock
         self._slow_until = -math.inf
 
     @property
     def is_slow(self) -> bool:
         """Whether one connection limited a read lately, and the store sent ranges."""
-        return self._clock() < self._slow_until
+        return self.clock() < self._slow_until
 
     def note_slow(self) -> None:
         """Remember that one connection limits a read, and that the store sends ranges."""
-        self._slow_until = self._clock() + REMEMBERED
+        self._slow_until = self.clock() + REMEMBERED
 
 
 class Pace:
