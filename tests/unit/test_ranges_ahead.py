@@ -51,8 +51,8 @@ async def test_slow_connection_is_left_for_ranges() -> None:
 async def test_next_read_begins_with_ranges_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     async with written() as (storage, storage_data):
+        wire = tap(storage)  # which begins a session
         (await storage._session()).link.clock = lambda: now[0]
-        wire = tap(storage)
 
         async def requests() -> int:
             before = wire.count("get")
