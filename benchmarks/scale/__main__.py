@@ -1,7 +1,8 @@
 """`make bench-scale`: measure jobs on whole buckets, and write docs/scale.md.
 
 First a server that pretends to hold its objects: listing, planning, and the comparison of a garbage collection. Then
-SeaweedFS with real objects: saves, `verify` and `copy`, beside rclone and a plain script.
+SeaweedFS with real objects: saves, `verify` and `copy`, beside rclone and a plain script. Last, jobs on a cluster that are
+killed and resumed, one of them a copy to Azurite.
 """
 
 import argparse
@@ -20,7 +21,8 @@ import psutil
 from benchmarks.environments import python_of
 from benchmarks.null_server import REPOSITORY, null_server
 from benchmarks.null_server.simulated import PREFIX
-from benchmarks.scale.report import RESULTS, rows_of, write_page
+from benchmarks.scale.killed import run_killed
+from benchmarks.scale.report import RESULTS, TITLES, rows_of, write_page
 from lakery_cloud.emulators import SeaweedFS
 from lakery_cloud.emulators.install import Environment
 from lakery_cloud.emulators.servers.rclone import RcloneS3
@@ -39,15 +41,17 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=10**7, help="objects that the simulated bucket pretends to hold")
     parser.add_argument("--blobs", type=int, default=10**5, help="objects on SeaweedFS")
     parser.add_argument("--size", type=int, default=1024, help="their size in bytes")
-    parser.add_argument("--only", choices=["simulated", "real"], help="one part")
+    parser.add_argument("--only", choices=["simulated", "real", "killed"], help="one part")
     parser.add_argument("--write", action="store_true", help="write docs/scale.md and its results")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     began = time.monotonic()
-    if options.only != "real":
+    if options.only in (None, "simulated"):
         run_simulated(options, results)
-    if options.only != "simulated":
+    if options.only in (None, "real"):
         run_real(options, results)
+    if options.only in (None, "killed"):
+        run_killed(options, partial(_add, results), _run_work, _environment)
     print(f"{time.monotonic() - began:.0f} seconds", file=sys.stderr)
     if options.write:
         from benchmarks.__main__ import machine
@@ -55,7 +59,7 @@ def main() -> int:
         kept = json.loads(RESULTS.read_text("utf-8"))["results"] if RESULTS.exists() else []
         measured = {result["part"] for result in results}
         results += [result for result in kept if result["part"] not in measured]
-        results.sort(key=lambda result: str(result["part"]), reverse=True)  # the simulated ones first
+        results.sort(key=lambda result: [*TITLES].index(result["part"]))
         RESULTS.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n", "utf-8")
         write_page()
     return 0

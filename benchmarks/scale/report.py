@@ -18,6 +18,7 @@ COLUMNS = "The peak is that of the process that plans and lists. *Client* and *s
 TITLES = {
     "simulated": "A simulated bucket, whose keys are made from their numbers:",
     "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
+    "killed": "Jobs that are killed and resumed, on SeaweedFS, with a copy to Azurite:",
 }
 
 
@@ -50,9 +51,24 @@ def figures() -> str:
     computer = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
     parts = [f"{computer}, on {machine['date']}. {COLUMNS}"]
     for part, results in groupby(document["results"], key=lambda result: result["part"]):
-        rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of([*results]))
-        parts += [TITLES[part], f"{HEAD}\n{rows}"]
+        figures_of_part = [*results]
+        rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of(figures_of_part))
+        parts += [TITLES[part], f"{HEAD}\n{rows}", *_kills(figures_of_part)]
     return "\n\n".join(parts)
+
+
+def _kills(results: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each job that was killed."""
+    return [
+        f"`{result['what']}`: {_kill(*result['worker'])} after a worker was killed, and {_kill(*result['run'])} after the "
+        "whole run was; none of those in the manifest. The report is that of one process."
+        for result in results
+        if "worker" in result
+    ]
+
+
+def _kill(in_flight: int, again: int) -> str:
+    return f"{again} of the {in_flight} shards in flight were done again"
 
 
 def with_figures(page: str) -> str:

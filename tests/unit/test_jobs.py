@@ -14,8 +14,11 @@ import pytest
 
 from lakery_cloud import ConfigError, FileStorage, MemoryStorage, StorageUnavailable
 from lakery_cloud.maintenance.jobs import Job, run_job, total
+from lakery_cloud.maintenance.known_checksums import KnownChecksums
+from lakery_cloud.maintenance.live import live_set
 from lakery_cloud.maintenance.manifest import FILE_NAME, Manifest
 from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, listed, plan
+from lakery_cloud.maintenance.stock import CompareJob, Difference
 from lakery_cloud.maintenance.verify import VerifyJob
 from tests.helpers import hash_of, write
 
@@ -124,6 +127,28 @@ async def test_jobs_share_a_manifest_without_mixing(folder: Path, tmp_path: Path
     counted = await _all(Counting(folder, tmp_path / "notes"), EVERYTHING.split(), manifest=Manifest(manifest))
     assert total(verified) != total(counted)
     assert await _all(VerifyJob(FileStorage(folder)), [EVERYTHING], manifest=Manifest(manifest)) == verified
+
+
+async def test_a_manifest_continues_with_the_same_records_and_checksums_alone(folder: Path, tmp_path: Path):
+    manifest, storage = tmp_path / "manifest", FileStorage(folder)
+
+    async def orphans(*named: bytes) -> int:
+        with await live_set([map(hash_of, named)]) as live:
+            job = CompareJob(storage, live=live, differences=frozenset({Difference.ORPHAN}))
+            return total(await _all(job, EVERYTHING.split(), manifest=Manifest(manifest)))[Difference.ORPHAN]
+
+    assert await orphans(BLOBS[0], BLOBS[1]) == len(BLOBS) - 2
+    assert await orphans(BLOBS[0], b"not stored") == len(BLOBS) - 1, "as many records, but others"
+    kept = (manifest / FILE_NAME).read_bytes()
+    assert await orphans(BLOBS[1], BLOBS[0], BLOBS[1]) == len(BLOBS) - 2
+    assert (manifest / FILE_NAME).read_bytes() == kept, "the same records in another order"
+    descriptions = []
+    for checksum in ("00000000", "00000001", "00000001"):
+        with KnownChecksums() as known:
+            known.add(hash_of(BLOBS[0]), {"crc32c": checksum})
+            descriptions.append(VerifyJob(storage, by_checksum=True, known=known).description())
+    assert descriptions[0] != descriptions[1] == descriptions[2]
+    await storage.aclose()
 
 
 async def test_a_worker_that_dies_ends_the_job_with_what_to_do(folder: Path, tmp_path: Path):

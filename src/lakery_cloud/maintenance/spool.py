@@ -1,5 +1,6 @@
 """Lines that begin with a content hash, on disk in files by its first digits, so that memory is that of one shard."""
 
+import hashlib
 import tempfile
 import threading
 from collections import Counter, defaultdict
@@ -60,6 +61,13 @@ class Spool:
             if line.startswith(hash_prefix)
         ]
 
+    def fingerprint(self) -> str:
+        """A hash of all lines, whatever their order and however often each was added. It reads all files."""
+        hasher = hashlib.sha256()
+        for digits in sorted(self.counts):
+            hasher.update("".join(f"{line}\n" for line in sorted({*self.lines_of(digits)})).encode())
+        return hasher.hexdigest()
+
     def close(self) -> None:
         """Remove the folder."""
         self._folder.cleanup()
@@ -82,6 +90,10 @@ class Spooled:
     def count(self) -> int:
         """Number of lines that were added."""
         return self._spool.count
+
+    def fingerprint(self) -> str:
+        """A hash that tells what was added from anything else. It reads all files."""
+        return self._spool.fingerprint()
 
     def __enter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ class CompareJob(Job):
         return {
             "name": "compare",
             "storage": repr(self.storage),
-            "records": self._live.count,
+            "records": self._live.fingerprint(),
             "differences": sorted(self._differences),
         }
 

@@ -160,7 +160,7 @@ class VerifyJob(Job):
             "sample": [self._sample, self._seed],
             "reports_all": self._reports_all,
             **({"by_checksum": True} if self._by_checksum else {}),
-            **({"known": self._known.count} if self._known is not None else {}),
+            **({"known": self._known.fingerprint()} if self._known is not None else {}),
         }
 
     def payload(self, shard: Shard) -> bytes:
