@@ -23,7 +23,7 @@ from lakery_cloud.maintenance.manifest import FILE_NAME
 
 SOURCE, ALONE, KILLED = "killed", "alone", "killed"
 WORKER_AT, ALL_AT = "0.3", "0.6"
-EXPECTED = {"save": 1.0, "verify": 0.6, "copy": 3.0, "verify-destination": 2.0}
+EXPECTED = {"save": 0.9, "verify": 0.8, "copy": 2.6, "verify-destination": 1.8}
 """Milliseconds for an object on two idle cores of 2026, for the estimate at the beginning."""
 STAGES = ("save", "verify", "verify", "copy", "copy", "verify-destination")
 

@@ -48,6 +48,33 @@ def test_commands_read_what_the_inventory_lists(desk: Desk, listed: Path):
     assert {line["content_hash"] for line in orphans.json} == {hash_of(each) for each in ("text 0", "text 1", "gone")}
 
 
+def test_an_inventory_is_copied_as_a_listing_is(desk: Desk, listed: Path):
+    source = desk.objects.as_uri()
+    arguments = ["copy", source, "--inventory", listed, "--json"]
+    done = desk.run(*arguments, f"{desk.folder.as_uri()}/there")
+    results = {line["record"]["content_hash"]: line["result"] for line in done.json if line["record"]}
+    assert results == dict.fromkeys({*HASHES} - {hash_of("text 7"), hash_of("text 9")}, "copied")
+    assert [line["result"] for line in done.json if not line["record"]] == ["failed"], (
+        "the damaged one; not what is gone"
+    )
+    assert desk.stored("there") == set(results)
+    spawned = desk.run(*arguments, f"{desk.folder.as_uri()}/others", "--processes", 1, "--manifest", "kept")
+    assert [line["result"] for line in spawned.json] == [line["result"] for line in done.json]
+    for refused in (["--records", "records.jsonl"], ["--max-size", "1k"]):
+        wrong = desk.run(*arguments, f"{desk.folder.as_uri()}/nowhere", *refused)
+        assert (wrong.code, "--inventory" in wrong.errors[0]) == (2, True)
+    assert not (desk.folder / "nowhere").exists()
+
+
+def test_what_an_inventory_lacks_is_looked_for_before_it_is_dangling(desk: Desk, listed: Path):
+    missing = hash_of("missing")
+    Path("more.csv").write_text(f"content_hash\n{missing}\n{hash_of('text 9')}\n")
+    arguments = ["dangling", "--records", "records.jsonl", "--records", "more.csv", "--json"]
+    done = desk.run(*arguments, "--inventory", listed)
+    assert (done.code, [line["content_hash"] for line in done.json]) == (3, [missing])
+    assert done.out == desk.run(*arguments).out == desk.run(*arguments, "--inventory", listed, "--processes", 1).out
+
+
 def test_gc_looks_at_each_object_of_the_inventory_again(desk: Desk, listed: Path):
     arguments = ["gc", "--inventory", listed, "--records", "records.jsonl"]
     dry = desk.run(*arguments, "--prices", "list=5, read=1,write=10")

@@ -22,6 +22,7 @@ from lakery_cloud.cli.common import (
     storage_of,
 )
 from lakery_cloud.cli.failures import Failures, error_text
+from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, Workers
 from lakery_cloud.cli.progress import RateLimit, Summary, Transfers, print_above, print_note
 from lakery_cloud.cli.records import NamedRecord, read_records
@@ -50,6 +51,7 @@ async def copy(
     new_records: bool = True,
     selection: Selection = EVERYTHING,
     limit_rate: LimitRate = None,
+    inventory: InventoryName = None,
     jobs: Jobs = DEFAULT_JOBS,
     workers: Workers = HERE,
     quiet: Quiet = False,
@@ -82,16 +84,19 @@ async def copy(
         quiet: Show no progress and no summary.
         as_json: Print one line of JSON for each object: its file name if known, result, size and new record.
     """
-    if records and workers.is_given:
-        raise ConfigError("--processes, --dask and --manifest are for all content of a storage; leave out --records")
+    is_job = workers.is_given or inventory is not None
+    if records and is_job:
+        raise ConfigError(
+            "--processes, --dask, --manifest and --inventory are for all content of a storage; leave out --records"
+        )
     is_selected, limit = selection.rule(), rate_limit(limit_rate)
-    if (limit is not None or selection != EVERYTHING) and (workers.is_given or not new_records):
+    if (limit is not None or selection != EVERYTHING) and (is_job or not new_records):
         raise ConfigError(
             "--include, --exclude, --min-size, --max-size and --limit-rate are for one process that prints new records; "
-            "leave out --processes, --dask, --manifest and --no-new-records"
+            "leave out --processes, --dask, --manifest, --inventory and --no-new-records"
         )
     report = _Report(dry_run=dry_run, as_json=as_json)
-    if records or (new_records and not workers.is_given):
+    if records or (new_records and not is_job):
         named = _selected(read_records(records), is_selected) if records else None
         transfers = _transfers(named, quiet=quiet, limit=limit)
         async with open_registry(source) as registry, open_storage(destination, is_written=True) as target:
@@ -135,7 +140,9 @@ async def copy(
                         reports_all=new_records,
                     )
 
-                async with aclosing(workers.results(source, origin, engine, make_job, quiet=quiet)) as shards:
+                async with aclosing(
+                    workers.results(source, origin, engine, make_job, quiet=quiet, inventory=inventory)
+                ) as shards:
                     async for result, progress in shards:
                         report.add_shard(result, origin, target, to=partial(print_above, progress))
     return report.end(quiet=quiet)

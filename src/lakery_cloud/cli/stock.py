@@ -91,6 +91,7 @@ async def dangling(
     *,
     storage: StorageUrl = None,
     sources: RecordSources = NO_SOURCES,
+    inventory: InventoryName = None,
     workers: Workers = HERE,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -107,7 +108,7 @@ async def dangling(
         as_json: Print JSON, one object a line.
     """
     wanted = {Difference.DANGLING, Difference.QUARANTINED}
-    counts = await _compare(storage, sources, workers, wanted, quiet=quiet, as_json=as_json)
+    counts = await _compare(storage, sources, workers, wanted, inventory=inventory, quiet=quiet, as_json=as_json)
     if not quiet and not as_json:
         print_note(
             f"the records name {pluralize(counts['needed'], 'object')}: {counts[Difference.DANGLING]} not stored, "
@@ -122,7 +123,7 @@ async def _compare(
     workers: Workers,
     differences: set[Difference],
     *,
-    inventory: str | None = None,
+    inventory: str | None,
     quiet: bool,
     as_json: bool,
 ) -> Counter[str]:

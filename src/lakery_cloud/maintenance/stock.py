@@ -1,7 +1,7 @@
 """Stock-taking: what a storage holds, and where that differs from what records name."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
@@ -10,7 +10,10 @@ from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.maintenance.jobs import Job, StorageSource
 from lakery_cloud.maintenance.live import LiveSet
 from lakery_cloud.maintenance.shards import Shard, ShardResult, in_quarantine, listed
+from lakery_cloud.streams.tasks import side_by_side
 
+LOOKS_AT_A_TIME = 32
+"""Objects of a shard that are looked for at a time."""
 ROW_CHECKSUMS = ("md5", "crc64nvme", "crc32c")
 """The checksums that listings or inventories of some stores have."""
 
@@ -65,6 +68,7 @@ class CompareJob(Job):
     """A comparison of a storage with the records of its content.
 
     It counts `objects`, `bytes`, `needed` (hashes that records name) and each `Difference`, and reports each difference.
+    With an inventory, it looks in the store for what would be dangling.
 
     Args:
         source: The storage.
@@ -111,12 +115,24 @@ class CompareJob(Job):
                     needed.discard(content_hash)
                 else:
                     report(content_hash, info.size, Difference.ORPHAN)
+        if needed and shard.listing is not None and Difference.DANGLING in self._differences:
+            needed -= await self._written_since(needed)
         if needed:
             quarantined = {content_hash: info.size async for content_hash, info in in_quarantine(self.storage, shard)}
             for content_hash in sorted(needed):
                 size = quarantined.get(content_hash)
                 report(content_hash, size, Difference.DANGLING if size is None else Difference.QUARANTINED)
         return ShardResult(shard, counts, sorted(found, key=lambda finding: str(finding["content_hash"])))
+
+    async def _written_since(self, hashes: Iterable[str]) -> set[str]:
+        """Those of the hashes that an inventory lacks although their content is stored."""
+        transport, keys = await self.storage.transport(), self.storage.keys
+
+        async def look(content_hash: str) -> str | None:
+            return content_hash if await transport.head(keys.content(content_hash)) is not None else None
+
+        async with aclosing(side_by_side(look, hashes, limit=LOOKS_AT_A_TIME)) as looked:
+            return {content_hash async for content_hash in looked if content_hash is not None}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_live": None}
