@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -90,6 +91,23 @@ async def reading(opens: Opens, serve: Serve, method: str = "GET", **timeouts: f
     """The response to one request."""
     async with running(serve) as server, opens(server.origin, **timeouts) as exchange:
         return await buffer(await exchange.send(request_of(method, b"body" if method == "PUT" else b"")))
+
+
+async def test_request_may_have_a_read_timeout_of_its_own(opens: Opens) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Works for a while before the response and before its body, and never responds to the second request."""
+        for piece in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok"):
+            await asyncio.sleep(0.5)
+            writer.write(piece)
+        await reader.read()
+
+    slow = replace(request_of(), read_timeout=PATIENCE)
+    async with running(serve) as server, opens(server.origin, **SOON) as exchange:
+        response = await buffer(await exchange.send(slow))
+        assert response.body == b"ok"
+        async with asyncio.timeout(PATIENCE / 2):
+            with pytest.raises(ReadTimeout):
+                await exchange.send(request_of())
 
 
 @pytest.mark.parametrize(

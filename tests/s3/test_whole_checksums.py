@@ -6,7 +6,9 @@ import google_crc32c
 import pytest
 
 from lakery_cloud.engine.checksums import as_header, crc32c_of_parts
-from lakery_cloud.engine.model import Receipt
+from lakery_cloud.engine.keys import Address, is_temporary
+from lakery_cloud.engine.model import ObjectInfo, Receipt
+from lakery_cloud.providers.s3.answers import completed
 from lakery_cloud.testing import content, digest_of, stream_of
 from tests.conftest import rig_on
 from tests.helpers import proxy_before
@@ -30,7 +32,28 @@ async def test_checksum_of_the_whole_object_is_sent_at_the_end(cloud_rig: S3Rig,
     async with proxy_before(cloud_rig) as proxy, cloud_rig.storage(limits=limits) as storage:
         await storage.write_data_stream(stream, stream.get_digest, {})
         sent = proxy.exchanges_of("complete_upload")[-1].headers
+        looked = [exchange for exchange in proxy.exchanges_of("head") if is_temporary(exchange.key)]
     assert (sent["x-amz-checksum-crc32c"], sent["x-amz-checksum-type"]) == (checksum(data), "FULL_OBJECT")
+    assert not looked  # the checksum in the response proves what the store has made
+
+
+@pytest.mark.parametrize(
+    ("given", "is_proved"),
+    [
+        ({"ChecksumCRC32C": "AAAAAA==", "ChecksumType": "FULL_OBJECT"}, True),
+        ({"ChecksumCRC32C": "AAAAAQ==", "ChecksumType": "FULL_OBJECT"}, False),
+        ({"ChecksumCRC32C": "AAAAAA==", "ChecksumType": "COMPOSITE"}, False),
+        ({"ChecksumCRC32C": "AAAAAA=="}, False),
+        ({"ChecksumType": "FULL_OBJECT"}, False),
+        ({}, False),
+    ],
+)
+def test_completion_proves_its_object_by_the_checksum_alone(given: dict[str, str], is_proved: bool) -> None:
+    address = Address("bucket", "key")
+    answer = {"ETag": '"e"', "VersionId": "v", **given}
+    expected = ObjectInfo(address, 5, '"e"', version_id="v")
+    assert completed(address, 5, "AAAAAA==", answer) == (expected if is_proved else "v")
+    assert completed(address, 5, None, answer) == "v"
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1,), (5, 0, 7), (100_000, 3, 1)])

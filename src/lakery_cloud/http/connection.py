@@ -209,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._read_timeout = read_timeout
+        self._read_timeout = self._patience = read_timeout
         self._transport: asyncio.Transport | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -254,13 +254,14 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks.clear()
         self._arrived = self._interim = 0
         self._body_deadline = None
+        self._patience = request.read_timeout or self._read_timeout
         if request.size <= SMALL:
             if request.before_last is not None:
                 request.before_last()
             self._transport.write(b"".join((head, *request.body)))
         else:
             await self._send(head, request)
-        deadline = self._loop.time() + self._read_timeout
+        deadline = self._loop.time() + self._patience
         while self._head is None:
             await self._next(deadline)
         return self._head
@@ -268,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
     def set_deadline(self) -> None:
         """Limit the time for the rest of the body to the read time-out. A chunked body has this deadline anyway."""
         if self._body_deadline is None:
-            self._body_deadline = self._loop.time() + self._read_timeout
+            self._body_deadline = self._loop.time() + self._patience
 
     async def read(self) -> bytes:
         """The next bytes of the body as they arrive; empty at its end.
@@ -323,6 +324,9 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter = self._loop.create_future()
         if deadline is not None:
             self._deadline = deadline
+            if self._timer is not None and deadline < self._timer.when():
+                self._timer.cancel()
+                self._timer = None
             if self._timer is None:
                 self._timer = self._loop.call_at(deadline, self._check_deadline)
         try:
@@ -335,15 +339,14 @@ class Connection(asyncio.BufferedProtocol):
             self._waiter.set_result(None)
 
     def _check_deadline(self) -> None:
-        # One timer for many waits: a timer for each would cost more than the rest of the wait. No deadline is before the
-        # last one.
+        # One timer for many waits: a timer for each would cost more than the rest of the wait.
         self._timer = None
         if self._deadline is None:
             return
         if self._loop.time() < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._check_deadline)
         else:
-            self._fail(ReadTimeout(f"no response, or not all of it, in {self._read_timeout} seconds"))
+            self._fail(ReadTimeout(f"no response, or not all of it, in {self._patience:g} seconds"))
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:

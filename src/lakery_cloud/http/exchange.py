@@ -91,6 +91,8 @@ class Request:
         body: Pieces of the body. They must not change until the response has arrived.
         before_last: Called right before the last bytes of the body are handed to the connection. From then on the server
             may have received all of them. If it raises, they are not sent.
+        read_timeout: Seconds to wait for the head of the response, and for the rest of a body that is no content, where the
+            server works for longer than usual; None for the client's own.
     """
 
     method: str
@@ -98,6 +100,7 @@ class Request:
     headers: dict[str, str]
     body: Sequence[Piece] = ()
     before_last: Callable[[], None] | None = None
+    read_timeout: float | None = None
 
     @property
     def size(self) -> int:

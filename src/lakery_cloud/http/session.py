@@ -75,7 +75,10 @@ class SessionExchange:
         headers = dict(request.headers)
         if request.method in ("PUT", "POST", "PATCH"):
             headers.setdefault("content-length", str(request.size))
-        connect, read = self._timeout.sock_connect, self._timeout.sock_read
+        timeout = (
+            self._timeout if request.read_timeout is None else with_read_timeout(self._timeout, request.read_timeout)
+        )
+        connect, read = timeout.sock_connect, timeout.sock_read
         body = _Body(request, read) if request.size else None
         try:
             async with asyncio.timeout(None if connect is None or read is None else connect + read) as limit:
@@ -89,7 +92,7 @@ class SessionExchange:
                     data=body,
                     headers=headers,
                     skip_auto_headers=("Content-Type", "Accept-Encoding"),
-                    timeout=self._timeout,
+                    timeout=timeout,
                     allow_redirects=False,
                     auto_decompress=False,
                     proxy=self._proxy.url if self._proxy else None,
@@ -137,6 +140,13 @@ def timeout_behind_proxy(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientTimeou
     """The same time-outs, and one for a proxy that opens no tunnel, for which aiohttp would wait without end."""
     return aiohttp.ClientTimeout(
         connect=timeout.sock_read, sock_connect=timeout.sock_connect, sock_read=timeout.sock_read
+    )
+
+
+def with_read_timeout(timeout: aiohttp.ClientTimeout, seconds: float) -> aiohttp.ClientTimeout:
+    """The same time-outs, with another one for reads."""
+    return aiohttp.ClientTimeout(
+        total=timeout.total, connect=timeout.connect, sock_connect=timeout.sock_connect, sock_read=seconds
     )
 
 

@@ -33,6 +33,8 @@ def sdk_required(answer: Answer, name: str) -> Any:
     return value
 
 
+FULL_OBJECT = "FULL_OBJECT"
+"""The type of a checksum over the whole object, not over the checksums of its parts."""
 METADATA = "x-amz-meta-"
 """The beginning of the headers with an object's own metadata."""
 _STATUSES = {"abort_multipart_upload": 204, "delete_bucket_lifecycle": 204, "delete_object": 204}
@@ -62,11 +64,18 @@ def begun(answer: Answer) -> Answer:
     return answer
 
 
-def completed(answer: Answer) -> str | None:
-    """The version that CompleteMultipartUpload made, if the bucket keeps versions."""
-    sdk_required(answer, "ETag")
-    version_id: str | None = answer.get("VersionId")
-    return version_id
+def completed(address: Address, size: int, checksum: str | None, answer: Answer) -> ObjectInfo | str | None:
+    """What CompleteMultipartUpload made: the object if its checksum proves it, else its version in a bucket with versions.
+
+    Args:
+        address: Bucket and key.
+        size: Bytes of all parts.
+        checksum: CRC-32C of all parts.
+        answer: The answer.
+    """
+    etag, version_id = sdk_required(answer, "ETag"), answer.get("VersionId")
+    is_whole = answer.get("ChecksumType") == FULL_OBJECT and answer.get("ChecksumCRC32C") == checksum
+    return ObjectInfo(address, size, etag, version_id=version_id) if checksum and is_whole else version_id
 
 
 def copied(source: ObjectInfo, address: Address, answer: Answer) -> ObjectInfo:
@@ -82,11 +91,7 @@ def copied_object(source: ObjectInfo, address: Address, response: BufferedRespon
     Raises:
         UnsupportedResponse: It proves no copy.
     """
-    found = _ROOT.match(response.body)
-    root = found[1].decode() if found else ""
-    fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
-    if root != "CopyObjectResult":
-        raise UnsupportedResponse(f"a response 200 to CopyObject with {fields.get('Code') or 'another content'}")
+    fields = _copy_result(response, "CopyObject")
     return ObjectInfo(
         address,
         source.size,
@@ -94,6 +99,25 @@ def copied_object(source: ObjectInfo, address: Address, response: BufferedRespon
         content_hash(fields.get("ChecksumSHA256")),
         version_id=response.headers.get("x-amz-version-id"),
     )
+
+
+def copied_range(number: int, size: int, response: BufferedResponse) -> Receipt:
+    """The part that UploadPartCopy made, by a response that the SDK has not read.
+
+    Raises:
+        UnsupportedResponse: It proves no copy.
+    """
+    fields = _copy_result(response, "UploadPartCopy")
+    return Receipt(number, sdk_required(fields, "ETag"), fields.get("ChecksumCRC32C"), size)
+
+
+def _copy_result(response: BufferedResponse, operation: str) -> dict[str, str]:
+    found = _ROOT.match(response.body)
+    root = found[1].decode() if found else ""
+    fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
+    if root != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
+        raise UnsupportedResponse(f"a response 200 to {operation} with {fields.get('Code') or 'another content'}")
+    return fields
 
 
 def copied_part(number: int, size: int, answer: Answer) -> Receipt:
@@ -260,7 +284,7 @@ _EMPTY = frozenset(
     }
 )
 """The operations whose response is empty."""
-_FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|Code)>([\x20-\x3b\x3d-\x7e]{1,200})</")
+_FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|ChecksumCRC32C|Code)>([\x20-\x3b\x3d-\x7e]{1,200})</")
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 

@@ -3,21 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from botocore import exceptions as botocore_errors
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, ObjectAttributes, attributes_of_content
-from lakery_cloud.engine.checksums import crc32c_header, header_to_hex, hex_to_header, md5_header
+from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.checksums import header_to_hex
 from lakery_cloud.engine.cloud_transport import CloudTransport, OpenBody
 from lakery_cloud.engine.features import Features
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Unsupported, Upload, without_none
 from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
-from lakery_cloud.errors import ConfigError, IntegrityError, LakeryCloudError
+from lakery_cloud.errors import ConfigError, LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, required, strong
@@ -26,11 +26,21 @@ from lakery_cloud.providers.s3.answers import (
     Answer,
     check_status,
     copied_object,
+    copied_range,
     described_object,
     opened_object,
     sdk_required,
     whole,
     with_md5,
+)
+from lakery_cloud.providers.s3.checksums import (
+    CHECKSUMS,
+    CRC32C,
+    MD5,
+    SHA256,
+    Supported,
+    checksum_of,
+    content_checksum,
 )
 from lakery_cloud.providers.s3.errors import Refusal, sdk_errors, translate
 from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
@@ -45,7 +55,6 @@ from lakery_cloud.providers.s3.signing import (
     signing_key,
 )
 from lakery_cloud.storage import Digest
-from lakery_cloud.streams.hashing import new_hasher, update_hash
 from lakery_cloud.streams.parts import Part, Pieces
 
 if TYPE_CHECKING:
@@ -56,14 +65,12 @@ T = TypeVar("T")
 
 logger = logging.getLogger("lakery_cloud")
 
-_SHA256, _CRC32C, _MD5 = "x-amz-checksum-sha256", "x-amz-checksum-crc32c", "content-md5"
-_PARAMETERS = {_SHA256: "ChecksumSHA256", _CRC32C: "ChecksumCRC32C", _MD5: "ContentMD5"}
+_PARAMETERS = {SHA256: "ChecksumSHA256", CRC32C: "ChecksumCRC32C", MD5: "ContentMD5"}
 """Header -> the SDK's parameter."""
 
 # Optional headers, see `Features`. Names of the last two start with that of the first one.
 CONDITIONS = "if-none-match"
 OBJECT_SIZE = "x-amz-mp-object-size"
-CHECKSUMS = "x-amz-checksum-"
 WHOLE_CHECKSUM = "x-amz-checksum-type"
 COPY_CHECKSUM = "x-amz-checksum-algorithm"
 CHECKSUM_MODE = "x-amz-checksum-mode"
@@ -71,9 +78,6 @@ DELETE_CONDITION = "if-match"
 OPTIONAL = frozenset(
     {CONDITIONS, OBJECT_SIZE, CHECKSUMS, WHOLE_CHECKSUM, COPY_CHECKSUM, CHECKSUM_MODE, DELETE_CONDITION}
 )
-
-Supported = Collection[str]
-"""The optional headers that a request may have."""
 
 
 class BucketMoved(Signal):
@@ -137,7 +141,7 @@ class S3Requests(Requests):
     async def put(
         self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
     ) -> None:
-        headers = {**_described(attributes), **await _checksum((data,), supported, attributes), **self._stored_as}
+        headers = {**_described(attributes), **await checksum_of((data,), supported, attributes), **self._stored_as}
         if CONDITIONS in supported:
             headers["if-none-match"] = "*"
         await self.send(
@@ -162,30 +166,39 @@ class S3Requests(Requests):
         return await self.open_body("get_object", address, request, read, expected=(200, 206))
 
     async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
-        headers = await _checksum(part.pieces, supported)
+        headers = await checksum_of(part.pieces, supported)
         request = self._request(
             "PUT",
             upload.address,
             headers,
-            query=encode_query({"partNumber": str(part.number), "uploadId": upload.id}),
+            query=_query_of_part(upload, part.number),
             body=part.pieces,
         )
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
-        return Receipt(part.number, etag, headers.get(_CRC32C))
+        return Receipt(part.number, etag, headers.get(CRC32C))
 
     async def copy(
         self, source: ObjectInfo, address: Address, supported: Supported, *, sha256: bool, create_only: bool
     ) -> ObjectInfo:
         """Copy an object as it is. The response must not take longer than `read_timeout`."""
         headers = {
-            "x-amz-copy-source": encode_path(f"{source.address.bucket}/{source.address.key}"),
-            **without_none(**{"x-amz-copy-source-if-match": strong(source.version)}),
+            **_copy_source(source),
             **({COPY_CHECKSUM: "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
             **({CONDITIONS: "*"} if create_only and CONDITIONS in supported else {}),
             **self._stored_as,
         }
         request, read = self._request("PUT", address, headers), partial(copied_object, source, address)
         return await self.send("copy_object", address, request, read, expected=(200,))
+
+    async def copy_part(
+        self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int, *, seconds: float
+    ) -> Receipt:
+        """Copy a range of an object into a part. The response may take so many seconds."""
+        headers = {**_copy_source(source), "x-amz-copy-source-range": f"bytes={start}-{stop - 1}"}
+        request = self._request("PUT", upload.address, headers, query=_query_of_part(upload, number))
+        request.read_timeout = seconds
+        read = partial(copied_range, number, stop - start)
+        return await self.send("upload_part_copy", upload.address, request, read, expected=(200,))
 
     def _request(
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
@@ -199,7 +212,7 @@ class S3Requests(Requests):
         assert route is not None
         credentials = await self._credentials.get_frozen_credentials()
         now = self._clock.now()
-        checksum = request.headers.get("x-amz-checksum-sha256")
+        checksum = request.headers.get(SHA256)
         # S3 compares the checksum too, so hashing the body once serves both.
         payload_hash = header_to_hex(checksum) if checksum else UNSIGNED
         headers = {
@@ -301,7 +314,7 @@ class SDKRequests:
     async def _checksum(
         self, pieces: Pieces, supported: Supported, attributes: ObjectAttributes | None = None
     ) -> dict[str, str]:
-        headers = await _checksum(pieces, supported, attributes)
+        headers = await checksum_of(pieces, supported, attributes)
         return {_PARAMETERS[name]: value for name, value in headers.items()}
 
     async def _call(
@@ -431,30 +444,15 @@ def _described(attributes: ObjectAttributes) -> dict[str, str]:
     }
 
 
-async def _checksum(pieces: Pieces, supported: Supported, attributes: ObjectAttributes | None = None) -> dict[str, str]:
-    """The checksum that the store compares with the body: the content hash if it can, MD5 if it knows nothing else."""
-    sha256 = content_checksum(attributes) if attributes is not None else None
-    if CHECKSUMS in supported:
-        return {_SHA256: sha256} if sha256 else {_CRC32C: await crc32c_header(*pieces)}
-    if sha256:
-        await _check_sha256(pieces, header_to_hex(sha256))
-    return {_MD5: await md5_header(*pieces)}
+def _query_of_part(upload: Upload, number: int) -> str:
+    return encode_query({"partNumber": str(number), "uploadId": upload.id})
 
 
-async def _check_sha256(pieces: Pieces, expected: str) -> None:
-    """Compare bytes with their content hash, in place of a store that can't."""
-    hasher = new_hasher("sha256")
-    await update_hash(hasher, *pieces)
-    if hasher.hexdigest() != expected:
-        raise IntegrityError(
-            f"the data has the hash sha256:{hasher.hexdigest()}, but its digest says sha256:{expected}"
-        )
-
-
-def content_checksum(attributes: ObjectAttributes) -> str | None:
-    """The content hash as a checksum of S3, if it is a SHA-256."""
-    is_sha256 = attributes.metadata.get(METADATA_ALGORITHM) == "sha256"
-    return hex_to_header(attributes.metadata[METADATA_HASH]) if is_sha256 else None
+def _copy_source(source: ObjectInfo) -> dict[str, str]:
+    return {
+        "x-amz-copy-source": encode_path(f"{source.address.bucket}/{source.address.key}"),
+        **without_none(**{"x-amz-copy-source-if-match": strong(source.version)}),
+    }
 
 
 def _etag(response: BufferedResponse) -> str:

@@ -36,6 +36,7 @@ from lakery_cloud.engine.transport import ABORT_ATTEMPTS, unconditional
 from lakery_cloud.errors import AccessDenied, BucketNotFound, LakeryCloudError
 from lakery_cloud.http.headers import strong, time_of
 from lakery_cloud.providers.s3.answers import (
+    FULL_OBJECT,
     Answer,
     begun,
     completed,
@@ -46,12 +47,12 @@ from lakery_cloud.providers.s3.answers import (
     undeleted,
     whole,
 )
+from lakery_cloud.providers.s3.checksums import CHECKSUMS, Supported
 from lakery_cloud.providers.s3.copies import Copies, store_of
 from lakery_cloud.providers.s3.errors import VAGUE_STATUSES, hides_cause
 from lakery_cloud.providers.s3.lifecycle import S3LifecycleRequests
 from lakery_cloud.providers.s3.requests import (
     CHECKSUM_MODE,
-    CHECKSUMS,
     CONDITIONS,
     DELETE_CONDITION,
     OBJECT_SIZE,
@@ -60,7 +61,6 @@ from lakery_cloud.providers.s3.requests import (
     S3Calls,
     S3Requests,
     SDKRequests,
-    Supported,
     content_parameters,
     sdk_described,
     sdk_stored_as,
@@ -80,8 +80,6 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_DELETES = 16
 """Concurrent requests that delete one object each."""
-FULL_OBJECT = "FULL_OBJECT"
-"""The type of a checksum over the whole object, not over the checksums of its parts."""
 DENIED_SECONDS = 60.0
 """How long an explained `AccessDenied` holds for other keys of its bucket."""
 
@@ -305,7 +303,7 @@ class S3Transport(S3Calls):
 
         async def begin(supported: Supported) -> Answer:
             algorithm = {"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}
-            is_whole = algorithm and not is_temporary and WHOLE_CHECKSUM in supported
+            is_whole = algorithm and WHOLE_CHECKSUM in supported
             return await self._object_read(
                 "create_multipart_upload",
                 address,
@@ -316,7 +314,7 @@ class S3Transport(S3Calls):
                 **stored_as,
             )
 
-        answer = await self._features.adapt(begin, (*(() if is_temporary else (WHOLE_CHECKSUM,)), CHECKSUMS))
+        answer = await self._features.adapt(begin, (WHOLE_CHECKSUM, CHECKSUMS))
         has_whole = answer.get("ChecksumType") == FULL_OBJECT
         upload = Upload(address, answer["UploadId"], attributes, is_temporary, has_whole_checksum=has_whole)
         if answer["ResponseMetadata"].get("RetryAttempts"):
@@ -327,24 +325,31 @@ class S3Transport(S3Calls):
         return upload
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
-        return await self._copies.copy_part(upload, number, source, start, stop)
+        seconds = self._settings.timeout_of_copy(stop - start)
+        copied: Receipt | None = await self._copy_signed(
+            source,
+            upload.address,
+            lambda signed: signed.copy_part(upload, number, source, start, stop, seconds=seconds),
+        )
+        return copied or await self._copies.copy_part(upload, number, source, start, stop)
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
-    ) -> str | None:
+    ) -> ObjectInfo | str | None:
         parts = [
             without_none(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
             for receipt in receipts
         ]
         checksum = crc32c_of_parts(receipts) if upload.has_whole_checksum else None
+        read = partial(completed, upload.address, size, checksum)
 
-        async def complete(supported: Supported) -> str | None:
+        async def complete(supported: Supported) -> ObjectInfo | str | None:
             if create_only:
                 await self._check_is_free(upload.address, supported)
             return await self._object_read(
                 "complete_multipart_upload",
                 upload.address,
-                completed,
+                read,
                 UploadId=upload.id,
                 MultipartUpload={"Parts": parts},
                 **({"ChecksumCRC32C": checksum, "ChecksumType": FULL_OBJECT} if checksum else {}),
@@ -443,13 +448,21 @@ class S3Transport(S3Calls):
     async def _copy_soon(
         self, source: ObjectInfo, address: Address, supported: Supported, **options: bool
     ) -> ObjectInfo | None:
+        return await self._copy_signed(
+            source, address, lambda signed: signed.copy(source, address, supported, **options)
+        )
+
+    async def _copy_signed(
+        self, source: ObjectInfo, address: Address, copy: Callable[[S3Requests], Awaitable[T]]
+    ) -> T | None:
+        """Copy by a request that lakery-cloud signs; None if only the SDK can."""
         signed = self._signed
         await self._endpoints.check(address.bucket)
         if signed is None or not await signed.can_serve(address.bucket) or source.address.bucket.startswith("arn:"):
             return None  # only the SDK knows how the name of an access point becomes a source
         async with self.requests:
             try:
-                return await signed.copy(source, address, supported, **options)
+                return await copy(signed)
             except BucketMoved:
                 return None
 

@@ -121,7 +121,9 @@ class UploadRequests:
             upload.made = self._make(bucket, upload, parts)
             upload.parts.clear()
         made = upload.made
-        answer = xml("CompleteMultipartUploadResult", f"<ETag>{escape(made.etag)}</ETag>")
+        checksum = request.headers.get(CHECKSUM + PARTS_CHECKSUM)
+        whole = f"<ChecksumCRC32C>{checksum}</ChecksumCRC32C><ChecksumType>{FULL_OBJECT}</ChecksumType>"
+        answer = xml("CompleteMultipartUploadResult", f"<ETag>{escape(made.etag)}</ETag>{whole if checksum else ''}")
         answer.headers.update({k: v for k, v in self._objects.written(made).items() if k != "etag"})
         return answer
 
