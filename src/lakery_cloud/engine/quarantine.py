@@ -59,5 +59,5 @@ async def copy_as_is(
         await transport.tags(source.address) if tags is None else tags,
         described.metadata if described else {},
     )
-    await copy_in_parts(transport, settings, source, address, attributes, create_only=not replace)
+    await copy_in_parts(transport, settings, source, source.size, address, attributes, create_only=not replace)
     return None

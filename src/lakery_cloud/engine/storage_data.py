@@ -41,8 +41,10 @@ def make_storage_data(place_names: Sequence[str], address: Address, content_hash
         content_hash: `<algorithm>:<hex>`.
         size: Size in bytes.
     """
-    place = dict(zip(place_names, address[-len(place_names) :], strict=True))
-    return {**place, "hash": content_hash, "size": size}
+    *bucket_name, key_name = place_names
+    data: dict[str, Any] = {bucket_name[0]: address.bucket} if bucket_name else {}
+    data[key_name], data["hash"], data["size"] = address.key, content_hash, size
+    return data
 
 
 def read_address(
@@ -53,11 +55,12 @@ def read_address(
     Raises:
         InvalidRecord: A name is missing or no text.
     """
-    place = [storage_data.get(name) for name in place_names]
-    if not all(isinstance(name, str) and name for name in place):
+    *bucket_name, key_name = place_names
+    bucket, key = storage_data.get(bucket_name[0]) if bucket_name else own_bucket, storage_data.get(key_name)
+    if not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
         needed = " and ".join(f"a {name}" for name in place_names)
         raise InvalidRecord(f"storage data of {storage} needs {needed}, not {brief(storage_data)}")
-    return Address(*([own_bucket] if len(place) == 1 else []), *place)
+    return Address(bucket, key)
 
 
 def read_hash_and_size(storage_data: Mapping[str, Any]) -> tuple[str | None, int | None]:

@@ -1,7 +1,7 @@
 """The steps of a write: create-only requests, multipart uploads to a temporary key, and the copy to the content key."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -155,8 +155,9 @@ class Writer:
 
         try:
             async with self._upload(content, attributes_of_content(known, tags), is_temporary=False) as upload:
-                receipts, _ = await self._send(upload, source, compare, last_waits=True)
-                size = known["content_size"]
+                async with self._sending() as tasks:
+                    sending, _, size = await self._send(tasks, upload, source, compare, last_waits=True)
+                receipts = [task.result() for task in sending]
                 await self._create(content, known, lambda: upload.complete(receipts, size=size, create_only=True))
         except (KeyExists, WriteConflict, Uncertain) as failure:
             # Of the beginning or of a part: the last one makes the object on Cloud Storage.
@@ -177,36 +178,49 @@ class Writer:
             return digest, content, await self.is_known_to_be_stored(content, digest)
 
         attributes = attributes_of_temporary(source.digesting.get_digest(allow_incomplete=True))
-        async with self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload:
-            receipts, (digest, content, is_stored) = await self._send(upload, source, look)
-            if is_stored:
-                return digest
-            made = await upload.complete(receipts, size=digest["content_size"])
-            made = made or await self._transport.head(upload.address)
-            if made is None or made.size != digest["content_size"]:
-                raise IntegrityError(
-                    f"{digest['content_size']} bytes were sent to {upload.address}, which now has "
-                    f"{made.size if made else 'no object'}; nothing was stored, write the stream again"
-                )
-            await self._copy(made, content, digest, tags)
+        async with (
+            self._upload(self._keys.temporary(), attributes, is_temporary=True) as upload,
+            self._sending() as tasks,
+        ):
+            sending, looking, size = await self._send(tasks, upload, source, look)
+            making = tasks.start_at_once(self._make_temporary(upload, sending, size))
+            digest, content, is_stored = await looking
+            if not is_stored:
+                await self._copy(making, upload.address, content, digest, tags)
         return digest
+
+    async def _make_temporary(
+        self, upload: ScopedUpload, sending: Sequence[asyncio.Task[Receipt]], size: int
+    ) -> ObjectInfo:
+        """Complete the upload to a temporary key once its parts are sent."""
+        made = await upload.complete([await task for task in sending], size=size)
+        made = made or await self._transport.head(upload.address)
+        if made is None or made.size != size:
+            raise IntegrityError(
+                f"{size} bytes were sent to {upload.address}, which now has {made.size if made else 'no object'}; nothing "
+                "was stored, write the stream again"
+            )
+        return made
 
     async def _send(
         self,
+        tasks: BoundedTasks,
         upload: ScopedUpload,
         source: _Source,
         when_hashed: Callable[[], Coroutine[Any, Any, T]],
         *,
         last_waits: bool = False,
-    ) -> tuple[list[Receipt], T]:
+    ) -> tuple[list[asyncio.Task[Receipt]], asyncio.Task[T], int]:
         """Send parts while the stream is read, and hash them in order meanwhile.
 
-        Returns the receipts, and the result of `when_hashed`.
+        Returns the tasks that send parts, the one that ends with the result of `when_hashed`, and the bytes of the stream.
+        The last tasks may still be running.
 
         Args:
+            tasks: Starts them.
             upload: The upload.
             source: The parts.
-            when_hashed: Called once all parts are hashed, while the last ones are sent.
+            when_hashed: Called once all parts are hashed, perhaps while the last ones are sent.
             last_waits: Whether the last part, which makes the object on some stores, is sent after `when_hashed`.
         """
 
@@ -229,37 +243,45 @@ class Writer:
 
         sending: list[asyncio.Task[Receipt]] = []
         hashing: asyncio.Task[None] | None = None
-        async with self._sending() as tasks:
-            async for part in _chain(source.first, source.rest):
-                hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
-                if part.is_last:
-                    ending = tasks.start_at_once(end_after(hashing))
-                sending.append(await tasks.start(send(part, hashing)))
-                del part  # its bytes are released once it is sent, perhaps before the next part arrives
-        return [task.result() for task in sending], ending.result()
+        size = 0
+        async for part in _chain(source.first, source.rest):
+            hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
+            if part.is_last:
+                ending = tasks.start_at_once(end_after(hashing))
+            size += part.size
+            sending.append(await tasks.start(send(part, hashing)))
+            del part  # its bytes are released once it is sent, perhaps before the next part arrives
+        return sending, ending, size
 
-    async def _copy(self, source: ObjectInfo, content: Address, digest: Digest, tags: Mapping[str, str]) -> None:
-        """Create the content key from the temporary object."""
-        attributes = attributes_of_content(digest, tags)
+    async def _copy(
+        self,
+        making: asyncio.Task[ObjectInfo],
+        temporary: Address,
+        content: Address,
+        digest: Digest,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Create the content key from the temporary object, which may still be made."""
+        attributes, size = attributes_of_content(digest, tags), digest["content_size"]
         largest = self._limits.max_copy_size
 
         async def create() -> None:
-            if largest is None or source.size <= largest:
+            if largest is None or size <= largest:
                 with suppress(CopyTooLarge):
-                    await self._copy_at_once(source, content, digest, attributes)
+                    await self._copy_at_once(await making, content, digest, attributes)
                     return
-            await copy_in_parts(self._transport, self._settings, source, content, attributes, create_only=True)
+            await copy_in_parts(self._transport, self._settings, making, size, content, attributes, create_only=True)
 
         try:
             await self._create(content, digest, create)
         except VersionChanged as signal:
             # Of a copy across buckets, some stores say the same if the content's bucket is missing.
-            if content.bucket != source.address.bucket:
+            if content.bucket != temporary.bucket:
                 error = await missing(self._transport, content)
                 if isinstance(error, BucketNotFound):
                     raise error from signal
             raise IntegrityError(
-                f"another client changed {source.address} before it was copied; write the stream again"
+                f"another client changed {temporary} before it was copied; write the stream again"
             ) from signal
 
     async def _copy_at_once(

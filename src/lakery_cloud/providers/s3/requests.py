@@ -432,16 +432,13 @@ def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
 
 
 def _described(attributes: ObjectAttributes) -> dict[str, str]:
-    return {
-        **{METADATA + name: value for name, value in attributes.metadata.items()},
-        **without_none(
-            **{
-                "content-type": attributes.content_type,
-                "content-encoding": attributes.content_encoding,
-                "x-amz-tagging": urlencode(attributes.tags) or None,
-            }
-        ),
-    }
+    headers = {METADATA + name: value for name, value in attributes.metadata.items()}
+    headers["content-type"] = attributes.content_type
+    if attributes.content_encoding is not None:
+        headers["content-encoding"] = attributes.content_encoding
+    if attributes.tags:
+        headers["x-amz-tagging"] = urlencode(attributes.tags)
+    return headers
 
 
 def _query_of_part(upload: Upload, number: int) -> str:

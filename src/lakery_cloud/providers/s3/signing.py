@@ -76,7 +76,7 @@ def signing_key(access_key: str, secret_key: str, *, date: str, region: str, ser
 
 def encode_path(key: str) -> str:
     """A key as it stands in a path, on the wire and in what is signed: encoded once."""
-    return quote(key, safe="/~")
+    return key if key.isalnum() and key.isascii() else quote(key, safe="/~")
 
 
 def encode_query(parameters: Mapping[str, str]) -> str:
