@@ -61,8 +61,8 @@ HOW = """## How this is measured
 - **A write to Blob Storage** sends a checksum of each block: a CRC64 with the extra `speed`, otherwise an MD5, which takes
   longer than sending the block. The other clients here send no checksum.
 - **A stream of unknown hash over a network** can get its key only when its end is hashed. On S3 it needs six requests
-  besides its parts and their copies, one after the other (begin, completion, look, begin, completion, deletion), where
-  clients that know the key need two. `lakery-cloud-digest` is the same stream with a known hash.
+  besides its parts and their copies, four of them one after the other at its end (completion, copies, completion,
+  deletion), where clients that know the key need one there. `lakery-cloud-digest` is the same stream with a known hash.
 - **A write to Cloud Storage over a network** is a resumable upload, which has one connection and so its rate.
   `lakery-cloud-composite` is the same with `composite_uploads=True`: parts side by side, each charged as a write.
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store

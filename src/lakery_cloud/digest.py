@@ -1,5 +1,6 @@
 """Digests of bytes and streams. Each byte is hashed once, and large chunks don't block the event loop."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from functools import lru_cache
@@ -8,7 +9,7 @@ from typing import Any, cast
 from lakery_cloud.errors import IntegrityError, InvalidRecord, brief
 from lakery_cloud.storage import Digest, GetStreamDigest, SerializedData, SerializedDataStream, StreamDigest
 from lakery_cloud.streams.chunks import as_bytes
-from lakery_cloud.streams.hashing import Hasher, new_hasher, update_hash
+from lakery_cloud.streams.hashing import Hasher, HashingAhead, new_hasher, update_hash
 
 __all__ = ["DEFAULT_ALGORITHM", "DigestingStream", "check_digest", "digest_data"]
 
@@ -126,6 +127,7 @@ class DigestingStream:
         self._content_encoding = serialized["content_encoding"]
         self._algorithm = algorithm
         self._hasher = new_hasher(algorithm)
+        self._ahead: HashingAhead | None = None
         self._size = 0
         self._is_complete = False
 
@@ -144,6 +146,16 @@ class DigestingStream:
         """Hash the next bytes of the stream."""
         await update_hash(self._hasher, *pieces)
         self._size += sum(map(len, pieces))
+
+    def hash_ahead(self, *pieces: bytes) -> asyncio.Future[None]:
+        """Hash the next bytes of the stream in a worker thread; the result is done when they are hashed.
+
+        From then on, pass all bytes to it, and wait for the last result before you call `finish`.
+        """
+        if self._ahead is None:
+            self._ahead = HashingAhead(self._hasher)
+        self._size += sum(map(len, pieces))
+        return self._ahead.add(*pieces)
 
     def finish(self) -> None:
         """Mark the stream as read to its end.

@@ -28,6 +28,7 @@ from lakery_cloud.streams.hashing import (
     new_hasher,
     update_hash,
 )
+from lakery_cloud.testing import stream_of
 from tests.helpers import each
 
 ALGORITHMS = ["sha256", "sha512", "md5", "blake2b"]
@@ -375,6 +376,33 @@ async def test_pieces_that_are_hashed_ahead_are_hashed_in_their_order(sizes):
         whole.update(piece)
         await ahead.update(piece)
     assert await ahead.hexdigest() == whole.hexdigest()
+
+
+async def test_added_pieces_are_hashed_in_their_order_and_say_when():
+    hasher, first, second = HeldHasher(), b"a" * 10, b"b" * THREAD_THRESHOLD
+    ahead = HashingAhead(hasher)
+    hashed = [ahead.add(first, second), ahead.add(first)]
+    await asyncio.wait(hashed, timeout=0.05)
+    assert not any(future.done() for future in hashed)
+    hasher.may_work.set()
+    await hashed[1]
+    assert hashed[0].done()
+    hashed[0], cancelled = ahead.add(second), ahead.add()
+    cancelled.cancel()  # by a caller that gives up; the bytes count all the same
+    await hashed[0]
+    assert await ahead.hexdigest() == hashlib.sha256(first + second + first + second).hexdigest()
+
+
+async def test_stream_that_is_hashed_ahead_has_the_digest_of_its_bytes():
+    pieces = [b"x" * 600_000, b"", b"y"]
+    stream = stream_of(pieces)
+    waiting = [stream.hash_ahead(*pieces[:2]), stream.hash_ahead(pieces[2])]
+    await waiting[-1]
+    stream.finish()
+    assert (stream.get_digest()["content_hash"], stream.get_digest()["content_size"]) == (
+        hashlib.sha256(b"".join(pieces)).hexdigest(),
+        600_001,
+    )
 
 
 async def test_pieces_wait_while_too_many_are_not_yet_hashed():

@@ -29,7 +29,6 @@ from lakery_cloud.streams.pace import FIRST_PARTS, Pace
 from lakery_cloud.streams.parts import (
     Part,
     PartSizes,
-    Pieces,
     cut,
 )
 from lakery_cloud.streams.tasks import BoundedTasks, bounded_tasks
@@ -224,7 +223,7 @@ class Writer:
             last_waits: Whether the last part, which makes the object on some stores, is sent after `when_hashed`.
         """
 
-        async def send(part: Part, hashing: asyncio.Task[None]) -> Receipt:
+        async def send(part: Part, hashing: asyncio.Future[None]) -> Receipt:
             if part.is_last and last_waits:
                 await ending
             receipt = await self._transport.upload_part(upload.upload, part)
@@ -232,20 +231,14 @@ class Writer:
             source.lease.release(part.size)
             return receipt
 
-        async def hash_after(previous: asyncio.Task[None] | None, pieces: Pieces) -> None:
-            if previous is not None:
-                await previous
-            await source.digesting.update(*pieces)
-
-        async def end_after(hashing: asyncio.Task[None]) -> T:
+        async def end_after(hashing: asyncio.Future[None]) -> T:
             await hashing
             return await when_hashed()
 
         sending: list[asyncio.Task[Receipt]] = []
-        hashing: asyncio.Task[None] | None = None
         size = 0
         async for part in _chain(source.first, source.rest):
-            hashing = tasks.start_at_once(hash_after(hashing, part.pieces))
+            hashing = source.digesting.hash_ahead(*part.pieces)
             if part.is_last:
                 ending = tasks.start_at_once(end_after(hashing))
             size += part.size
