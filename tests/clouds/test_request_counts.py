@@ -22,7 +22,7 @@ KNOWN: Mapping[str, Sequence[str]] = {
 """Scheme -> the requests that write three parts with a known digest."""
 UNKNOWN: Mapping[str, Sequence[str]] = {
     "s3": [
-        *("create_multipart_upload", *["upload_part"] * 3, "head_object", "complete_multipart_upload", "head_object"),
+        *("create_multipart_upload", *["upload_part"] * 3, "head_object", "complete_multipart_upload"),
         *("copy_object", "delete_object"),
     ],
     "gs": ["upload.begin", *["upload"] * 3, "objects.get", "objects.patch", "objects.move"],

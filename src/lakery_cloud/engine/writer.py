@@ -182,9 +182,9 @@ class Writer:
             self._sending() as tasks,
         ):
             sending, looking, size = await self._send(tasks, upload, source, look)
-            making = tasks.start_at_once(self._make_temporary(upload, sending, size))
             digest, content, is_stored = await looking
             if not is_stored:
+                making = tasks.start_at_once(self._make_temporary(upload, sending, size))
                 await self._copy(making, upload.address, content, digest, tags)
         return digest
 
