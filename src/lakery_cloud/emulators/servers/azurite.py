@@ -17,7 +17,7 @@ from lakery_cloud.errors import MissingDependency
 ACCOUNT_NAME = "devstoreaccount1"
 ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-SWEEP_INTERVAL = 3600
+SWEEP_INTERVAL = 6 * 3600
 """Seconds between two sweeps of deleted content.
 
 Azurite answers nothing during a sweep, which takes longer than the time-outs of clients after thousands of deletions, since
