@@ -3,6 +3,7 @@
 The configuration's modules take longer to import than many commands run, so they are imported on use.
 """
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.transport import missing
 from lakery_cloud.engine.urls import nearest
 from lakery_cloud.errors import ConfigError
+from lakery_cloud.files import run_detached
 from lakery_cloud.registry import StorageRegistry
 
 if TYPE_CHECKING:
@@ -58,20 +60,25 @@ async def open_storage(target: str | None, *, is_written: bool = False) -> Async
         MissingDependency: Its SDK is not installed.
     """
     async with storage_of(target) as storage:
-        if not is_written:
-            await check_folder(storage)
+        await check_folder(storage, is_written=is_written)
         yield storage
 
 
-async def check_folder(storage: ObjectStorage[Any]) -> None:
+async def check_folder(storage: ObjectStorage[Any], *, is_written: bool = False) -> None:
     """Refuse a missing folder, which `ObjectStorage.list` takes for an empty one. Missing buckets are found by requests.
 
     Raises:
-        BucketNotFound: The folder of the storage does not exist.
+        BucketNotFound: The folder of the storage does not exist, and nothing will be written to it.
+        ConfigError: It is a file.
     """
     if storage.url_scheme == "file":
+        from lakery_cloud.providers.file.root import check_root
+
         transport, folder = await storage.transport(), storage.keys.bucket
         if not await transport.has_bucket(folder):
+            await run_detached(lambda: check_root(Path(folder)))
+            if is_written:
+                return
             raise await missing(transport, Address(folder, ""))
 
 
@@ -88,6 +95,7 @@ async def open_registry(target: str | None) -> AsyncGenerator[StorageRegistry]:
 
 
 def _registry(target: str | None) -> StorageRegistry:
+    _check_name(target)
     url = url_of(target) if target else default_url()
     if not is_configured() and url is not None:
         storage = storage_from_url(url)
@@ -105,6 +113,7 @@ def _registry(target: str | None) -> StorageRegistry:
 
 def storage_of(target: str | None) -> ObjectStorage[Any]:
     """Return the storage that `open_storage` opens, for jobs that open it in other processes."""
+    _check_name(target)
     if target and (url := url_of(target)) is not None:
         return storage_from_url(url)
     from lakery_cloud.config.building import build_storage
@@ -114,6 +123,12 @@ def storage_of(target: str | None) -> ObjectStorage[Any]:
     if not target and not configuration.storages:
         return storage_from_url(default_url())
     return build_storage(configuration, key_of(target, configuration))
+
+
+def _check_name(target: str | None) -> None:
+    """Refuse an empty name, such as that of an unset variable of the shell; an empty LAKERY_CLOUD_STORAGE is none."""
+    if target == "" and os.environ.get(STORAGE_VARIABLE) != "":
+        raise ConfigError("the name of the storage is empty; leave it out for the default storage")
 
 
 def url_of(target: str) -> str | None:

@@ -36,11 +36,15 @@ class Selection:
         """Return a function that tells whether a file is selected, by its name and its size, if that is known.
 
         Raises:
-            ConfigError: A pattern or a size can't be read.
+            ConfigError: A pattern or a size can't be read, or can't match anything.
         """
         include, exclude = _spec("--include", self.include), _spec("--exclude", self.exclude)
         least = 0 if self.min_size is None else read_size("--min-size", self.min_size)
         most = None if self.max_size is None else read_size("--max-size", self.max_size)
+        if most is not None and most < least:
+            raise ConfigError(
+                f"--min-size {self.min_size!r} is over --max-size {self.max_size!r}: no file matches both"
+            )
 
         def is_selected(name: str, size: int | None) -> bool:
             return (
@@ -89,6 +93,9 @@ def read_size(option: str, text: str) -> int:
 def _spec(option: str, patterns: Sequence[str]) -> "GitIgnoreSpec | None":
     if not patterns:
         return None
+    for pattern in patterns:
+        if not pattern.strip() or pattern.startswith("#"):
+            raise ConfigError(f"{option} {pattern!r}: an empty line or a comment in .gitignore matches nothing")
     from pathspec import GitIgnoreSpec
 
     try:

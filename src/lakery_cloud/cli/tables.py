@@ -35,6 +35,8 @@ def open_table(name: str, *, is_json: bool = False) -> Iterator[Write]:
         yield lambda rows: sys.stdout.writelines(json.dumps(row) + "\n" for row in rows)
         return
     path = Path(name)
+    if not path.name:
+        raise ConfigError(f"--output needs the name of a file, not {name!r}")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _open("" if is_json else path.suffix.lower(), partial) as write:

@@ -40,6 +40,7 @@ from lakery_cloud.errors import (
 )
 from lakery_cloud.files import check_regular, flush, link_new, make_folder, open_regular, write_at
 from lakery_cloud.providers.file.attributes import attributes_of, set_attributes
+from lakery_cloud.providers.file.root import make_root
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import finish
 
@@ -417,6 +418,7 @@ class FileTransport(Transport):
         root = Path(self._keys.bucket)
         if not self._create_root and not root.is_dir():
             raise BucketNotFound(f"the folder {str(root)!r} does not exist. Create it, or check its name")
+        make_root(root)
         path = self._path(self._keys.temporary())
         make_folder(path.parent)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

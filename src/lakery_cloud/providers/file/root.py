@@ -1,0 +1,43 @@
+"""The folder of a storage: making it, and errors that say why it can't be made. It never changes an existing folder."""
+
+from pathlib import Path
+
+from lakery_cloud.errors import ConfigError
+from lakery_cloud.files import make_folder
+
+
+def check_root(root: Path) -> None:
+    """Refuse a path that can't be a folder because of what is there now.
+
+    Raises:
+        ConfigError: The path, or one above it, is a file or a link whose target does not exist.
+    """
+    for place in (root, *root.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise ConfigError(f"{str(root)!r} can't be the folder of a storage: {str(place)!r} is not a folder")
+        if place.is_symlink():
+            raise ConfigError(
+                f"{str(root)!r} can't be the folder of a storage: the target of the link {str(place)!r} does not exist"
+            )
+
+
+def make_root(root: Path) -> None:
+    """Make the folder of a storage if it does not exist.
+
+    Raises:
+        ConfigError: It can't be a folder, or the file system above it has no new folders, as /proc.
+        OSError: Any other failure, such as missing rights.
+    """
+    if root.is_dir():
+        return
+    check_root(root)
+    try:
+        make_folder(root)
+    except FileNotFoundError as error:
+        if not root.parent.is_dir():  # removed meanwhile
+            raise
+        raise ConfigError(
+            f"the folder {str(root)!r} can't be made: {str(root.parent)!r} takes no new folders"
+        ) from error
