@@ -142,7 +142,11 @@ MISUSE = (
     ("inventory -o EMPTY", 2, "--output needs"),
     # Configuration, servers.
     ("explain a.txt --size lots", 2, "--size 'lots'"),
+    ("explain EMPTY", 2, "'.' is a folder"),
+    ("explain docs", 2, "'docs' is a folder"),
     ("config init all.jsonl", 2, "already exists"),
+    ("config init EMPTY", 2, "'.' is a folder"),
+    ("config init docs --force", 2, "'docs' is a folder"),
     ("emulators up", 2, "no server given"),
     ("emulators up nope", 2, "'nope'"),
     ("emulators down nope", 2, "'nope'"),

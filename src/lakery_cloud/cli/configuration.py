@@ -48,6 +48,7 @@ def init(
         quiet: Print nothing.
         as_json: Print JSON.
     """
+    _check_is_no_folder(path)
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(STARTER.format(url=default_url()))
@@ -133,6 +134,7 @@ async def explain(
         as_json: Print JSON.
     """
     path = Path(file)
+    _check_is_no_folder(path)
     is_file = file != STANDARD_INPUT and path.is_file()
     content = Content(
         content_type=content_type or (DEFAULT_TYPE if file == STANDARD_INPUT else guess_content_type(path)),
@@ -203,6 +205,12 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_redacted(inner) for inner in value]
     return value if isinstance(value, bool | int | float) else redact(str(value))
+
+
+def _check_is_no_folder(path: Path) -> None:
+    """Refuse a folder where one file is expected. An empty name is the current folder."""
+    if path.is_dir():
+        raise ConfigError(f"{str(path)!r} is a folder; name one file")
 
 
 def _hash_of(path: Path) -> str:
