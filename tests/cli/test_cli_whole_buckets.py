@@ -56,6 +56,28 @@ def test_since_reads_what_is_young(full: Desk):
     assert full.run("verify", "--json", "--since", "0s").json == []
 
 
+def test_since_continues_an_unfinished_run_and_no_finished_one(full: Desk):
+    path, arguments = full.folder / "kept" / "manifest.jsonl", ["verify", "--json", "--manifest", "kept"]
+    whole = full.run(*arguments, "--since", "1h")
+
+    def runs() -> list[int]:
+        entries = [json.loads(line) for line in path.read_text().splitlines() if line]
+        plans = [hash_of(json.dumps(entry)) for entry in entries if "shards" in entry]
+        return [sum(entry.get("plan") == plan for entry in entries) for plan in plans]
+
+    assert runs() == [16]
+    path.write_text("\n".join(path.read_text().splitlines()[:-8]))  # four results, each after an empty line
+    assert runs() == [12]
+    assert full.run(*arguments, "--since", "1h") == whole
+    assert runs() == [16], "it was continued"
+    full.run(*arguments, "--since", "1h")
+    assert runs() == [16, 16], "a later one reads anew"
+    path.write_text("\n".join(path.read_text().splitlines()[:-8]))
+    full.run(*arguments, "--since", "2d")
+    full.run(*arguments, "--since", "1h", "--sample", "50%")
+    assert runs() == [16, 12, 16, 16], "others are other runs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "saying"),
     [

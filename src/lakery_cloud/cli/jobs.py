@@ -118,14 +118,15 @@ class Workers:
             with _Shown(len(shards), quiet=quiet) as shown:
                 if engine is None:
                     job.watch = shown.count
-                async with aclosing(run_job(job, shards, engine=engine, manifest=self._manifest())) as results:
+                async with aclosing(run_job(job, shards, engine=engine, manifest=self.open_manifest())) as results:
                     async for result in results:
                         if engine is not None:
                             shown.count(result.counts.get("objects", 0), result.counts.get("bytes", 0))
                         shown.finish_shard()
                         yield result, shown.progress
 
-    def _manifest(self) -> "Manifest | None":
+    def open_manifest(self) -> "Manifest | None":
+        """The manifest, if one is named."""
         if self.manifest is None:
             return None
         from lakery_cloud.maintenance.manifest import Manifest

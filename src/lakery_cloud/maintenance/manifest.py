@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -68,6 +69,20 @@ class Manifest:
         self._plan = _name_of(plan)
         await self._lines.append(_line_of(plan))
         return shards, {}
+
+    async def unfinished(self) -> list[Mapping[str, Any]]:
+        """The descriptions of jobs that have shards without a result.
+
+        Raises:
+            LakeryCloudError: As for `begin`.
+        """
+        entries = [entry for line in await self._lines.read() if (entry := _entry_of(line)) is not None]
+        done: defaultdict[Any, set[str]] = defaultdict(set)
+        for entry in entries:
+            if "plan" in entry:
+                done[entry["plan"]].add(entry["shard"])
+        plans = (entry for entry in entries if entry.get("version") == VERSION)
+        return [plan["job"] for plan in plans if {*plan["shards"]} - done[_name_of(plan)]]
 
     async def add(self, result: ShardResult) -> None:
         """Keep the result of a shard.
