@@ -147,7 +147,8 @@ class S3Transport(S3Calls):
 
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         async def send(supported: Supported) -> None:
-            await self._check_is_free(address, supported)
+            if CONDITIONS not in supported:
+                await self._check_is_free(address)
             async with self.requests:
                 await self._hot(address.bucket, lambda hot: hot.put(address, data, attributes, supported))
 
@@ -197,13 +198,13 @@ class S3Transport(S3Calls):
 
         return await self._features.adapt(send, (CHECKSUMS,))
 
-    async def _check_is_free(self, address: Address, supported: Supported) -> None:
+    async def _check_is_free(self, address: Address) -> None:
         """Look for an object before a create-only request without a condition.
 
         Raises:
             KeyExists: The key has an object.
         """
-        if CONDITIONS not in supported and (found := await self.head(address)) is not None:
+        if (found := await self.head(address)) is not None:
             raise KeyExists(str(address), found)
 
     async def has_bucket(self, bucket: str) -> bool:
@@ -344,8 +345,8 @@ class S3Transport(S3Calls):
         read = partial(completed, upload.address, size, checksum)
 
         async def complete(supported: Supported) -> ObjectInfo | str | None:
-            if create_only:
-                await self._check_is_free(upload.address, supported)
+            if create_only and CONDITIONS not in supported:
+                await self._check_is_free(upload.address)
             return await self._object_read(
                 "complete_multipart_upload",
                 upload.address,
