@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from lakery_cloud import AzureBlobStorage
 from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.http.headers import http_date
 from lakery_cloud.providers.azure import requests as azure
 from lakery_cloud.providers.azure import signing as shared_key
@@ -198,5 +199,5 @@ def test_azure_requests_are_signed_as_the_sdk_signs_them(
     )
     SharedKeyCredentialPolicy("me", base64.b64encode(key).decode()).on_request(sent)
     text = shared_key.string_to_sign("me", method, path, query=query, headers=headers)
-    assert shared_key.authorization("me", key, text) == sent.http_request.headers["Authorization"]
+    assert shared_key.authorization("me", SecretKey(key), text) == sent.http_request.headers["Authorization"]
     counted["signatures of Azure"] += 1

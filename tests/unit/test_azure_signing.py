@@ -8,6 +8,7 @@ import pytest
 from azure.core.pipeline.transport import AioHttpTransport, HttpRequest
 from azure.storage.blob._shared.authentication import SharedKeyCredentialPolicy
 
+from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.providers.azure.signing import account_of, authorization, string_to_sign
 
 KEY = base64.b64encode(b"a key of an account").decode()
@@ -45,7 +46,7 @@ def test_request_is_signed_as_the_sdk_signs_it() -> None:
     sent: Any = SimpleNamespace(http_request=request, context=SimpleNamespace(transport=AioHttpTransport()))
     SharedKeyCredentialPolicy("account", KEY).on_request(sent)
     text = string_to_sign("account", "PUT", path, query=query, headers=headers)
-    assert authorization("account", base64.b64decode(KEY), text) == request.headers["Authorization"]
+    assert authorization("account", SecretKey(base64.b64decode(KEY)), text) == request.headers["Authorization"]
 
 
 def test_length_of_nothing_is_not_signed() -> None:

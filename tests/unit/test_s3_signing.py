@@ -73,10 +73,10 @@ def test_signature_is_the_documented_one(
     )
 
 
-def test_key_shows_nothing() -> None:
-    assert repr(KEY).startswith("<lakery_cloud.providers.s3.signing.Key object at")
+def test_key_shows_no_secret() -> None:
+    assert "secret=<lakery_cloud.engine.secret_key.SecretKey object at " in repr(KEY)
     with pytest.raises(TypeError):
-        vars(KEY)
+        vars(KEY.secret)
 
 
 def test_paths_and_queries_are_encoded_once() -> None:

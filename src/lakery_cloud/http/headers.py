@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
+from urllib.parse import quote
 
 from lakery_cloud.http.exchange import UnsupportedResponse
 
@@ -107,6 +108,11 @@ class Clock:
         if second != self._second:
             self._second, self._text = second, self._format(second)
         return self._text
+
+
+def quoted(text: str, *, safe: str = "") -> str:
+    """A text percent-encoded for a request's target, but for letters, digits, `_.-~` and the safe characters."""
+    return text if text.isalnum() and text.isascii() else quote(text, safe=safe)
 
 
 def http_date(second: int) -> str:

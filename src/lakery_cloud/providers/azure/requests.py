@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
@@ -18,6 +17,7 @@ from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, BodyTooSlow, KeptVersion, ObjectInfo, Receipt, Upload, without_none
 from lakery_cloud.engine.requests import BodyChunks, Requests
+from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import (
@@ -37,6 +37,7 @@ from lakery_cloud.http.headers import (
     byte_range,
     count_of,
     http_date,
+    quoted,
     read_content_range,
     required,
     size_of,
@@ -92,6 +93,7 @@ class AzureRequests(Requests):
         self._challenge = ""
         self._settings = settings
         self._clock = Clock(http_date)
+        self._secret: tuple[str, SecretKey] | None = None
 
     async def put(
         self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
@@ -121,7 +123,7 @@ class AzureRequests(Requests):
             "PUT",
             upload.address,
             await checksum_headers(supported, *part.pieces),
-            query=f"comp=block&blockid={quote(base64.b64encode(block.encode()), safe='')}",
+            query=f"comp=block&blockid={quoted(base64.b64encode(block.encode()).decode())}",
             body=part.pieces,
         )
         await self._ask("stage_block", upload.address, request, partial(check_answer, "stage_block"))
@@ -136,7 +138,7 @@ class AzureRequests(Requests):
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
     ) -> Request:
         """A request without its signature."""
-        path = f"{self._root}/{quote(address.bucket)}/{quote(address.key, safe='~/')}"
+        path = f"{self._root}/{quoted(address.bucket)}/{quoted(address.key, safe='/')}"
         return Request(method, f"{path}?{query}" if query else path, headers, body)
 
     async def _exchange(self, address: Address, request: Request) -> Response:
@@ -163,13 +165,18 @@ class AzureRequests(Requests):
             account, (path, _, query) = self._credential.account_name, target.partition("?")
             text = string_to_sign(account, method, path, query=query, headers=headers)
             try:
-                return {"authorization": authorization(account, base64.b64decode(key), text)}
+                return {"authorization": authorization(account, self._secret_key(key), text)}
             except ValueError:
                 failure = self.failure("signing", address, "the account's key is not base64")
             raise failure.credentials_refused(SET_CREDENTIALS)
         if self._tokens is None:
             return {}
         return await self._tokens.headers()  # a client with a token uses TLS, which the SDK checks
+
+    def _secret_key(self, key: str) -> SecretKey:
+        if self._secret is None or self._secret[0] != key:
+            self._secret = key, SecretKey(base64.b64decode(key))
+        return self._secret[1]
 
     async def _renew_credentials(self) -> bool:
         return self._tokens is not None and await self._tokens.renew(self._challenge)
@@ -332,18 +339,15 @@ def block_id(upload: Upload, number: int) -> str:
 
 def described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
     """The headers of a blob's attributes and tier."""
-    tags = _index_tags(attributes, settings)
-    return {
-        **{_METADATA + name: value for name, value in _metadata(attributes, settings).items()},
-        **without_none(
-            **{
-                "x-ms-access-tier": settings.access_tier,
-                "x-ms-blob-content-encoding": attributes.content_encoding,
-                "x-ms-blob-content-type": attributes.content_type,
-                "x-ms-tags": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in tags.items()) or None,
-            }
-        ),
-    }
+    headers = {_METADATA + name: value for name, value in _metadata(attributes, settings).items()}
+    headers["x-ms-blob-content-type"] = attributes.content_type
+    if attributes.content_encoding is not None:
+        headers["x-ms-blob-content-encoding"] = attributes.content_encoding
+    if settings.access_tier is not None:
+        headers["x-ms-access-tier"] = settings.access_tier
+    if tags := _index_tags(attributes, settings):
+        headers["x-ms-tags"] = "&".join([f"{quoted(key)}={quoted(value)}" for key, value in tags.items()])
+    return headers
 
 
 def sdk_described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, Any]:

@@ -4,7 +4,6 @@ Microsoft Learn, "Authorize with Shared Key", for the versions of the service si
 """
 
 import base64
-import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import ObjectInfo
+from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.errors import ConfigError, CredentialsError
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.credentials import TOKEN_SCOPE
@@ -26,6 +26,7 @@ _STANDARD = (
     *("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date"),
     *("if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range"),
 )
+_LENGTH = _STANDARD.index("content-length")
 _MICROSOFT = "x-ms-"
 
 
@@ -39,26 +40,27 @@ def string_to_sign(account: str, method: str, path: str, *, query: str, headers:
         query: Query, as it is sent, each name once; empty if there is none.
         headers: Header name in lower case -> value.
     """
-    standard = "".join([f"{_length(name, headers.get(name, '')).strip()}\n" for name in _STANDARD])
-    microsoft = "".join(
-        [f"{name}:{headers[name].strip()}\n" for name in sorted(headers) if name.startswith(_MICROSOFT)]
-    )
+    standard = [headers.get(name, "").strip() for name in _STANDARD]
+    if standard[_LENGTH] == "0":
+        standard[_LENGTH] = ""
+    names = sorted([name for name in headers if name.startswith(_MICROSOFT)])
+    microsoft = "".join([f"{name}:{headers[name].strip()}\n" for name in names])
     parameters = ""
     if query:
         pairs = sorted(parameter.partition("=")[::2] for parameter in query.split("&"))
         parameters = "".join([f"\n{unquote(name).lower()}:{unquote(value)}" for name, value in pairs])
-    return f"{method}\n{standard}{microsoft}/{account}{path}{parameters}"
+    return "\n".join((method, *standard, f"{microsoft}/{account}{path}{parameters}"))
 
 
-def authorization(account: str, key: bytes, text: str) -> str:
+def authorization(account: str, key: SecretKey, text: str) -> str:
     """The header `Authorization` of a request.
 
     Args:
         account: Name of the account.
-        key: Key of the account, decoded.
+        key: Key of the account.
         text: See `string_to_sign`.
     """
-    signature = base64.b64encode(hmac.digest(key, text.encode(), "sha256")).decode()
+    signature = base64.b64encode(key.sign(text)).decode()
     return f"SharedKey {account}:{signature}"
 
 
@@ -103,10 +105,6 @@ def shared_access_signature(
         account, address.bucket, address.key, permission=rights, expiry=expires_at, **signed_by
     )
     return signature
-
-
-def _length(name: str, value: str) -> str:
-    return "" if name == "content-length" and value == "0" else value
 
 
 READ = BlobSasPermissions(read=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import gcsfs
 from gcsfs.core import GCSFileSystem
@@ -26,7 +26,7 @@ from lakery_cloud.engine.transport import unasked, unconditional
 from lakery_cloud.errors import AccessDenied, ConfigError
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Response
-from lakery_cloud.http.headers import byte_range, time_of
+from lakery_cloud.http.headers import byte_range, quoted, time_of
 from lakery_cloud.providers.gcs import answers
 from lakery_cloud.providers.gcs.answers import TAG_PREFIX, BucketOptions, Progress, StoredObject
 from lakery_cloud.providers.gcs.credentials import Tokens
@@ -254,7 +254,7 @@ class GCSRequests(Requests):
     async def move(self, source: ObjectInfo, address: Address) -> ObjectInfo:
         """Rename an object within its bucket, pinned to its version. It keeps its fields and its storage class."""
         query = without_none(ifGenerationMatch="0", ifSourceGenerationMatch=source.version)
-        path = f"{_object_path(source.address)}/moveTo/o/{_quoted(address.key)}"
+        path = f"{_object_path(source.address)}/moveTo/o/{quoted(address.key)}"
         request = self._request("POST", path, address, query=query)
         return (await self._call("objects.move", address, request, partial(answers.read_object, address))).info
 
@@ -381,7 +381,7 @@ class GCSRequests(Requests):
     def resource(self, attributes: ObjectAttributes, *, is_temporary: bool = False) -> dict[str, Any]:
         """The API's description of a new object."""
         # Names of tags are percent-encoded, since metadata is sent in headers too.
-        tags = {f"{TAG_PREFIX}{_quoted(key)}": value for key, value in attributes.tags.items()}
+        tags = {f"{TAG_PREFIX}{quoted(key)}": value for key, value in attributes.tags.items()}
         return without_none(
             contentType=attributes.content_type,
             contentEncoding=attributes.content_encoding,
@@ -411,7 +411,7 @@ class GCSRequests(Requests):
         """A request without its token, with a body or JSON content; its target lacks the root of the endpoint."""
         payer, headers = self.payer(address), headers or {}
         query = {**(query or {}), **({"userProject": payer} if payer else {})}
-        parameters = "&".join([f"{name}={_quoted(value)}" for name, value in query.items()])
+        parameters = "&".join([f"{name}={quoted(value)}" for name, value in query.items()])
         if content is not None:
             headers, body = {"content-type": "application/json", **headers}, (json.dumps(content).encode(),)
         return Request(method, f"{path}?{parameters}" if query else path, headers, body)
@@ -443,16 +443,12 @@ _API = "/storage/v1"
 
 
 def _bucket_path(bucket: str) -> str:
-    return f"{_API}/b/{_quoted(bucket)}"
+    return f"{_API}/b/{quoted(bucket)}"
 
 
 def _object_path(address: Address) -> str:
-    return f"{_bucket_path(address.bucket)}/o/{_quoted(address.key)}"
+    return f"{_bucket_path(address.bucket)}/o/{quoted(address.key)}"
 
 
 def _upload_path(address: Address) -> str:
     return f"/upload{_bucket_path(address.bucket)}/o"
-
-
-def _quoted(text: str) -> str:
-    return text if text.isalnum() and text.isascii() else quote(text, safe="")

@@ -26,8 +26,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.errors import InvalidRecord, LakeryCloudError, brief
 from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.headers import quoted
 from lakery_cloud.providers.s3.credentials import FixedCredentials, KeySession
 from lakery_cloud.providers.s3.errors import sdk_errors, translate
 from lakery_cloud.providers.s3.settings import BUCKET_NAMES
@@ -44,31 +46,18 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 """The payload hash of a body that the signature doesn't cover; a checksum among the signed headers does."""
 
 
-class Key:
-    """What requests of one day to one region are signed with. Its repr shows nothing.
-
-    Args:
-        access_key: Access key id.
-        scope: Day, region and service.
-        secret: The signing key, derived from the secret access key.
+class Key(NamedTuple):
+    """What requests of one day to one region are signed with.
 
     Attributes:
-        scope: As given.
         credential: Access key id and scope.
+        scope: Day, region and service.
+        secret: The signing key, derived from the secret access key.
     """
 
-    __slots__ = ("_hmac", "credential", "scope")
-
-    def __init__(self, access_key: str, scope: str, secret: bytes) -> None:
-        self.scope = scope
-        self.credential = f"{access_key}/{scope}"
-        self._hmac = hmac.new(secret, digestmod="sha256")
-
-    def sign(self, text: str) -> str:
-        """The signature of a text. A copy of the prepared key takes less time than its use from the start."""
-        signing = self._hmac.copy()
-        signing.update(text.encode())
-        return signing.hexdigest()
+    credential: str
+    scope: str
+    secret: SecretKey
 
 
 def signing_key(access_key: str, secret_key: str, *, date: str, region: str, service: str = "s3") -> Key:
@@ -84,12 +73,13 @@ def signing_key(access_key: str, secret_key: str, *, date: str, region: str, ser
     secret = f"AWS4{secret_key}".encode()
     for word in (date, region, service, "aws4_request"):
         secret = hmac.digest(secret, word.encode(), "sha256")
-    return Key(access_key, f"{date}/{region}/{service}/aws4_request", secret)
+    scope = f"{date}/{region}/{service}/aws4_request"
+    return Key(f"{access_key}/{scope}", scope, SecretKey(secret))
 
 
 def encode_path(key: str) -> str:
     """A key as it stands in a path, on the wire and in what is signed: encoded once."""
-    return key if key.isalnum() and key.isascii() else quote(key, safe="/~")
+    return quoted(key, safe="/~")
 
 
 def encode_query(parameters: Mapping[str, str]) -> str:
@@ -118,7 +108,7 @@ def authorization(
         lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in headers.items()])
     canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload_hash}"
     to_sign = f"{ALGORITHM}\n{time}\n{key.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    return f"{ALGORITHM} Credential={key.credential},SignedHeaders={names},Signature={key.sign(to_sign)}"
+    return f"{ALGORITHM} Credential={key.credential},SignedHeaders={names},Signature={key.secret.sign(to_sign).hex()}"
 
 
 def header_names(client: "S3Client", operation: str, parameters: Mapping[str, Any]) -> dict[str, str]:
