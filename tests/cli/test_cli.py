@@ -342,7 +342,8 @@ def test_record_of_another_storage_exits_2_and_names_the_storage(shell):
 
 
 def test_error_of_the_system_exits_1_with_one_line(shell):
-    shell.objects.write_text("not a folder")
+    shell.objects.mkdir()
+    (shell.objects / ".tmp").write_text("not a folder")
     done = shell.run("put", shell.file())
     assert_fails(done, 1, "LakeryCloudError", saying="File exists")
 

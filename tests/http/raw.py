@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from lakery_cloud.http.connection import Connection
 from lakery_cloud.http.exchange import Exchange, Origin, Piece, Request
@@ -46,9 +47,14 @@ class RawServer:
 async def running(serve: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     """A server that serves each connection with a function."""
     server = RawServer()
+    serving: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        serving[task] = writer
+        task.add_done_callback(serving.pop)
         try:
             await serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -62,6 +68,8 @@ async def running(serve: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncIt
         yield server
     finally:
         started.close()
+        for writer in serving.values():
+            writer.transport.abort()  # else a socket is closed when it is collected, in another test
         await asyncio.sleep(0)
 
 

@@ -1,5 +1,6 @@
 """Prefect's result store keeps results by the recipe of its page, in a process with Prefect and the packages that it needs."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -23,7 +24,8 @@ class Prefect(Installation):
     @property
     def folder(self) -> Path:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return cache_folder() / "integrations" / f"{self.title}-{version}"
+        pins = hashlib.sha256(CONSTRAINTS.read_bytes()).hexdigest()[:8]
+        return cache_folder() / "integrations" / f"{self.title}-{version}-{pins}"
 
     @property
     def is_installed(self) -> bool:
