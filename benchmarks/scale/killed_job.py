@@ -30,24 +30,30 @@ PATIENCE = 60.0
 """Seconds until a process that was killed has ended."""
 
 
-class _Noting:
-    """A job that notes each shard that it begins."""
+def _note(begun: Path, shard: Shard) -> None:
+    """Note that a shard has begun."""
+    with begun.open("a") as file:
+        file.write(f"{shard.hash_prefix}\n")
+
+
+class NotingVerify(VerifyJob):
+    """`verify`, which notes what it begins."""
 
     begun: Path
 
     async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
-        with self.begun.open("a") as file:
-            file.write(f"{shard.hash_prefix}\n")
-        result: ShardResult = await super().run(shard, payload)  # type: ignore[misc]
-        return result
+        _note(self.begun, shard)
+        return await super().run(shard, payload)
 
 
-class NotingVerify(_Noting, VerifyJob):
-    """`verify`, which notes what it begins."""
-
-
-class NotingCopy(_Noting, CopyJob):
+class NotingCopy(CopyJob):
     """`copy`, which notes what it begins."""
+
+    begun: Path
+
+    async def run(self, shard: Shard, payload: bytes = b"") -> ShardResult:
+        _note(self.begun, shard)
+        return await super().run(shard, payload)
 
 
 def open_container(name: str) -> AzureBlobStorage:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from benchmarks.null_server import REPOSITORY
@@ -42,18 +43,18 @@ def _milliseconds(result: dict[str, Any], name: str) -> str:
     return f"{result[name] / result['objects'] * 1000:.2f}" if name in result else ""
 
 
-def figures() -> str:
-    """Return the part of the page between its marks."""
-    if not RESULTS.exists():
+def figures(results: Path = RESULTS) -> str:
+    """Return the part of the page between its marks, made from a file of results."""
+    if not results.exists():
         return "Not measured yet."
-    document = json.loads(RESULTS.read_text("utf-8"))
+    document = json.loads(results.read_text("utf-8"))
     machine = document["machine"]
     computer = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
     parts = [f"{computer}, on {machine['date']}. {COLUMNS}"]
-    for part, results in groupby(document["results"], key=lambda result: result["part"]):
-        figures_of_part = [*results]
-        rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of(figures_of_part))
-        parts += [TITLES[part], f"{HEAD}\n{rows}", *_kills(figures_of_part)]
+    for part, grouped in groupby(document["results"], key=lambda result: result["part"]):
+        of_part = [*grouped]
+        rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of(of_part))
+        parts += [TITLES[part], f"{HEAD}\n{rows}", *_kills(of_part)]
     return "\n\n".join(parts)
 
 
@@ -71,11 +72,11 @@ def _kill(in_flight: int, again: int) -> str:
     return f"{again} of the {in_flight} shards in flight were done again"
 
 
-def with_figures(page: str) -> str:
-    """Return a page with the current figures."""
+def with_figures(page: str, results: Path = RESULTS) -> str:
+    """Return a page with the figures of a file of results."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{figures()}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{figures(results)}\n\n{END}{after}"
 
 
 def write_page() -> None:

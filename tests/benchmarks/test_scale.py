@@ -71,14 +71,13 @@ def test_the_page_has_the_figures_of_the_results_and_no_others():
     assert report.with_figures(page) == page
 
 
-def test_figures_come_from_the_results(tmp_path: Any, monkeypatch: pytest.MonkeyPatch):
+def test_figures_come_from_the_results(tmp_path: Any):
     results = tmp_path / "scale.json"
-    monkeypatch.setattr(report, "RESULTS", results)
-    assert report.figures() == "Not measured yet."
+    assert report.figures(results) == "Not measured yet."
     machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11", "date": "2026-01-01"}
     figures = {"part": "real", "what": "verify", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0, "peak": 5e6}
     figures |= {"client cpu": 0.5, "server cpu": 1.25}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
     assert "| verify | us | 1,000 | 2.0 | 500 | 0.50 | 1.25 | 5 |" in report.with_figures(
-        f"a {report.BEGIN} old {report.END} b"
+        f"a {report.BEGIN} old {report.END} b", results
     )

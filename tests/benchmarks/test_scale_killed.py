@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.payload import unique
-from benchmarks.scale import report
 from benchmarks.scale.killed import check_complete, check_redone, compare
 from benchmarks.scale.killed_job import REPORT
+from benchmarks.scale.report import figures as figures_of
 from lakery_cloud.maintenance.manifest import FILE_NAME
 
 Entry = dict[str, Any]
@@ -66,11 +66,10 @@ def test_a_copy_is_complete_with_exactly_the_intact_blobs(tmp_path: Path):
             check_complete(verified(name, findings), 3, 64)
 
 
-def test_the_page_says_what_was_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_page_says_what_was_done_again(tmp_path: Path):
     results = tmp_path / "scale.json"
-    monkeypatch.setattr(report, "RESULTS", results)
     machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11", "date": "2026-01-01"}
     figures = {"part": "killed", "what": "copy", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0}
     figures |= {"worker": [3, 1], "run": [5, 4]}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
-    assert "`copy`: 1 of the 3 shards in flight were done again after a worker was killed" in report.figures()
+    assert "`copy`: 1 of the 3 shards in flight were done again after a worker was killed" in figures_of(results)

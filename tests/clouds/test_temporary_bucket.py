@@ -129,7 +129,7 @@ async def test_store_that_goes_away_at_any_request_leaves_nothing_that_sweep_doe
     buckets: Buckets, fault: Fault
 ) -> None:
     rig = buckets.of_content
-    async with proxy_before(rig) as proxy, buckets.storage(max_attempts=1, connect_timeout=PATIENCE) as storage:
+    async with proxy_before(rig) as proxy, buckets.storage(max_attempts=1) as storage:
         await write_stream(storage, content(rig.part_size + 1))
         for nth in range(1, len(proxy.exchanges) + 1):
             data = content(rig.part_size + 1, seed=nth)

@@ -14,6 +14,10 @@ MiB = 1024**2
 BY_THE_SDK_ALONE = {"fast_lane": False} if os.environ.get("LAKERY_CLOUD_TEST_FAST_LANE") == "0" else {}
 """Options that leave all requests to the SDK. The variable sets them for all pairs; one local pair always has them."""
 
+CONNECT_TIMEOUT = 60.0
+"""Seconds to wait for a connection. The event loop of a busy machine stops for longer than the default, such as while it loads
+the description of an API."""
+
 
 class PairRig(Rig):
     """A storage on a server.
@@ -90,7 +94,8 @@ class CloudRig(PairRig):
 
     def _storage(self, bucket: str, **options: Any) -> Any:
         # Credentials from the environment, where the fixture put them: so that storages can be pickled.
-        return self.storage_class(bucket, **{"part_size": self.part_size, **self._settings(), **options})
+        given = {"part_size": self.part_size, "connect_timeout": CONNECT_TIMEOUT, **self._settings(), **options}
+        return self.storage_class(bucket, **given)
 
     def url(self, prefix: str = "", *, bucket: str | None = None, **settings: Any) -> str:
         """The URL of a storage on the rig's bucket, or on another one."""

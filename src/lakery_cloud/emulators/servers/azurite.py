@@ -21,7 +21,8 @@ SWEEP_INTERVAL = 6 * 3600
 """Seconds between two sweeps of deleted content.
 
 Azurite answers nothing during a sweep, which takes longer than the time-outs of clients after thousands of deletions, since
-it searches all content for each of them. It sweeps every ten minutes, and has no option for that.
+it searches all content for each of them. It sweeps every ten minutes, and has no option for that. A run of all tests
+on a busy machine takes more than an hour.
 """
 # Node.js leaves out the script's name with --eval, so `main` is where it would be.
 _RUN = f"""
