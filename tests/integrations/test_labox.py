@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,54 +9,32 @@ from typing import Any
 
 import pytest
 
-from lakery_cloud.emulators.install import Installation, cache_folder
 from tests.conftest import rig_on
 from tests.helpers import PATIENCE
+from tests.integrations.packages import Packages
 from tests.rigs.base import CloudRig
 from tests.rigs.pairs import LOCAL_PAIRS, PROFILE_PAIRS
 
 HERE = Path(__file__).parent
-CONSTRAINTS = HERE / "constraints" / "labox.txt"
 
 cloud_rig = rig_on(
     *(pair for pair in (*PROFILE_PAIRS, *LOCAL_PAIRS) if pair.name in ("s3-moto", "gcs-strict", "azure-azurite"))
 )
 
 
-class Labox(Installation):
-    """labox and what it needs, in a folder before all other packages."""
-
-    def __init__(self) -> None:
-        super().__init__("labox-0.1.0")
-
-    @property
-    def folder(self) -> Path:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return cache_folder() / "integrations" / f"{self.title}-{version}"
-
-    @property
-    def is_installed(self) -> bool:
-        return (self.folder / "complete").exists()
-
-    def _install(self) -> None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--target", self.folder, "-r", CONSTRAINTS], check=True, timeout=PATIENCE)
-
-
 @pytest.fixture(scope="module")
-def labox() -> Path:
-    installation = Labox()
-    installation.install()
-    return installation.folder
+def labox() -> Packages:
+    packages = Packages("labox")
+    packages.install()
+    return packages
 
 
-async def run(labox: Path, *arguments: str, **variables: str) -> dict[str, Any]:
-    path = os.pathsep.join([str(labox), *filter(None, [os.environ.get("PYTHONPATH")])])
+async def run(labox: Packages, *arguments: str, **variables: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         HERE / "labox_round_trips.py",
         *arguments,
-        env={**os.environ, **variables, "PYTHONPATH": path},
+        env={**labox.environment, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -68,7 +45,7 @@ async def run(labox: Path, *arguments: str, **variables: str) -> dict[str, Any]:
     return found
 
 
-async def test_labox_saves_and_loads_in_each_cloud(labox: Path, cloud_rig: CloudRig) -> None:
+async def test_labox_saves_and_loads_in_each_cloud(labox: Packages, cloud_rig: CloudRig) -> None:
     theirs = [cloud_rig.server_url] if cloud_rig.storage_class.url_scheme == "s3" else []
     found = await run(labox, cloud_rig.url(part_size=cloud_rig.part_size), *theirs)
     assert found["loaded"] == [True, True], "a value, and a stream of several parts"
@@ -81,7 +58,7 @@ async def test_labox_saves_and_loads_in_each_cloud(labox: Path, cloud_rig: Cloud
     await cloud_rig.check_nothing_temporary()
 
 
-async def test_labox_saves_and_loads_in_a_folder(labox: Path, tmp_path: Path) -> None:
+async def test_labox_saves_and_loads_in_a_folder(labox: Packages, tmp_path: Path) -> None:
     found = await run(labox, (tmp_path / "blobs").as_uri())
     assert found["loaded"] == [True, True]
     assert found["names"] == ["lakery_cloud.file@v1"]
