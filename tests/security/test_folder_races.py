@@ -6,11 +6,13 @@ import shutil
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lakery_cloud import FileStorage, LakeryCloudError
+from lakery_cloud.providers.file.root import make_root
 from lakery_cloud.testing import content
 from tests.attack.cases import SEED, TIMES, counted
 from tests.helpers import write, write_stream
@@ -19,6 +21,7 @@ from tests.security.folder_racer import OPERATIONS
 ROOT = Path(__file__).parents[2]
 PROCESSES = 3
 ROUNDS = 40
+WRITERS = 8
 
 
 @pytest.mark.timeout(600)
@@ -36,13 +39,27 @@ async def test_racing_processes_see_neither_wrong_content_nor_false_errors(tmp_p
     counted["operations of processes in one folder"] += PROCESSES * ROUNDS * TIMES * OPERATIONS
 
 
-@pytest.mark.parametrize("part", ["", "prefix", "prefix/.tmp"])
-async def test_folder_that_is_removed_during_writes_is_unavailable(tmp_path: Path, part: str) -> None:
-    root, ended = tmp_path / "root", threading.Event()
+def test_writers_make_their_folder_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(WRITERS)
+
+    def make(number: int) -> None:
+        together.wait()
+        make_root(tmp_path / f"above{number}" / "root")
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for number in range(200):
+            assert list(writers.map(make, [number] * WRITERS)) == [None] * WRITERS
+
+
+@pytest.mark.parametrize("part", ["above", "above/root", "above/root/prefix", "above/root/prefix/.tmp"])
+async def test_folder_that_is_removed_during_writes_is_unavailable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    root, ended = tmp_path / "above/root", threading.Event()
 
     def remove() -> None:
         while not ended.wait(0.001):
-            shutil.rmtree(root / part, ignore_errors=True)
+            shutil.rmtree(tmp_path / part, ignore_errors=True)
 
     remover = threading.Thread(target=remove)
     remover.start()
@@ -65,3 +82,4 @@ async def test_folder_that_is_removed_during_writes_is_unavailable(tmp_path: Pat
     assert refused["StorageUnavailable"]
     # A temporary object that is gone after all its bytes were written is damage on each store.
     assert set(refused) <= {"StorageUnavailable", "IntegrityError"}, refused
+    assert "No such file" not in caplog.text, "a file that is gone is no missing feature of the file system"

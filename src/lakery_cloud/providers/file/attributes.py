@@ -15,7 +15,11 @@ ATTRIBUTES = "user.lakery_cloud"
 
 
 def set_attributes(path: Path, attributes: ObjectAttributes) -> None:
-    """Keep attributes with a file, if its file system can."""
+    """Keep attributes with a file, if its file system can.
+
+    Raises:
+        FileNotFoundError: The file is gone.
+    """
     text = json.dumps(
         {
             "content_type": attributes.content_type,
@@ -27,6 +31,8 @@ def set_attributes(path: Path, attributes: ObjectAttributes) -> None:
     )
     try:
         os.setxattr(path, ATTRIBUTES, text.encode(), follow_symlinks=False)
+    except FileNotFoundError:
+        raise
     except (OSError, AttributeError) as error:
         # The record is the authority on all of this but the tags.
         logger.log(

@@ -1,5 +1,8 @@
 """The folder of a storage: making it, and errors that say why it can't be made. It never changes an existing folder."""
 
+import errno
+import os
+import stat
 from pathlib import Path
 
 from lakery_cloud.errors import ConfigError
@@ -13,14 +16,19 @@ def check_root(root: Path) -> None:
         ConfigError: The path, or one above it, is a file or a link whose target does not exist.
     """
     for place in (root, *root.parents):
-        if place.is_dir():
-            return
-        if place.exists():
+        try:
+            status = place.stat()  # one look at each, since others may make and remove folders meanwhile
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            if place.is_symlink():
+                raise ConfigError(
+                    f"{str(root)!r} can't be the folder of a storage: the target of the link {str(place)!r} does not exist"
+                ) from error
+            continue
+        if not stat.S_ISDIR(status.st_mode):
             raise ConfigError(f"{str(root)!r} can't be the folder of a storage: {str(place)!r} is not a folder")
-        if place.is_symlink():
-            raise ConfigError(
-                f"{str(root)!r} can't be the folder of a storage: the target of the link {str(place)!r} does not exist"
-            )
+        return
 
 
 def make_root(root: Path) -> None:
@@ -33,11 +41,15 @@ def make_root(root: Path) -> None:
     if root.is_dir():
         return
     check_root(root)
+    make_folder(root.parent)
+    parent = os.open(root.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # held: no other gets its inode number
     try:
         make_folder(root)
     except FileNotFoundError as error:
-        if not root.parent.is_dir():  # removed meanwhile
+        if not os.path.samestat(os.fstat(parent), root.parent.stat()):  # removed meanwhile
             raise
         raise ConfigError(
             f"the folder {str(root)!r} can't be made: {str(root.parent)!r} takes no new folders"
         ) from error
+    finally:
+        os.close(parent)
