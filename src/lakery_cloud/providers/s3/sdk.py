@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -214,6 +214,18 @@ async def _pause(request: Any, **_: Any) -> None:
     """Wait before a retry for as long as the store asks, beyond the pause of the SDK."""
     if (allowed := request.context.pop(_RETRY_AT, None)) is not None:
         await asyncio.sleep(allowed - asyncio.get_running_loop().time())
+
+
+@contextmanager
+def ending_redirects(client: "S3Client") -> Iterator[None]:
+    """Keep a client of the user's own from asking for a bucket's region without an end, while a storage uses it."""
+    events, place = client.meta.events, "response-received.s3.HeadBucket"
+    once = {"unique_id": "lakery-cloud: end redirects", "unique_id_uses_count": True}  # for any number of storages
+    events.register(place, _end_redirects, **once)
+    try:
+        yield
+    finally:
+        events.unregister(place, _end_redirects, **once)
 
 
 def _end_redirects(parsed_response: dict[str, Any] | None, context: dict[str, Any], **_: Any) -> None:

@@ -115,6 +115,7 @@ class S3Storage(CloudStorage[S3StorageData]):
             secrets = stack.enter_context(self._masked_secrets())
             if settings.client is not None:
                 secrets.add(*secrets_of(settings.client))
+                stack.enter_context((await _sdk()).ending_redirects(settings.client))
                 yield S3Transport(SDKClient.opened(settings.client), settings)
                 return
             sockets, direct = self._sockets(), find_direct(settings)
