@@ -14,6 +14,8 @@ from tests.matrix import EXTRAS, RESOLUTIONS, lowest, requirements
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 BLOB = "https://github.com/lakery-cloud/lakery-cloud/blob/main/"
+CLOUDS = ("s3", "gcs", "azure")
+MOST_LINES = 500
 RAW = "https://raw.githubusercontent.com/lakery-cloud/lakery-cloud/main/"
 
 
@@ -112,3 +114,11 @@ def test_workflow_tries_each_extra_with_the_lowest_and_the_newest_dependencies()
     text = (ROOT / ".github" / "workflows" / "matrix.yml").read_text("utf-8")
     assert all(f"{extra}-$R" in text for extra in EXTRAS)
     assert all(f"resolution: {resolution}" in text or f"[{resolution}]" in text for resolution in RESOLUTIONS)
+
+
+def test_providers_have_the_same_files_and_no_file_is_long() -> None:
+    package = Path(lakery_cloud.__file__).parent
+    s3, gcs, azure = ({path.name for path in (package / "providers" / name).glob("*.py")} for name in CLOUDS)
+    assert s3 == azure == gcs - {"uploads.py"}
+    lines = {path.name: path.read_text("utf-8").count("\n") for path in package.rglob("*.py")}
+    assert max(lines.values()) <= MOST_LINES, max(lines, key=lines.__getitem__)

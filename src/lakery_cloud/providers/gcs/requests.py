@@ -29,6 +29,7 @@ from lakery_cloud.http.exchange import BufferedResponse, Origin, Request, Respon
 from lakery_cloud.http.headers import byte_range, quoted, time_of
 from lakery_cloud.providers.gcs import answers
 from lakery_cloud.providers.gcs.answers import TAG_PREFIX, BucketOptions, Progress, StoredObject
+from lakery_cloud.providers.gcs.checksums import checksum_headers
 from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.providers.gcs.errors import Refusal
 from lakery_cloud.streams.parts import Pieces
@@ -193,9 +194,8 @@ class GCSRequests(Requests):
         Returns:
             The object if the upload is complete, else how many bytes the store has.
         """
-        checksum = None if crc32c is None else f"crc32c={crc32c}"
-        headers = {"content-range": content_range, "content-type": content_type}
-        request = Request("PUT", session_url, {**headers, **without_none(**{"x-goog-hash": checksum})}, pieces)
+        headers = {"content-range": content_range, "content-type": content_type, **checksum_headers(crc32c)}
+        request = Request("PUT", session_url, headers, pieces)
         read = partial(answers.read_progress, address)
         return await self.send("upload", address, request, read, expected=(200, 201, 308), attempts=1)
 

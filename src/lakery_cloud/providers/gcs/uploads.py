@@ -13,9 +13,10 @@ from lakery_cloud.engine.checksums import as_header, crc32c, crc32c_of_both
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import KeyExists, KeyMissing, ObjectInfo, Receipt, Signal, UploadGone, WriteConflict
 from lakery_cloud.engine.requests import pause_after
-from lakery_cloud.errors import IntegrityError, LakeryCloudError, StorageUnavailable
+from lakery_cloud.errors import LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.exchange import ConnectionLost
 from lakery_cloud.providers.gcs.answers import StoredObject, read_object
+from lakery_cloud.providers.gcs.checksums import compare
 from lakery_cloud.providers.gcs.requests import GCSRequests
 from lakery_cloud.streams.parts import Part
 from lakery_cloud.streams.tasks import bounded_tasks
@@ -71,7 +72,7 @@ class ResumableUpload:
             self._last = asyncio.create_task(self._send(part))
             self._size = part.offset + part.size
             stored = await asyncio.shield(self._last)
-            _compare(self._address, stored, self._size, self._checksum)
+            compare(self._address, stored, self._size, self._checksum)
         return Receipt(part.number, "", as_header(self._checksum))
 
     async def complete(self, receipts: Sequence[Receipt]) -> ObjectInfo:
@@ -100,7 +101,7 @@ class ResumableUpload:
             await delete_object(self._api, self._limiter, self._address, generation)
         elif generation is not None:
             try:
-                _compare(self._address, stored, self._size, self._checksum)
+                compare(self._address, stored, self._size, self._checksum)
             except LakeryCloudError:
                 async with self._limiter:
                     await self._api.delete_generation(self._address, generation)
@@ -227,7 +228,7 @@ class CompositeUpload:
         async with self._limiter:
             stored = await self._api.compose(address, resource, self._named(self._sources))
         try:
-            return _compare(address, stored, whole.size, whole.checksum)
+            return compare(address, stored, whole.size, whole.checksum)
         except LakeryCloudError:
             # It is ours: the request that made it was create-only.
             async with self._limiter:
@@ -274,7 +275,7 @@ class CompositeUpload:
                 )
         except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
-        piece.generation = str(_compare(address, stored, piece.size, piece.checksum).version)
+        piece.generation = str(compare(address, stored, piece.size, piece.checksum).version)
         return piece.generation
 
     async def _compose_level(self, sources: list["Piece"]) -> list["Piece"]:
@@ -304,7 +305,7 @@ class CompositeUpload:
                 stored = await self._api.compose(address, self._resource, self._named(sources))
         except (KeyExists, WriteConflict) as signal:  # an attempt whose response was lost has made it
             stored = await self._stored_before(address, signal)
-        return _compare(address, stored, whole.size, whole.checksum)
+        return compare(address, stored, whole.size, whole.checksum)
 
     def _named(self, sources: Sequence["Piece"]) -> list[dict[str, str | None]]:
         """The API's names of parts, pinned to their generations."""
@@ -391,23 +392,3 @@ async def _succeeds(task: asyncio.Task[Any]) -> bool:
     finally:
         task.cancel()
     return not task.cancelled() and task.exception() is None
-
-
-def _compare(address: Address, stored: StoredObject | None, size: int, checksum: int) -> ObjectInfo:
-    """Compare an object with the bytes that were sent; return its description.
-
-    Raises:
-        IntegrityError: They differ.
-    """
-    if stored is not None and stored.crc32c is None:
-        raise StorageUnavailable(
-            f"the response about {address} has no crc32c, so that nothing proves what was stored; write the stream again. "
-            "Check that endpoint_url is this store's API, and that no proxy answers in its place"
-        )
-    if stored is None or (stored.info.size, stored.crc32c) != (size, as_header(checksum)):
-        found = stored and f"{stored.info.size} bytes with the CRC32C {stored.crc32c}"
-        raise IntegrityError(
-            f"{size} bytes with the CRC32C {as_header(checksum)} were sent to {address}, which now has {found}; nothing "
-            "was stored, write the stream again"
-        )
-    return stored.info
