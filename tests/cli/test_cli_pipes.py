@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lakery_cloud.cli import progress
+from lakery_cloud.cli import bars, progress
 from lakery_cloud.cli.progress import RateLimit
 from tests.cli.desk import Desk
 from tests.cli.shell import HASH, LARGE, Shell
@@ -149,10 +149,10 @@ def test_plain_progress_is_lines(desk: Desk) -> None:
 
 def test_plain_progress_has_a_line_every_few_seconds(capfd: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    lines = progress.PlainProgress(is_transfer=True, clock=lambda: now)
+    lines = bars.PlainProgress(is_transfer=True, clock=lambda: now)
     task = lines.add_task("sending a", total=3000)
     for _ in range(3):
-        now += progress.LINE_INTERVAL * 0.7
+        now += bars.LINE_INTERVAL * 0.7
         lines.advance(task, 1000)
     lines.stop()
     shown = capfd.readouterr().err.splitlines()

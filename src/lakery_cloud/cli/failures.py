@@ -4,9 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import TypeVar
 
-from rich.console import Console
-from rich.markup import escape
-
 from lakery_cloud.cli.words import printable
 from lakery_cloud.errors import (
     PERMANENT_ERRORS,
@@ -69,8 +66,15 @@ def error_text(error: Exception, *, target: str = "") -> str:
 
 def print_error(error: Exception, *, target: str = "") -> None:
     """Print an error to standard error as one line."""
-    name, _, text = error_text(error, target=target).partition(": ")
-    Console(stderr=True, soft_wrap=True).print(f"[red]{name}:[/red] {escape(text)}", highlight=False)
+    print_in_red(*error_text(error, target=target).split(": ", 1))
+
+
+def print_in_red(name: str, text: str) -> None:
+    """Print a name in red and a text as one line to standard error."""
+    from rich.console import Console  # takes long, and most commands print no error
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{name}: ", "red"), text), highlight=False)
 
 
 def public_class(error: Exception) -> type[Exception]:

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.filesize import decimal
-from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.failures import FAILED
 from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, AtATime, Workers
-from lakery_cloud.cli.progress import print_above, print_note
+from lakery_cloud.cli.progress import Display, print_above, print_note
 from lakery_cloud.cli.record_sources import NO_SOURCES, RecordSources
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -136,7 +135,7 @@ async def _restore(storage: str | None, hashes: tuple[str, ...], *, quiet: bool,
     return 0
 
 
-def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
+def _print(finding: Mapping[str, Any], progress: Display, *, as_json: bool) -> None:
     if as_json:
         print_above(progress, json.dumps({name: value for name, value in finding.items() if name != "modified"}))
         return

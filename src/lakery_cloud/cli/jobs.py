@@ -1,6 +1,6 @@
 """What the commands share that work on whole buckets: where their job runs, its manifest, and its progress."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from cyclopts import Parameter, validators
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lakery_cloud.cli.common import storage_of
 from lakery_cloud.cli.inventories import open_inventory
-from lakery_cloud.cli.progress import new_progress
+from lakery_cloud.cli.progress import Display, new_progress
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import ConfigError, MissingDependency, StorageUnavailable
 
 if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
     from lakery_cloud.engine.object_storage import ObjectStorage
     from lakery_cloud.maintenance.jobs import Engine, Job, StorageSource
     from lakery_cloud.maintenance.manifest import Manifest
@@ -94,7 +95,7 @@ class Workers:
         *,
         quiet: bool,
         inventory: str | None = None,
-    ) -> AsyncGenerator[tuple["ShardResult", Progress]]:
+    ) -> AsyncGenerator[tuple["ShardResult", Display]]:
         """Run a job on all shards of a storage and yield its results, with progress on a terminal.
 
         Args:
@@ -142,8 +143,7 @@ class _Shown:
     """A bar with the objects, bytes, rate, share and time left of a job, shown on a terminal."""
 
     def __init__(self, shards: int, *, quiet: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self.progress = new_progress(*columns, quiet=quiet)
+        self.progress = new_progress(_columns, quiet=quiet)
         self._task = self.progress.add_task("", total=shards)
         self._objects = self._size = 0
         self._began = perf_counter()
@@ -165,6 +165,12 @@ class _Shown:
     def finish_shard(self) -> None:
         """Count a shard as done."""
         self.progress.advance(self._task)
+
+
+def _columns() -> "Sequence[ProgressColumn]":
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
 
 
 def _dask_client(address: str) -> Any:

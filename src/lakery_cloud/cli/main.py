@@ -12,8 +12,6 @@ from types import FrameType
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
-from rich.console import Console
-from rich.text import Text
 
 from lakery_cloud import __version__
 from lakery_cloud.cli.failures import (
@@ -24,6 +22,7 @@ from lakery_cloud.cli.failures import (
     USAGE,
     exit_code_of,
     print_error,
+    print_in_red,
     print_json_error,
 )
 from lakery_cloud.cli.log import mute_other_libraries, show_log
@@ -102,7 +101,6 @@ def _wrong_usage(error: CycloptsError) -> str:
     return f"unexpected argument {words}{advice}"
 
 
-app.error_formatter = lambda error: Text.assemble(("Usage: ", "red"), redact(_wrong_usage(error)))
 for name, (function, summary) in COMMANDS.items():
     app.command(f"lakery_cloud.cli.{function}", name=name, help=summary)
 app.command(
@@ -125,19 +123,20 @@ def launch(
     ] = "auto",
 ) -> int:
     """Run one command, and turn its errors into a line and an exit code."""
-    errors = Console(stderr=True, soft_wrap=True)
     if verbose:
         show_log(logging.INFO if verbose == 1 else logging.DEBUG)
     PROGRESS.set(progress)
     try:
         # Cyclopts parses a bare - as an option.
         words = [STANDARD_INPUT if word == "-" else word for word in tokens]
-        code = app(words, exit_on_error=False, result_action="return_value", error_console=errors)
+        code = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         _flush()
     except CycloptsError as error:
         return _report(error, tokens, debug=debug)
     except KeyboardInterrupt:
-        errors.print("interrupted; unfinished transfers were cleaned up")
+        from lakery_cloud.cli.progress import print_note
+
+        print_note("interrupted; unfinished transfers were cleaned up")
         return INTERRUPTED
     except BrokenPipeError:
         return _stop_printing()
@@ -148,17 +147,18 @@ def launch(
 
 def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
     """Print the error that has ended a command, and return its exit code."""
-    is_usage = isinstance(error, CycloptsError)  # cyclopts has printed it
-    if debug and not is_usage:
+    if isinstance(error, CycloptsError):
+        print_in_red("Usage", redact(_wrong_usage(error)))
+    elif debug:
         print(redact("".join(traceback.format_exception(error))), file=sys.stderr, end="")
-    elif not is_usage:
+    else:
         print_error(error)
     if "--json" in words:
         try:
             print_json_error(ConfigError(_wrong_usage(error)) if isinstance(error, CycloptsError) else error)
         except BrokenPipeError:
             return _stop_printing()
-    return USAGE if is_usage else exit_code_of(error)
+    return USAGE if isinstance(error, CycloptsError) else exit_code_of(error)
 
 
 def _flush() -> None:
@@ -184,10 +184,9 @@ def run(words: Sequence[str]) -> int:
     if command in COMMANDS and not {*app.help_flags}.isdisjoint(words) and app[command].default_command is not None:
         app[command].help = None  # its docstring, of which the list of commands has the first paragraph
     try:
-        errors = Console(stderr=True, soft_wrap=True)
-        code: int = app.meta(words, exit_on_error=False, result_action="return_value", error_console=errors)
-    except CycloptsError:
-        return USAGE
+        code: int = app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _report(error, (), debug=False)
     return code
 
 

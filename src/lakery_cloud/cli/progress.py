@@ -2,111 +2,83 @@
 
 import asyncio
 import contextlib
+import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from lakery_cloud.cli.words import PROGRESS, pluralize, printable
 from lakery_cloud.streams.chunks import close_stream
 
-LINE_INTERVAL = 10.0
-"""Seconds between the lines of plain progress."""
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+Display: TypeAlias = "Progress | NoProgress"
+"""What shows progress."""
 PIECE_SIZE = 64 * 1024
 """Most bytes that a limited rate lets pass at once."""
 
 
-def new_progress(*columns: ProgressColumn, quiet: bool, is_transfer: bool = False) -> Progress:
+def new_progress(
+    columns: "Callable[[], Sequence[ProgressColumn]]", *, quiet: bool, is_transfer: bool = False
+) -> Display:
     """Return the display that the user has chosen: by default bars if standard error is a terminal.
 
     Args:
-        columns: The columns of a bar.
+        columns: Makes the columns of a bar.
         quiet: Show nothing.
         is_transfer: Whether tasks count bytes.
     """
-    console, mode = error_console(is_forced=PROGRESS.get() == "bar"), PROGRESS.get()
-    if mode == "plain" and not quiet:
+    mode = PROGRESS.get()
+    if quiet or mode == "none" or (mode == "auto" and not _may_be_terminal()):
+        return NoProgress()
+    from lakery_cloud.cli.bars import PlainProgress, bars
+
+    if mode == "plain":
         return PlainProgress(is_transfer=is_transfer)
-    if quiet or not (mode == "bar" or (mode == "auto" and console.is_terminal)):
-        return NoProgress(disable=True)
-    # Otherwise rich would write redirected standard output to standard error.
-    return Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    return bars(columns(), is_forced=mode == "bar") or NoProgress()
 
 
-class NoProgress(Progress):
-    """Progress that shows nothing. Before rich 14.1, the end of a disabled display is an empty line."""
-
-    def stop(self) -> None:
-        """Print nothing."""
+def _may_be_terminal() -> bool:
+    """Whether rich, which takes long to import, could take standard error for a terminal."""
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stderr is not None and sys.stderr.isatty())
 
 
-class PlainProgress(Progress):
-    """Progress as lines on standard error: one every few seconds, and one at the end.
+class NoProgress:
+    """Progress that shows nothing."""
 
-    Args:
-        is_transfer: Whether tasks count bytes.
-        clock: Tells the time in seconds.
-    """
+    disable = True
 
-    def __init__(self, *, is_transfer: bool, clock: Callable[[], float] | None = None) -> None:
-        super().__init__(console=error_console(), disable=True, redirect_stdout=False, get_time=clock)
-        self._is_transfer = is_transfer
-        self._next = self.get_time() + LINE_INTERVAL
-        self._line = ""
+    def __enter__(self) -> Self:
+        return self
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Count, and print a line if it is time."""
-        super().advance(task_id, advance)
-        self._note()
+    def __exit__(self, *_: object) -> None:
+        pass
 
-    def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Change a task, and print a line if it is time."""
-        super().update(task_id, **changes)
-        self._note()
-
-    def remove_task(self, task_id: TaskID) -> None:
-        """Remove a task; the last line says how it ended."""
-        self._keep_line()
-        super().remove_task(task_id)
+    def start(self) -> None:
+        """Show nothing."""
 
     def stop(self) -> None:
-        """Print the last line."""
-        self._keep_line()
-        if self._line:
-            print_note(self._line)
-        self._line = ""
+        """Show nothing."""
 
-    def _note(self) -> None:
-        if self.get_time() >= self._next:
-            self._next = self.get_time() + LINE_INTERVAL
-            self._keep_line()
-            print_note(self._line)
+    def add_task(self, description: str, *, total: float | None = None, visible: bool = True) -> "TaskID":
+        """Return what names no task."""
+        return cast("TaskID", 0)
 
-    def _keep_line(self) -> None:
-        """Describe the first task, which is that of all files if there are several."""
-        if not self.tasks:
-            return
-        task = self.tasks[0]
-        if not self._is_transfer:
-            self._line = f"{task.description} ({task.percentage:.0f}%)"
-            return
-        total = "" if task.total is None else f" of {decimal(int(task.total))}"
-        rate = f", {decimal(int(task.speed))}/s" if task.speed else ""
-        self._line = f"{task.description}: {decimal(int(task.completed))}{total}{rate}"
+    def advance(self, task_id: "TaskID", advance: float = 1) -> None:
+        """Count nothing."""
+
+    def update(self, task_id: "TaskID", **changes: Any) -> None:
+        """Change nothing."""
+
+    reset = update
+
+    def remove_task(self, task_id: "TaskID") -> None:
+        """Remove nothing."""
 
 
 class RateLimit:
@@ -157,9 +129,7 @@ class Transfers:
         noun: str = "file",
         limit: RateLimit | None = None,
     ) -> None:
-        text, bar, rate = TextColumn("{task.description}", markup=False), BarColumn(), TransferSpeedColumn()
-        columns = (text, bar, DownloadColumn(), rate, TimeRemainingColumn())
-        self._progress = new_progress(*columns, quiet=quiet, is_transfer=True)
+        self._progress = new_progress(_transfer_columns, quiet=quiet, is_transfer=True)
         self._limit = limit
         self._files = files
         self._noun = noun
@@ -171,7 +141,7 @@ class Transfers:
     @property
     def are_followed(self) -> bool:
         """Whether chunks must be followed: to show progress, or to limit their rate."""
-        return self._limit is not None or not self._progress.disable or isinstance(self._progress, PlainProgress)
+        return self._limit is not None or not isinstance(self._progress, NoProgress)
 
     @contextlib.contextmanager
     def show(self) -> Iterator[None]:
@@ -213,6 +183,12 @@ class Transfers:
         return f"{self._done} of {pluralize(self._files, self._noun)}"
 
 
+def _transfer_columns() -> "Sequence[ProgressColumn]":
+    from lakery_cloud.cli.bars import TRANSFER_COLUMNS
+
+    return [column() for column in TRANSFER_COLUMNS]
+
+
 class Bar:
     """The bar of one file, which may be read several times.
 
@@ -224,7 +200,7 @@ class Bar:
     """
 
     def __init__(
-        self, progress: Progress, task: TaskID, all_files: TaskID | None, limit: RateLimit | None = None
+        self, progress: Display, task: "TaskID", all_files: "TaskID | None", limit: RateLimit | None = None
     ) -> None:
         self._progress = progress
         self._task = task
@@ -248,9 +224,9 @@ class Bar:
             await close_stream(chunks)
 
 
-def print_above(progress: Progress, line: str) -> None:
+def print_above(progress: Display, line: str) -> None:
     """Print a result to standard output, without wrapping, and above the bars if that is their terminal."""
-    if not progress.disable and sys.stdout is not None and sys.stdout.isatty():
+    if not isinstance(progress, NoProgress) and not progress.disable and sys.stdout is not None and sys.stdout.isatty():
         progress.console.print(line, soft_wrap=True, markup=False, highlight=False)
     else:
         print(line, flush=True)
@@ -294,9 +270,5 @@ class Summary:
 
 def print_note(text: str) -> None:
     """Print a line that is not a result to standard error."""
-    error_console().print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def error_console(*, is_forced: bool = False) -> Console:
-    """Return a console on the current standard error, which may be forced to be one of a terminal."""
-    return Console(stderr=True, force_terminal=is_forced or None)
+    if sys.stderr is not None:
+        print(text, file=sys.stderr, flush=True)

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.filesize import decimal
-from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, StorageUrl, open_storage
 from lakery_cloud.cli.failures import NOT_FOUND
 from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, Workers
-from lakery_cloud.cli.progress import print_above, print_note
+from lakery_cloud.cli.progress import Display, print_above, print_note
 from lakery_cloud.cli.record_sources import NO_SOURCES, RecordSources
 from lakery_cloud.cli.tables import open_table
 from lakery_cloud.cli.words import STANDARD_INPUT, pluralize
@@ -147,7 +146,7 @@ async def _compare(
     return counts
 
 
-def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
+def _print(finding: Mapping[str, Any], progress: Display, *, as_json: bool) -> None:
     if as_json:
         print_above(progress, json.dumps(finding))
     else:

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.filesize import decimal
-from rich.progress import Progress
 
 from lakery_cloud.cli.common import Json, Quiet, Repeated, StorageUrl, open_storage
 from lakery_cloud.cli.failures import with_line
 from lakery_cloud.cli.inventories import InventoryName
 from lakery_cloud.cli.jobs import HERE, AtATime, Workers
-from lakery_cloud.cli.progress import print_above, print_note
+from lakery_cloud.cli.progress import Display, print_above, print_note
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.engine.checksums import DIGITS
 from lakery_cloud.engine.object_storage import ObjectStorage
@@ -155,7 +154,7 @@ def _share(text: str) -> float:
     return share
 
 
-def _print(finding: Mapping[str, Any], progress: Progress, *, as_json: bool) -> None:
+def _print(finding: Mapping[str, Any], progress: Display, *, as_json: bool) -> None:
     if as_json:
         line = {name: finding[name] for name in ("content_hash", "size", "compared") if name in finding}
         print_above(progress, json.dumps({**line, "result": finding["problem"] or "intact", "error": None}))
