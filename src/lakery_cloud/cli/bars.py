@@ -20,14 +20,12 @@ from lakery_cloud.cli.progress import print_note
 
 LINE_INTERVAL = 10.0
 """Seconds between the lines of plain progress."""
-TRANSFER_COLUMNS: tuple[Callable[[], ProgressColumn], ...] = (
-    lambda: TextColumn("{task.description}", markup=False),
-    BarColumn,
-    DownloadColumn,
-    TransferSpeedColumn,
-    TimeRemainingColumn,
-)
-"""Make the columns of a bar that counts bytes."""
+
+
+def transfer_columns() -> Sequence[ProgressColumn]:
+    """Make the columns of a bar that counts bytes."""
+    text, bar, rate = TextColumn("{task.description}", markup=False), BarColumn(), TransferSpeedColumn()
+    return text, bar, DownloadColumn(), rate, TimeRemainingColumn()
 
 
 def bars(columns: Sequence[ProgressColumn], *, is_forced: bool) -> Progress | None:

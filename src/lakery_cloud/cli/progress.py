@@ -23,24 +23,21 @@ PIECE_SIZE = 64 * 1024
 """Most bytes that a limited rate lets pass at once."""
 
 
-def new_progress(
-    columns: "Callable[[], Sequence[ProgressColumn]]", *, quiet: bool, is_transfer: bool = False
-) -> Display:
+def new_progress(columns: "Callable[[], Sequence[ProgressColumn]] | None" = None, *, quiet: bool) -> Display:
     """Return the display that the user has chosen: by default bars if standard error is a terminal.
 
     Args:
-        columns: Makes the columns of a bar.
+        columns: Makes the columns of a bar; None if its tasks count bytes.
         quiet: Show nothing.
-        is_transfer: Whether tasks count bytes.
     """
     mode = PROGRESS.get()
     if quiet or mode == "none" or (mode == "auto" and not _may_be_terminal()):
         return NoProgress()
-    from lakery_cloud.cli.bars import PlainProgress, bars
+    from lakery_cloud.cli.bars import PlainProgress, bars, transfer_columns
 
     if mode == "plain":
-        return PlainProgress(is_transfer=is_transfer)
-    return bars(columns(), is_forced=mode == "bar") or NoProgress()
+        return PlainProgress(is_transfer=columns is None)
+    return bars((columns or transfer_columns)(), is_forced=mode == "bar") or NoProgress()
 
 
 def _may_be_terminal() -> bool:
@@ -129,7 +126,7 @@ class Transfers:
         noun: str = "file",
         limit: RateLimit | None = None,
     ) -> None:
-        self._progress = new_progress(_transfer_columns, quiet=quiet, is_transfer=True)
+        self._progress = new_progress(quiet=quiet)
         self._limit = limit
         self._files = files
         self._noun = noun
@@ -181,12 +178,6 @@ class Transfers:
         if self._files is None:
             return pluralize(self._done, self._noun)
         return f"{self._done} of {pluralize(self._files, self._noun)}"
-
-
-def _transfer_columns() -> "Sequence[ProgressColumn]":
-    from lakery_cloud.cli.bars import TRANSFER_COLUMNS
-
-    return [column() for column in TRANSFER_COLUMNS]
 
 
 class Bar:
