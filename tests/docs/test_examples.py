@@ -171,6 +171,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
             "AWS_DEFAULT_REGION": server.region,
             "HOME": str(home),
             "XDG_DATA_HOME": str(home / "data"),
+            # A heartbeat of a worker fails, and says so, if the cluster closes at that moment.
+            "DASK_LOGGING__DISTRIBUTED": "critical",
             "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]),
         }
         emulators.down(quiet=True)  # servers of a block in the background, if a later block failed
