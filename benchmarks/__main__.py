@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import python_of
-from benchmarks.harness import measure
+from benchmarks.harness import measure, profile
 from benchmarks.null_server import REPOSITORY
 from benchmarks.peers.catalog import OURS, PEERS, peers_of
-from benchmarks.plan import CONDITIONS, PLAN
-from benchmarks.report import page, terminal
+from benchmarks.plan import CONDITIONS, PLAN, PROFILED, PROFILED_TURNS
+from benchmarks.report import page, shares, terminal
 from benchmarks.targets import Measured, rows
 from benchmarks.workloads import BY_NAME
 from lakery_cloud.emulators.system import clean_environment
@@ -110,8 +110,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             )
             results += [result.as_json() for result in found]
             print("\n".join(terminal(results[-len(found) :])), flush=True)
+        profiles = [
+            profile(BY_NAME[name], entry, turns=1 if options.quick else PROFILED_TURNS, log=log)
+            for entry in PEERS
+            for name in PROFILED
+            if entry.name == OURS and entry.api in options.api and name in options.only and not entry.only
+            if entry.api != "start" and "plain" in options.conditions
+        ]
+    print("\n".join(shares(profiles, Measured(results))))
     print(f"\n{time.monotonic() - started:.0f} seconds; the output of the clients is in {log_path}", file=sys.stderr)
-    return {"machine": machine(), "results": results}
+    return {"machine": machine(), "results": results, "profiles": profiles}
 
 
 def machine() -> dict[str, Any]:

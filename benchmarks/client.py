@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from benchmarks.peers.base import Peer, Target, Unavailable
 from benchmarks.peers.catalog import PEERS
+from benchmarks.samples import Sampler
 from benchmarks.workloads import BY_NAME, Work, Workload
 
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
@@ -36,6 +38,7 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--certificate")
     parser.add_argument("--size", type=int, help="bytes of one blob or stream, instead of the workload's own")
+    parser.add_argument("--samples", action="store_true", help="say which part of the program used the CPU time")
     parser.add_argument("--folder", type=Path, required=True, help="a folder for files, with the content to write")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -62,7 +65,10 @@ async def serve(options: argparse.Namespace) -> None:
     else:
         say(ready=True, version=metadata.version(entry.package), does=does(peer, workload))
         for line in sys.stdin:  # blocks the event loop, which is idle between turns
-            say(**await measured(work, int(line.split()[1]), of=CHILDREN if workload.kind == "start" else SELF))
+            of = CHILDREN if workload.kind == "start" else SELF
+            with Sampler() if options.samples else nullcontext() as sampler:
+                figures = await measured(work, int(line.split()[1]), of=of)
+            say(**figures, **({"samples": sampler.counts} if sampler is not None else {}))
     await peer.close()
 
 

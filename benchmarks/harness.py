@@ -9,6 +9,7 @@ import os
 import ssl
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from benchmarks.null_server.objects import PRETENDED
 from benchmarks.payload import write_blocks
 from benchmarks.peers.catalog import Entry
 from benchmarks.plan import CONDITIONS
+from benchmarks.samples import NAMES
 from benchmarks.workloads import CONTENT, KEPT, KEPT_BLOBS, WRITTEN, Workload, kept_blob, kept_key, warm_key
 from lakery_cloud.emulators.system import clean_environment
 
@@ -147,7 +149,9 @@ class Client:
 
 
 @contextmanager
-def client(entry: Entry, workload: Workload, server: Running, folder: Path, log: Any) -> Iterator[Client]:
+def client(
+    entry: Entry, workload: Workload, server: Running, folder: Path, log: Any, *options: str
+) -> Iterator[Client]:
     """Start the process of a client, and end it afterwards."""
     environment = clean_environment("GOOGLE_", "AZURE_", "STORAGE_EMULATOR_HOST", "LAKERY_CLOUD_")
     # With `src`, a benchmark in another working tree measures that tree, whatever is installed.
@@ -155,7 +159,7 @@ def client(entry: Entry, workload: Workload, server: Running, folder: Path, log:
     environment |= {"PYTHONPATH": modules, "AWS_EC2_METADATA_DISABLED": "true"}
     command = [python_of(entry.environment), "-m", "benchmarks.client", "--api", entry.api, "--peer", entry.name]
     command += ["--workload", workload.name, "--url", server.url, "--size", str(workload.size)]
-    command += ["--folder", str(folder)]
+    command += ["--folder", str(folder), *options]
     if server.certificate is not None:
         command += ["--certificate", str(server.certificate)]
         for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
@@ -231,6 +235,25 @@ def measure(
                     took["error"] = missing
                 result.turns.append(took)
     return results
+
+
+def profile(workload: Workload, entry: Entry, *, turns: int, log: Any) -> dict[str, Any]:
+    """Run a workload of small requests, and return the share of each part of the program in the client's CPU time."""
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        server = stack.enter_context(null_server(entry.api))
+        admin = stack.enter_context(Admin(server))
+        admin.fill(workload)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="lakery-bench-")))
+        peer = stack.enter_context(client(entry, workload, server, folder, log, "--samples"))
+        if "unavailable" in (said := peer.receive()):
+            raise RuntimeError(said["unavailable"])
+        for number in range(1, turns + 1):
+            admin.make_room()
+            counts.update(peer.turn(number)["samples"])
+    total = counts.total()
+    shares = {part: counts[part] / total for part in NAMES}
+    return {"api": entry.api, "workload": workload.name, "samples": total, "shares": shares}
 
 
 def missing_of(workload: Workload, turn: dict[str, Any]) -> str | None:

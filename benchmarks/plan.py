@@ -31,6 +31,10 @@ class Step:
 OVER_A_NETWORK = ("puts-at-256", "gets-at-256", "hits-at-256", "write-256", "write-file", "read-256")
 OF_SDKS = ("puts", "gets", "streams", "write-256", "read-256")
 
+PROFILED = ("puts", "gets")
+"""Workloads whose CPU time is divided among the parts of lakery-cloud, on each cloud."""
+PROFILED_TURNS = 15
+
 PLAN = (
     Step("s3", "plain", 5, ("puts", "hits", "gets", "streams")),
     Step("s3", "plain", 9, ("read", "read-verified")),  # turns are short, and the best of nine clients is compared

@@ -1,11 +1,13 @@
 """A page made from a results file: targets first, then ratios and absolute figures of each client."""
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from benchmarks.peers.catalog import OURS
+from benchmarks.samples import NAMES
 from benchmarks.targets import Measured, rows
 from benchmarks.workloads import BY_NAME
 
@@ -54,7 +56,8 @@ HOW = """## How this is measured
 - **Small requests** keep one thread busy all the time. `loop-alone` is no client: over bare connections of the same event
   loop, it sends requests without hashes, checksums and signatures, and looks for nothing but the end of the response. What
   lakery-cloud needs more is its own work in Python: hash, signature, retries, and the strict reading of responses. obstore
-  and opendal do theirs in Rust, on several threads.
+  and opendal do theirs in Rust, on several threads. The table below has what each part of lakery-cloud takes of its CPU
+  time for one request; no part is large.
 - **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
@@ -68,6 +71,15 @@ HOW = """## How this is measured
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store
   copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
   that fails leaves invisible blocks for a week.
+
+{shares}
+
+The figures are shares of samples of a separate run, multiplied by the CPU time in the tables above. A library counts for
+the part that calls it. *Engine* is what all clouds have in common: storage data, checks of digests, tags and keys, limits,
+retries, telemetry. *Requests of the API* writes requests and reads their answers.
+
+- **The command on a folder** starts Python and imports libraries. `imports-alone` is a process that only imports those of
+  them that are not lakery-cloud's: asyncio, cyclopts and rich.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with
@@ -88,7 +100,7 @@ def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
         sections += [f"![{path}]({path})\n" for path in pictures if path.endswith(f"/{api}-{condition}.svg")]
         for _, group in groupby(entries, key=lambda entry: entry["workload"]):
             sections.append("\n".join(_table([*group], measured)) + "\n")
-    return "\n".join([*sections, HOW])
+    return "\n".join([*sections, HOW.format(shares="\n".join(shares(results.get("profiles", ()), measured)))])
 
 
 def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -104,6 +116,19 @@ def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{entry['peer']:24}" + "".join(f"{cell:>11}" for cell in cells) + f"  {_does(entry)}"
         else:
             yield f"{entry['peer']:24}  {_why(entry)}"
+
+
+def shares(profiles: Sequence[Mapping[str, Any]], measured: Measured) -> Iterator[str]:
+    """Return a table of what small requests use CPU time for, beside the whole time of obstore."""
+    yield f"| CPU, us | {' | '.join(NAMES)} | together | obstore |"
+    yield "|---|" + "---:|" * (len(NAMES) + 2)
+    for profile in profiles:
+        place = (profile["api"], "plain", profile["workload"])
+        cpus = [measured.median(*place, peer, "cpu") for peer in (OURS, "obstore")]
+        ours, other = (1000 * cpu if cpu is not None else math.nan for cpu in cpus)
+        parts = [ours * profile["shares"][part] for part in NAMES]
+        cells = " | ".join(f"{figure:.0f}" for figure in (*parts, ours, other))
+        yield f"| {APIS[place[0]]}, {BY_NAME[place[2]].title} | {cells} |"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ class Entry:
 
 OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
+IMPORTS_ALONE = "imports-alone"
 
 LARGE = ("write-256", "write-file", "read-256")
 
@@ -62,6 +63,7 @@ PEERS = (
     ),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
+    Entry(IMPORTS_ALONE, "start", "starts:ImportsAlone", "lakery-cloud", only=("put-to-folder",)),
     Entry("boto3", "start", "starts:Boto3Starts", "boto3", "boto3", only=("first-put",)),
     Entry("aioboto3", "start", "starts:Aioboto3Starts", "aioboto3", only=("first-put",)),
     Entry("s3fs", "start", "starts:S3FSStarts", "s3fs", "s3fs", only=("first-put",)),

@@ -92,6 +92,13 @@ class LakeryCloudStarts(FirstPut):
         self.run("-c", self._script, "put", str(content), "--storage", stored.as_uri())
 
 
+class ImportsAlone(FirstPut):
+    """No client: a process that imports the libraries which the command needs to read its arguments and show progress."""
+
+    async def start(self, what: str, number: int, folder: Path) -> None:
+        self.run("-c", "import asyncio, cyclopts, rich.console, rich.progress")
+
+
 class Boto3Starts(FirstPut):
     """The program with boto3."""
 

@@ -14,13 +14,14 @@ import pytest
 from benchmarks import harness, report
 from benchmarks.__main__ import DOCS, RESULTS, machine
 from benchmarks.environments import PeerEnvironment
-from benchmarks.harness import measure
+from benchmarks.harness import measure, profile
 from benchmarks.null_server import REPOSITORY
 from benchmarks.payload import KNOWN, MiB, pattern, unique
 from benchmarks.peers.base import Target
 from benchmarks.peers.catalog import OURS, PEERS, Entry
 from benchmarks.peers.starts import LakeryCloudStarts
-from benchmarks.plan import CONDITIONS, PLAN
+from benchmarks.plan import CONDITIONS, PLAN, PROFILED
+from benchmarks.samples import LOOP, Sampler
 from benchmarks.targets import TARGETS, Measured, figure, rows
 from benchmarks.targets import Target as Bound
 from benchmarks.workloads import BY_NAME
@@ -74,6 +75,22 @@ def test_shrunk_content_counts_by_its_size(log: Any) -> None:
     (turn,) = found.turns
     assert figure(turn, "write-file", "rate") == pytest.approx(16 * MiB / 1e6 / turn["seconds"])
     assert "SHA-256" in report.page({"machine": machine(), "results": [found.as_json()]}, [])
+
+
+def test_small_requests_are_divided_among_the_parts_of_the_program(log: Any) -> None:
+    found = profile(BY_NAME["gets"], OURS_ON_S3, turns=2, log=log)
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert min(found["shares"][part] for part in ("engine", LOOP, "requests of the API")) > 0
+    head, _, row = report.shares([found], Measured([result(OURS, 1, workload="gets")]))
+    assert head.count("|") == row.count("|")
+    assert row.endswith("| 5000 | nan |"), "obstore was not measured"
+
+
+def test_a_library_counts_for_the_part_that_calls_it() -> None:
+    with Sampler() as sampler:
+        while not sampler.counts:
+            hashlib.sha256(bytes(10_000_000))
+    assert {*sampler.counts} == {"content and its hash"}, "that of this file, whose folder has the same name"
 
 
 def test_starts_are_measured_by_their_processes(log: Any) -> None:
@@ -140,6 +157,7 @@ def test_whatever_a_target_needs_is_measured() -> None:
     assert {(target.api, peer) for target in TARGETS for peer in target.peers if peer != "*"} <= names
     assert {(target.api, target.limit) for target in TARGETS if target.limit} <= names
     assert {step.condition for step in PLAN} == set(CONDITIONS)
+    assert {(api, "plain", name) for api in ("s3", "gcs", "azure") for name in PROFILED} <= planned
 
 
 def test_every_peer_has_pins() -> None:
