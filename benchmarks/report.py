@@ -56,8 +56,7 @@ HOW = """## How this is measured
 - **Small requests** keep one thread busy all the time. `loop-alone` is no client: over bare connections of the same event
   loop, it sends requests without hashes, checksums and signatures, and looks for nothing but the end of the response. What
   lakery-cloud needs more is its own work in Python: hash, signature, retries, and the strict reading of responses. obstore
-  and opendal do theirs in Rust, on several threads. The table below has what each part of lakery-cloud takes of its CPU
-  time for one request; no part is large.
+  and opendal do theirs in Rust, on several threads. [A profile](#where-small-requests-spend-cpu-time) divides that work.
 - **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
@@ -71,15 +70,16 @@ HOW = """## How this is measured
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store
   copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
   that fails leaves invisible blocks for a week.
+- **The command on a folder** starts Python and imports libraries. `imports-alone` is a process that only imports those of
+  them that are not ours: asyncio, cyclopts and rich.
+
+### Where small requests spend CPU time
 
 {shares}
 
-The figures are shares of samples of a separate run, multiplied by the CPU time in the tables above. A library counts for
-the part that calls it. *Engine* is what all clouds have in common: storage data, checks of digests, tags and keys, limits,
-retries, telemetry. *Requests of the API* writes requests and reads their answers.
-
-- **The command on a folder** starts Python and imports libraries. `imports-alone` is a process that only imports those of
-  them that are not lakery-cloud's: asyncio, cyclopts and rich.
+A run of its own takes samples of what the client does. Their shares are multiplied by the CPU time in the tables above. A
+library counts for the part that calls it. *Requests of the API* writes requests and reads their responses. *Engine* is what
+all clouds have in common: checks of digests, tags and keys, storage data, limits, retries, telemetry.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with
