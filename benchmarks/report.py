@@ -28,6 +28,15 @@ A missed target has beside it what limits it: a client that does less, compared 
 {targets}
 """
 
+PROFILE = """## Where small requests spend CPU time
+
+{shares}
+
+A run of its own takes samples of what the client does. Their shares are multiplied by the CPU time in the tables above. A
+library counts for the part that calls it. *Requests of the API* writes requests and reads their responses. *Engine* is what
+all clouds have in common: checks of digests, tags and keys, storage data, limits, retries, telemetry.
+"""
+
 HOW = """## How this is measured
 
 - The server is `benchmarks/null_server`. It answers as the store's API does, keeps small objects, and drops larger bodies
@@ -56,7 +65,7 @@ HOW = """## How this is measured
 - **Small requests** keep one thread busy all the time. `loop-alone` is no client: over bare connections of the same event
   loop, it sends requests without hashes, checksums and signatures, and looks for nothing but the end of the response. What
   lakery-cloud needs more is its own work in Python: hash, signature, retries, and the strict reading of responses. obstore
-  and opendal do theirs in Rust, on several threads. [A profile](#where-small-requests-spend-cpu-time) divides that work.
+  and opendal do theirs in Rust, on several threads.
 - **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
@@ -71,15 +80,7 @@ HOW = """## How this is measured
   copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
   that fails leaves invisible blocks for a week.
 - **The command on a folder** starts Python and imports libraries. `imports-alone` is a process that only imports those of
-  them that are not ours: asyncio, cyclopts and rich.
-
-### Where small requests spend CPU time
-
-{shares}
-
-A run of its own takes samples of what the client does. Their shares are multiplied by the CPU time in the tables above. A
-library counts for the part that calls it. *Requests of the API* writes requests and reads their responses. *Engine* is what
-all clouds have in common: checks of digests, tags and keys, storage data, limits, retries, telemetry.
+  them that are not ours: asyncio and cyclopts.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with
@@ -100,7 +101,9 @@ def page(results: Mapping[str, Any], pictures: Sequence[str]) -> str:
         sections += [f"![{path}]({path})\n" for path in pictures if path.endswith(f"/{api}-{condition}.svg")]
         for _, group in groupby(entries, key=lambda entry: entry["workload"]):
             sections.append("\n".join(_table([*group], measured)) + "\n")
-    return "\n".join([*sections, HOW.format(shares="\n".join(shares(results.get("profiles", ()), measured)))])
+    if profiles := results.get("profiles"):  # not in results of before it was measured
+        sections.append(PROFILE.format(shares="\n".join(shares(profiles, measured))))
+    return "\n".join([*sections, HOW])
 
 
 def terminal(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -93,10 +93,10 @@ class LakeryCloudStarts(FirstPut):
 
 
 class ImportsAlone(FirstPut):
-    """No client: a process that imports the libraries which the command needs to read its arguments and show progress."""
+    """No client: a process that imports the libraries that any command on a storage needs."""
 
     async def start(self, what: str, number: int, folder: Path) -> None:
-        self.run("-c", "import asyncio, cyclopts, rich.console, rich.progress")
+        self.run("-c", "import asyncio, cyclopts")
 
 
 class Boto3Starts(FirstPut):
