@@ -1,4 +1,4 @@
-"""A store that redirects each request, and names no region: the search for the region ends, whoever opened the client."""
+"""A store that redirects each request, and names no region: the search for the region ends with each client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress

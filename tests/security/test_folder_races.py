@@ -51,11 +51,11 @@ def test_writers_make_their_folder_at_once(tmp_path: Path) -> None:
             assert list(writers.map(make, [number] * WRITERS)) == [None] * WRITERS
 
 
-@pytest.mark.parametrize("part", ["above", "above/root", "above/root/prefix", "above/root/prefix/.tmp"])
+@pytest.mark.parametrize("part", ["above", "above/blobs", "above/blobs/prefix", "above/blobs/prefix/.tmp"])
 async def test_folder_that_is_removed_during_writes_is_unavailable(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
-    root, ended = tmp_path / "above/root", threading.Event()
+    root, ended = tmp_path / "above/blobs", threading.Event()
 
     def remove() -> None:
         while not ended.wait(0.001):
