@@ -97,6 +97,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for environment in {entry.environment for entry in entries}:
         python_of(environment)  # install everything before measuring
     with log_path.open("w") as log:
+        measured = set()
         for step, name in PAIRS:
             if step.api not in options.api or step.condition not in options.conditions or name not in options.only:
                 continue
@@ -109,15 +110,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 log=log,
             )
             results += [result.as_json() for result in found]
+            if step.condition == "plain":
+                measured.add((step.api, name))
             print("\n".join(terminal(results[-len(found) :])), flush=True)
         profiles = [
             profile(BY_NAME[name], entry, turns=1 if options.quick else PROFILED_TURNS, log=log)
-            for entry in PEERS
+            for entry in entries
             for name in PROFILED
-            if entry.name == OURS and entry.api in options.api and name in options.only and not entry.only
-            if entry.api != "start" and "plain" in options.conditions
+            if entry.name == OURS and entry.api in options.api and (entry.api, name) in measured
         ]
-    print("\n".join(shares(profiles, Measured(results))))
+    profiles = [found for found in profiles if found["samples"]]
+    if profiles:
+        print("\n".join(shares(profiles, Measured(results))))
     print(f"\n{time.monotonic() - started:.0f} seconds; the output of the clients is in {log_path}", file=sys.stderr)
     return {"machine": machine(), "results": results, "profiles": profiles}
 

@@ -4,7 +4,7 @@ import signal
 from collections import Counter
 from functools import cache
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 PERIOD = 0.001
 """Seconds of CPU time between two samples. Kernels round it up, often to 4 ms."""
@@ -37,7 +37,7 @@ class Sampler:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, self._before)
 
-    def _take(self, _: int, frame: FrameType | None) -> Any:
+    def _take(self, _: int, frame: FrameType | None) -> None:
         while frame is not None:
             if part := _part_of(frame.f_code.co_filename):
                 self.counts[part] += 1
