@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 READ_SIZE = MiB
 HIGH_WATER = 4 * MiB
 """Bytes of a response that are buffered before more are made."""
-STEP = 64 * KiB
+STEP = 256 * KiB
 """Bytes that are read at a time under a limited rate."""
+LATENESS = 0.02
+"""Seconds that a busy server may be late under a limited rate and still catch up, since a link goes on meanwhile."""
 BEGINNING = 4 * KiB
 """Bytes of each body that are kept."""
 TICK = 0.001
@@ -111,6 +113,8 @@ class Connection(asyncio.BufferedProtocol):
         self._kept = bytearray() if request.size <= KEPT else None
         self._beginning = b""
         self._request = request
+        if self._rate:
+            self._arrived_at = max(self._arrived_at, self._loop.time())
         if (self._left or self._chunk) and b"\r\nexpect: 100-continue" in request.lower:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return start
@@ -172,7 +176,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._transport.write(answer.encoded())
         if answer.stop and not answer.is_head:
-            self._sending = pattern(answer.start, answer.stop)
+            self._sending, self._sent_at = pattern(answer.start, answer.stop), self._loop.time()
             self._send_more()
 
     def _send_more(self) -> None:
@@ -184,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(piece)
             if self._rate:
                 self._waits = True
-                self._sent_at = max(self._sent_at, self._loop.time()) + len(piece) / self._rate
+                self._sent_at = max(self._sent_at, self._loop.time() - LATENESS) + len(piece) / self._rate
                 self._loop.call_at(self._sent_at, self._send_on)
 
     def _send_on(self) -> None:
@@ -201,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def _pace(self, count: int) -> None:
         """Pause reading for the time that the received bytes take at the limited rate."""
         now = self._loop.time()
-        self._arrived_at = max(self._arrived_at, now) + count / self._rate
+        self._arrived_at = max(self._arrived_at, now - LATENESS) + count / self._rate
         if self._arrived_at - now > TICK and self._transport is not None:
             self._transport.pause_reading()
             self._loop.call_at(self._arrived_at, self._read_on)

@@ -35,6 +35,7 @@ class Entry:
 
 OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
+LOOP_AND_HASH = "loop-alone-hashed"
 IMPORTS_ALONE = "imports-alone"
 
 LARGE = ("write-256", "write-file", "read-256")
@@ -61,6 +62,7 @@ PEERS = (
     Entry(
         LOOP_ALONE, "s3", "loop_alone:OnS3", "lakery-cloud", only=("puts", "gets", "write", "write-256", "write-file")
     ),
+    Entry(LOOP_AND_HASH, "s3", "loop_alone:HashedOnS3", "lakery-cloud", only=("write", "write-256", "write-file")),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
     Entry(IMPORTS_ALONE, "start", "starts:ImportsAlone", "lakery-cloud", only=("put-to-folder",)),

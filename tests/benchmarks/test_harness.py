@@ -136,8 +136,8 @@ def test_targets_are_met_or_missed(bound: float, is_met: bool) -> None:
 
 def test_missed_target_has_its_limit_beside_it() -> None:
     target = Bound("s3", "plain", "puts", 2, ("labox",), limit="s3fs")
-    for ours, shown in ((1, "s3fs: 1.50x"), (2, "")):
-        results = [result(OURS, 1 / ours), result("labox", 1), result("s3fs", 1 / 1.5)]
+    for ours, shown in ((1, f"s3fs: 1.50x; cores in use: {OURS} 0.25, labox 0.25"), (2, "")):
+        results = [result(OURS, 2 / ours), result("labox", 2), result("s3fs", 2 / 1.5)]
         assert rows(Measured(results), [target])[0][4] == shown
 
 

@@ -175,6 +175,60 @@ async def test_a_copy_takes_time_by_its_size(name: str) -> None:
     assert ("k" in bucket.objects) == (name != "move")
 
 
+class LateTimers:
+    """A clock, and timers that ring too late."""
+
+    def __init__(self, late: float) -> None:
+        self.now = 100.0
+        self.late = late
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        self.due.append((when, function))
+
+    def ring(self) -> None:
+        for when, function in self.due[:]:
+            self.due.pop(0)
+            self.now = max(self.now, when + self.late)
+            function()
+
+
+class Paused(NoTransport):
+    """A transport whose reading can be paused."""
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+
+@pytest.mark.parametrize("late", [0, 0.0011, 0.015])
+async def test_a_link_has_its_rate_although_timers_are_late(late: float) -> None:
+    size, rate, waited = 32 * MiB, 100e6, 5.0
+    connection, clock = Connection(S3(), rate=rate), LateTimers(late)
+    connection._loop = cast("asyncio.AbstractEventLoop", clock)
+    connection.connection_made(Paused())
+    for _ in range(2):  # an idle connection saves no bandwidth for later
+        clock.now += waited
+        began = clock.now
+        left = head = f"PUT /b/k HTTP/1.1\r\ncontent-length: {size}\r\n\r\n".encode()
+        while left or connection._left:
+            buffer = connection.get_buffer(0)
+            count = len(left) or min(len(buffer), connection._left)
+            buffer[: len(left)] = left
+            left = b""
+            connection.buffer_updated(count)
+            clock.ring()
+        assert clock.now - began == pytest.approx((len(head) + size) / rate, abs=late + 0.003)
+
+
 KEYS = ("a/1", "a/2", "a/b/3", "a/b/4", "a/c", "d")
 
 

@@ -398,6 +398,22 @@ async def test_large_chunks_become_pieces_without_a_copy_and_small_ones_are_join
     assert part.size == 2 * SMALL_PIECE + 4000
 
 
+async def test_a_source_that_never_waits_lets_others_work_meanwhile():
+    turns = 0
+
+    async def work():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    working = asyncio.create_task(work())
+    parts = await take_all([bytes(SMALL_PIECE // 4)] * 64, constant(8 * SMALL_PIECE))
+    working.cancel()
+    assert len(parts) == 2
+    assert turns >= 15
+
+
 def test_the_rest_of_a_part_begins_anywhere():
     pieces = (b"abc", b"", b"d", b"efg")
     part = Part(1, 0, pieces, is_last=True)

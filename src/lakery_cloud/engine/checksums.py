@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 
 import google_crc32c
 
@@ -28,14 +28,19 @@ def crc32c_of_both(first: int, second: int, size: int) -> int:
     A CRC is the remainder of a polynomial over GF(2). The first one is multiplied by x to the number of bits behind it,
     as zlib's `crc32_combine` does; the initial and final inversions cancel out.
     """
+    return _product(first, _power(8 * size)) ^ second
+
+
+@lru_cache(maxsize=64)
+def _power(bits: int) -> int:
+    """x to the number of bits, modulo the polynomial of CRC-32C. Most parts of an object have the same size."""
     power, square = 1 << 31, 1 << 30  # x^0 and x^1; the highest bit is the lowest power
-    bits = 8 * size
     while bits:
         if bits & 1:
             power = _product(power, square)
         square = _product(square, square)
         bits >>= 1
-    return _product(first, power) ^ second
+    return power
 
 
 def _product(a: int, b: int) -> int:

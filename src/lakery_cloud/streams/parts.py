@@ -1,5 +1,6 @@
 """Cuts a stream into parts of growing size, within a byte budget."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 
@@ -111,7 +112,8 @@ async def cut(chunks: AsyncIterable[bytes], sizes: PartSizes, lease: Lease) -> A
                 filled = 0
                 await lease.acquire(size)
             taken = rest[: size - filled]
-            pieces.add(data if len(taken) == len(data) else bytes(taken))
+            if pieces.add(data if len(taken) == len(data) else bytes(taken)):
+                await asyncio.sleep(0)  # a stream that never waits would keep the parts before from being sent
             filled += len(taken)
             rest = rest[len(taken) :]
     lease.release(size - filled)
@@ -126,12 +128,14 @@ class _Pieces:
         self._small: list[bytes] = []
         self._size = 0
 
-    def add(self, piece: bytes) -> None:
-        """Add a piece."""
+    def add(self, piece: bytes) -> bool:
+        """Add a piece, and return whether the small ones are joined now."""
         self._small.append(piece)
         self._size += len(piece)
-        if self._size >= SMALL_PIECE:
-            self._join()
+        if self._size < SMALL_PIECE:
+            return False
+        self._join()
+        return True
 
     def take(self) -> Pieces:
         """Return all pieces and keep no reference to them."""
