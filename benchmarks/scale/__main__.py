@@ -1,8 +1,8 @@
 """`make bench-scale`: measure jobs on whole buckets, and write docs/scale.md.
 
-First a server that pretends to hold its objects: listing, planning, and the comparison of a garbage collection. Then
-SeaweedFS with real objects: saves, `verify` and `copy`, beside rclone and a plain script. Last, jobs on a cluster that are
-killed and resumed, one of them a copy to Azurite.
+First a server that pretends to hold its objects: listing, planning, and the comparison of a garbage collection. Then a
+null server with real objects, where one process can be compared with two. Then SeaweedFS: saves, `verify` and `copy`,
+beside rclone and a plain script. Last, jobs on a cluster that are killed and resumed, one of them a copy to Azurite.
 """
 
 import argparse
@@ -32,6 +32,8 @@ SOURCE = "bench"
 ENGINES = {"here": "1 process", "processes": "2 processes", "dask": "LocalCluster, 2 workers"}
 AT_A_TIME = "32"
 """Objects that a copy or check has in work: as many as `verify` reads at a time."""
+MOST_IN_MEMORY = 20_000
+"""Objects of the null server, which keeps them in memory, and looks at each for each page."""
 PATIENCE = 7200.0
 
 
@@ -41,13 +43,15 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=10**7, help="objects that the simulated bucket pretends to hold")
     parser.add_argument("--blobs", type=int, default=10**5, help="objects on SeaweedFS")
     parser.add_argument("--size", type=int, default=1024, help="their size in bytes")
-    parser.add_argument("--only", choices=["simulated", "real", "killed"], help="one part")
+    parser.add_argument("--only", choices=[*TITLES], help="one part")
     parser.add_argument("--write", action="store_true", help="write docs/scale.md and its results")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
     began = time.monotonic()
     if options.only in (None, "simulated"):
         run_simulated(options, results)
+    if options.only in (None, "null"):
+        run_null(options, results)
     if options.only in (None, "real"):
         run_real(options, results)
     if options.only in (None, "killed"):
@@ -79,18 +83,30 @@ def run_simulated(options: argparse.Namespace, results: list[dict[str, Any]]) ->
             )
 
 
+def run_null(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
+    """Measure on a server that takes little of the processor."""
+    blobs = min(options.blobs, MOST_IN_MEMORY)
+    with null_server("s3") as server:
+        environment, process = _environment(server.url, "test", "testtest"), psutil.Process(server.pid)
+        _request_bucket(server.url, SOURCE)
+        _run_work(environment, "fill", SOURCE, "--blobs", blobs, "--size", options.size)
+        for engine in ("here", "processes"):
+            figures = _with_cpu(partial(_run_work, environment, "verify", SOURCE, "--engine", engine), [process])
+            who = f"lakery-cloud, {ENGINES[engine]}"
+            _add(results, {"part": "null", "what": "verify", "who": who, "of": blobs, **figures})
+
+
 def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
     """Measure on SeaweedFS."""
     with SeaweedFS() as server:
+        servers = [each for each in psutil.Process().children(recursive=True) if each.name() == "weed"]
         for bucket in (SOURCE, "ours", "theirs"):
             server.make_bucket(bucket)
         environment = _environment(server.endpoint_url, server.access_key_id, server.secret_access_key)
 
         def add(what: str, who: str, measure: Callable[[], dict[str, Any]]) -> None:
-            before = _client_cpu(), _cpu_of("weed")
-            figures = measure()
-            used = {"client cpu": _client_cpu() - before[0], "server cpu": _cpu_of("weed") - before[1]}
-            _add(results, {"part": "real", "what": what, "who": who, "of": options.blobs, **figures, **used})
+            figures = _with_cpu(measure, servers)
+            _add(results, {"part": "real", "what": what, "who": who, "of": options.blobs, **figures})
 
         def work(*arguments: object) -> Callable[[], dict[str, Any]]:
             return partial(_run_work, environment, *arguments)
@@ -119,16 +135,16 @@ def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None
         add("verify", "rclone check --download, which reads both buckets", checked)
 
 
-def _client_cpu() -> float:
-    """CPU seconds of the clients that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _with_cpu(measure: Callable[[], dict[str, Any]], servers: Sequence[psutil.Process]) -> dict[str, Any]:
+    """Measure something, and add the CPU seconds of its processes and of the servers."""
 
+    def used() -> tuple[float, float]:
+        of_clients = resource.getrusage(resource.RUSAGE_CHILDREN)  # that have ended
+        of_servers = [server.cpu_times() for server in servers]
+        return of_clients.ru_utime + of_clients.ru_stime, sum(times.user + times.system for times in of_servers)
 
-def _cpu_of(name: str) -> float:
-    """CPU seconds of the servers of a name that run below this process."""
-    found = (each for each in psutil.Process().children(recursive=True) if each.name() == name)
-    return sum(times.user + times.system for times in (each.cpu_times() for each in found))
+    before, figures, after = used(), measure(), used()
+    return {**figures, "client cpu": after[0] - before[0], "server cpu": after[1] - before[1]}
 
 
 def _environment(url: str, access_key_id: str, secret_access_key: str) -> dict[str, str]:

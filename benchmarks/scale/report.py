@@ -22,6 +22,7 @@ COLUMNS = (
 )
 TITLES = {
     "simulated": "A simulated bucket, whose keys are made from their numbers:",
+    "null": "A null server, which takes little of the processor, with objects of 1 KiB:",
     "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
     "killed": "Jobs that are killed and resumed, on SeaweedFS, with a copy to Azurite:",
 }

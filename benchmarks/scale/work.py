@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.null_server.simulated import PREFIX, live_keys
 from benchmarks.payload import unique
 from lakery_cloud import S3Storage, SerializedData, StorageRegistry
+from lakery_cloud.cli.loops import use_uvloop
 from lakery_cloud.maintenance import (
     CollectJob,
     Engine,
@@ -133,7 +134,7 @@ def engine_of(name: str) -> Iterator[Engine | None]:
     if name == "here":
         yield None
     elif name == "processes":
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=use_uvloop) as executor:
             for future in [executor.submit(time.sleep, 0.5) for _ in range(2)]:
                 future.result()
             yield executor
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--blobs", type=int, default=0)
     parser.add_argument("--size", type=int, default=1024)
     options = parser.parse_args()
+    use_uvloop()  # as the command does
     with engine_of(options.engine) as engine:
         print(json.dumps(asyncio.run(measure(options, engine))))
 

@@ -229,6 +229,22 @@ def test_what_cannot_be_meant_starts_nothing(names: tuple[str, ...], options: di
     assert running_names() == []
 
 
+def test_without_a_network_it_ends_and_names_the_installation(tmp_path: Path) -> None:
+    index = "http://127.0.0.1:9/simple"  # the port of a service that no machine has any more: connections are refused
+    done = run(
+        *("emulators", "up", "azurite", "--detach"),
+        LAKERY_CLOUD_CACHE=str(tmp_path / "cache"),
+        PIP_INDEX_URL=index,
+        PIP_EXTRA_INDEX_URL="",
+        PIP_FIND_LINKS="",
+    )
+    assert done.returncode == 1, done.stderr
+    assert "cannot be installed" in done.stderr
+    assert index.removesuffix("/simple") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state.find("azurite") is None
+
+
 def test_launcher_of_localstack_takes_the_options_of_the_command() -> None:
     launcher = Path(__file__).parents[2] / "localstack" / "launch.py"
     done = subprocess.run([sys.executable, launcher, "--bucket", "My_Bucket"], capture_output=True, text=True)

@@ -127,6 +127,28 @@ def test_a_source_that_fails_ends_the_run_before_anything_is_touched(old: Desk, 
     assert old.stored() == {NEEDED, GARBAGE}
 
 
+def test_an_unfinished_run_is_continued_and_no_finished_one(old: Desk):
+    path = old.folder / "kept" / "manifest.jsonl"
+    arguments = ["gc", "--records", "records.jsonl", "--manifest", "kept", "--json"]
+
+    def runs() -> list[tuple[str, int]]:
+        entries = [json.loads(line) for line in path.read_text().splitlines() if line]
+        plans = {hash_of(json.dumps(entry)): entry["job"]["began"] for entry in entries if "shards" in entry}
+        return [(began, sum(entry.get("plan") == plan for entry in entries)) for plan, began in plans.items()]
+
+    whole = old.run(*arguments)
+    ((began, shards),) = runs()
+    path.write_text("\n".join(path.read_text().splitlines()[:-8]))  # four results, each after an empty line
+    old.run(*arguments, "--yes")
+    assert runs()[0] == (began, shards - 4), "a run that changes something is another one"
+    for trashed in (old.objects / ".trash").iterdir():
+        trashed.rename(old.objects / trashed.name)
+    assert old.run(*arguments) == whole
+    assert [each for each in runs() if each[0] == began] == [(began, shards)], "it was continued"
+    old.run(*arguments)
+    assert len(runs()) == 3, "a later one begins anew"
+
+
 def test_rm_keeps_what_a_record_needs(old: Desk):
     done = old.run("rm", NEEDED, GARBAGE, "--unless-referenced-by", "records.jsonl", "--json")
     assert [(line["content_hash"], line["result"]) for line in done.json] == [

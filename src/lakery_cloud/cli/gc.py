@@ -103,6 +103,8 @@ async def gc(
                         at_a_time=max(1, at_a_time // shards),
                     )
 
+                # An older time only makes the run more careful, and its records are read later.
+                began = await workers.continued("began", began, make_job(target, 1))
                 async with aclosing(
                     workers.results(storage, target, engine, make_job, quiet=quiet, inventory=inventory)
                 ) as results:

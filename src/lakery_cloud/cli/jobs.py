@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import get_context
 from time import perf_counter
@@ -14,6 +15,7 @@ from rich.filesize import decimal
 
 from lakery_cloud.cli.common import storage_of
 from lakery_cloud.cli.inventories import open_inventory
+from lakery_cloud.cli.loops import use_uvloop
 from lakery_cloud.cli.progress import Display, new_progress
 from lakery_cloud.cli.words import pluralize
 from lakery_cloud.errors import ConfigError, MissingDependency, StorageUnavailable
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from lakery_cloud.maintenance.shards import ShardResult
 
 AtATime = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+LONGEST_PAUSE = timedelta(days=7)
+"""The age of an unfinished run that the same command continues, although its time is another one."""
 DASK_TIMEOUT = 60
 """Seconds to wait for a scheduler."""
 
@@ -78,7 +82,8 @@ class Workers:
             with _dask_client(self.dask) as client:
                 yield client
         elif self.processes is not None:
-            with ProcessPoolExecutor(self.processes, mp_context=get_context("spawn")) as executor:
+            spawn = get_context("spawn")
+            with ProcessPoolExecutor(self.processes, mp_context=spawn, initializer=use_uvloop) as executor:
                 try:
                     yield executor
                 finally:
@@ -125,6 +130,27 @@ class Workers:
                             shown.count(result.counts.get("objects", 0), result.counts.get("bytes", 0))
                         shown.finish_shard()
                         yield result, shown.progress
+
+    async def continued(self, name: str, time: datetime, job: "Job", *, longest: timedelta = LONGEST_PAUSE) -> datetime:
+        """The time of an unfinished run that this one continues: of the same job, in the manifest, and begun lately.
+
+        Args:
+            name: Where the description of the job has it.
+            time: That of this run, which is returned if there is none.
+            job: The job of this run.
+            longest: How long ago it may be, at most `LONGEST_PAUSE`.
+        """
+        if (manifest := self.open_manifest()) is None:
+            return time
+        ignored = {name: None, "inventory": None}
+        wanted = {**job.description(), **ignored}
+        times = (
+            datetime.fromisoformat(kept[name])
+            for kept in await manifest.unfinished()
+            if kept.get(name) and {**kept, **ignored} == wanted
+        )
+        allowed = min(longest, LONGEST_PAUSE)
+        return max((each for each in times if timedelta() <= time - each <= allowed), default=time)
 
     def open_manifest(self) -> "Manifest | None":
         """The manifest, if one is named."""

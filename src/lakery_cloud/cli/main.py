@@ -7,7 +7,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Literal
 
@@ -26,6 +25,7 @@ from lakery_cloud.cli.failures import (
     print_json_error,
 )
 from lakery_cloud.cli.log import mute_other_libraries, show_log
+from lakery_cloud.cli.loops import use_uvloop
 from lakery_cloud.cli.words import PROGRESS, STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, LakeryCloudError
 from lakery_cloud.redaction import redact
@@ -203,7 +203,7 @@ def main() -> None:
 
     _occupy_standard_descriptors()
     if any(not word.startswith("-") for word in sys.argv[1:]):  # a command, which may need an event loop
-        _use_uvloop()
+        use_uvloop()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
     mute_other_libraries()
@@ -218,12 +218,3 @@ def _occupy_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-
-
-def _use_uvloop() -> None:
-    import asyncio
-
-    with suppress(ImportError):
-        import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

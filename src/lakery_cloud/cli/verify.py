@@ -22,12 +22,8 @@ from lakery_cloud.errors import ConfigError, IntegrityError, StorageUnavailable
 from lakery_cloud.maintenance import READS_AT_A_TIME, Problem
 from lakery_cloud.maintenance.jobs import StorageSource
 from lakery_cloud.maintenance.known_checksums import KnownChecksums
-from lakery_cloud.maintenance.manifest import Manifest
 from lakery_cloud.maintenance.sources import checksums_of_file
 from lakery_cloud.maintenance.verify import VerifyJob
-
-LONGEST_PAUSE = timedelta(days=7)
-"""The age of an unfinished run with --since that the same command continues."""
 
 
 async def verify(
@@ -86,8 +82,8 @@ async def verify(
                     reports_all=as_json,
                 )
 
-            if since is not None and earliest is not None and (manifest := workers.open_manifest()) is not None:
-                earliest = await _time_of_unfinished(manifest, make_job(source, 1), earliest, since)
+            if since is not None and earliest is not None:
+                earliest = await workers.continued("since", earliest, make_job(source, 1), longest=since)
             async with aclosing(
                 workers.results(storage, source, engine, make_job, quiet=quiet, inventory=inventory)
             ) as results:
@@ -125,18 +121,6 @@ async def _time_before(storage: ObjectStorage[Any], age: timedelta | None) -> da
         return None
     transport = await storage.transport()
     return (await transport.server_time(storage.keys.bucket) or datetime.now(UTC)) - age
-
-
-async def _time_of_unfinished(manifest: Manifest, job: VerifyJob, earliest: datetime, age: timedelta) -> datetime:
-    """The time of an unfinished run of the same job, if it began lately; else that of this run."""
-    ignored, longest = {"since": None, "inventory": None}, min(age, LONGEST_PAUSE)
-    wanted = {**job.description(), **ignored}
-    times = (
-        datetime.fromisoformat(kept["since"])
-        for kept in await manifest.unfinished()
-        if kept.get("since") and {**kept, **ignored} == wanted
-    )
-    return max((time for time in times if timedelta() <= earliest - time <= longest), default=earliest)
 
 
 def _share(text: str) -> float:

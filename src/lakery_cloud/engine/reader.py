@@ -54,16 +54,16 @@ async def read_whole(session: Session, location: Location) -> bytes:
         async with aclosing(read(session, location)) as chunks:
             return b"".join([chunk async for chunk in chunks])
     hasher, expected = _hasher_of(location, session.settings)
-    content = await _at_once(session.transport, location)
+    content = await _at_once(session.transport, location, _Progress(location.address))
     if hasher is not None:
         hasher.update(content)
         _check_hash(location, hasher.hexdigest(), expected)
     return content
 
 
-async def _at_once(transport: Transport, location: Location) -> bytes:
+async def _at_once(transport: Transport, location: Location, progress: "_Progress") -> bytes:
     """Small content by one GET. What goes wrong with it is left to `_sequence`, whose generator costs as much as a read."""
-    progress, pieces, received = _Progress(location.address), list[bytes](), 0
+    pieces, received = list[bytes](), 0
     try:
         async with transport.get(location.address) as body:
             check_size(location, body.info)
@@ -212,6 +212,13 @@ class UnverifiedRead:
     def __init__(self, transport: Transport, address: Address) -> None:
         self._transport, self._address = transport, address
         self.info: ObjectInfo | None = None
+
+    async def whole(self, size: int) -> bytes:
+        """The bytes of a small object, which must have this size."""
+        progress = _Progress(self._address)
+        content = await _at_once(self._transport, Location(self._address, None, size), progress)
+        self.info = progress.info
+        return content
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes."""

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,6 @@ from typing import Any
 from lakery_cloud.digest import DEFAULT_ALGORITHM
 from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE
 from lakery_cloud.engine.checksums import DIGITS
-from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Archived, ObjectInfo
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.engine.reader import UnverifiedRead
@@ -21,7 +20,7 @@ from lakery_cloud.errors import ConfigError, IntegrityError, NoStorageData
 from lakery_cloud.maintenance.jobs import Job, StorageSource
 from lakery_cloud.maintenance.known_checksums import Checksums, KnownChecksums, is_same, read_lines
 from lakery_cloud.maintenance.shards import EVERYTHING, Shard, ShardResult, listed
-from lakery_cloud.streams.hashing import new_hasher, update_hash
+from lakery_cloud.streams.hashing import THREAD_THRESHOLD, new_hasher, update_hash
 from lakery_cloud.streams.tasks import side_by_side
 
 READS_AT_A_TIME = 32
@@ -222,7 +221,7 @@ class _Verifier:
         address = listed_info.address
         algorithm = self._algorithms.get(len(content_hash), DEFAULT_ALGORITHM)
         try:
-            info, found = await hash_object(self._transport, address, algorithm)
+            info, found = await hash_object(self._transport, listed_info, algorithm)
             if found == content_hash:
                 return Verified(info, content_hash, None)
             # Only the metadata, which not every response to a read has, tells the algorithm.
@@ -231,7 +230,7 @@ class _Verifier:
                 return None
             written_with = described.metadata.get(METADATA_ALGORITHM, DEFAULT_ALGORITHM)
             if written_with != algorithm:
-                info, found = await hash_object(self._transport, address, written_with)
+                info, found = await hash_object(self._transport, listed_info, written_with)
                 if found == content_hash:
                     self._algorithms[len(content_hash)] = written_with
                     return Verified(info, content_hash, None)
@@ -293,9 +292,20 @@ def _checksums_of(info: ObjectInfo) -> dict[str, str]:
     return {**info.checksums, **({algorithm: checksum} if checksum else {})}
 
 
-async def hash_object(transport: Transport, address: Address, algorithm: str) -> tuple[ObjectInfo, str]:
-    """Read an object; return its description and hash. Errors are those of `UnverifiedRead`."""
-    hasher, reading = new_hasher(algorithm), UnverifiedRead(transport, address)
+async def hash_object(transport: Transport, listed_info: ObjectInfo, algorithm: str) -> tuple[ObjectInfo, str]:
+    """Read an object; return its description and hash. Errors are those of `UnverifiedRead`.
+
+    Args:
+        transport: The store.
+        listed_info: What a listing says of the object.
+        algorithm: The algorithm of the hash.
+    """
+    hasher, reading = new_hasher(algorithm), UnverifiedRead(transport, listed_info.address)
+    if listed_info.size < THREAD_THRESHOLD:
+        with suppress(IntegrityError):  # it has another size than in the listing
+            hasher.update(await reading.whole(listed_info.size))
+            assert reading.info is not None
+            return reading.info, hasher.hexdigest()
     async with aclosing(reading.chunks()) as chunks:
         async for chunk in chunks:
             await update_hash(hasher, chunk)

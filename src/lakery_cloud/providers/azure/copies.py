@@ -23,7 +23,7 @@ from lakery_cloud.engine.transport import Transport, copy_once
 from lakery_cloud.errors import LakeryCloudError, StorageUnavailable
 from lakery_cloud.http.headers import strong
 from lakery_cloud.providers.azure.refusals import ConditionNotMet
-from lakery_cloud.providers.azure.requests import sdk_described, sdk_tier
+from lakery_cloud.providers.azure.sdk_requests import sdk_described, sdk_tier
 from lakery_cloud.providers.azure.signing import Grants
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from lakery_cloud.http.exchange import Origin
 from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import timeout_behind_proxy
 from lakery_cloud.providers.azure.answers import Throttled, check_sdk_answer
-from lakery_cloud.providers.azure.requests import MAX_READ
+from lakery_cloud.providers.azure.sdk_requests import MAX_READ
 from lakery_cloud.providers.azure.settings import AZURE_LIMITS
 from lakery_cloud.redaction import secrets_in
 

@@ -50,17 +50,14 @@ from lakery_cloud.providers.azure.checksums import CRC64, OPTIONAL, Supported, c
 from lakery_cloud.providers.azure.copies import Copies
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
-from lakery_cloud.providers.azure.requests import (
+from lakery_cloud.providers.azure.requests import AzureRequests, block_id, described, tags_in_metadata
+from lakery_cloud.providers.azure.sdk_requests import (
     MAX_READ,
-    AzureRequests,
     SDKRequests,
-    block_id,
-    described,
     described_of_sdk,
     info_of_sdk,
     sdk_described,
     sdk_tier,
-    tags_in_metadata,
     version_of_sdk,
 )
 from lakery_cloud.providers.azure.signing import CREATE, READ, Grants, account_of

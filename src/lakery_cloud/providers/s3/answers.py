@@ -1,21 +1,19 @@
-"""What a response to the SDK must be to count as success, and the checksum of requests that need one."""
+"""What a response must be to count as success, and what it says."""
 
-import base64
-import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from html import unescape
 from typing import Any
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree as ET
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex, reported_checksum
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
-from lakery_cloud.http.headers import count_of, read_content_range, required, size_of, time_of
+from lakery_cloud.http.headers import SIZE, count_of, read_content_range, required, size_of, time_of
 
 Answer = Mapping[str, Any]
 """An answer of the SDK."""
@@ -231,6 +229,79 @@ def listed_objects(bucket: str, page: Answer) -> tuple[list[ObjectInfo], str | N
     return found, sdk_required(page, "NextContinuationToken") if page.get("IsTruncated") else None
 
 
+_READ = frozenset(
+    {
+        "Name",
+        "IsTruncated",
+        "NextContinuationToken",
+        "EncodingType",
+        "Key",
+        "Size",
+        "ETag",
+        "LastModified",
+        "StorageClass",
+    }
+)
+"""The elements of a listing that are read."""
+
+
+def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInfo], str | None]:
+    """The same, by a response that the SDK has not read.
+
+    Raises:
+        UnsupportedResponse: It is no listing.
+    """
+    if b"<!DOCTYPE" in response.body:
+        raise UnsupportedResponse("a listing with a document type")
+    try:
+        page = ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type
+    except ET.ParseError as error:
+        raise UnsupportedResponse("a listing that is no XML") from error
+    space = page.tag[: page.tag.rfind("}") + 1]
+    about = _fields(page, space)
+    is_truncated = about.get("IsTruncated", "false")
+    if page.tag != f"{space}ListBucketResult" or not {"Name", "IsTruncated"} & about.keys():
+        raise UnsupportedResponse("a listing without the bucket's name")
+    if is_truncated not in ("true", "false"):
+        raise UnsupportedResponse("a listing with a malformed IsTruncated")
+    decode = unquote_plus if about.get("EncodingType") == "url" else str
+    found = []
+    for entry in page.iterfind(f"{space}Contents"):
+        fields = _fields(entry, space)
+        size = sdk_required(fields, "Size")
+        if not SIZE.fullmatch(size):
+            raise UnsupportedResponse("a listing with a malformed Size")
+        found.append(
+            ObjectInfo(
+                Address(bucket, decode(sdk_required(fields, "Key"))),
+                int(size),
+                fields.get("ETag"),
+                modified=_time(sdk_required(fields, "LastModified")),
+                storage_class=fields.get("StorageClass"),
+            )
+        )
+    return found, sdk_required(about, "NextContinuationToken") if is_truncated == "true" else None
+
+
+def _fields(element: ET.Element, space: str) -> dict[str, str | None]:
+    """The texts of an element's children, without their namespace."""
+    names = [child.tag.removeprefix(space) for child in element]
+    fields = dict(zip(names, [child.text for child in element], strict=True))
+    if len(fields) < len(names):
+        for name in _READ:
+            if names.count(name) > 1:
+                raise UnsupportedResponse(f"a listing with a malformed {name}")
+    return fields
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UnsupportedResponse("a listing with a malformed LastModified") from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
 def listed_uploads(bucket: str, page: Answer) -> tuple[list[Upload], tuple[str, str] | None]:
     """A page of multipart uploads, and the markers of the next page."""
     found = [
@@ -347,24 +418,3 @@ def _check_type(name: str, value: Any, shape: Any) -> None:
             _check_type(name, each, shape.member)
     elif not isinstance(value, _TYPES.get(shape.type_name, object)):
         raise UnsupportedResponse(f"a response with a malformed {name}")
-
-
-_sends_md5: ContextVar[bool] = ContextVar("sends_md5", default=False)
-
-
-@contextmanager
-def with_md5() -> Iterator[None]:
-    """Send requests of the SDK with `Content-MD5` instead of the checksum that it chooses."""
-    token = _sends_md5.set(True)
-    try:
-        yield
-    finally:
-        _sends_md5.reset(token)
-
-
-def add_md5(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    """A handler for the SDK's event `before-call`, see `with_md5`."""
-    if _sends_md5.get():
-        digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
-        params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
-        context.get("checksum", {}).pop("request_algorithm", None)

@@ -20,7 +20,8 @@ from lakery_cloud.http.headers import strong
 from lakery_cloud.providers.s3.answers import copied, copied_part
 from lakery_cloud.providers.s3.checksums import Supported
 from lakery_cloud.providers.s3.errors import CopyTimedOut
-from lakery_cloud.providers.s3.requests import CONDITIONS, COPY_CHECKSUM, sdk_described, sdk_stored_as
+from lakery_cloud.providers.s3.requests import CONDITIONS, COPY_CHECKSUM
+from lakery_cloud.providers.s3.sdk_requests import sdk_described, sdk_stored_as
 from lakery_cloud.providers.s3.settings import S3Settings
 
 _AMAZON = re.compile(r"s3[a-z0-9.-]*\.(amazonaws\.com(?:\.cn)?)")

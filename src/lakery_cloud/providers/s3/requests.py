@@ -1,48 +1,32 @@
-"""S3's hot requests, signed and sent by lakery-cloud or called from the SDK, and the way of all its other calls."""
+"""S3's hot requests, signed and sent by lakery-cloud."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from botocore import exceptions as botocore_errors
-
-from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
+from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex
-from lakery_cloud.engine.cloud_transport import CloudTransport, OpenBody
-from lakery_cloud.engine.features import Features
+from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Unsupported, Upload, without_none
-from lakery_cloud.engine.requests import READ_SIZE, BodyChunks, Requests
-from lakery_cloud.errors import ConfigError, LakeryCloudError
+from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload, without_none
+from lakery_cloud.engine.requests import BodyChunks, Requests
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, required, strong
 from lakery_cloud.providers.s3.answers import (
     METADATA,
-    Answer,
-    check_status,
     copied_object,
     copied_range,
     described_object,
+    listed_page,
     opened_object,
-    sdk_required,
-    whole,
-    with_md5,
 )
-from lakery_cloud.providers.s3.checksums import (
-    CHECKSUMS,
-    CRC32C,
-    MD5,
-    SHA256,
-    Supported,
-    checksum_of,
-    content_checksum,
-)
-from lakery_cloud.providers.s3.errors import Refusal, sdk_errors, translate
+from lakery_cloud.providers.s3.checksums import CHECKSUMS, CRC32C, SHA256, Supported, checksum_of
+from lakery_cloud.providers.s3.errors import Refusal
 from lakery_cloud.providers.s3.refusals import REDIRECTS, REFUSED_CREDENTIALS
 from lakery_cloud.providers.s3.signing import (
     UNSIGNED,
@@ -54,19 +38,13 @@ from lakery_cloud.providers.s3.signing import (
     find_route,
     signing_key,
 )
-from lakery_cloud.storage import Digest
-from lakery_cloud.streams.parts import Part, Pieces
+from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
     from lakery_cloud.providers.s3.settings import S3Settings
     from lakery_cloud.providers.s3.storage import SDKClient
 
-T = TypeVar("T")
-
 logger = logging.getLogger("lakery_cloud")
-
-_PARAMETERS = {SHA256: "ChecksumSHA256", CRC32C: "ChecksumCRC32C", MD5: "ContentMD5"}
-"""Header -> the SDK's parameter."""
 
 # Optional headers, see `Features`. Names of the last two start with that of the first one.
 CONDITIONS = "if-none-match"
@@ -78,6 +56,10 @@ DELETE_CONDITION = "if-match"
 OPTIONAL = frozenset(
     {CONDITIONS, OBJECT_SIZE, CHECKSUMS, WHOLE_CHECKSUM, COPY_CHECKSUM, CHECKSUM_MODE, DELETE_CONDITION}
 )
+
+
+MAX_PAGE = 8 * 1024 * 1024
+"""Bytes of a page of a listing: 1,000 keys of 1,024 bytes, each of which is encoded as three, and what belongs to them."""
 
 
 class BucketMoved(Signal):
@@ -177,6 +159,15 @@ class S3Requests(Requests):
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
         return Receipt(part.number, etag, headers.get(CRC32C))
 
+    async def page(self, bucket: str, root: str, token: str | None, size: int) -> tuple[list[ObjectInfo], str | None]:
+        """Up to `size` objects whose keys begin with the root and have no `/` after it, and the token of the next page."""
+        wanted = {"list-type": "2", "prefix": root, "delimiter": "/", "encoding-type": "url", "max-keys": str(size)}
+        query = encode_query({**wanted, **without_none(**{"continuation-token": token})})
+        request, read = self._request("GET", Address(bucket, ""), {}, query=query), partial(listed_page, bucket)
+        return await self.send(
+            "list_objects_v2", Address(bucket, root), request, read, expected=(200,), max_size=MAX_PAGE
+        )
+
     async def copy(
         self, source: ObjectInfo, address: Address, supported: Supported, *, sha256: bool, create_only: bool
     ) -> ObjectInfo:
@@ -255,182 +246,6 @@ class S3Requests(Requests):
         return refusal.error(operation, address, endpoint=self.endpoint)
 
 
-class SDKRequests:
-    """Hot requests as calls of the SDK, with its retries.
-
-    Args:
-        client: The SDK's client.
-        settings: The storage's settings.
-        translate: Makes the engine's error for an error of the SDK.
-    """
-
-    def __init__(
-        self,
-        client: "SDKClient",
-        *,
-        settings: "S3Settings",
-        translate: Callable[[Exception, str, Address], Exception],
-    ) -> None:
-        self._client = client
-        self._payer = sdk_payer(settings)
-        self._stored_as = sdk_stored_as(settings)
-        self._translate = translate
-
-    async def put(
-        self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
-    ) -> None:
-        await self._call(
-            "put_object",
-            address,
-            _required_etag,
-            Body=data,
-            **sdk_described(attributes),
-            **await self._checksum((data,), supported, attributes),
-            **({"IfNoneMatch": "*"} if CONDITIONS in supported else {}),
-            **self._stored_as,
-        )
-
-    async def head(self, address: Address, supported: Supported = OPTIONAL) -> ObjectInfo:
-        mode = {"ChecksumMode": "ENABLED"} if CHECKSUM_MODE in supported else {}
-        return await self._call("head_object", address, partial(_head_of_sdk, address), **mode)
-
-    async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
-        wanted = without_none(Range=byte_range(start, stop), IfMatch=strong(version))
-        return await self._call("get_object", address, partial(_body_of_sdk, address), **wanted)
-
-    async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
-        checksum = await self._checksum(part.pieces, supported)
-        etag = await self._call(
-            "upload_part",
-            upload.address,
-            _required_etag,
-            UploadId=upload.id,
-            PartNumber=part.number,
-            Body=b"".join(part.pieces),
-            **checksum,
-        )
-        return Receipt(part.number, etag, checksum.get("ChecksumCRC32C"))
-
-    async def _checksum(
-        self, pieces: Pieces, supported: Supported, attributes: ObjectAttributes | None = None
-    ) -> dict[str, str]:
-        headers = await checksum_of(pieces, supported, attributes)
-        return {_PARAMETERS[name]: value for name, value in headers.items()}
-
-    async def _call(
-        self, operation: str, address: Address, read: Callable[[Mapping[str, Any]], T], **parameters: Any
-    ) -> T:
-        target = {"Bucket": address.bucket, "Key": address.key}
-        try:
-            client = await self._client.get()
-            answer = await getattr(client, operation)(**target, **self._payer, **parameters)
-            return read(answer if operation == "get_object" else check_status(operation, answer))
-        except LakeryCloudError:
-            raise
-        except (botocore_errors.ClientError, *sdk_errors()) as error:
-            raise self._translate(error, operation, address) from error
-
-
-class S3Calls(CloudTransport):
-    """A transport whose other requests are calls of the SDK.
-
-    Args:
-        client: The SDK's client.
-        settings: The storage's settings.
-    """
-
-    def __init__(self, client: "SDKClient", settings: "S3Settings") -> None:
-        super().__init__(settings, connections=client.connections)
-        self._client = client
-        self._endpoint = client.endpoint
-        self._features = Features(OPTIONAL if settings.conditional_writes else OPTIONAL - {CONDITIONS})
-        self._settings = settings
-        self._wants_md5 = False
-        self._payer = sdk_payer(settings)
-
-    @property
-    def sdk_errors(self) -> tuple[type[Exception], ...]:  # type: ignore[override]  # it imports aiohttp
-        return (botocore_errors.ClientError, *sdk_errors())
-
-    async def _object_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
-        return await self._object_read(operation, address, whole, **parameters)
-
-    async def _object_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
-        return await self._bucket_read(operation, address, read, Key=address.key, **self._payer, **parameters)
-
-    async def _checked_call(self, operation: str, address: Address, **parameters: Any) -> Answer:
-        return await self._checked_read(operation, address, whole, **parameters)
-
-    async def _checked_read(
-        self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any
-    ) -> T:
-        """Call an operation that needs a checksum: the SDK's, or `Content-MD5` if the store accepts nothing else."""
-        if not self._wants_md5 and CHECKSUMS in self._features.supported:
-            try:
-                return await self._bucket_read(operation, address, read, **parameters)
-            except Unsupported as refusal:
-                if not any(header.startswith(("content-md5", CHECKSUMS)) for header in refusal.headers):
-                    raise
-        with with_md5():
-            result = await self._bucket_read(operation, address, read, **parameters)
-        self._wants_md5 = True
-        return result
-
-    async def _bucket_read(self, operation: str, address: Address, read: Callable[[Answer], T], **parameters: Any) -> T:
-        """Call an operation of the SDK, and read its answer. What the reader refuses is an error of the call."""
-
-        async def call() -> T:
-            client = await self._client.get()
-            answer = await getattr(client, operation)(Bucket=address.bucket, **parameters)
-            return read(check_status(operation, answer))
-
-        return await self._call(operation, address, call)
-
-    def _translate(self, error: Exception, operation: str, address: Address) -> Exception:
-        return translate(error, operation, address, endpoint=self._endpoint)
-
-
-def sdk_payer(settings: "S3Settings") -> dict[str, str]:
-    """The parameter of every call that says who pays."""
-    return {"RequestPayer": "requester"} if settings.requester_pays else {}
-
-
-def sdk_stored_as(settings: "S3Settings") -> dict[str, str]:
-    """The parameters of a call that say how the store keeps content."""
-    return without_none(
-        ServerSideEncryption=settings.sse, SSEKMSKeyId=settings.kms_key_id, StorageClass=settings.storage_class
-    )
-
-
-def sdk_described(attributes: ObjectAttributes) -> dict[str, Any]:
-    """An object's attributes as parameters of a call."""
-    return without_none(
-        ContentType=attributes.content_type,
-        ContentEncoding=attributes.content_encoding,
-        Metadata=dict(attributes.metadata) or None,
-        Tagging=urlencode(attributes.tags) or None,
-    )
-
-
-def _required_etag(answer: Mapping[str, Any]) -> str:
-    return str(sdk_required(answer, "ETag"))
-
-
-def _head_of_sdk(address: Address, answer: Mapping[str, Any]) -> ObjectInfo:
-    return described_object(address, answer["ResponseMetadata"]["HTTPHeaders"])
-
-
-def _body_of_sdk(address: Address, answer: Mapping[str, Any]) -> OpenBody:
-    body, metadata = answer["Body"], answer["ResponseMetadata"]
-    try:
-        info, start = opened_object(address, metadata["HTTPStatusCode"], metadata["HTTPHeaders"])
-    except UnsupportedResponse:
-        body.close()
-        raise
-    chunks = BodyChunks(partial(body.read, READ_SIZE), interruptions=sdk_errors())
-    return Body(info, chunks, start), body.close
-
-
 def _described(attributes: ObjectAttributes) -> dict[str, str]:
     headers = {METADATA + name: value for name, value in attributes.metadata.items()}
     headers["content-type"] = attributes.content_type
@@ -468,18 +283,3 @@ def _body(address: Address, response: Response, *, may_be_decoded: bool) -> Open
         raise DecodedBody(str(address))
     info, start = opened_object(address, response.status, headers)
     return Body(info, BodyChunks(response.read), start), response.close
-
-
-def content_parameters(content: Digest, *, create_only: bool) -> dict[str, Any]:
-    """The parameters of a PUT by a URL. All of them are signed, so the store accepts nothing but the content.
-
-    Raises:
-        ConfigError: The store can't check the hash.
-    """
-    if content["content_hash_algorithm"] != "sha256":
-        raise ConfigError(
-            f"a URL can't pin content whose hash is a {content['content_hash_algorithm']}: S3 checks sha256 alone"
-        )
-    attributes = attributes_of_content(content, {})
-    checksum = {"ChecksumSHA256": content_checksum(attributes)}
-    return {**sdk_described(attributes), **checksum, **({"IfNoneMatch": "*"} if create_only else {})}

@@ -40,11 +40,9 @@ from lakery_cloud.providers.s3.answers import (
     Answer,
     begun,
     completed,
-    listed_objects,
     listed_tags,
     listed_uploads,
     listed_versions,
-    undeleted,
     whole,
 )
 from lakery_cloud.providers.s3.checksums import CHECKSUMS, Supported
@@ -58,8 +56,11 @@ from lakery_cloud.providers.s3.requests import (
     OBJECT_SIZE,
     WHOLE_CHECKSUM,
     BucketMoved,
-    S3Calls,
     S3Requests,
+)
+from lakery_cloud.providers.s3.sdk_requests import (
+    Deletions,
+    S3Calls,
     SDKRequests,
     content_parameters,
     sdk_described,
@@ -108,6 +109,7 @@ class S3Transport(S3Calls):
             self, read=self._object_read, copy_soon=self._copy_soon, features=self._features, settings=settings
         )
         self._denied: dict[str, float] = {}
+        self._deletions = Deletions(self._checked_read, self._features, self._payer)
 
     @property
     def conditional_writes(self) -> bool:  # type: ignore[override]
@@ -246,6 +248,9 @@ class S3Transport(S3Calls):
         await self._delete(address)
 
     async def delete_if(self, info: ObjectInfo) -> None:
+        if await self._deletions.delete_if(info):
+            return
+
         async def delete(supported: Supported) -> None:
             pinned = {"IfMatch": strong(info.version)} if DELETE_CONDITION in supported else {}
             with suppress(KeyMissing):
@@ -269,27 +274,23 @@ class S3Transport(S3Calls):
     async def delete_all(self, bucket: str, keys: Mapping[str, str | None]) -> None:
         left = set(keys)
         if len(keys) > 1:
-            objects = [without_none(Key=key, VersionId=version_id) for key, version_id in keys.items()]
-            wanted = {"Objects": objects, "Quiet": True}
-            # Not every store supports this, and a store may keep some; a request for one object says why.
-            with suppress(LakeryCloudError):
-                left &= await self._checked_read(
-                    "delete_objects", Address(bucket, next(iter(keys))), undeleted, Delete=wanted, **self._payer
-                )
+            with suppress(LakeryCloudError):  # not every store supports this
+                left &= await self._deletions.delete_all(bucket, keys)
         async with bounded_tasks(MAX_DELETES) as tasks:
             for key in left:
                 await tasks.start(self.delete(Address(bucket, key), version_id=keys[key]))
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        address = Address(bucket, root)
-        page_size = self._settings.limits.page_size
+        size = self._settings.limits.page_size
 
         async def page(token: str | None) -> tuple[Iterable[ObjectInfo], str | None]:
-            place = without_none(ContinuationToken=token, MaxKeys=page_size)
-            parameters = {"Prefix": root, "Delimiter": "/", **place, **self._payer}
-            return await self._bucket_read("list_objects_v2", address, partial(listed_objects, bucket), **parameters)
+            async with self.requests:
+                found: tuple[Iterable[ObjectInfo], str | None] = await self._hot(
+                    bucket, lambda hot: hot.page(bucket, root, token, size)
+                )
+                return found
 
-        async for info in in_pages(page, address):
+        async for info in in_pages(page, Address(bucket, root)):
             yield info
 
     async def tags(self, address: Address) -> Mapping[str, str]:

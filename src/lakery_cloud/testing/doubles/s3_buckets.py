@@ -122,6 +122,11 @@ class BucketRequests:
         errors = ""
         for each in wanted:
             try:
+                current = self._state.current(bucket, each["Key"])
+                if current is not None and each.get("ETag", current.etag) != current.etag:
+                    raise Refusal(
+                        412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold"
+                    )
                 self._state.delete(bucket, each["Key"], each.get("VersionId"))
             except Refusal as refusal:
                 errors += f"<Error><Key>{escape(each['Key'])}</Key><Code>{refusal.code}</Code></Error>"
