@@ -21,7 +21,7 @@ MODEL = ServiceModel(botocore.loaders.create_loader().load_service_model("s3", "
 SHAPE = MODEL.operation_model("ListObjectsV2").output_shape
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"], min_codepoint=1), min_size=1, max_size=20)
-WORDS = st.text("abcXYZ&<>\"' 09-_+/=", min_size=1, max_size=20).map(str.strip).filter(None)
+WORDS = st.text("abcXYZ&<>\"' 09-_+/=", min_size=1, max_size=20).map(str.strip).filter(bool)
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001, with one
 ENTRIES = st.tuples(KEYS, st.integers(0, 2**43), TIMES, st.none() | WORDS, st.none() | WORDS)
 
@@ -56,7 +56,7 @@ def read(body):
 
 def read_by_sdk(body):
     page = RestXMLParser().parse({"status_code": 200, "headers": {}, "body": body.strip().encode()}, SHAPE)
-    decode_list_object_v2(page, {"EncodingTypeAutoSet": True})
+    decode_list_object_v2(page, {"encoding_type_auto_set": True})
     return listed_objects("bucket", page)
 
 

@@ -259,7 +259,7 @@ class ShardCopier:
             return
         algorithm = (await self._destination.digest_of(content_hash))["content_hash_algorithm"]
         transport = await self._destination.transport()
-        made, hexdigest = await hash_object(transport, made.address, algorithm)
+        made, hexdigest = await hash_object(transport, made, algorithm)
         if hexdigest != content_hash:
             await transport.delete_if(made)
             raise IntegrityError(

@@ -159,10 +159,20 @@ class S3Requests(Requests):
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
         return Receipt(part.number, etag, headers.get(CRC32C))
 
-    async def page(self, bucket: str, root: str, token: str | None, size: int) -> tuple[list[ObjectInfo], str | None]:
-        """Up to `size` objects whose keys begin with the root and have no `/` after it, and the token of the next page."""
-        wanted = {"list-type": "2", "prefix": root, "delimiter": "/", "encoding-type": "url", "max-keys": str(size)}
-        query = encode_query({**wanted, **without_none(**{"continuation-token": token})})
+    async def page(
+        self, bucket: str, root: str, token: str | None, size: int | None
+    ) -> tuple[list[ObjectInfo], str | None]:
+        """Objects whose keys begin with the root and have no `/` after it, and the token of the next page.
+
+        Args:
+            bucket: Their bucket.
+            root: How their keys begin.
+            token: The token of the page.
+            size: Most objects of the page, if not as many as the store likes.
+        """
+        wanted = {"list-type": "2", "prefix": root, "delimiter": "/", "encoding-type": "url"}
+        place = without_none(**{"continuation-token": token, "max-keys": None if size is None else str(size)})
+        query = encode_query({**wanted, **place})
         request, read = self._request("GET", Address(bucket, ""), {}, query=query), partial(listed_page, bucket)
         return await self.send(
             "list_objects_v2", Address(bucket, root), request, read, expected=(200,), max_size=MAX_PAGE

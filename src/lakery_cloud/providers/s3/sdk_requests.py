@@ -114,10 +114,13 @@ class SDKRequests:
         )
         return Receipt(part.number, etag, checksum.get("ChecksumCRC32C"))
 
-    async def page(self, bucket: str, root: str, token: str | None, size: int) -> tuple[list[ObjectInfo], str | None]:
-        parameters = {"Prefix": root, "Delimiter": "/", "MaxKeys": size, **without_none(ContinuationToken=token)}
+    async def page(
+        self, bucket: str, root: str, token: str | None, size: int | None
+    ) -> tuple[list[ObjectInfo], str | None]:
+        place = without_none(ContinuationToken=token, MaxKeys=size)
         return await self._bucket_call(
-            "list_objects_v2", Address(bucket, root), partial(listed_objects, bucket), **parameters
+            *("list_objects_v2", Address(bucket, root), partial(listed_objects, bucket)),
+            **{"Prefix": root, "Delimiter": "/", **place},
         )
 
     async def _checksum(
