@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from benchmarks.environments import python_of
-from benchmarks.null_server import REPOSITORY, null_server
+from benchmarks.null_server import REPOSITORY, Conditions, null_server
 from benchmarks.null_server.simulated import PREFIX
 from benchmarks.scale.killed import run_killed
 from benchmarks.scale.report import RESULTS, TITLES, rows_of, write_page
@@ -32,7 +32,9 @@ SOURCE = "bench"
 ENGINES = {"here": "1 process", "processes": "2 processes", "dask": "LocalCluster, 2 workers"}
 AT_A_TIME = "32"
 """Objects that a copy or check has in work: as many as `verify` reads at a time."""
-MOST_IN_MEMORY = 20_000
+LATENCY = 20
+"""Milliseconds, as in the condition `network` of `make bench`."""
+MOST_IN_MEMORY = 50_000
 """Objects of the null server, which keeps them in memory, and looks at each for each page."""
 PATIENCE = 7200.0
 
@@ -84,16 +86,17 @@ def run_simulated(options: argparse.Namespace, results: list[dict[str, Any]]) ->
 
 
 def run_null(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:
-    """Measure on a server that takes little of the processor."""
+    """Measure on a server that takes little of the processor, here and behind a network."""
     blobs = min(options.blobs, MOST_IN_MEMORY)
-    with null_server("s3") as server:
-        environment, process = _environment(server.url, "test", "testtest"), psutil.Process(server.pid)
-        _request_bucket(server.url, SOURCE)
-        _run_work(environment, "fill", SOURCE, "--blobs", blobs, "--size", options.size)
-        for engine in ("here", "processes"):
-            figures = _with_cpu(partial(_run_work, environment, "verify", SOURCE, "--engine", engine), [process])
-            who = f"lakery-cloud, {ENGINES[engine]}"
-            _add(results, {"part": "null", "what": "verify", "who": who, "of": blobs, **figures})
+    for latency, what in ((0, "verify"), (LATENCY, f"verify, {LATENCY} ms before each response")):
+        with null_server("s3", Conditions(latency=latency)) as server:
+            environment, process = _environment(server.url, "test", "testtest"), psutil.Process(server.pid)
+            _request_bucket(server.url, SOURCE)
+            _run_work(environment, "fill", SOURCE, "--blobs", blobs, "--size", options.size)
+            for engine in ("here", "processes"):
+                figures = _with_cpu(partial(_run_work, environment, "verify", SOURCE, "--engine", engine), [process])
+                who = f"lakery-cloud, {ENGINES[engine]}"
+                _add(results, {"part": "null", "what": what, "who": who, "of": blobs, **figures})
 
 
 def run_real(options: argparse.Namespace, results: list[dict[str, Any]]) -> None:

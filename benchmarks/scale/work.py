@@ -21,6 +21,7 @@ from benchmarks.payload import unique
 from lakery_cloud import S3Storage, SerializedData, StorageRegistry
 from lakery_cloud.cli.loops import use_uvloop
 from lakery_cloud.maintenance import (
+    READS_AT_A_TIME,
     CollectJob,
     Engine,
     Job,
@@ -31,6 +32,7 @@ from lakery_cloud.maintenance import (
     run_job,
     store_time,
 )
+from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, shards_of_call
 from lakery_cloud.maintenance.shards import listed
 
 EVERY = 2
@@ -98,7 +100,10 @@ async def collect_half(storage: S3Storage, _: Engine | None, options: argparse.N
 
 async def verify_all(storage: S3Storage, engine: Engine | None, _: argparse.Namespace) -> Figures:
     """Read and hash each object."""
-    counts = await _counts(VerifyJob(_source(storage, engine)), await plan(storage), engine)
+    shards = await plan(storage)
+    together = SHARDS_AT_A_TIME if engine is None else shards_of_call(len(shards))
+    job = VerifyJob(_source(storage, engine), at_a_time=READS_AT_A_TIME // together)  # as the command does
+    counts = await _counts(job, shards, engine)
     return {"objects": counts["objects"]}
 
 

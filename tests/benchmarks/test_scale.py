@@ -66,6 +66,20 @@ def test_the_command_measures_and_prints_its_figures():
     assert {line[2] for line in lines} == {"3,000"}
 
 
+def test_two_processes_do_the_work_of_one_on_the_null_server():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scale", "--only", "null", "--blobs", "200"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split("  ")[:3] for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["verify"] * 2 + ["verify, 20 ms before each response"] * 2
+    assert [line[1] for line in lines] == ["lakery-cloud, 1 process", "lakery-cloud, 2 processes"] * 2
+    assert {line[2] for line in lines} == {"200"}
+
+
 def test_the_page_has_the_figures_of_the_results_and_no_others():
     page = report.PAGE.read_text("utf-8")
     assert report.with_figures(page) == page

@@ -111,7 +111,7 @@ class Workers:
             quiet: Show no progress.
             inventory: Name of an inventory that lists the storage.
         """
-        from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, run_job
+        from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, run_job, shards_of_call
         from lakery_cloud.maintenance.shards import SHARDS, plan
 
         is_split = engine is not None or self.manifest is not None
@@ -120,7 +120,7 @@ class Workers:
             if engine is None:
                 job = make_job(storage, min(len(shards), SHARDS_AT_A_TIME))
             else:
-                job = make_job(partial(storage_of, target), 1)
+                job = make_job(partial(storage_of, target), shards_of_call(len(shards)))
             with _Shown(len(shards), quiet=quiet) as shown:
                 if engine is None:
                     job.watch = shown.count

@@ -9,7 +9,7 @@ import pickle
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -24,9 +24,9 @@ from lakery_cloud.streams.tasks import side_by_side
 R = TypeVar("R")
 
 SHARDS_AT_A_TIME = 4
-"""Shards of one process at a time: while one is listed, objects of others are read."""
+"""Shards of one process at a time: while one is listed, or its last objects are read, objects of others are."""
 IN_FLIGHT = 64
-"""Shards that an executor has at a time; as many results may wait for that of an earlier shard."""
+"""Calls that an executor has at a time; the results of as many may wait for that of an earlier one."""
 RETRIES = 3
 """How often Dask repeats a shard whose worker was lost."""
 
@@ -112,6 +112,12 @@ Engine = Executor | HasExecutor
 """What runs a job in other processes: a `ProcessPoolExecutor` or the like, or a `distributed.Client`."""
 
 
+Portion = tuple[Shard, bytes]
+"""A shard, and what the process that plans gives with it."""
+Results = list[ShardResult | BaseException]
+"""The result of each shard of a call, or its failure."""
+
+
 async def run_job(
     job: Job,
     shards: Iterable[Shard],
@@ -135,33 +141,47 @@ async def run_job(
         LakeryCloudError: The work on a shard failed.
     """
     call, planned = _caller(job, engine), list(shards)
-    done: Mapping[Shard, ShardResult] = {}
+    done: dict[Shard, ShardResult] = {}
     if manifest is not None:
         listing = planned[0].listing if planned else None
         description = job.description() if listing is None else {**job.description(), "inventory": listing.name}
-        kept, done = await manifest.begin(description, planned)
-        planned = [shard._replace(listing=listing) for shard in kept]
+        kept, results_kept = await manifest.begin(description, planned)
+        planned, done = [shard._replace(listing=listing) for shard in kept], {**results_kept}
 
-    async def result_of(shard: Shard) -> ShardResult:
-        if shard.plain() in done:
-            return done[shard.plain()]
-        result = await call(shard)
-        if manifest is not None:
-            await manifest.add(result)
-        return result
+    async def results_of(together: Sequence[Shard]) -> list[ShardResult]:
+        left = [shard for shard in together if shard.plain() not in done]
+        failures = []
+        for result in await call(left) if left else ():
+            if isinstance(result, BaseException):
+                failures.append(result)
+                continue
+            if manifest is not None:
+                await manifest.add(result)
+            done[result.shard] = result
+        if failures:
+            raise failures[0]
+        return [done.pop(shard.plain()) for shard in together]
 
+    size = 1 if engine is None else shards_of_call(len(planned))
+    calls = [planned[start : start + size] for start in range(0, len(planned), size)]
     limit = at_a_time if engine is None else IN_FLIGHT
-    async with aclosing(side_by_side(result_of, planned, limit=limit, ahead=limit)) as results:
-        async for result in results:
-            yield result
+    async with aclosing(side_by_side(results_of, calls, limit=limit, ahead=limit)) as found:
+        async for results in found:
+            for result in results:
+                yield result
 
 
-def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[ShardResult]]:
-    """A function that runs the job on a shard, wherever the engine does."""
+def shards_of_call(shards: int) -> int:
+    """How many of so many shards a process of an executor has at a time: fewer of few, so that each process gets some."""
+    return max(1, min(SHARDS_AT_A_TIME, shards // IN_FLIGHT))
+
+
+def _caller(job: Job, engine: Engine | None) -> Callable[[Sequence[Shard]], Awaitable[Results]]:
+    """A function that runs the job on shards, wherever the engine does."""
     if engine is None:
 
-        async def call(shard: Shard) -> ShardResult:
-            return await _run(job, shard, job.payload(shard))
+        async def call(shards: Sequence[Shard]) -> Results:
+            return [await _run(job, shard, job.payload(shard)) for shard in shards]
 
         return call
 
@@ -171,17 +191,18 @@ def _caller(job: Job, engine: Engine | None) -> Callable[[Shard], Awaitable[Shar
 
     broken = threading.Event()
 
-    async def submit(shard: Shard) -> ShardResult:
-        payload = await asyncio.to_thread(job.payload, shard)
-        portable = await asyncio.to_thread(shard.portable)
-        future: Future[ShardResult] | None = None
+    def portions(shards: Sequence[Shard]) -> list[Portion]:
+        return [(shard.portable(), job.payload(shard)) for shard in shards]
+
+    async def submit(shards: Sequence[Shard]) -> Results:
+        future: Future[Results] | None = None
         try:
-            future = executor.submit(_run_in_worker, pickled, portable, payload)
+            future = executor.submit(_run_in_worker, pickled, await asyncio.to_thread(portions, shards))
             return await asyncio.shield(asyncio.wrap_future(future))
         except BrokenExecutor as error:
             broken.set()
             raise StorageUnavailable(
-                f"a worker process ended during shard {shard.hash_prefix!r}: {error}; run the job again, with the "
+                f"a worker process ended during shard {shards[0].hash_prefix!r}: {error}; run the job again, with the "
                 "same manifest to keep what is done"
             ) from error
         except asyncio.CancelledError:
@@ -217,8 +238,12 @@ class _Workplace:
         self._job: Job = pickle.loads(pickled)  # noqa: S301, from the process that started this one
         self._runner = asyncio.Runner()
 
-    def run(self, shard: Shard, payload: bytes) -> ShardResult:
-        return self._runner.run(_run(self._job, shard, payload))
+    def run(self, portions: Sequence[Portion]) -> Results:
+        return self._runner.run(self._run(portions))
+
+    async def _run(self, portions: Sequence[Portion]) -> Results:
+        running = (_run(self._job, shard, payload) for shard, payload in portions)
+        return await asyncio.gather(*running, return_exceptions=True)
 
     def __del__(self) -> None:  # the end of its thread is not announced otherwise
         if sys.is_finalizing():
@@ -230,11 +255,11 @@ class _Workplace:
 _here = threading.local()
 
 
-def _run_in_worker(pickled: bytes, shard: Shard, payload: bytes) -> ShardResult:
+def _run_in_worker(pickled: bytes, portions: Sequence[Portion]) -> Results:
     place: _Workplace | None = getattr(_here, "place", None)
     if place is None or place.pickled != pickled:
         place = _here.place = _Workplace(pickled)
-    return place.run(shard, payload)
+    return place.run(portions)
 
 
 def total(results: Iterable[ShardResult]) -> Counter[str]:
