@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lakery_cloud import ConfigError, FileStorage, MemoryStorage, StorageUnavailable
-from lakery_cloud.maintenance.jobs import Job, run_job, total
+from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, Job, run_job, shards_of_call, total
 from lakery_cloud.maintenance.known_checksums import KnownChecksums
 from lakery_cloud.maintenance.live import live_set
 from lakery_cloud.maintenance.manifest import FILE_NAME, Manifest
@@ -149,6 +149,28 @@ async def test_a_manifest_continues_with_the_same_records_and_checksums_alone(fo
             descriptions.append(VerifyJob(storage, by_checksum=True, known=known).description())
     assert descriptions[0] != descriptions[1] == descriptions[2]
     await storage.aclose()
+
+
+@pytest.mark.parametrize(("planned", "at_a_time"), [(16, 1), (256, 4)])
+async def test_of_the_shards_of_one_call_only_the_failed_one_is_done_again(
+    folder: Path, tmp_path: Path, planned: int, at_a_time: int
+):
+    assert shards_of_call(planned) == at_a_time
+    assert at_a_time <= SHARDS_AT_A_TIME
+    shards = [Shard(f"{number:0{len(f'{planned - 1:x}')}x}") for number in range(planned)]
+    failing = shards[-2].hash_prefix  # all calls but the last one have ended
+    manifest = tmp_path / "manifest"
+    with ThreadPoolExecutor(1) as worker:
+        broken = Counting(folder, tmp_path / "broken", fails_at=failing)
+        with pytest.raises(StorageUnavailable, match="bad day"):
+            await _all(broken, shards, engine=worker, manifest=Manifest(manifest))
+        whole = Counting(folder, tmp_path / "whole")
+        results = await _all(whole, shards, engine=worker, manifest=Manifest(manifest))
+    assert [result.shard for result in results] == shards
+    assert total(results) == {"objects": len(BLOBS)}
+    again = whole.shards_done()
+    assert failing in again
+    assert again in ([failing], [failing, shards[-1].hash_prefix])  # the last one was perhaps not begun
 
 
 async def test_a_worker_that_dies_ends_the_job_with_what_to_do(folder: Path, tmp_path: Path):
