@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import sys
 
 import google_crc32c
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakery_cloud.engine.checksums import (
+    CRC32CLibrary,
     crc32c,
     crc32c_header,
     crc32c_of_both,
@@ -46,6 +48,21 @@ async def test_checksums_are_those_of_the_headers() -> None:
     assert await crc32c_header(b"123456789") == base64.b64encode(0xE3069283.to_bytes(4, "big")).decode()
     large = content(1_000_000)
     assert base64.b64decode(await md5_header(large)) == hashlib.md5(large, usedforsecurity=False).digest()
+
+
+@given(st.lists(st.binary(max_size=100), max_size=9), st.integers(0, 2**32 - 1), st.integers(0, 300))
+def test_checksum_of_many_bytes_is_the_same_by_another_library(pieces: list[bytes], before: int, many: int) -> None:
+    library = CRC32CLibrary(many)
+    expected = google_crc32c.extend(before, b"".join(pieces))
+    assert library.of(pieces, before) == library.of(pieces, before) == expected
+    assert (library.extend is google_crc32c.extend) == (many > 2 * sum(map(len, pieces)) or many == 0)
+
+
+def test_checksum_without_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "awscrt.checksums", None)
+    library = CRC32CLibrary(1)
+    assert library.of([b"1234", b"56789"], 0) == 0xE3069283
+    assert library.extend is google_crc32c.extend
 
 
 def test_pauses_double_up_to_the_longest() -> None:
