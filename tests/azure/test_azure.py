@@ -28,7 +28,7 @@ from lakery_cloud.emulators import EmulatorError
 from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Azurite
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import ObjectInfo
-from lakery_cloud.providers.azure import requests
+from lakery_cloud.providers.azure import requests, sdk_requests
 from lakery_cloud.providers.azure import sdk as azure
 from lakery_cloud.providers.azure.checksums import CRC64, MD5
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
@@ -235,7 +235,7 @@ async def test_bytes_damaged_on_the_way_are_refused(
     async def wrong(*_: object) -> dict[str, str]:
         return {header: base64.b64encode(bytes(size)).decode()}
 
-    monkeypatch.setattr(requests, "checksum_headers", wrong)
+    monkeypatch.setattr(requests if fast_lane else sdk_requests, "checksum_headers", wrong)
     async with azure_rig.storage(fast_lane=fast_lane) as storage:
         with pytest.raises(IntegrityError, match="refused"):
             await write(storage)

@@ -115,7 +115,8 @@ def needs_of_s3(exchange: Exchange, bucket: str) -> Iterator[Need]:
     """What a request to S3 needs."""
     permission = S3_NEEDS[exchange.operation]
     query = dict(parse_qsl(exchange.target.partition("?")[2], keep_blank_values=True))
-    own = f"arn:aws:s3:::{bucket}/{exchange.key}" if exchange.key else f"arn:aws:s3:::{bucket}"
+    key = "reports/those in its body" if exchange.operation == "delete_objects" else exchange.key
+    own = f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket}"
     if "versionId" in query:
         permission = S3_OF_VERSIONS[permission]
     yield Need(permission, own)

@@ -32,6 +32,8 @@ PARTS = OBJECTS = 5
 """Parts of each stream, and objects of each job: a request that arrives so often is one for each of them."""
 ONCE = {1: "once ", 2: "twice "}
 """Number of requests of a job, whatever the number of objects -> how the table says it."""
+SHARED = ("delete_objects",)
+"""Requests for several objects; how many there are depends on which of them come at the same time."""
 SIZE = 50_000
 """Bytes of a blob: less than a part, and more than what requests have besides content."""
 LATER = timedelta(days=30)
@@ -155,8 +157,14 @@ def _table() -> Mapping[str, Sequence[str]]:
 
 
 def _cell(operations: Sequence[str], objects: int) -> str:
-    """The operations in the order of their first requests; `n` for what each part needs, `once` for what a job needs."""
-    return ", ".join(f"{_times(n, objects)}`{name}`" for name, n in Counter(operations).items())
+    """The operations in the order of their first requests.
+
+    `n` is for what each part needs, `once` for what a job needs, and `shared` for what several objects need together.
+    """
+    return ", ".join(
+        f"shared `{name}`" if name in SHARED and n <= objects else f"{_times(n, objects)}`{name}`"
+        for name, n in Counter(operations).items()
+    )
 
 
 def _times(number: int, objects: int) -> str:
@@ -176,6 +184,9 @@ def test_a_wrong_cell_is_noticed() -> None:
     assert _cell(["put", *["part"] * PARTS, "look", "look"], 0) == "`put`, *n* `part`, 2 `look`"
     job = ["list", *["get"] * OBJECTS, *["look"] * 2 * OBJECTS, *["page"] * 2]
     assert _cell(job, OBJECTS) == "once `list`, `get`, 2 `look`, twice `page`"
+    assert _cell(["look", "delete_objects", "delete_objects"], OBJECTS) == "once `look`, shared `delete_objects`"
+    with pytest.raises(AssertionError, match="6 requests for 5 objects"):
+        _cell(["delete_objects"] * 6, OBJECTS)
     with pytest.raises(AssertionError, match="3 requests for 5 objects"):
         _cell(["list"] * 3, OBJECTS)
     with pytest.raises(AssertionError):

@@ -96,9 +96,9 @@ def test_times_of_other_stores(text, moment):
     ("pattern", "replacement", "message"),
     [
         (r"</ListBucketResult>", "", "no XML"),
-        (r"ListBucketResult", "ListAllMyBucketsResult", "without the bucket's name"),
-        (r"(?s).*", "<Error><Code>InternalError</Code></Error>", "without the bucket's name"),
-        (r"(?s).*", "<html><body>Sign in</body></html>", "without the bucket's name"),
+        (r"ListBucketResult", "ListAllMyBucketsResult", "without ListBucketResult"),
+        (r"(?s).*", "<Error><Code>InternalError</Code></Error>", "without ListBucketResult"),
+        (r"(?s).*", "<html><body>Sign in</body></html>", "without ListBucketResult"),
         (r"(?s).*", "", "no XML"),
         (r"<Name>.*<IsTruncated>false</IsTruncated>", "", "without the bucket's name"),
         (r"<ListBucketResult", "<!DOCTYPE x [<!ENTITY a 'b'>]><ListBucketResult", "document type"),

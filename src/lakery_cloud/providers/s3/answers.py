@@ -260,7 +260,9 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     space = page.tag[: page.tag.rfind("}") + 1]
     about = _fields(page, space)
     is_truncated = about.get("IsTruncated", "false")
-    if page.tag != f"{space}ListBucketResult" or not {"Name", "IsTruncated"} & about.keys():
+    if page.tag != f"{space}ListBucketResult":
+        raise UnsupportedResponse("a response to ListObjectsV2 without ListBucketResult")
+    if not {"Name", "IsTruncated"} & about.keys():
         raise UnsupportedResponse("a listing without the bucket's name")
     if is_truncated not in ("true", "false"):
         raise UnsupportedResponse("a listing with a malformed IsTruncated")

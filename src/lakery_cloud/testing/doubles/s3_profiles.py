@@ -138,7 +138,7 @@ CONSEQUENCES: Mapping[str, str] = {
     "if-none-match": "If it is refused, the storage looks for the key before each write. If it is ignored, set "
     "conditional_writes=false for the same; until then, a concurrent write of the same content may replace it",
     "GetObjectTagging": "`stat` and `copy` find no tags",
-    "DeleteObjects": "`sweep` deletes objects one by one",
+    "DeleteObjects": "`sweep` and `gc` delete objects one by one",
     "GetBucketLifecycleConfiguration": "`lifecycle --apply` raises an error; run `sweep` from time to time",
     "ListObjectVersions": "`sweep` looks for no noncurrent versions",
     "equal_parts": "Set `equal_parts`; without it, streams that are so long that their parts grow are refused at their end",
