@@ -90,19 +90,35 @@ def make_job(options: argparse.Namespace) -> Job:
     return job
 
 
+class KillingManifest(Manifest):
+    """A manifest that prints progress, and kills what the options say when it has so many results.
+
+    Results arrive in the order of their shards, and so those of a lost worker late; here they are counted as they are done.
+    """
+
+    def __init__(self, options: argparse.Namespace, shards: int, workers: list[int]) -> None:
+        super().__init__(options.folder)
+        self._options, self._shards, self._workers = options, shards, workers
+        self._step, self._done, self._objects = _progress(shards), 0, 0
+
+    async def add(self, result: ShardResult) -> None:
+        await super().add(result)
+        self._done += 1
+        self._objects += result.counts.get("objects", 0)
+        self._step(self._done, self._objects)
+        if self._workers and self._done == int(self._options.worker_at * self._shards):
+            await asyncio.to_thread(_kill_worker, self._workers[0], self._options.folder)
+        if self._options.all_at and self._done == int(self._options.all_at * self._shards):
+            os.killpg(0, signal.SIGKILL)
+
+
 async def run(options: argparse.Namespace, engine: Engine | None, workers: list[int]) -> dict[str, Any]:
     """Run the job, and kill what the options say when they say so."""
     began, job = time.perf_counter(), make_job(options)
     shards = await plan(job.storage)
-    step, results, objects = _progress(len(shards)), [], 0
-    async for result in run_job(job, shards, engine=engine, manifest=Manifest(options.folder)):
-        results.append(result)
-        objects += result.counts.get("objects", 0)
-        step(len(results), objects)
-        if workers and len(results) == int(options.worker_at * len(shards)):
-            await asyncio.to_thread(_kill_worker, workers[0], options.folder)
-        if options.all_at and len(results) == int(options.all_at * len(shards)):
-            os.killpg(0, signal.SIGKILL)
+    manifest = KillingManifest(options, len(shards), workers)
+    results = [result async for result in run_job(job, shards, engine=engine, manifest=manifest)]
+    objects = sum(result.counts.get("objects", 0) for result in results)
     with (options.folder / REPORT).open("w", encoding="utf-8") as file:
         for result in results:
             entry = {"shard": result.shard.hash_prefix, "counts": result.counts, "findings": result.findings}
