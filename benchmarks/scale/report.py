@@ -66,15 +66,13 @@ def figures(results: Path = RESULTS) -> str:
 def _kills(results: Sequence[dict[str, Any]]) -> list[str]:
     """A sentence for each job that was killed."""
     return [
-        f"`{result['what']}`: {_kill(*result['worker'])} after a worker was killed, and {_kill(*result['run'])} after the "
-        "whole run was; none of those in the manifest. The report is that of one process."
+        f"`{result['what']}`: a worker was killed with {in_flight} shards in flight, of which {again} had begun again when "
+        f"the whole run was killed. Of the {left} that were in flight then, {redone} were done again; no shard of the "
+        "manifest was. The report is that of one process."
         for result in results
         if "worker" in result
+        for (in_flight, again), (left, redone) in [(result["worker"], result["run"])]
     ]
-
-
-def _kill(in_flight: int, again: int) -> str:
-    return f"{again} of the {in_flight} shards in flight were done again"
 
 
 def with_figures(page: str, results: Path = RESULTS) -> str:

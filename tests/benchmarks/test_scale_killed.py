@@ -72,4 +72,6 @@ def test_the_page_says_what_was_done_again(tmp_path: Path):
     figures = {"part": "killed", "what": "copy", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0}
     figures |= {"worker": [3, 1], "run": [5, 4]}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
-    assert "`copy`: 1 of the 3 shards in flight were done again after a worker was killed" in figures_of(results)
+    found = figures_of(results)
+    assert "`copy`: a worker was killed with 3 shards in flight, of which 1 had begun again" in found
+    assert "Of the 5 that were in flight then, 4 were done again" in found
