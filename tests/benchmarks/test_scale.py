@@ -53,31 +53,28 @@ async def test_a_storage_lists_and_plans_the_simulated_bucket(null_s3: Running, 
                 assert found == [key_of(position, number) for position in range(number)]
 
 
-def test_the_command_measures_and_prints_its_figures():
+def rows_printed(*arguments: str) -> list[list[str]]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", "--only", "simulated", "--keys", "3000"],
+        [sys.executable, "-m", "benchmarks.scale", *arguments],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=True,
     )
-    lines = [line.split("  ") for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["plan", "list", "gc, dry run: half of the objects are garbage"]
-    assert {line[2] for line in lines} == {"3,000"}
+    return [line.split("  ") for line in done.stdout.splitlines()]
+
+
+def test_the_command_measures_and_prints_its_figures():
+    rows = rows_printed("--only", "simulated", "--keys", "3000")
+    assert [row[0] for row in rows] == ["plan", "list", "gc, dry run: half of the objects are garbage"]
+    assert {row[2] for row in rows} == {"3,000"}
 
 
 def test_two_processes_do_the_work_of_one_on_the_null_server():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", "--only", "null", "--blobs", "200"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line.split("  ")[:3] for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == ["verify"] * 2 + ["verify, 20 ms before each response"] * 2
-    assert [line[1] for line in lines] == ["lakery-cloud, 1 process", "lakery-cloud, 2 processes"] * 2
-    assert {line[2] for line in lines} == {"200"}
+    rows = rows_printed("--only", "null", "--blobs", "200")
+    assert [row[0] for row in rows] == ["verify"] * 2 + ["verify, 20 ms before each response"] * 2
+    assert [row[1] for row in rows] == ["lakery-cloud, 1 process", "lakery-cloud, 2 processes"] * 2
+    assert {row[2] for row in rows} == {"200"}
 
 
 def test_the_page_has_the_figures_of_the_results_and_no_others():

@@ -70,6 +70,15 @@ def test_a_page_says_the_same_as_to_the_sdk(entries, token, namespace):
     assert following == token
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_document_type_is_found_in_no_other_encoding(encoding):
+    body = page_of([ENTRY]).strip().replace("UTF-8", encoding)
+    changed = body.replace("<ListBucketResult", "<!DOCTYPE x [<!ENTITY a 'b'>]><ListBucketResult", 1)
+    for each in (body, changed):
+        with pytest.raises(UnsupportedResponse, match="without ListBucketResult"):
+            listed_page("bucket", BufferedResponse(200, {}, each.encode(encoding)))
+
+
 ENTRY = ("ab", 5, datetime(2026, 11, 27, tzinfo=UTC), '"e"', "STANDARD")
 
 
@@ -99,7 +108,7 @@ def test_times_of_other_stores(text, moment):
         (r"ListBucketResult", "ListAllMyBucketsResult", "without ListBucketResult"),
         (r"(?s).*", "<Error><Code>InternalError</Code></Error>", "without ListBucketResult"),
         (r"(?s).*", "<html><body>Sign in</body></html>", "without ListBucketResult"),
-        (r"(?s).*", "", "no XML"),
+        (r"(?s).*", "", "without ListBucketResult"),
         (r"<Name>.*<IsTruncated>false</IsTruncated>", "", "without the bucket's name"),
         (r"<ListBucketResult", "<!DOCTYPE x [<!ENTITY a 'b'>]><ListBucketResult", "document type"),
         (r"<Key>ab</Key>", "", "without Key"),

@@ -24,11 +24,17 @@ class Store:
         return len(items)
 
 
+async def adding_to(batches, count):
+    """Calls that wait for their batches, of which the first one is being sent."""
+    calls = [asyncio.create_task(batches.add(number)) for number in range(count)]
+    await let_others_run()
+    return calls
+
+
 async def test_while_one_batch_is_sent_the_next_one_gathers():
     store = Store()
     batches = Batches(store.send, most=3)
-    adding = [asyncio.create_task(batches.add(number)) for number in range(8)]
-    await let_others_run()
+    adding = await adding_to(batches, 8)
     assert store.batches == [[0, 1, 2]]
     late = asyncio.create_task(batches.add(8))
     await let_others_run()
@@ -41,8 +47,7 @@ async def test_while_one_batch_is_sent_the_next_one_gathers():
 async def test_a_failure_is_that_of_all_callers_of_the_batch():
     store = Store()
     batches = Batches(store.send, most=2)
-    adding = [asyncio.create_task(batches.add(number)) for number in range(3)]
-    await let_others_run()
+    adding = await adding_to(batches, 3)
     store.failure = ValueError("no")
     store.open.set()
     results = await asyncio.gather(*adding, return_exceptions=True)
@@ -54,8 +59,7 @@ async def test_a_failure_is_that_of_all_callers_of_the_batch():
 async def test_nothing_is_sent_for_callers_that_were_cancelled():
     store = Store()
     batches = Batches(store.send, most=2)
-    adding = [asyncio.create_task(batches.add(number)) for number in range(6)]
-    await let_others_run()
+    adding = await adding_to(batches, 6)
     for number in (1, 2, 3):
         adding[number].cancel()
     await let_others_run()
@@ -69,8 +73,7 @@ async def test_nothing_is_sent_for_callers_that_were_cancelled():
 async def test_no_caller_waits_after_the_sender_was_cancelled(waits):
     store = Store()
     batches = Batches(store.send, most=2)
-    adding = [asyncio.create_task(batches.add(number)) for number in range(waits)]
-    await let_others_run()
+    adding = await adding_to(batches, waits)
     (sender,) = asyncio.all_tasks() - {asyncio.current_task(), *adding}
     sender.cancel()
     results = await asyncio.gather(*adding, return_exceptions=True)

@@ -110,10 +110,8 @@ def copied_range(number: int, size: int, response: BufferedResponse) -> Receipt:
 
 
 def _copy_result(response: BufferedResponse, operation: str) -> dict[str, str]:
-    found = _ROOT.match(response.body)
-    root = found[1].decode() if found else ""
     fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
-    if root != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
+    if _root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
         raise UnsupportedResponse(f"a response 200 to {operation} with {fields.get('Code') or 'another content'}")
     return fields
 
@@ -253,15 +251,15 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     """
     if b"<!DOCTYPE" in response.body:
         raise UnsupportedResponse("a listing with a document type")
+    if _root_of(response.body) != _ROOTS["ListObjectsV2"]:
+        raise UnsupportedResponse(f"a response to ListObjectsV2 without {_ROOTS['ListObjectsV2']}")
     try:
-        page = ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type
+        page = ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
     except ET.ParseError as error:
         raise UnsupportedResponse("a listing that is no XML") from error
     space = page.tag[: page.tag.rfind("}") + 1]
     about = _fields(page, space)
     is_truncated = about.get("IsTruncated", "false")
-    if page.tag != f"{space}ListBucketResult":
-        raise UnsupportedResponse("a response to ListObjectsV2 without ListBucketResult")
     if not {"Name", "IsTruncated"} & about.keys():
         raise UnsupportedResponse("a listing without the bucket's name")
     if is_truncated not in ("true", "false"):
@@ -361,6 +359,12 @@ _FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|ChecksumCRC32C|Code)>([\x20-\x3b\x
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
+def _root_of(body: bytes) -> str:
+    """The name of the element that a body consists of; empty if it is no XML in an encoding like ASCII."""
+    found = _ROOT.match(body)
+    return found[1].decode() if found else ""
+
+
 def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
     """A handler for the SDK's event `before-parse`: refuses responses of success that are not what the API promises.
 
@@ -374,8 +378,7 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         return
     # Amazon S3 sends white space while it works on a request.
     response_dict["body"] = body = body.lstrip()
-    found = _ROOT.match(body)
-    root = found[1].decode() if found else ""
+    root = _root_of(body)
     if status >= 300:
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""
