@@ -77,7 +77,9 @@ HOW = """## How this is measured
   longer than sending the block. The other clients here send no checksum.
 - **A stream of unknown hash over a network** can get its key only when its end is hashed. On S3 it needs six requests
   besides its parts and their copies, four of them one after the other at its end (completion, copies, completion,
-  deletion), where clients that know the key need one there. `lakery-cloud-digest` is the same stream with a known hash.
+  deletion), where clients that know the key need one there. `loop-alone-temporary` is no client: it sends these requests,
+  and those of the next two, over bare connections while a thread hashes. `lakery-cloud-digest` is the same stream with a
+  known hash.
 - **A write to Cloud Storage over a network** is a resumable upload, which has one connection and so its rate.
   `lakery-cloud-composite` is the same with `composite_uploads=True`: parts side by side, each charged as a write.
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers.catalog import IMPORTS_ALONE, LOOP_ALONE, LOOP_AND_HASH, OURS
+from benchmarks.peers.catalog import IMPORTS_ALONE, LOOP_ALONE, LOOP_AND_HASH, LOOP_TEMPORARY, OURS
 from benchmarks.workloads import BY_NAME
 
 SEQUENTIAL = ("labox", "aioboto3", "s3fs")
@@ -145,8 +145,8 @@ SDKS_OF_GCS = ("gcsfs", "google-cloud-storage", "gcloud-aio-storage")
 SDKS_OF_AZURE = ("adlfs", "azure-storage-blob")
 
 TARGETS = (
-    Target("s3", "network", "write-256", 1.1, OBSTORE, limit=f"{OURS}-digest"),
-    Target("s3", "network", "write-256", 1.0, ("awscrt",), limit=f"{OURS}-digest"),
+    Target("s3", "network", "write-256", 1.1, OBSTORE, limit=LOOP_TEMPORARY),
+    Target("s3", "network", "write-256", 1.0, ("awscrt",), limit=LOOP_TEMPORARY),
     Target("s3", "network", "write-256", 3, SEQUENTIAL),
     _memory("s3", "network", "write-256", 110),
     Target("s3", "network", "write-file", 1.3, (f"{OURS}-no-digest",), limit=LOOP_AND_HASH),
@@ -183,7 +183,7 @@ TARGETS = (
     _cpu("gcs", "write-256", 1.0, *SDKS_OF_GCS),
     _cpu("gcs", "read-256", 1.0, *SDKS_OF_GCS),
     _memory("gcs", "plain", "write-256", 150),
-    Target("gcs", "network", "write-256", 1.0, OBSTORE, limit=f"{OURS}-composite"),
+    Target("gcs", "network", "write-256", 1.0, OBSTORE, limit=LOOP_TEMPORARY),
     Target("gcs", "network", "read-256", 1.0, OBSTORE),
     Target("azure", "plain", "puts", 0.95, OBSTORE, limit=LOOP_ALONE),
     Target("azure", "plain", "gets", 0.85, OBSTORE, limit=LOOP_ALONE),
@@ -195,7 +195,7 @@ TARGETS = (
     _cpu("azure", "write-256", 1.0, *SDKS_OF_AZURE),
     _cpu("azure", "read-256", 1.0, *SDKS_OF_AZURE),
     _memory("azure", "plain", "write-256", 150),
-    Target("azure", "network", "write-256", 1.0, OBSTORE, limit=f"{OURS}-blocks"),
+    Target("azure", "network", "write-256", 1.0, OBSTORE, limit=LOOP_TEMPORARY),
     Target("azure", "network", "read-256", 1.0, OBSTORE),
     # 0.6 of the 0.46 s and 0.38 s that they took before modules were imported on demand, where boto3's put took 0.34 s.
     _cpu("start", "help", 0.81, "boto3", other="first-put"),

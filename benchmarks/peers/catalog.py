@@ -36,6 +36,7 @@ class Entry:
 OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
 LOOP_AND_HASH = "loop-alone-hashed"
+LOOP_TEMPORARY = "loop-alone-temporary"
 IMPORTS_ALONE = "imports-alone"
 
 LARGE = ("write-256", "write-file", "read-256")
@@ -63,6 +64,7 @@ PEERS = (
         LOOP_ALONE, "s3", "loop_alone:OnS3", "lakery-cloud", only=("puts", "gets", "write", "write-256", "write-file")
     ),
     Entry(LOOP_AND_HASH, "s3", "loop_alone:HashedOnS3", "lakery-cloud", only=("write", "write-256", "write-file")),
+    Entry(LOOP_TEMPORARY, "s3", "loop_temporary:PromotedOnS3", "lakery-cloud", only=("write-256",)),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
     Entry(IMPORTS_ALONE, "start", "starts:ImportsAlone", "lakery-cloud", only=("put-to-folder",)),
@@ -74,6 +76,7 @@ PEERS = (
     Entry(f"{OURS}-composite", "gcs", "gcs_lakery_cloud:Composite", "lakery-cloud", only=("write-256",)),
     Entry(f"{OURS}-sdk", "gcs", "gcs_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(LOOP_ALONE, "gcs", "loop_alone:OnGCS", "lakery-cloud", only=("puts", "gets")),
+    Entry(LOOP_TEMPORARY, "gcs", "loop_temporary:PromotedOnGCS", "lakery-cloud", only=("write-256",)),
     Entry("gcsfs", "gcs", "gcs_gcsfs:GCSFS", "gcsfs"),
     Entry("google-cloud-storage", "gcs", "gcs_google:GoogleCloudStorage", "google-cloud-storage"),
     Entry(
@@ -85,6 +88,7 @@ PEERS = (
     Entry(f"{OURS}-blocks", "azure", "azure_lakery_cloud:CopiedInBlocks", "lakery-cloud", only=("write-256",)),
     Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(LOOP_ALONE, "azure", "loop_alone:OnAzure", "lakery-cloud", only=("puts", "gets", "streams")),
+    Entry(LOOP_TEMPORARY, "azure", "loop_temporary:PromotedOnAzure", "lakery-cloud", only=("write-256",)),
     Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
     Entry("azure-storage-blob-32", "azure", "azure_sdk:LikeAzCopy", "azure-storage-blob", only=LARGE),

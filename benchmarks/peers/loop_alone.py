@@ -7,9 +7,10 @@ import asyncio
 import hashlib
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlsplit
 
 from benchmarks.peers.azure_account import NAME
@@ -17,9 +18,47 @@ from benchmarks.peers.base import PART_SIZE, Peer, Target, Unavailable, parts_of
 
 PARTS_IN_FLIGHT = 12
 """As many as obstore has."""
+T = TypeVar("T")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _UPLOAD_ID = re.compile(rb"<UploadId>(.*)</UploadId>")
 _ETAG = re.compile(rb"\r\netag: *(.*?)\r\n", re.IGNORECASE)
+
+
+@asynccontextmanager
+async def hashed(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Pass chunks on while a thread hashes them; at the end, wait for it."""
+    hasher = hashlib.sha256()
+    worker = ThreadPoolExecutor(1)
+
+    async def passed_on() -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            worker.submit(hasher.update, chunk)
+            yield chunk
+        await asyncio.wrap_future(worker.submit(hasher.digest))
+
+    try:
+        yield passed_on()
+    finally:
+        worker.shutdown()
+
+
+async def side_by_side(parts: AsyncIterator[bytes], send: Callable[[int, bytes], Coroutine[None, None, T]]) -> list[T]:
+    """Send parts, as many at a time as obstore does; return the responses in the order of the parts."""
+    slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
+    sending: list[asyncio.Task[T]] = []
+    async with asyncio.TaskGroup() as tasks:
+        async for part in parts:
+            await slots.acquire()
+            sending.append(tasks.create_task(send(len(sending) + 1, part)))
+            sending[-1].add_done_callback(lambda _: slots.release())
+    return [task.result() for task in sending]
+
+
+def etag_of(answer: bytes) -> str:
+    """Return the ETag in the head of a response."""
+    found = _ETAG.search(answer)
+    assert found is not None
+    return found[1].decode()
 
 
 class Connection(asyncio.Protocol):
@@ -93,7 +132,7 @@ class LoopAlone(Peer):
         head = f"{method} {target} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
         answer = await connection.exchange(*((head + body,) if len(body) < PART_SIZE // 8 else (head, body)))
         self._free.append(connection)
-        if not answer.startswith(b"HTTP/1.1 2"):
+        if not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 308")):
             raise RuntimeError(answer[:300].decode(errors="replace"))
         return answer
 
@@ -122,32 +161,28 @@ class OnS3(LoopAlone):
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         if size <= PART_SIZE:
             return await super().write_stream(key, chunks, size=size)
+        upload = await self.begin(key)
+
+        async def send(number: int, part: bytes) -> str:
+            return etag_of(await self.request("PUT", f"{upload}&partNumber={number}", part))
+
+        await self.complete(upload, await side_by_side(parts_of(chunks, PART_SIZE), send))
+        return key
+
+    async def begin(self, key: str) -> str:
+        """Begin an upload, and return path and query of its requests."""
         target = self.of_object(key)
         found = _UPLOAD_ID.search(await self.request("POST", f"{target}?uploads="))
         assert found is not None
-        upload = f"uploadId={found[1].decode()}"
-        slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
+        return f"{target}?uploadId={found[1].decode()}"
 
-        async def send(number: int, part: bytes) -> str:
-            try:
-                etag = _ETAG.search(await self.request("PUT", f"{target}?partNumber={number}&{upload}", part))
-                assert etag is not None
-                return etag[1].decode()
-            finally:
-                slots.release()
-
-        sending: list[asyncio.Task[str]] = []
-        async with asyncio.TaskGroup() as tasks:
-            async for part in parts_of(chunks, PART_SIZE):
-                await slots.acquire()
-                sending.append(tasks.create_task(send(len(sending) + 1, part)))
+    async def complete(self, upload: str, etags: list[str]) -> None:
+        """Make the object of an upload."""
         parts = "".join(
-            f"<Part><PartNumber>{number}</PartNumber><ETag>{task.result()}</ETag></Part>"
-            for number, task in enumerate(sending, start=1)
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+            for number, etag in enumerate(etags, start=1)
         )
-        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-        await self.request("POST", f"{target}?{upload}", body)
-        return key
+        await self.request("POST", upload, f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode())
 
 
 class HashedOnS3(OnS3):
@@ -157,15 +192,8 @@ class HashedOnS3(OnS3):
     files = f"no client: read in a thread; {streams.removeprefix('no client: ')}"
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
-        hasher = hashlib.sha256()
-
-        async def hashed() -> AsyncIterator[bytes]:
-            async for chunk in chunks:
-                worker.submit(hasher.update, chunk)
-                yield chunk
-
-        with ThreadPoolExecutor(1) as worker:
-            return await super().write_stream(key, hashed(), size=size)
+        async with hashed(chunks) as passed_on:
+            return await super().write_stream(key, passed_on, size=size)
 
 
 class OnGCS(LoopAlone):
