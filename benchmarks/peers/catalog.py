@@ -64,7 +64,7 @@ PEERS = (
         LOOP_ALONE, "s3", "loop_alone:OnS3", "lakery-cloud", only=("puts", "gets", "write", "write-256", "write-file")
     ),
     Entry(LOOP_AND_HASH, "s3", "loop_alone:HashedOnS3", "lakery-cloud", only=("write", "write-256", "write-file")),
-    Entry(LOOP_TEMPORARY, "s3", "loop_temporary:PromotedOnS3", "lakery-cloud", only=("write-256",)),
+    Entry(LOOP_TEMPORARY, "s3", "loop_temporary:PromotedOnS3", "lakery-cloud", only=("write-256", "write-file")),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
     Entry(IMPORTS_ALONE, "start", "starts:ImportsAlone", "lakery-cloud", only=("put-to-folder",)),

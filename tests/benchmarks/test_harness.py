@@ -141,6 +141,14 @@ def test_missed_target_has_its_limit_beside_it() -> None:
         assert rows(Measured(results), [target])[0][4] == shown
 
 
+def test_limit_can_be_compared_with_another_client() -> None:
+    target = Bound("s3", "plain", "puts", 5, ("labox",), measure="cpu", limit="s3fs", limit_of="boto3")
+    results = [result(OURS, 4), result("labox", 1), result("s3fs", 1), result("boto3", 2)]
+    for entry in results:
+        entry["turns"][0]["cpu"] = entry["turns"][0]["seconds"]
+    assert rows(Measured(results), [target])[0][4] == "s3fs: 0.50x the CPU of boto3"
+
+
 def test_figure_is_compared_with_another_workload_of_another_client() -> None:
     target = Bound("s3", "plain", "gets", 2, ("labox",), other="puts")
     assert target.reached(Measured([result(OURS, 1, workload="gets"), result("labox", 4)])) == (4, "")
@@ -155,7 +163,8 @@ def test_whatever_a_target_needs_is_measured() -> None:
     assert {(target.api, target.condition, target.workload) for target in TARGETS} <= planned
     names = {(entry.api, entry.name) for entry in PEERS}
     assert {(target.api, peer) for target in TARGETS for peer in target.peers if peer != "*"} <= names
-    assert {(target.api, target.limit) for target in TARGETS if target.limit} <= names
+    limits = {(target.api, name) for target in TARGETS for name in (target.limit, target.limit_of) if name}
+    assert limits <= names
     assert {step.condition for step in PLAN} == set(CONDITIONS)
     assert {(api, "plain", name) for api in ("s3", "gcs", "azure") for name in PROFILED} <= planned
 
