@@ -56,7 +56,7 @@ def is_part(exchange: Exchange) -> bool:
 
 
 def is_begin(exchange: Exchange) -> bool:
-    return exchange.method == "POST" and exchange.target.endswith("uploads")
+    return exchange.method == "POST" and exchange.target.rstrip("=").endswith("?uploads")
 
 
 def is_complete(exchange: Exchange) -> bool:

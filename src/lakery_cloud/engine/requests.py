@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
 from lakery_cloud.engine.error_messages import Failure
@@ -23,6 +24,7 @@ from lakery_cloud.http.exchange import (
     HTTPError,
     InvalidRequest,
     ProxyFailed,
+    ReadTimeout,
     Request,
     Response,
     TLSFailed,
@@ -132,6 +134,10 @@ class Requests(abc.ABC):
     def _refused(self, response: BufferedResponse, operation: str, address: Address) -> Exception:
         """The engine's error for a response that is no success."""
 
+    def _judge(self, response: BufferedResponse) -> BufferedResponse:
+        """The response with the status that its body proves: some stores send the status before they know it."""
+        return response
+
     async def _renew_credentials(self) -> bool:
         """Discard credentials that the store refused; return whether there may be others."""
         return False
@@ -190,20 +196,20 @@ class Requests(abc.ABC):
         while True:
             cause: Exception | None = None
             try:
+                request.attempts += 1
                 response = await self._exchange(address, request)
-                if response.status not in expected:
-                    refusal = await buffer(response)
-                    cause, failure = RefusedRequest(refusal), self._refused(refusal, operation, address)
-                    if refusal.status in THROTTLES:
-                        note_throttle()
-                elif max_size is not None:
-                    return read(await buffer(response, max_size))
-                else:
+                if max_size is None and response.status in expected:
                     try:
                         return read(response)
                     except BaseException:
                         response.close()
                         raise
+                buffered = self._judge(await buffer(response, max_size or MAX_BUFFERED))
+                if buffered.status in expected:
+                    return read(buffered)
+                cause, failure = RefusedRequest(buffered), self._refused(buffered, operation, address)
+                if buffered.status in THROTTLES:
+                    note_throttle()
             except HTTPError as error:
                 cause, failure = error, self._failed(error, operation, address)
             except InvalidRequest as error:
@@ -213,6 +219,8 @@ class Requests(abc.ABC):
                 if await self._renew_credentials():
                     continue
             if attempt >= attempts or not _may_pass(failure, cause):
+                raise failure from cause
+            if not request.is_repeatable and may_be_running(cause):
                 raise failure from cause
             await asyncio.sleep(pause_after(cause, attempt))
             attempt += 1
@@ -250,6 +258,17 @@ def _may_pass(failure: Exception, cause: Exception | None) -> bool:
     if isinstance(cause, RefusedRequest) and cause.status < 400:  # a redirect, or a success of the wrong kind
         return False
     return isinstance(failure, StorageUnavailable) and not isinstance(failure, Archived | Full)
+
+
+def may_be_running(cause: BaseException | None) -> bool:
+    """Whether the store may still work on a request, since no response came in time, to us or to a proxy.
+
+    Args:
+        cause: The cause of our error.
+    """
+    return isinstance(cause, ReadTimeout) or (
+        isinstance(cause, RefusedRequest) and cause.status == HTTPStatus.GATEWAY_TIMEOUT
+    )
 
 
 class BodyChunks:

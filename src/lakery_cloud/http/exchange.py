@@ -93,6 +93,8 @@ class Request:
             may have received all of them. If it raises, they are not sent.
         read_timeout: Seconds to wait for the head of the response, and for the rest of a body that is no content, where the
             server works for longer than usual; None for the client's own.
+        is_repeatable: Whether it may be sent again although the server may still be at work, since no response has arrived.
+        attempts: How often it was sent.
     """
 
     method: str
@@ -101,6 +103,8 @@ class Request:
     body: Sequence[Piece] = ()
     before_last: Callable[[], None] | None = None
     read_timeout: float | None = None
+    is_repeatable: bool = True
+    attempts: int = 0
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import unescape
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
@@ -12,7 +12,7 @@ from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex, reported_checksum
 from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
-from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
+from lakery_cloud.http.exchange import BufferedResponse, Request, UnsupportedResponse
 from lakery_cloud.http.headers import SIZE, count_of, read_content_range, required, size_of, time_of
 
 Answer = Mapping[str, Any]
@@ -56,10 +56,35 @@ def whole(answer: Answer) -> Answer:
     return answer
 
 
-def begun(answer: Answer) -> Answer:
+class Begun(NamedTuple):
+    """A multipart upload that has begun.
+
+    Attributes:
+        upload_id: Its identifier.
+        has_whole_checksum: Whether the store compares the CRC-32C of the whole object.
+        is_repeated: Whether an attempt whose response was lost may have begun another one.
+    """
+
+    upload_id: str
+    has_whole_checksum: bool
+    is_repeated: bool
+
+
+def begun(answer: Answer) -> Begun:
     """The answer to CreateMultipartUpload."""
-    sdk_required(answer, "UploadId")
-    return answer
+    has_whole = answer.get("ChecksumType") == FULL_OBJECT
+    return Begun(sdk_required(answer, "UploadId"), has_whole, bool(answer["ResponseMetadata"].get("RetryAttempts")))
+
+
+def begun_upload(request: Request, response: BufferedResponse) -> Begun:
+    """The same, by a response that the SDK has not read.
+
+    Raises:
+        UnsupportedResponse: It proves no upload.
+    """
+    fields = _fields(_document("CreateMultipartUpload", "InitiateMultipartUploadResult", response))
+    has_whole = response.headers.get(f"{_CHECKSUM}type") == FULL_OBJECT
+    return Begun(sdk_required(fields, "UploadId"), has_whole, request.attempts > 1)
 
 
 def completed(address: Address, size: int, checksum: str | None, answer: Answer) -> ObjectInfo | str | None:
@@ -74,6 +99,18 @@ def completed(address: Address, size: int, checksum: str | None, answer: Answer)
     etag, version_id = sdk_required(answer, "ETag"), answer.get("VersionId")
     is_whole = answer.get("ChecksumType") == FULL_OBJECT and answer.get("ChecksumCRC32C") == checksum
     return ObjectInfo(address, size, etag, version_id=version_id) if checksum and is_whole else version_id
+
+
+def completed_object(
+    address: Address, size: int, checksum: str | None, response: BufferedResponse
+) -> ObjectInfo | str | None:
+    """The same, by a response that the SDK has not read.
+
+    Raises:
+        UnsupportedResponse: It proves no object.
+    """
+    fields = _fields(_document("CompleteMultipartUpload", "CompleteMultipartUploadResult", response))
+    return completed(address, size, checksum, {**fields, "VersionId": response.headers.get("x-amz-version-id")})
 
 
 def copied(source: ObjectInfo, address: Address, answer: Answer) -> ObjectInfo:
@@ -111,7 +148,7 @@ def copied_range(number: int, size: int, response: BufferedResponse) -> Receipt:
 
 def _copy_result(response: BufferedResponse, operation: str) -> dict[str, str]:
     fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
-    if _root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
+    if root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
         raise UnsupportedResponse(f"a response 200 to {operation} with {fields.get('Code') or 'another content'}")
     return fields
 
@@ -238,9 +275,12 @@ _READ = frozenset(
         "ETag",
         "LastModified",
         "StorageClass",
+        "UploadId",
+        "ChecksumCRC32C",
+        "ChecksumType",
     }
 )
-"""The elements of a listing that are read."""
+"""The elements of responses that are read."""
 
 
 def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInfo], str | None]:
@@ -249,16 +289,8 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     Raises:
         UnsupportedResponse: It is no listing.
     """
-    if b"<!DOCTYPE" in response.body:
-        raise UnsupportedResponse("a listing with a document type")
-    if _root_of(response.body) != _ROOTS["ListObjectsV2"]:
-        raise UnsupportedResponse(f"a response to ListObjectsV2 without {_ROOTS['ListObjectsV2']}")
-    try:
-        page = ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
-    except ET.ParseError as error:
-        raise UnsupportedResponse("a listing that is no XML") from error
-    space = page.tag[: page.tag.rfind("}") + 1]
-    about = _fields(page, space)
+    page = _document("ListObjectsV2", _ROOTS["ListObjectsV2"], response)
+    about = _fields(page)
     is_truncated = about.get("IsTruncated", "false")
     if not {"Name", "IsTruncated"} & about.keys():
         raise UnsupportedResponse("a listing without the bucket's name")
@@ -266,8 +298,8 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
         raise UnsupportedResponse("a listing with a malformed IsTruncated")
     decode = unquote_plus if about.get("EncodingType") == "url" else str
     found = []
-    for entry in page.iterfind(f"{space}Contents"):
-        fields = _fields(entry, space)
+    for entry in page.iterfind(f"{_space_of(page)}Contents"):
+        fields = _fields(entry)
         size = sdk_required(fields, "Size")
         if not SIZE.fullmatch(size):
             raise UnsupportedResponse("a listing with a malformed Size")
@@ -283,14 +315,35 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     return found, sdk_required(about, "NextContinuationToken") if is_truncated == "true" else None
 
 
-def _fields(element: ET.Element, space: str) -> dict[str, str | None]:
+def _document(operation: str, root: str, response: BufferedResponse) -> ET.Element:
+    """The element that a response must consist of.
+
+    Raises:
+        UnsupportedResponse: It consists of something else.
+    """
+    if b"<!DOCTYPE" in response.body:
+        raise UnsupportedResponse(f"a response to {operation} with a document type")
+    if root_of(response.body) != root:
+        raise UnsupportedResponse(f"a response to {operation} without {root}")
+    try:
+        return ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
+    except ET.ParseError as error:
+        raise UnsupportedResponse(f"a response to {operation} that is no XML") from error
+
+
+def _space_of(element: ET.Element) -> str:
+    return element.tag[: element.tag.rfind("}") + 1]
+
+
+def _fields(element: ET.Element) -> dict[str, str | None]:
     """The texts of an element's children, without their namespace."""
+    space = _space_of(element)
     names = [child.tag.removeprefix(space) for child in element]
     fields = dict(zip(names, [child.text for child in element], strict=True))
     if len(fields) < len(names):
         for name in _READ:
             if names.count(name) > 1:
-                raise UnsupportedResponse(f"a listing with a malformed {name}")
+                raise UnsupportedResponse(f"a response with a malformed {name}")
     return fields
 
 
@@ -359,7 +412,7 @@ _FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|ChecksumCRC32C|Code)>([\x20-\x3b\x
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
-def _root_of(body: bytes) -> str:
+def root_of(body: bytes) -> str:
     """The name of the element that a body consists of; empty if it is no XML in an encoding like ASCII."""
     found = _ROOT.match(body)
     return found[1].decode() if found else ""
@@ -378,7 +431,7 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         return
     # Amazon S3 sends white space while it works on a request.
     response_dict["body"] = body = body.lstrip()
-    root = _root_of(body)
+    root = root_of(body)
     if status >= 300:
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""

@@ -1,12 +1,14 @@
 """S3's hot requests, signed and sent by lakery-cloud."""
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from xml.sax.saxutils import escape
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex
@@ -18,12 +20,17 @@ from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import BufferedResponse, Request, Response, UnsupportedResponse
 from lakery_cloud.http.headers import Clock, byte_range, required, strong
 from lakery_cloud.providers.s3.answers import (
+    FULL_OBJECT,
     METADATA,
+    Begun,
+    begun_upload,
+    completed_object,
     copied_object,
     copied_range,
     described_object,
     listed_page,
     opened_object,
+    root_of,
 )
 from lakery_cloud.providers.s3.checksums import CHECKSUMS, CRC32C, SHA256, Supported, checksum_of
 from lakery_cloud.providers.s3.errors import Refusal
@@ -58,6 +65,8 @@ OPTIONAL = frozenset(
 )
 
 
+CONTENT_HASH = "x-amz-content-sha256"
+STORAGE_CLASS = "x-amz-storage-class"
 MAX_PAGE = 8 * 1024 * 1024
 """Bytes of a page of a listing: 1,000 keys of 1,024 bytes, each of which is encoded as three, and what belongs to them."""
 
@@ -91,7 +100,7 @@ class S3Requests(Requests):
         self._stored_as = {
             **without_none(**{"x-amz-server-side-encryption": settings.sse}),
             **without_none(**{"x-amz-server-side-encryption-aws-kms-key-id": settings.kms_key_id}),
-            **without_none(**{"x-amz-storage-class": settings.storage_class}),
+            **without_none(**{STORAGE_CLASS: settings.storage_class}),
         }
         self._routes: dict[str, Route | None] = {**routes}
         self._finding = asyncio.Lock()
@@ -147,6 +156,20 @@ class S3Requests(Requests):
         read = partial(_body, address, may_be_decoded="accept-encoding" not in headers)
         return await self.open_body("get_object", address, request, read, expected=(200, 206))
 
+    async def begin(
+        self, address: Address, attributes: ObjectAttributes, supported: Supported, *, is_temporary: bool
+    ) -> Begun:
+        """Begin a multipart upload. A temporary object has the bucket's default storage class."""
+        headers = {
+            **_described(attributes),
+            **{name: value for name, value in self._stored_as.items() if not (is_temporary and name == STORAGE_CLASS)},
+            **({COPY_CHECKSUM: "CRC32C"} if CHECKSUMS in supported else {}),
+            **({WHOLE_CHECKSUM: FULL_OBJECT} if CHECKSUMS in supported and WHOLE_CHECKSUM in supported else {}),
+        }
+        request = self._request("POST", address, headers, query="uploads=")
+        read = partial(begun_upload, request)
+        return await self.send("create_multipart_upload", address, request, read, expected=(200,))
+
     async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
         headers = await checksum_of(part.pieces, supported)
         request = self._request(
@@ -158,6 +181,39 @@ class S3Requests(Requests):
         )
         etag = await self.send("upload_part", upload.address, request, _etag, expected=(200,))
         return Receipt(part.number, etag, headers.get(CRC32C))
+
+    async def complete(
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        supported: Supported,
+        *,
+        size: int,
+        checksum: str | None,
+        create_only: bool,
+        seconds: float,
+    ) -> ObjectInfo | str | None:
+        """Complete a multipart upload. The response may take so many seconds."""
+        body = _list_of_parts(receipts)
+        headers = {
+            "content-type": "application/xml",
+            CONTENT_HASH: hashlib.sha256(body).hexdigest(),
+            **({CRC32C: checksum, WHOLE_CHECKSUM: FULL_OBJECT} if checksum else {}),
+            **({OBJECT_SIZE: str(size)} if OBJECT_SIZE in supported else {}),
+            **({CONDITIONS: "*"} if create_only and CONDITIONS in supported else {}),
+        }
+        query = encode_query({"uploadId": upload.id})
+        request = self._request("POST", upload.address, headers, query=query, body=(body,))
+        request.read_timeout = seconds
+        read = partial(completed_object, upload.address, size, checksum)
+        return await self.send("complete_multipart_upload", upload.address, request, read, expected=(200,))
+
+    async def delete(self, address: Address, *, version_id: str | None = None, etag: str | None = None) -> None:
+        """Delete an object, or a version of it; only the one with an ETag, if one is given."""
+        query = encode_query({"versionId": version_id}) if version_id is not None else ""
+        headers = without_none(**{DELETE_CONDITION: strong(etag)})
+        request = self._request("DELETE", address, headers, query=query)
+        await self.send("delete_object", address, request, _nothing, expected=(204,))
 
     async def page(
         self, bucket: str, root: str, token: str | None, size: int | None
@@ -179,16 +235,27 @@ class S3Requests(Requests):
         )
 
     async def copy(
-        self, source: ObjectInfo, address: Address, supported: Supported, *, sha256: bool, create_only: bool
+        self,
+        source: ObjectInfo,
+        address: Address,
+        supported: Supported,
+        *,
+        attributes: ObjectAttributes | None,
+        sha256: bool,
+        create_only: bool,
+        seconds: float,
     ) -> ObjectInfo:
-        """Copy an object as it is. The response must not take longer than `read_timeout`."""
+        """Copy an object, as it is or with other attributes. The response may take so many seconds."""
         headers = {
             **_copy_source(source),
+            **({"x-amz-metadata-directive": "REPLACE", **_described(attributes)} if attributes else {}),
+            **({"x-amz-tagging-directive": "REPLACE"} if attributes and attributes.tags else {}),  # the source has none
             **({COPY_CHECKSUM: "SHA256"} if sha256 and COPY_CHECKSUM in supported else {}),
             **({CONDITIONS: "*"} if create_only and CONDITIONS in supported else {}),
             **self._stored_as,
         }
         request, read = self._request("PUT", address, headers), partial(copied_object, source, address)
+        request.read_timeout, request.is_repeatable = seconds, False
         return await self.send("copy_object", address, request, read, expected=(200,))
 
     async def copy_part(
@@ -215,11 +282,11 @@ class S3Requests(Requests):
         now = self._clock.now()
         checksum = request.headers.get(SHA256)
         # S3 compares the checksum too, so hashing the body once serves both.
-        payload_hash = header_to_hex(checksum) if checksum else UNSIGNED
+        payload_hash = header_to_hex(checksum) if checksum else request.headers.get(CONTENT_HASH, UNSIGNED)
         headers = {
             **request.headers,
             "host": route.origin.netloc,
-            "x-amz-content-sha256": payload_hash,
+            CONTENT_HASH: payload_hash,
             "x-amz-date": now,
         }
         if credentials.token:
@@ -244,6 +311,12 @@ class S3Requests(Requests):
         if self._key is None or self._key[0] != made_of:
             self._key = made_of, signing_key(credentials.access_key, credentials.secret_key, date=date, region=region)
         return self._key[1]
+
+    def _judge(self, response: BufferedResponse) -> BufferedResponse:
+        # S3 answers with status 200 before it has copied or joined anything (API Reference, "CompleteMultipartUpload").
+        if response.status == 200 and response.body and root_of(response.body) == "Error":
+            return response._replace(status=500)
+        return response
 
     async def _renew_credentials(self) -> bool:
         return self._may_renew and bool(await self._credentials.renew())
@@ -275,6 +348,23 @@ def _copy_source(source: ObjectInfo) -> dict[str, str]:
         "x-amz-copy-source": encode_path(f"{source.address.bucket}/{source.address.key}"),
         **without_none(**{"x-amz-copy-source-if-match": strong(source.version)}),
     }
+
+
+def _list_of_parts(receipts: Sequence[Receipt]) -> bytes:
+    """The body of CompleteMultipartUpload."""
+    parts = [
+        f"<Part><PartNumber>{receipt.number}</PartNumber><ETag>{escape(receipt.etag)}</ETag>"
+        + (f"<ChecksumCRC32C>{receipt.checksum}</ChecksumCRC32C>" if receipt.checksum else "")
+        + "</Part>"
+        for receipt in receipts
+    ]
+    space = "http://s3.amazonaws.com/doc/2006-03-01/"
+    return f'<CompleteMultipartUpload xmlns="{space}">{"".join(parts)}</CompleteMultipartUpload>'.encode()
+
+
+def _nothing(response: BufferedResponse) -> None:
+    if response.body:
+        raise UnsupportedResponse("a response to a deletion with a body")
 
 
 def _etag(response: BufferedResponse) -> str:

@@ -28,10 +28,9 @@ from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import CheckedResponse, proxy_error, timeout_behind_proxy
 from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.s3.answers import check_answer, check_types
-from lakery_cloud.providers.s3.copies import copy_timeout
 from lakery_cloud.providers.s3.credentials import AWSConfiguration, ExplainedCredentials, KeySession
 from lakery_cloud.providers.s3.errors import CopyTimedOut
-from lakery_cloud.providers.s3.sdk_requests import add_md5
+from lakery_cloud.providers.s3.sdk_requests import add_md5, copy_timeout
 from lakery_cloud.providers.s3.signing import addressing_style, answer_probe
 from lakery_cloud.redaction import Secrets
 from lakery_cloud.streams.pace import note_throttle

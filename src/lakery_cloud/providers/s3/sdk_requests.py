@@ -21,8 +21,12 @@ from lakery_cloud.errors import ConfigError, LakeryCloudError, StorageUnavailabl
 from lakery_cloud.http.exchange import UnsupportedResponse
 from lakery_cloud.http.headers import byte_range, strong
 from lakery_cloud.providers.s3.answers import (
+    FULL_OBJECT,
     Answer,
+    Begun,
+    begun,
     check_status,
+    completed,
     described_object,
     listed_objects,
     opened_object,
@@ -40,7 +44,14 @@ from lakery_cloud.providers.s3.checksums import (
     content_checksum,
 )
 from lakery_cloud.providers.s3.errors import sdk_errors, translate
-from lakery_cloud.providers.s3.requests import CHECKSUM_MODE, CONDITIONS, DELETE_CONDITION, OPTIONAL
+from lakery_cloud.providers.s3.requests import (
+    CHECKSUM_MODE,
+    CONDITIONS,
+    DELETE_CONDITION,
+    OBJECT_SIZE,
+    OPTIONAL,
+    WHOLE_CHECKSUM,
+)
 from lakery_cloud.storage import Digest
 from lakery_cloud.streams.gathering import Batches
 from lakery_cloud.streams.parts import Part, Pieces
@@ -101,6 +112,19 @@ class SDKRequests:
         wanted = without_none(Range=byte_range(start, stop), IfMatch=strong(version))
         return await self._call("get_object", address, partial(_body_of_sdk, address), **wanted)
 
+    async def begin(
+        self, address: Address, attributes: ObjectAttributes, supported: Supported, *, is_temporary: bool
+    ) -> Begun:
+        return await self._call(
+            "create_multipart_upload",
+            address,
+            begun,
+            **({"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}),
+            **({"ChecksumType": FULL_OBJECT} if CHECKSUMS in supported and WHOLE_CHECKSUM in supported else {}),
+            **sdk_described(attributes),
+            **{name: each for name, each in self._stored_as.items() if not (is_temporary and name == "StorageClass")},
+        )
+
     async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
         checksum = await self._checksum(part.pieces, supported)
         etag = await self._call(
@@ -113,6 +137,37 @@ class SDKRequests:
             **checksum,
         )
         return Receipt(part.number, etag, checksum.get("ChecksumCRC32C"))
+
+    async def complete(
+        self,
+        upload: Upload,
+        receipts: Sequence[Receipt],
+        supported: Supported,
+        *,
+        size: int,
+        checksum: str | None,
+        create_only: bool,
+        seconds: float,
+    ) -> ObjectInfo | str | None:
+        parts = [
+            without_none(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
+            for receipt in receipts
+        ]
+        with patience(seconds):
+            return await self._call(
+                "complete_multipart_upload",
+                upload.address,
+                partial(completed, upload.address, size, checksum),
+                UploadId=upload.id,
+                MultipartUpload={"Parts": parts},
+                **({"ChecksumCRC32C": checksum, "ChecksumType": FULL_OBJECT} if checksum else {}),
+                **({"MpuObjectSize": size} if OBJECT_SIZE in supported else {}),
+                **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
+            )
+
+    async def delete(self, address: Address, *, version_id: str | None = None, etag: str | None = None) -> None:
+        wanted = without_none(VersionId=version_id, IfMatch=strong(etag))
+        await self._call("delete_object", address, whole, **wanted)
 
     async def page(
         self, bucket: str, root: str, token: str | None, size: int | None
@@ -307,6 +362,20 @@ def content_parameters(content: Digest, *, create_only: bool) -> dict[str, Any]:
     attributes = attributes_of_content(content, {})
     checksum = {"ChecksumSHA256": content_checksum(attributes)}
     return {**sdk_described(attributes), **checksum, **({"IfNoneMatch": "*"} if create_only else {})}
+
+
+copy_timeout: ContextVar[float | None] = ContextVar("copy_timeout", default=None)
+"""Seconds that the SDK waits for the response to a copy, or to the completion of an upload."""
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Let the SDK wait longer for responses to copies and completions: many stores send none before their end."""
+    token = copy_timeout.set(seconds)
+    try:
+        yield
+    finally:
+        copy_timeout.reset(token)
 
 
 _sends_md5: ContextVar[bool] = ContextVar("sends_md5", default=False)

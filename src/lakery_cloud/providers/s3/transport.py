@@ -30,16 +30,12 @@ from lakery_cloud.engine.model import (
     Unsupported,
     Upload,
     UploadGone,
-    without_none,
 )
 from lakery_cloud.engine.transport import ABORT_ATTEMPTS, unconditional
 from lakery_cloud.errors import AccessDenied, BucketNotFound, LakeryCloudError
-from lakery_cloud.http.headers import strong, time_of
+from lakery_cloud.http.headers import time_of
 from lakery_cloud.providers.s3.answers import (
-    FULL_OBJECT,
-    Answer,
-    begun,
-    completed,
+    Begun,
     listed_tags,
     listed_uploads,
     listed_versions,
@@ -63,7 +59,6 @@ from lakery_cloud.providers.s3.sdk_requests import (
     S3Calls,
     SDKRequests,
     content_parameters,
-    sdk_described,
     sdk_stored_as,
 )
 from lakery_cloud.providers.s3.settings import S3Settings
@@ -106,7 +101,7 @@ class S3Transport(S3Calls):
         named = (*(settings.allowed_buckets or ()), *filter(None, (settings.temporary_bucket,)))
         self._endpoints = Endpoints(client, settings.bucket, named)
         self._copies = Copies(
-            self, read=self._object_read, copy_soon=self._copy_soon, features=self._features, settings=settings
+            self, read=self._object_read, copy_signed=self._copy_object, features=self._features, settings=settings
         )
         self._denied: dict[str, float] = {}
         self._deletions = Deletions(self._checked_read, self._features, self._payer)
@@ -252,19 +247,22 @@ class S3Transport(S3Calls):
             return
 
         async def delete(supported: Supported) -> None:
-            pinned = {"IfMatch": strong(info.version)} if DELETE_CONDITION in supported else {}
             with suppress(KeyMissing):
-                await self._object_call("delete_object", info.address, **without_none(**pinned))
+                await self._send_delete(info.address, etag=info.version if DELETE_CONDITION in supported else None)
 
         await self._features.adapt(delete, (DELETE_CONDITION,))
 
     async def delete_version(self, address: Address, version_id: str) -> None:
-        await self._delete(address, VersionId=version_id)
+        await self._delete(address, version_id=version_id)
 
-    async def _delete(self, address: Address, **version: str) -> None:
+    async def _send_delete(self, address: Address, **which: str | None) -> None:
+        async with self.requests:
+            await self._hot(address.bucket, lambda hot: hot.delete(address, **which))
+
+    async def _delete(self, address: Address, *, version_id: str | None = None) -> None:
         try:
             with unconditional():
-                await self._object_call("delete_object", address, **version)
+                await self._send_delete(address, version_id=version_id)
         except KeyMissing:
             return
         except Uncertain:
@@ -300,29 +298,17 @@ class S3Transport(S3Calls):
             return {}
 
     async def begin_upload(self, address: Address, attributes: ObjectAttributes, *, is_temporary: bool) -> Upload:
-        left_out = ("StorageClass",) if is_temporary else ()
-        stored_as = {name: value for name, value in self._stored_as.items() if name not in left_out}
+        async def begin(supported: Supported) -> Begun:
+            async with self.requests:
+                begun: Begun = await self._hot(
+                    address.bucket, lambda hot: hot.begin(address, attributes, supported, is_temporary=is_temporary)
+                )
+                return begun
 
-        async def begin(supported: Supported) -> Answer:
-            algorithm = {"ChecksumAlgorithm": "CRC32C"} if CHECKSUMS in supported else {}
-            is_whole = algorithm and WHOLE_CHECKSUM in supported
-            return await self._object_read(
-                "create_multipart_upload",
-                address,
-                begun,
-                **algorithm,
-                **({"ChecksumType": FULL_OBJECT} if is_whole else {}),
-                **sdk_described(attributes),
-                **stored_as,
-            )
-
-        answer = await self._features.adapt(begin, (WHOLE_CHECKSUM, CHECKSUMS))
-        has_whole = answer.get("ChecksumType") == FULL_OBJECT
-        upload = Upload(address, answer["UploadId"], attributes, is_temporary, has_whole_checksum=has_whole)
-        if answer["ResponseMetadata"].get("RetryAttempts"):
-            # An attempt whose response was lost may have begun another upload. Without the permission to list, a
-            # lifecycle rule must end it.
-            with suppress(AccessDenied):
+        begun = await self._features.adapt(begin, (WHOLE_CHECKSUM, CHECKSUMS))
+        upload = Upload(address, begun.upload_id, attributes, is_temporary, has_whole_checksum=begun.has_whole_checksum)
+        if begun.is_repeated:
+            with suppress(AccessDenied):  # without the permission to list, a lifecycle rule must end the other one
                 await self._abort_all(address, but=upload.id)
         return upload
 
@@ -338,29 +324,27 @@ class S3Transport(S3Calls):
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
     ) -> ObjectInfo | str | None:
-        parts = [
-            without_none(PartNumber=receipt.number, ETag=receipt.etag, ChecksumCRC32C=receipt.checksum)
-            for receipt in receipts
-        ]
         checksum = crc32c_of_parts(receipts) if upload.has_whole_checksum else None
-        read = partial(completed, upload.address, size, checksum)
+        seconds = self._settings.timeout_of_copy(size)
 
         async def complete(supported: Supported) -> ObjectInfo | str | None:
             if create_only and CONDITIONS not in supported:
                 await self._check_is_free(upload.address)
-            return await self._object_read(
-                "complete_multipart_upload",
-                upload.address,
-                read,
-                UploadId=upload.id,
-                MultipartUpload={"Parts": parts},
-                **({"ChecksumCRC32C": checksum, "ChecksumType": FULL_OBJECT} if checksum else {}),
-                **({"MpuObjectSize": size} if OBJECT_SIZE in supported else {}),
-                **({"IfNoneMatch": "*"} if create_only and CONDITIONS in supported else {}),
-            )
 
-        with self._copies.patience(size):
-            return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
+            async def send(hot: Any) -> ObjectInfo | str | None:
+                completed: ObjectInfo | str | None = await hot.complete(
+                    *(upload, receipts, supported),
+                    size=size,
+                    checksum=checksum,
+                    create_only=create_only,
+                    seconds=seconds,
+                )
+                return completed
+
+            async with self.requests:
+                return await self._hot(upload.address.bucket, send)
+
+        return await self._features.adapt(complete, (*((CONDITIONS,) if create_only else ()), OBJECT_SIZE))
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:
         if upload is None:
@@ -447,8 +431,8 @@ class S3Transport(S3Calls):
     ) -> ObjectInfo | None:
         return await self._copies.copy_as_is(source, address, replace=replace, algorithm=algorithm)
 
-    async def _copy_soon(
-        self, source: ObjectInfo, address: Address, supported: Supported, **options: bool
+    async def _copy_object(
+        self, source: ObjectInfo, address: Address, supported: Supported, **options: Any
     ) -> ObjectInfo | None:
         return await self._copy_signed(
             source, address, lambda signed: signed.copy(source, address, supported, **options)
