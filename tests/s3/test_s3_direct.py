@@ -179,9 +179,13 @@ def test_descriptions_in_the_home_folder_are_for_the_client(configure, tmp_path,
 
 PUT = """
     import asyncio, sys
-    from lakery_cloud import S3Storage, digest_data
+    from lakery_cloud import DigestingStream, S3Storage, digest_data
 
     blob = {"data": b"content", "content_type": "x/y", "content_encoding": None}
+
+    async def chunks():
+        for _ in range(9):
+            yield bytes(1024 * 1024)
 
     async def main():
         async with S3Storage("bucket", endpoint_url=sys.argv[1]) as storage:
@@ -190,6 +194,8 @@ PUT = """
             assert await storage.exists(found)
             async for _ in storage.list():
                 pass
+            stream = DigestingStream({"data_stream": chunks(), "content_type": "x/y", "content_encoding": None})
+            await storage.delete(await storage.write_data_stream(stream, stream.get_digest, {}))
             hot = set(sys.modules)
             await storage.stat(found)  # which asks for tags
             print(sorted({"aiobotocore", "aioboto3", "boto3", "aiohttp", "anyio"} & hot), "aiobotocore" in sys.modules)

@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 
 from lakery_cloud.http.exchange import (
     MAX_INTERIM,
+    WORKING,
     ConnectionLost,
     HTTPError,
     InvalidRequest,
@@ -209,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._read_timeout = self._patience = read_timeout
+        self._read_timeout = self._patience = self._body_patience = read_timeout
         self._transport: asyncio.Transport | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -254,7 +255,9 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks.clear()
         self._arrived = self._interim = 0
         self._body_deadline = None
-        self._patience = request.read_timeout or self._read_timeout
+        self._patience = self._body_patience = request.read_timeout or self._read_timeout
+        if request.read_timeout is not None:
+            self._body_patience *= WORKING
         if request.size <= SMALL:
             if request.before_last is not None:
                 request.before_last()
@@ -269,7 +272,7 @@ class Connection(asyncio.BufferedProtocol):
     def set_deadline(self) -> None:
         """Limit the time for the rest of the body to the read time-out. A chunked body has this deadline anyway."""
         if self._body_deadline is None:
-            self._body_deadline = self._loop.time() + self._patience
+            self._body_deadline = self._loop.time() + self._body_patience
 
     async def read(self) -> bytes:
         """The next bytes of the body as they arrive; empty at its end.
@@ -280,7 +283,8 @@ class Connection(asyncio.BufferedProtocol):
         while not self._chunks:
             if self._method is None:
                 return b""
-            await self._next(self._body_deadline or self._loop.time() + self._read_timeout)
+            deadline = self._loop.time() + self._patience
+            await self._next(min(self._body_deadline or deadline, deadline))
         chunk = self._chunks.popleft()
         self._arrived -= len(chunk)
         if self._is_paused and self._arrived < READ_AHEAD and self._transport is not None:

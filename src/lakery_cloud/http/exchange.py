@@ -15,6 +15,11 @@ MAX_INTERIM = 10
 """Interim responses before the response; object stores send at most one, `100 Continue`."""
 
 
+WORKING = 10
+"""How much longer than a silent store one may take that sends white space while it works (S3's API Reference,
+"CopyObject")."""
+
+
 class HTTPError(Exception):
     """No response arrived, or not all of it."""
 
@@ -91,8 +96,9 @@ class Request:
         body: Pieces of the body. They must not change until the response has arrived.
         before_last: Called right before the last bytes of the body are handed to the connection. From then on the server
             may have received all of them. If it raises, they are not sent.
-        read_timeout: Seconds to wait for the head of the response, and for the rest of a body that is no content, where the
-            server works for longer than usual; None for the client's own.
+        read_timeout: Seconds to wait for the head of the response, then for the next bytes of its body, where the server
+            works for longer than usual; None for the client's own. A body that is no content may take `WORKING` times as
+            long in all.
         is_repeatable: Whether it may be sent again although the server may still be at work, since no response has arrived.
         attempts: How often it was sent.
     """
@@ -119,7 +125,10 @@ class Response(Protocol):
     headers: Mapping[str, str]  # by names in lower case
 
     def set_deadline(self) -> None:
-        """Wait for the rest of the body no longer than the read time-out in all, instead of for each of its chunks."""
+        """Wait for the rest of the body no longer than the read time-out in all, instead of for each of its chunks.
+
+        See `Request.read_timeout` for a server that works for longer.
+        """
 
     async def read(self) -> bytes:
         """The next bytes of the body, as encoded by the server; empty at its end.

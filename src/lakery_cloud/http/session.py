@@ -20,6 +20,7 @@ from yarl import URL
 from lakery_cloud.http.exchange import (
     MAX_BUFFERED,
     MAX_INTERIM,
+    WORKING,
     ConnectFailed,
     ConnectionLost,
     ConnectTimeout,
@@ -105,7 +106,8 @@ class SessionExchange:
             if body is not None:
                 body.limit = None
         joined = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
-        return SessionResponse(response.status, joined, response, read)
+        in_all = read if read is None or request.read_timeout is None else WORKING * read
+        return SessionResponse(response.status, joined, response, in_all)
 
 
 @dataclass(slots=True)
@@ -115,12 +117,12 @@ class SessionResponse:
     status: int
     headers: Mapping[str, str]
     _response: aiohttp.ClientResponse
-    _read_timeout: float | None
+    _seconds: float | None
     _deadline: float | None = None
 
     def set_deadline(self) -> None:
-        if self._read_timeout is not None:
-            self._deadline = asyncio.get_running_loop().time() + self._read_timeout
+        if self._seconds is not None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
 
     async def read(self) -> bytes:
         try:

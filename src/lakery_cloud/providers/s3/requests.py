@@ -302,9 +302,9 @@ class S3Requests(Requests):
             time=now,
             payload_hash=payload_hash,
         )
-        return await self._http.send(
-            route.origin, Request(request.method, route.root + request.target, headers, request.body)
-        )
+        signed = Request(request.method, route.root + request.target, headers, request.body)
+        signed.read_timeout = request.read_timeout
+        return await self._http.send(route.origin, signed)
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
         made_of = (credentials.access_key, credentials.secret_key, region, date)

@@ -22,7 +22,7 @@ from botocore.utils import parse_timestamp
 from lakery_cloud.engine.requests import THROTTLES, requested_pause
 from lakery_cloud.engine.telemetry.operations import note_retries
 from lakery_cloud.http.client import open_session
-from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.exchange import WORKING, Origin
 from lakery_cloud.http.pool import Sockets
 from lakery_cloud.http.proxies import proxy_for
 from lakery_cloud.http.session import CheckedResponse, proxy_error, timeout_behind_proxy
@@ -297,10 +297,6 @@ class DefaultConfig(AioConfig):  # type: ignore[misc]  # it has no types
         merged = super().merge(other_config)
         merged.http_session_cls = self.http_session_cls
         return merged
-
-
-WORKING = 10
-"""How much longer than a silent store one may take that sends white space while it works (API Reference, "CopyObject")."""
 
 
 class _Session:
