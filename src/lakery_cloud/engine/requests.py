@@ -196,7 +196,6 @@ class Requests(abc.ABC):
         while True:
             cause: Exception | None = None
             try:
-                request.attempts += 1
                 response = await self._exchange(address, request)
                 if max_size is None and response.status in expected:
                     try:

@@ -100,7 +100,7 @@ class Request:
             works for longer than usual; None for the client's own. A body that is no content may take `WORKING` times as
             long in all.
         is_repeatable: Whether it may be sent again although the server may still be at work, since no response has arrived.
-        attempts: How often it was sent.
+        attempts: How often it was sent, also over a connection that turned out to be closed.
     """
 
     method: str

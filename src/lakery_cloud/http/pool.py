@@ -172,6 +172,7 @@ class ConnectionPool:
             self._timer.cancel()
 
     async def _exchange(self, connection: Connection, request: Request) -> PooledResponse:
+        request.attempts += 1
         try:
             head = await connection.exchange(request)
         except BaseException:

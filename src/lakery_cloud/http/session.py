@@ -73,6 +73,7 @@ class SessionExchange:
         Raises:
             HTTPError: No response arrived.
         """
+        request.attempts += 1
         headers = dict(request.headers)
         if request.method in ("PUT", "POST", "PATCH"):
             headers.setdefault("content-length", str(request.size))

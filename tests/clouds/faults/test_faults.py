@@ -67,7 +67,7 @@ def check_number_of_attempts(failed: Sequence[Exchange]) -> None:
     is_broken = isinstance(failed[0].fault, (ResetBefore, ResetDuring, ResetAfter))
     # aiohttp and our connection pool repeat a request once whose connection broke: the pool any, aiohttp all but POST.
     headers = failed[0].headers
-    is_pooled = headers.get("user-agent", "").startswith("python-gcsfs") and "accept" not in headers
+    is_pooled = "accept" not in headers
     repeated = 2 if is_broken and (is_pooled or failed[0].method != "POST") else 1
     assert MAX_ATTEMPTS <= most <= MAX_ATTEMPTS * repeated, failed
 

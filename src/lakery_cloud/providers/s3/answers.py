@@ -82,7 +82,7 @@ def begun_upload(request: Request, response: BufferedResponse) -> Begun:
     Raises:
         UnsupportedResponse: It proves no upload.
     """
-    fields = _fields(_document("CreateMultipartUpload", "InitiateMultipartUploadResult", response))
+    fields = _fields(_document("CreateMultipartUpload", None, response))  # rclone gives the element another name
     has_whole = response.headers.get(f"{_CHECKSUM}type") == FULL_OBJECT
     return Begun(sdk_required(fields, "UploadId"), has_whole, request.attempts > 1)
 
@@ -109,7 +109,7 @@ def completed_object(
     Raises:
         UnsupportedResponse: It proves no object.
     """
-    fields = _fields(_document("CompleteMultipartUpload", "CompleteMultipartUploadResult", response))
+    fields = _fields(_document("CompleteMultipartUpload", None, response))
     return completed(address, size, checksum, {**fields, "VersionId": response.headers.get("x-amz-version-id")})
 
 
@@ -148,7 +148,7 @@ def copied_range(number: int, size: int, response: BufferedResponse) -> Receipt:
 
 def _copy_result(response: BufferedResponse, operation: str) -> dict[str, str]:
     fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
-    if root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
+    if _root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
         raise UnsupportedResponse(f"a response 200 to {operation} with {fields.get('Code') or 'another content'}")
     return fields
 
@@ -315,15 +315,20 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     return found, sdk_required(about, "NextContinuationToken") if is_truncated == "true" else None
 
 
-def _document(operation: str, root: str, response: BufferedResponse) -> ET.Element:
-    """The element that a response must consist of.
+def _document(operation: str, root: str | None, response: BufferedResponse) -> ET.Element:
+    """The element that a response consists of.
+
+    Args:
+        operation: The API's name of the request.
+        root: The element that it must be, unless fields of it prove the success.
+        response: The response.
 
     Raises:
-        UnsupportedResponse: It consists of something else.
+        UnsupportedResponse: It is another element, or no XML.
     """
     if b"<!DOCTYPE" in response.body:
         raise UnsupportedResponse(f"a response to {operation} with a document type")
-    if root_of(response.body) != root:
+    if root is not None and _root_of(response.body) != root:
         raise UnsupportedResponse(f"a response to {operation} without {root}")
     try:
         return ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
@@ -412,7 +417,18 @@ _FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|ChecksumCRC32C|Code)>([\x20-\x3b\x
 _ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
-def root_of(body: bytes) -> str:
+def judge(response: BufferedResponse) -> BufferedResponse:
+    """The response with the status that its body proves.
+
+    S3 answers a copy or a completion with status 200 before it knows the result (API Reference, "CompleteMultipartUpload").
+    """
+    if response.status != 200 or not response.body or _root_of(response.body) != "Error":
+        return response
+    codes = [text for name, text in _FIELDS.findall(response.body) if name == b"Code"]
+    return response._replace(status=503 if codes == [b"SlowDown"] else 500)
+
+
+def _root_of(body: bytes) -> str:
     """The name of the element that a body consists of; empty if it is no XML in an encoding like ASCII."""
     found = _ROOT.match(body)
     return found[1].decode() if found else ""
@@ -431,7 +447,7 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         return
     # Amazon S3 sends white space while it works on a request.
     response_dict["body"] = body = body.lstrip()
-    root = root_of(body)
+    root = _root_of(body)
     if status >= 300:
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""

@@ -28,9 +28,9 @@ from lakery_cloud.providers.s3.answers import (
     copied_object,
     copied_range,
     described_object,
+    judge,
     listed_page,
     opened_object,
-    root_of,
 )
 from lakery_cloud.providers.s3.checksums import CHECKSUMS, CRC32C, SHA256, Supported, checksum_of
 from lakery_cloud.providers.s3.errors import Refusal
@@ -304,7 +304,10 @@ class S3Requests(Requests):
         )
         signed = Request(request.method, route.root + request.target, headers, request.body)
         signed.read_timeout = request.read_timeout
-        return await self._http.send(route.origin, signed)
+        try:
+            return await self._http.send(route.origin, signed)
+        finally:
+            request.attempts += signed.attempts
 
     def _signing_key(self, credentials: Any, region: str, date: str) -> Key:
         made_of = (credentials.access_key, credentials.secret_key, region, date)
@@ -313,10 +316,7 @@ class S3Requests(Requests):
         return self._key[1]
 
     def _judge(self, response: BufferedResponse) -> BufferedResponse:
-        # S3 answers with status 200 before it has copied or joined anything (API Reference, "CompleteMultipartUpload").
-        if response.status == 200 and response.body and root_of(response.body) == "Error":
-            return response._replace(status=500)
-        return response
+        return judge(response)
 
     async def _renew_credentials(self) -> bool:
         return self._may_renew and bool(await self._credentials.renew())
