@@ -90,10 +90,9 @@ async def test_request_on_which_a_store_works_for_long_is_sent_once(
         assert len(sent) == len(set(sent))
 
 
-def begun(body: str, **headers: str) -> Begun:
-    request = Request("POST", "key", {})
-    request.attempts = 1
-    return begun_upload(request, BufferedResponse(200, headers, body.encode()))
+def begun(body: str, encoding: str = "utf-8", **headers: str) -> Begun:
+    request = Request("POST", "key", {}, attempts=1)
+    return begun_upload(request, BufferedResponse(200, headers, body.encode(encoding)))
 
 
 def test_begin_says_what_the_store_compares_and_whether_there_may_be_another_upload() -> None:
@@ -129,6 +128,11 @@ def test_completion_proves_its_object() -> None:
 def test_response_that_proves_no_upload_is_refused(old: str, new: str) -> None:
     with pytest.raises(UnsupportedResponse):
         begun(BEGUN.replace(old, new))
+
+
+def test_response_in_an_encoding_that_could_hide_a_document_type_is_refused() -> None:
+    with pytest.raises(UnsupportedResponse, match="without XML"):
+        begun(f"<!DOCTYPE a>{BEGUN}", "utf-16")
 
 
 @pytest.mark.parametrize(

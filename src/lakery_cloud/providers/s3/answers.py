@@ -328,8 +328,9 @@ def _document(operation: str, root: str | None, response: BufferedResponse) -> E
     """
     if b"<!DOCTYPE" in response.body:
         raise UnsupportedResponse(f"a response to {operation} with a document type")
-    if root is not None and _root_of(response.body) != root:
-        raise UnsupportedResponse(f"a response to {operation} without {root}")
+    found = _root_of(response.body)
+    if not found or (root is not None and found != root):
+        raise UnsupportedResponse(f"a response to {operation} without {root or 'XML'}")
     try:
         return ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
     except ET.ParseError as error:
