@@ -1,6 +1,5 @@
 """What Azure promises for each operation, and the check that a response is that. Nothing else counts as success."""
 
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from azure.core import exceptions as azure_errors
 from lakery_cloud.engine.requests import THROTTLES
 from lakery_cloud.http.exchange import BufferedResponse, Response, UnsupportedResponse
 from lakery_cloud.http.headers import read_content_range
+from lakery_cloud.http.xml import root_of
 from lakery_cloud.streams.pace import note_throttle
 
 
@@ -88,7 +88,6 @@ _OPERATIONS = {
     ("POST", "service", "userdelegationkey", False): "get_user_delegation_key",
 }
 """(method, restype, comp, has a source) -> operation."""
-_ROOT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
 def check_sdk_answer(response: Any) -> None:
@@ -151,5 +150,5 @@ def _check_body(operation: str, body: bytes) -> None:
     root = ANSWERS[operation].root
     if not root and body:
         raise UnsupportedResponse("a response with a body that it never has")
-    if root and ((found := _ROOT.match(body)) is None or found[1] != root.encode()):
+    if root and root_of(body) != root:
         raise UnsupportedResponse(f"a response without {root}")

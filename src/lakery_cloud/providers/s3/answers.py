@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from html import unescape
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree as ET
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import header_to_hex, reported_checksum
@@ -14,6 +13,7 @@ from lakery_cloud.engine.keys import Address, is_temporary
 from lakery_cloud.engine.model import KeptVersion, ObjectInfo, Receipt, Upload
 from lakery_cloud.http.exchange import BufferedResponse, Request, UnsupportedResponse
 from lakery_cloud.http.headers import SIZE, count_of, read_content_range, required, size_of, time_of
+from lakery_cloud.http.xml import fields_of, parse, root_of, space_of
 
 Answer = Mapping[str, Any]
 """An answer of the SDK."""
@@ -82,7 +82,7 @@ def begun_upload(request: Request, response: BufferedResponse) -> Begun:
     Raises:
         UnsupportedResponse: It proves no upload.
     """
-    fields = _fields(_document("CreateMultipartUpload", None, response))  # rclone gives the element another name
+    fields = fields_of(parse(response.body), _READ)  # rclone gives the element another name
     has_whole = response.headers.get(f"{_CHECKSUM}type") == FULL_OBJECT
     return Begun(sdk_required(fields, "UploadId"), has_whole, request.attempts > 1)
 
@@ -109,7 +109,7 @@ def completed_object(
     Raises:
         UnsupportedResponse: It proves no object.
     """
-    fields = _fields(_document("CompleteMultipartUpload", None, response))
+    fields = fields_of(parse(response.body), _READ)
     return completed(address, size, checksum, {**fields, "VersionId": response.headers.get("x-amz-version-id")})
 
 
@@ -148,7 +148,7 @@ def copied_range(number: int, size: int, response: BufferedResponse) -> Receipt:
 
 def _copy_result(response: BufferedResponse, operation: str) -> dict[str, str]:
     fields = {name.decode(): unescape(text.decode()) for name, text in _FIELDS.findall(response.body)}
-    if _root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
+    if root_of(response.body) != ("CopyPartResult" if operation == "UploadPartCopy" else "CopyObjectResult"):
         raise UnsupportedResponse(f"a response 200 to {operation} with {fields.get('Code') or 'another content'}")
     return fields
 
@@ -289,8 +289,8 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
     Raises:
         UnsupportedResponse: It is no listing.
     """
-    page = _document("ListObjectsV2", _ROOTS["ListObjectsV2"], response)
-    about = _fields(page)
+    page = parse(response.body, _ROOTS["ListObjectsV2"])
+    about = fields_of(page, _READ)
     is_truncated = about.get("IsTruncated", "false")
     if not {"Name", "IsTruncated"} & about.keys():
         raise UnsupportedResponse("a listing without the bucket's name")
@@ -298,8 +298,8 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
         raise UnsupportedResponse("a listing with a malformed IsTruncated")
     decode = unquote_plus if about.get("EncodingType") == "url" else str
     found = []
-    for entry in page.iterfind(f"{_space_of(page)}Contents"):
-        fields = _fields(entry)
+    for entry in page.iterfind(f"{space_of(page)}Contents"):
+        fields = fields_of(entry, _READ)
         size = sdk_required(fields, "Size")
         if not SIZE.fullmatch(size):
             raise UnsupportedResponse("a listing with a malformed Size")
@@ -313,44 +313,6 @@ def listed_page(bucket: str, response: BufferedResponse) -> tuple[list[ObjectInf
             )
         )
     return found, sdk_required(about, "NextContinuationToken") if is_truncated == "true" else None
-
-
-def _document(operation: str, root: str | None, response: BufferedResponse) -> ET.Element:
-    """The element that a response consists of.
-
-    Args:
-        operation: The API's name of the request.
-        root: The element that it must be, unless fields of it prove the success.
-        response: The response.
-
-    Raises:
-        UnsupportedResponse: It is another element, or no XML.
-    """
-    if b"<!DOCTYPE" in response.body:
-        raise UnsupportedResponse(f"a response to {operation} with a document type")
-    found = _root_of(response.body)
-    if not found or (root is not None and found != root):
-        raise UnsupportedResponse(f"a response to {operation} without {root or 'XML'}")
-    try:
-        return ET.fromstring(response.body.lstrip())  # noqa: S314, without a document type it has no entities to expand
-    except ET.ParseError as error:
-        raise UnsupportedResponse(f"a response to {operation} that is no XML") from error
-
-
-def _space_of(element: ET.Element) -> str:
-    return element.tag[: element.tag.rfind("}") + 1]
-
-
-def _fields(element: ET.Element) -> dict[str, str | None]:
-    """The texts of an element's children, without their namespace."""
-    space = _space_of(element)
-    names = [child.tag.removeprefix(space) for child in element]
-    fields = dict(zip(names, [child.text for child in element], strict=True))
-    if len(fields) < len(names):
-        for name in _READ:
-            if names.count(name) > 1:
-                raise UnsupportedResponse(f"a response with a malformed {name}")
-    return fields
 
 
 def _time(text: str) -> datetime:
@@ -415,7 +377,6 @@ _EMPTY = frozenset(
 )
 """The operations whose response is empty."""
 _FIELDS = re.compile(rb"<(ETag|ChecksumSHA256|ChecksumCRC32C|Code)>([\x20-\x3b\x3d-\x7e]{1,200})</")
-_ROOT = re.compile(rb"\s*(?:<[?!][^>]*>\s*)*<(?:\w+:)?(\w+)")
 
 
 def judge(response: BufferedResponse) -> BufferedResponse:
@@ -423,16 +384,10 @@ def judge(response: BufferedResponse) -> BufferedResponse:
 
     S3 answers a copy or a completion with status 200 before it knows the result (API Reference, "CompleteMultipartUpload").
     """
-    if response.status != 200 or not response.body or _root_of(response.body) != "Error":
+    if response.status != 200 or not response.body or root_of(response.body) != "Error":
         return response
     codes = [text for name, text in _FIELDS.findall(response.body) if name == b"Code"]
     return response._replace(status=503 if codes == [b"SlowDown"] else 500)
-
-
-def _root_of(body: bytes) -> str:
-    """The name of the element that a body consists of; empty if it is no XML in an encoding like ASCII."""
-    found = _ROOT.match(body)
-    return found[1].decode() if found else ""
 
 
 def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
@@ -448,7 +403,7 @@ def check_answer(operation_model: Any, response_dict: dict[str, Any], **_: Any) 
         return
     # Amazon S3 sends white space while it works on a request.
     response_dict["body"] = body = body.lstrip()
-    root = _root_of(body)
+    root = root_of(body)
     if status >= 300:
         if root not in ("Error", "ErrorResponse"):
             response_dict["body"] = b""
