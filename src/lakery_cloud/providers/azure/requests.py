@@ -2,9 +2,11 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element
 
 from azure.storage.blob.aio import BlobServiceClient
 
@@ -17,6 +19,7 @@ from lakery_cloud.engine.requests import BodyChunks, Requests
 from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.http.client import HTTPClient
 from lakery_cloud.http.exchange import (
+    MAX_BUFFERED,
     BufferedResponse,
     ConnectFailed,
     HTTPError,
@@ -28,6 +31,7 @@ from lakery_cloud.http.exchange import (
     UnsupportedResponse,
 )
 from lakery_cloud.http.headers import (
+    SIZE,
     Clock,
     byte_range,
     count_of,
@@ -39,6 +43,7 @@ from lakery_cloud.http.headers import (
     strong,
     time_of,
 )
+from lakery_cloud.http.xml import fields_of, parse
 from lakery_cloud.providers.azure.answers import ANSWERS, check_answer
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.credentials import Tokens
@@ -57,6 +62,8 @@ METADATA_TAGS = "content_tags"
 """Where tags are kept as JSON if they are not index tags. The name is permanent."""
 TAG_COUNT = "x-ms-tag-count"
 """The header with the number of index tags."""
+MAX_PAGE = 64 * 1024 * 1024
+"""Bytes of a page of a listing: 5,000 blobs, each with up to 8 KiB of metadata (Microsoft Learn, "List Blobs")."""
 
 _METADATA = "x-ms-meta-"
 # Azure's names of metadata are C# identifiers.
@@ -121,10 +128,45 @@ class AzureRequests(Requests):
         await self._ask("stage_block", upload.address, request, partial(check_answer, "stage_block"))
         return Receipt(part.number, block)
 
+    async def page(
+        self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
+    ) -> tuple[list[ObjectInfo], str | None]:
+        """Blobs whose names begin with the root and have no `/` after it, and the token of the next page.
+
+        Args:
+            bucket: Their container.
+            root: How their names begin.
+            token: The token of the page.
+            include: What the listing tells of a blob beside its properties.
+            has_tags: Whether that has all tags of a blob.
+        """
+        size = self._settings.limits.page_size
+        wanted = without_none(
+            restype="container",
+            comp="list",
+            prefix=root or None,
+            delimiter="/",
+            include=",".join(include) or None,
+            marker=token,
+            maxresults=None if size is None else str(size),
+        )
+        query = "&".join([f"{name}={quoted(value)}" for name, value in wanted.items()])
+        request = Request("GET", f"{self._root}/{quoted(bucket)}?{query}", {})
+        read = partial(listed_page, bucket, has_tags=has_tags)
+        return await self._ask("list_blobs", Address(bucket, root), request, read, max_size=MAX_PAGE)
+
     async def _ask(
-        self, operation: str, address: Address, request: Request, read: Callable[[BufferedResponse], T]
+        self,
+        operation: str,
+        address: Address,
+        request: Request,
+        read: Callable[[BufferedResponse], T],
+        *,
+        max_size: int = MAX_BUFFERED,
     ) -> T:
-        return await self.send(operation, address, request, read, expected=ANSWERS[operation].statuses)
+        return await self.send(
+            operation, address, request, read, expected=ANSWERS[operation].statuses, max_size=max_size
+        )
 
     def _request(
         self, method: str, address: Address, headers: dict[str, str], *, query: str = "", body: tuple[bytes, ...] = ()
@@ -255,6 +297,63 @@ def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo
         headers.get("x-ms-version-id"),
         known_tags(metadata),
         count_of(headers, TAG_COUNT),
+    )
+
+
+_READ = (
+    *("Blobs", "NextMarker", "Name", "VersionId", "Properties", "Metadata", "Tags"),
+    *("Etag", "Last-Modified", "Content-Length", "Content-Type", "Content-Encoding", "Content-MD5"),
+    *("AccessTier", "TagCount"),
+)
+"""The elements of a listing that are read."""
+
+
+def listed_page(bucket: str, response: BufferedResponse, *, has_tags: bool) -> tuple[list[ObjectInfo], str | None]:
+    """A page of blobs, and the token of the next page.
+
+    Args:
+        bucket: Their container.
+        response: The response to a listing.
+        has_tags: Whether that has all tags of a blob.
+
+    Raises:
+        UnsupportedResponse: It is no listing.
+    """
+    check_answer("list_blobs", response)
+    page = parse(response.body, ANSWERS["list_blobs"].root)
+    fields = fields_of(page, _READ)
+    if not {"Blobs", "NextMarker"} <= fields.keys():
+        raise UnsupportedResponse("a listing without Blobs or NextMarker")
+    return [_listed(bucket, entry, has_tags=has_tags) for entry in page.iterfind("Blobs/Blob")], fields["NextMarker"]
+
+
+def _listed(bucket: str, entry: Element, *, has_tags: bool) -> ObjectInfo:
+    fields, properties = fields_of(entry, _READ), entry.find("Properties")
+    found = {} if properties is None else fields_of(properties, _READ)
+    name, size = entry.find("Name"), found.get("Content-Length") or ""
+    etag, modified = found.get("Etag"), found.get("Last-Modified")
+    if name is None or not name.text or not etag or not SIZE.fullmatch(size):
+        raise UnsupportedResponse("a listing without the name, the ETag or the size of a blob")
+    if (last_modified := time_of(modified)) is None:
+        raise UnsupportedResponse("a listing without the time of a blob")
+    metadata = {child.tag: child.text or "" for child in entry.iterfind("Metadata/*")}
+    tags = known_tags(metadata)
+    if tags is None and has_tags:
+        tags = {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in entry.iterfind("Tags/TagSet/Tag")}
+    return ObjectInfo(
+        Address(bucket, unquote(name.text) if name.get("Encoded") == "true" else name.text),
+        int(size),
+        etag if etag.endswith('"') else f'"{etag}"',
+        None,
+        found.get("Content-Type"),
+        found.get("Content-Encoding"),
+        last_modified,
+        our_metadata(metadata),
+        fields.get("VersionId"),
+        tags,
+        count_of({TAG_COUNT: found.get("TagCount") or "0"}, TAG_COUNT),
+        found.get("AccessTier"),
+        reported_checksum("md5", found.get("Content-MD5")),
     )
 
 

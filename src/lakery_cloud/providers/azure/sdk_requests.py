@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core import MatchConditions
 from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
@@ -35,6 +35,8 @@ from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
     from lakery_cloud.providers.azure.settings import AzureSettings
+
+T = TypeVar("T")
 
 MAX_READ = 4 * 1024**2
 """Most bytes of one ranged read of the SDK, which holds a response in memory."""
@@ -126,6 +128,17 @@ class SDKRequests:
         )
         return Receipt(part.number, block)
 
+    async def page(
+        self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
+    ) -> tuple[Sequence[ObjectInfo], str | None]:
+        read, options = partial(described_of_sdk, bucket, has_tags=has_tags), {"include": [*include]} if include else {}
+        try:
+            return await page_of_sdk(self._client, bucket, root, token, self._settings, read, **options)
+        except LakeryCloudError:
+            raise
+        except SDK_ERRORS as error:
+            raise self._translate(error, "list_blobs", Address(bucket, root)) from error
+
     async def _call(
         self, operation: str, address: Address, *, read: Callable[[Any], Any] | None = None, **parameters: Any
     ) -> Any:
@@ -138,6 +151,43 @@ class SDKRequests:
             raise
         except SDK_ERRORS as error:
             raise self._translate(error, operation, address) from error
+
+
+async def page_of_sdk(
+    client: BlobServiceClient,
+    bucket: str,
+    root: str,
+    token: str | None,
+    settings: "AzureSettings",
+    read: Callable[[BlobProperties], T],
+    **options: Any,
+) -> tuple[Sequence[T], str | None]:
+    """A page of a listing, and the token of the next one.
+
+    Args:
+        client: The SDK's client.
+        bucket: The container.
+        root: How the names begin; none has a `/` after it.
+        token: The token of the page.
+        settings: The storage's settings.
+        read: Reads the SDK's description of a blob.
+        options: What else to tell the SDK.
+    """
+    pages: Any = (
+        client.get_container_client(bucket)
+        .walk_blobs(
+            name_starts_with=root,
+            delimiter="/",
+            results_per_page=settings.limits.page_size,
+            raw_response_hook=check_sdk_answer,
+            **options,
+        )
+        .by_page(token)
+    )
+    page = await anext(pages)
+    # The other entries are folders.
+    entries = [read(entry) async for entry in page if isinstance(entry, BlobProperties)]
+    return entries, pages.continuation_token or None
 
 
 class _Responses:

@@ -54,8 +54,7 @@ from lakery_cloud.providers.azure.requests import AzureRequests, block_id, descr
 from lakery_cloud.providers.azure.sdk_requests import (
     MAX_READ,
     SDKRequests,
-    described_of_sdk,
-    info_of_sdk,
+    page_of_sdk,
     sdk_described,
     sdk_tier,
     version_of_sdk,
@@ -230,14 +229,14 @@ class AzureTransport(CloudTransport):
             await self.delete(Address(bucket, key), version_id=info.version_id if info else known)
 
     async def list(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
-        async for info in self._list(bucket, root, lambda entry: info_of_sdk(Address(bucket, entry.name), entry)):
+        async for info in self._listed(bucket, root):
             yield info
 
     async def list_described(self, bucket: str, root: str) -> AsyncIterator[ObjectInfo]:
         if self._lists_index_tags:
-            read, has_begun = partial(described_of_sdk, bucket, has_tags=True), False
+            has_begun = False
             try:
-                async for info in self._list(bucket, root, read, include=["metadata", "tags"]):
+                async for info in self._listed(bucket, root, include=("metadata", "tags"), has_tags=True):
                     has_begun = True
                     yield info
             except (AccessDenied, ConfigError) as error:  # no permission to read tags, or no index tags
@@ -247,8 +246,19 @@ class AzureTransport(CloudTransport):
                 self._lists_index_tags = False
             else:
                 return
-        read = partial(described_of_sdk, bucket, has_tags=not self._settings.blob_tags)
-        async for info in self._list(bucket, root, read, include=["metadata"]):
+        has_tags = not self._settings.blob_tags
+        async for info in self._listed(bucket, root, include=("metadata",), has_tags=has_tags):
+            yield info
+
+    async def _listed(self, bucket: str, root: str, **options: Any) -> AsyncIterator[ObjectInfo]:
+        async def page(token: str | None) -> tuple[Sequence[ObjectInfo], str | None]:
+            async with self.requests:
+                found: tuple[Sequence[ObjectInfo], str | None] = await self._hot(
+                    bucket, lambda hot: hot.page(bucket, root, token, **options)
+                )
+                return found
+
+        async for info in in_pages(page, Address(bucket, root)):
             yield info
 
     async def list_versions(self, bucket: str, root: str) -> AsyncIterator[KeptVersion]:
@@ -259,22 +269,18 @@ class AzureTransport(CloudTransport):
     async def _list(
         self, bucket: str, root: str, read: Callable[[BlobProperties], T], **options: Any
     ) -> AsyncIterator[T]:
-        address, container = Address(bucket, root), self._client.get_container_client(bucket)
+        address = Address(bucket, root)
 
-        async def read_page(token: str | None) -> tuple[Sequence[T], str | None]:
-            pages: Any = container.walk_blobs(
-                name_starts_with=root,
-                delimiter="/",
-                results_per_page=self._settings.limits.page_size,
-                raw_response_hook=check_sdk_answer,
+        async def page(token: str | None) -> tuple[Sequence[T], str | None]:
+            return await self._call(
+                "list_blobs",
+                address,
+                page_of_sdk,
+                *(self._client, bucket, root, token, self._settings, read),
                 **options,
-            ).by_page(token)
-            page = await anext(pages)
-            # The other entries are folders.
-            entries = [read(entry) async for entry in page if isinstance(entry, BlobProperties)]
-            return entries, pages.continuation_token or None
+            )
 
-        async for entry in in_pages(lambda token: self._call("list_blobs", address, read_page, token), address):
+        async for entry in in_pages(page, address):
             yield entry
 
     async def tags(self, address: Address) -> Mapping[str, str]:
