@@ -1,4 +1,4 @@
-"""Azure's hot requests: put, get, head and part, signed and sent by lakery-cloud."""
+"""Azure's hot requests: put, get, head, list and part, signed and sent by lakery-cloud."""
 
 import base64
 import json
