@@ -39,10 +39,10 @@ def unique(size: int, *numbers: int) -> bytes:
 
 
 async def unique_stream(size: int, chunk: int, *numbers: int) -> AsyncIterator[bytes]:
-    """Yield the same content in chunks, each made when it is needed."""
+    """Yield the same content, or more of it with repeated blocks, in chunks that divide a block, made when needed."""
     for start in range(0, size, chunk):
-        stop = min(size, start + chunk)
-        yield BLOCK[start:stop] if start else _head(numbers) + BLOCK[32:stop]
+        offset, length = start % MiB, min(size - start, chunk)
+        yield BLOCK[offset : offset + length] if start else _head(numbers) + BLOCK[32:length]
 
 
 def _head(numbers: tuple[int, ...]) -> bytes:

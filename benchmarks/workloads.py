@@ -79,6 +79,7 @@ WORKLOADS = (
     Workload("hits", "1 KiB puts of existing content", "hit", KiB, 2000, 32),
     Workload("gets", "1 KiB gets", "get", KiB, 2000, 32),
     Workload("streams", "256 KiB streams", "write", 256 * KiB, 200, 32),
+    Workload("streams-16", "16 MiB streams", "write", 16 * MiB, 40, 4),
     Workload("many", "1,000 streams of 256 KiB at once", "write", 256 * KiB, 1000, 1000),
     Workload("write", "1 GiB stream written, hashed", "write", GiB, 1, 1),
     Workload("read", "1 GiB stream read", "read", GiB, 1, 1, verify=False),
