@@ -40,6 +40,8 @@ MISUSE = (
     ("put a.txt --records -", 2, "--records needs a file"),
     ("put a.txt --records nowhere/x", 2, "nowhere/x"),
     ("put a.txt --records docs", 2, "docs"),
+    ("put a.txt --records /dev/full", 2, "'/dev/full' is a pipe or device"),
+    ("put a.txt --records pipe", 2, "'pipe' is a pipe or device"),
     ("put a.txt --records a.txt", 2, "not JSON"),
     ("put a.txt --tag x", 2, "key=value"),
     ("put a.txt --tag =x", 2, "tag"),
@@ -165,6 +167,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "a.txt").write_text("one")
     (folder / "broken").symlink_to("nothing")
     (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
     for name, hashes in (("objects", [HASH]), ("twins", ["fe5a1bde" + digit * 56 for digit in "01"])):
         (folder / name).mkdir()
         for content_hash in hashes:

@@ -194,6 +194,26 @@ def test_folder_that_cannot_be_read_is_named(desk: Desk) -> None:
     assert done.code == 1
     assert "File name too long" in done.errors[0]
     assert desk.stored() == {hash_of("one")}
+    assert desk.run("put", "-r", "deep", "--include", "*.txt").code == 1  # it may have such files
+    assert desk.run("put", "-r", "deep", "--exclude", "d*/").code == 0
+
+
+@pytest.mark.parametrize("options", ["--exclude broken", "--exclude b*", "--include *.txt"])
+@pytest.mark.parametrize("names", ["-r .", "a.txt broken"])
+def test_bad_entry_that_is_not_selected_is_no_failure(desk: Desk, names: str, options: str) -> None:
+    desk.files(a="one")
+    (desk.folder / "broken").symlink_to("nothing")
+    os.mkfifo("blocked")
+    assert desk.run("put", *names.split(), "-s", "./out").code == 1
+    done = desk.run(
+        "put", *names.split(), *options.split(), "-s", "./copy", "--exclude", "out/", "--exclude", "blocked"
+    )
+    assert (done.code, desk.stored("copy")) == (0, {hash_of("one")})
+    assert [line for line in done.errors if not line.startswith("1 file, ")] == []
+
+
+def test_name_without_a_file_is_a_failure_even_if_it_is_excluded(desk: Desk) -> None:
+    assert desk.run("put", *desk.files(a="one"), "missing", "--exclude", "missing").code == 2
 
 
 def test_fail_fast_counts_bad_entries(mixed: Desk) -> None:

@@ -86,9 +86,12 @@ async def put(
     is_selected, limit = selection.rule(), rate_limit(limit_rate)
 
     def find_sources() -> list[Source]:
-        skip = (lambda _: None) if quiet else print_note
+        def skip(name: str) -> None:
+            if not quiet and is_selected(name, None):
+                print_note(f"skipped {printable(name)}: a pipe, socket or device")
+
         found = expand(files, recursive=recursive, leave_out=records, skip=skip)
-        return [each for each in found if each.error is not None or is_selected(each.display_name, each.size)]
+        return [each for each in found if each.is_selected(is_selected)]
 
     sources = await run_detached(find_sources)
     sizes = [source.size for source in sources]

@@ -117,8 +117,10 @@ def open_records_writer(path: Path) -> Iterator[RecordsWriter]:
 
     Raises:
         InvalidRecord: The file has other content than records.
-        ConfigError: The file can't be opened or created.
+        ConfigError: The file can't be opened or created, or is a pipe or device, which has no lines to skip.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ConfigError(f"the records file {str(path)!r} is a pipe or device; leave --records out to print records")
     try:
         # Unbuffered, so that each line is one atomic append.
         file = open(path, "a+b", buffering=0)  # noqa: SIM115, closed below

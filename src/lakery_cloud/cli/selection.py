@@ -35,6 +35,8 @@ class Selection:
     def rule(self) -> Callable[[str, int | None], bool]:
         """Return a function that tells whether a file is selected, by its name and its size, if that is known.
 
+        A name with a / at its end is a folder that can't be read. It may have files that match `--include`.
+
         Raises:
             ConfigError: A pattern or a size can't be read, or can't match anything.
         """
@@ -48,7 +50,7 @@ class Selection:
 
         def is_selected(name: str, size: int | None) -> bool:
             return (
-                (include is None or include.match_file(name))
+                (include is None or name.endswith("/") or include.match_file(name))
                 and (exclude is None or not exclude.match_file(name))
                 and (size is None or (size >= least and (most is None or size <= most)))
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakery_cloud.cli.words import STANDARD_INPUT, printable
+from lakery_cloud.cli.words import STANDARD_INPUT
 from lakery_cloud.errors import ConfigError
 
 
@@ -19,11 +19,13 @@ class Source:
         name: Its name, or `STANDARD_INPUT`.
         size: Its size; None for a pipe or device.
         error: The reason why it can't be saved.
+        is_folder: Whether it is a folder that can't be read.
     """
 
     name: str
     size: int | None = None
     error: Exception | None = None
+    is_folder: bool = False
 
     @property
     def is_stdin(self) -> bool:
@@ -34,6 +36,12 @@ class Source:
     def display_name(self) -> str:
         """Its name in messages and records files."""
         return "-" if self.is_stdin else self.name
+
+    def is_selected(self, rule: Callable[[str, int | None], bool]) -> bool:
+        """Whether a rule selects it. A name without a file is always selected, since it is a mistake."""
+        if isinstance(self.error, ConfigError):
+            return True
+        return rule(f"{self.name}/" if self.is_folder else self.display_name, self.size)
 
 
 def expand(
@@ -47,7 +55,7 @@ def expand(
         words: Files, folders, patterns that the shell did not expand, or `-` for standard input.
         recursive: Whether folders are allowed.
         leave_out: A file to skip inside of folders and patterns.
-        skip: Gets a sentence for each pipe, socket and device in a folder, which is not in the list.
+        skip: Gets the name of each pipe, socket and device in a folder, which is not in the list.
 
     Raises:
         ConfigError: There are no arguments, or one is a folder and `recursive` is false.
@@ -95,10 +103,10 @@ def _sources(name: str, *, recursive: bool, skip: Callable[[str], None]) -> Iter
         for file in sorted(files):
             source, mode = _look_at(os.path.join(folder, file))
             if mode and not stat.S_ISREG(mode):
-                skip(f"skipped {printable(source.name)}: a pipe, socket or device")
+                skip(source.name)
             else:
                 yield source
-    yield from (Source(str(error.filename), error=error) for error in unreadable)
+    yield from (Source(str(error.filename), error=error, is_folder=True) for error in unreadable)
 
 
 def _look_at(name: str) -> tuple[Source, int]:
