@@ -32,6 +32,8 @@ def in_shell(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
     [
         "lakery-cloud ls --json | head -n 1 >/dev/null; echo ${PIPESTATUS[0]} >&2",
         "lakery-cloud ls nothing --json | true; echo ${PIPESTATUS[0]} >&2",
+        "lakery-cloud --help | true; echo ${PIPESTATUS[0]} >&2",
+        "lakery-cloud put --help | true; echo ${PIPESTATUS[0]} >&2",
     ],
 )
 def test_closed_pipe_ends_quietly(shell: Shell, line: str) -> None:
@@ -54,14 +56,34 @@ def test_full_pipe_that_is_closed_ends_with_141(shell: Shell) -> None:
         ("lakery-cloud put - <&-", 2, "ConfigError: standard input is closed"),
         ("lakery-cloud ls --records - <&-", 2, "ConfigError: standard input is closed"),
         (f"lakery-cloud get {HASH} >&-", 2, "ConfigError: standard output is closed"),
-        ("lakery-cloud ls -q >/dev/full", 1, "OSError: [Errno 28] No space left on device: 'standard output'"),
+        *(
+            (f"lakery-cloud {line} >/dev/full", 1, "OSError: [Errno 28] No space left on device: 'standard output'")
+            for line in ("ls -q", "ls -q --json", "put a.txt", "put a.txt --json", "put --help", "--version")
+        ),
+        *(
+            (f"lakery-cloud {line} >&-", 2, "ConfigError: standard output is closed")
+            for line in ("ls -q", "ls -q --json", "put a.txt", "--help")
+        ),
+        (
+            "lakery-cloud get a --json >/dev/full",
+            2,
+            "ConfigError: --json needs --output, since standard output receives the content",
+        ),
         (f"lakery-cloud get {HASH} -o /dev/full", 1, "OSError: [Errno 28] No space left on device: '/dev/full'"),
     ],
 )
 def test_stream_that_is_closed_or_full_is_named(shell: Shell, line: str, code: int, words: str) -> None:
     shell.put()
+    shell.file("a.txt")
     done = in_shell(shell, line)
     assert (done.returncode, done.stderr.splitlines()) == (code, [words])
+
+
+def test_closed_output_of_a_command_that_prints_nothing_is_no_error(shell: Shell) -> None:
+    shell.file("a.txt")
+    done = in_shell(shell, "lakery-cloud put a.txt --records all.jsonl >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (shell.folder / "all.jsonl").exists()
 
 
 @pytest.mark.parametrize("output", ["file", "folder/"])

@@ -3,8 +3,9 @@
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
+from lakery_cloud.cli.output import STANDARD_OUTPUT
 from lakery_cloud.errors import ConfigError
 from lakery_cloud.files import CHUNK_SIZE, run_detached, write_detached
 
@@ -27,15 +28,15 @@ def stdin() -> BinaryIO:
     Raises:
         ConfigError: It is closed.
     """
-    return _open(sys.stdin, "input").buffer
+    if sys.stdin is None:  # the shell has closed it: <&-
+        raise ConfigError("standard input is closed")
+    return sys.stdin.buffer
 
 
 async def write_stdout(chunks: AsyncIterable[bytes]) -> None:
-    """Write chunks to standard output."""
-    await write_detached(_open(sys.stdout, "output").fileno(), chunks, name="standard output")
+    """Write chunks to standard output.
 
-
-def _open(stream: TextIO | None, name: str) -> TextIO:
-    if stream is None:  # the shell has closed it: <&- or >&-
-        raise ConfigError(f"standard {name} is closed")
-    return stream
+    Raises:
+        ConfigError: It is closed.
+    """
+    await write_detached(sys.stdout.fileno(), chunks, name=STANDARD_OUTPUT)

@@ -1,6 +1,5 @@
 """Entry point of `lakery-cloud`: registers the commands, and turns errors into one line and an exit code."""
 
-import io
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from lakery_cloud.cli.failures import (
 )
 from lakery_cloud.cli.log import mute_other_libraries, show_log
 from lakery_cloud.cli.loops import use_uvloop
+from lakery_cloud.cli.output import STANDARD_OUTPUT, close_output, open_output
 from lakery_cloud.cli.words import PROGRESS, STANDARD_INPUT
 from lakery_cloud.errors import ConfigError, LakeryCloudError
 from lakery_cloud.redaction import redact
@@ -153,28 +153,27 @@ def _report(error: Exception, words: Sequence[str], *, debug: bool) -> int:
         print(redact("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     else:
         print_error(error)
-    if "--json" in words:
+    if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+        close_output()
+    elif "--json" in words:
         try:
             print_json_error(ConfigError(_wrong_usage(error)) if isinstance(error, CycloptsError) else error)
         except BrokenPipeError:
             return _stop_printing()
+        except (ConfigError, OSError):  # standard output is closed or full; standard error has the message
+            close_output()
     return USAGE if isinstance(error, CycloptsError) else exit_code_of(error)
 
 
 def _flush() -> None:
     """Write what is printed, while errors can still be reported."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        sys.stdout = None  # as below
-        raise OSError(error.errno, error.strerror, "standard output") from error
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def _stop_printing() -> int:
-    sys.stdout = None  # the reader of the pipe is gone, so the interpreter must not flush to it at exit
+    """End quietly, since the reader of the pipe is gone."""
+    close_output()
     return CLOSED
 
 
@@ -185,8 +184,15 @@ def run(words: Sequence[str]) -> int:
         app[command].help = None  # its docstring, of which the list of commands has the first paragraph
     try:
         code: int = app.meta(words, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
+        _flush()
+    except BrokenPipeError:
+        return _stop_printing()
+    except (CycloptsError, LakeryCloudError, OSError) as error:  # outside of commands, as in the printing of help
         return _report(error, (), debug=False)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich ends the program when the reader of help is gone
+            return _stop_printing()
+        raise
     return code
 
 
@@ -204,8 +210,7 @@ def main() -> None:
     _occupy_standard_descriptors()
     if any(not word.startswith("-") for word in sys.argv[1:]):  # a command, which may need an event loop
         use_uvloop()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a name of a file need not be text
+    open_output()
     mute_other_libraries()
     # SIGTERM acts as Ctrl-C, which cleans up; a second signal of either kind ends the clean-up.
     signal.signal(signal.SIGTERM, clean_up)
