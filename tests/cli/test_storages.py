@@ -60,11 +60,17 @@ async def test_large_file_is_sent_once(url_rig: UrlRig, tmp_path: Path) -> None:
     await url_rig.check_nothing_temporary()
 
 
-@pytest.mark.parametrize("command", ["put", "get"])
-async def test_missing_bucket_is_one_line_and_exits_3(url_rig: UrlRig, command: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["put -", f"get {HASH}", "ls", "verify", "sweep", "inventory", "copy URL URL", "copy URL ./copy"]
+)
+async def test_missing_bucket_is_one_line_and_exits_3(
+    url_rig: UrlRig, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     missing = url_rig.elsewhere().keys.bucket
-    target = "-" if command == "put" else HASH
-    done = run_command(command, target, "--storage", url_rig.url(bucket=missing), data=CONTENT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKERY_CLOUD_STORAGE", url_rig.url(bucket=missing))
+    words = line.replace("URL", os.environ["LAKERY_CLOUD_STORAGE"]).split()
+    done = run_command(*words, *(["--quiet"] if words[0] not in ("get", "put") else []), data=CONTENT)
     assert_fails(done, 3, "BucketNotFound: ")
     assert f" '{missing}' does not exist" in done.stderr.decode()
 

@@ -156,11 +156,13 @@ async def _is_same(source: ObjectStorage[Any], destination: ObjectStorage[Any]) 
     """Whether both are the same storage, so that nothing is to do; say so.
 
     Raises:
-        BucketNotFound: The folder of the source does not exist.
+        BucketNotFound: The folder of the source does not exist, or the bucket of both.
     """
     await check_folder(source)
     is_same = source.url_scheme == destination.url_scheme != "memory" and source.settings == destination.settings
     if is_same:
+        async with aclosing(source.list()) as found:  # a copy would find out that there is no bucket
+            await anext(found, None)
         print_note(f"{source!r} is source and destination: there is nothing to do")
     return is_same
 
