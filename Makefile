@@ -66,8 +66,9 @@ format: $(VENV)/.check ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.docs ## Build the documentation into site/
+docs: $(VENV)/.docs ## Build the documentation into site/, and check it in a headless Chromium, if there is one
 	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m tools.browser_checks site
 
 build: $(VENV)/.check ## Build wheel and source distribution into dist/, always the same bytes for the same commit
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation

@@ -1,4 +1,7 @@
-"""A hook of mkdocs that checks the built site: links, anchors, and what the search finds. Any finding fails `make docs`."""
+"""A hook of mkdocs that checks the built site: links, anchors, the search index. A finding fails `make docs`.
+
+`browser_checks` does the searches in a browser.
+"""
 
 import json
 import logging
@@ -15,7 +18,7 @@ FOUND: Mapping[str, str] = {
     "parquet": "recipes/tables/",
     "garbage": "gc/",
     "403": "errors/",
-    "least": "permissions/",
+    "privilege": "permissions/",
     "IntegrityError": "reference/errors/",
 }
 """A word -> a page that a search for it must find."""
