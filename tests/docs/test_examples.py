@@ -7,6 +7,7 @@ Python run in forks of a process that has imported the package.
 - A `text` block with the title `Output` is what the block before it printed, to the letter.
 - `json`, `toml` and `yaml` blocks parse. Other `text` is free. Any other language, or none, is an error.
 - A block after the line `<!-- not run: reason -->` is not run; it stands in `NOT_RUN` as well.
+- A `python` block after the line `<!-- needs: package -->` runs by itself, where this package is installed.
 
 The README's blocks run as a new user has it: in an environment with nothing but what its `pip install` has brought.
 """
@@ -15,11 +16,13 @@ import json
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import tomllib
 import venv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -89,6 +92,7 @@ BUCKETS = ("my-bucket", "my-archive")
 _OPEN = re.compile(r"(?P<fence> *(?:`{3,}|~{3,}))(?P<language>[^\s`]*)(?P<options>[^`]*)")
 _TITLE = re.compile(r'title="(?P<title>[^"]*)"')
 _MARKER = re.compile(r"<!-- not run: (?P<reason>\S.*) -->")
+_NEEDS = re.compile(r"<!-- needs: (?P<package>\w+) -->")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Block:
     source: str
     reason: str
     """The reason of the marker before it not to run it; empty without a marker."""
+    package: str = ""
+    """The package that it needs and that tests do without; empty without a marker."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -112,7 +118,8 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return self.language in {"python", *SHELLS} and not self.title and (self.page, self.first_line) not in NOT_RUN
+        is_code = self.language in {"python", *SHELLS} and not self.title and not self.package
+        return is_code and (self.page, self.first_line) not in NOT_RUN
 
 
 def blocks_of(page: str, root: Path = ROOT) -> list[Block]:
@@ -131,6 +138,7 @@ def blocks_of(page: str, root: Path = ROOT) -> list[Block]:
         assert number < len(lines), f"{page}:{start + 1}: the block is not closed"
         title = _TITLE.search(opening["options"])
         marker = _MARKER.fullmatch(lines[start - 1]) if start else None
+        needs = _NEEDS.fullmatch(lines[start - 1]) if start else None
         source = dedent("\n".join([*lines[start + 1 : number], ""]))
         blocks.append(
             Block(
@@ -140,6 +148,7 @@ def blocks_of(page: str, root: Path = ROOT) -> list[Block]:
                 title["title"] if title else "",
                 source,
                 marker["reason"] if marker else "",
+                needs["package"] if needs else "",
             )
         )
         number += 1
@@ -239,16 +248,37 @@ def test_a_new_user_needs_the_readme_alone(new_environment: dict[str, str], tmp_
     run_all(README, new_environment, tmp_path)
 
 
+def is_output(block: Block) -> bool:
+    return block.language == "text" and block.title == "Output"
+
+
 def run_all(page: str, environment: dict[str, str], folder: Path) -> None:
     """Run the blocks of a page, and compare their output with the page."""
-    printed: tuple[Block, str] | None = None
+    before: Block | None = None
+    printed = ""
     for block in blocks_of(page):
-        if block.language == "text" and block.title == "Output":
-            assert printed, f"{block} is titled Output, but no block that runs stands before it"
-            assert printed[1] == block.source, f"{block} is not what {printed[0]} printed"
+        if is_output(block):
+            assert before, f"{block} is titled Output, but no block that runs stands before it"
+            assert before.package or printed == block.source, f"{block} is not what {before} printed"
         elif block.title:
             (folder / block.title).write_text(block.source, "utf-8")
-        printed = (block, run(block, environment, folder)) if block.is_run else None
+        printed = run(block, environment, folder) if block.is_run else ""
+        before = block if block.is_run or block.package else None
+
+
+NEEDY = [(block, after) for page in PAGES for block, after in pairwise(blocks_of(page)) if block.package]
+
+
+@pytest.mark.parametrize(("block", "output"), NEEDY, ids=[str(block) for block, _ in NEEDY])
+def test_block_that_needs_another_package_prints_what_the_page_says(
+    block: Block, output: Block, tmp_path: Path
+) -> None:
+    pytest.importorskip(block.package)
+    assert is_output(output)
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
+    command = [sys.executable, "-c", block.source]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, output.source, "")
 
 
 @pytest.mark.parametrize("page", PAGES)
