@@ -5,6 +5,7 @@ endpoint, it also writes by labox's own S3 storage.
 """
 
 import asyncio
+import hashlib
 import json
 import sys
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from typing import Any
 from labox.builtin import StorableStream, StorableValue, json_serializer, json_stream_serializer
 from labox.builtin.storables.simple import StorableStreamUnpacker, StorableValueUnpacker
 from labox.core import BaseRecord, ContentRecord, Registry, load_one, save_one
+from labox.core.api.saver import _wrap_stream_dump
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
@@ -52,6 +54,35 @@ async def load(manifests: list[Any], registry: Registry, session: AsyncSession) 
         return [loaded.value == VALUE, [row async for row in opened.value_stream] == ROWS]
 
 
+async def crossed(storage: Any) -> list[bool]:
+    """Whether a value and a stream come back, each as a value and as a stream: the four round trips of labox's own tests."""
+    value = json.dumps(VALUE).encode()
+    digest = {
+        "content_encoding": None,
+        "content_hash": hashlib.sha256(value).hexdigest(),
+        "content_hash_algorithm": "sha256",
+        "content_size": len(value),
+        "content_type": "application/json",
+    }
+    chunks = [json.dumps(row).encode() for row in ROWS]
+
+    async def stream() -> Any:
+        for chunk in chunks:
+            yield chunk
+
+    dump = {"data_stream": stream(), "content_type": "text/plain", "content_encoding": None}
+    hashed, get_digest = _wrap_stream_dump(dump)  # as the saver passes streams
+    configs = [
+        await storage.write_data(value, digest, {}),
+        await storage.write_data_stream(hashed, get_digest, {}),
+    ]
+    found = []
+    for config, expected in zip(configs, (value, b"".join(chunks)), strict=True):
+        found.append(await storage.read_data(config) == expected)
+        found.append(b"".join([chunk async for chunk in storage.read_data_stream(config)]) == expected)
+    return found
+
+
 async def main(url: str, endpoint: str | None = None) -> dict[str, Any]:
     engine = create_async_engine("sqlite+aiosqlite://")
     await BaseRecord.create_all(engine)
@@ -72,6 +103,7 @@ async def main(url: str, endpoint: str | None = None) -> dict[str, Any]:
                 await save(registry_of(reader), session)
             except* ReadOnlyStorage:
                 found.setdefault("readers", []).append(reader.name)
+        found["crossed"] = await crossed(bridges[0])
         if endpoint is not None:
             theirs = registry_of(_labox_s3(storage.keys.bucket, endpoint))
             found["theirs"] = await load(await save(theirs, session), ours, session)

@@ -49,6 +49,7 @@ async def test_labox_saves_and_loads_in_each_cloud(labox: Packages, cloud_rig: C
     theirs = [cloud_rig.server_url] if cloud_rig.storage_class.url_scheme == "s3" else []
     found = await run(labox, cloud_rig.url(part_size=cloud_rig.part_size), *theirs)
     assert found["loaded"] == [True, True], "a value, and a stream of several parts"
+    assert found["crossed"] == [True] * 4, "values and streams, each read as a value and as a stream"
     assert found["names"] == [cloud_rig.storage_class.name]
     assert found["stored"] == 2, "equal content is stored once"
     assert found["readers"] == list(cloud_rig.storage_class.aliases), "they refuse to save"
@@ -61,5 +62,6 @@ async def test_labox_saves_and_loads_in_each_cloud(labox: Packages, cloud_rig: C
 async def test_labox_saves_and_loads_in_a_folder(labox: Packages, tmp_path: Path) -> None:
     found = await run(labox, (tmp_path / "blobs").as_uri())
     assert found["loaded"] == [True, True]
+    assert found["crossed"] == [True] * 4
     assert found["names"] == ["lakery_cloud.file@v1"]
     assert found["stored"] == 2
