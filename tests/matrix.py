@@ -66,7 +66,9 @@ def pins(names: Iterable[str]) -> dict[str, str]:
 
 def run(*command: object, **variables: str) -> int:
     print("+", *command, flush=True)
-    return subprocess.run([*map(str, command)], cwd=ROOT, env={**os.environ, **variables}).returncode
+    # Nothing is imported but what the environment has.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run([*map(str, command)], cwd=ROOT, env={**environment, **variables}).returncode
 
 
 def build_wheel() -> Path:

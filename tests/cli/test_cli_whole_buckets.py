@@ -87,7 +87,7 @@ def test_since_continues_an_unfinished_run_and_no_finished_one(full: Desk):
         (["--sample", "nan"], 2, "a sample is a share of the objects"),
         (["--processes", "0"], 2, "Must be >= 1"),
         (["--processes", "2", "--dask", "tcp://127.0.0.1:1"], 2, "select either --processes or --dask"),
-        (["--manifest", "file1.txt"], 6, "can't be"),
+        (["--manifest", "file1.txt"], 2, "'file1.txt' is a file"),
         (["--manifest", "ftp://host/x"], 2, "ftp"),
     ],
 )

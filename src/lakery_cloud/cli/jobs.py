@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -153,9 +154,15 @@ class Workers:
         return max((each for each in times if timedelta() <= time - each <= allowed), default=time)
 
     def open_manifest(self) -> "Manifest | None":
-        """The manifest, if one is named."""
+        """The manifest, if one is named.
+
+        Raises:
+            ConfigError: It is a file.
+        """
         if self.manifest is None:
             return None
+        if Path(self.manifest).is_file():
+            raise ConfigError(f"--manifest {self.manifest!r} is a file; name a folder")
         from lakery_cloud.maintenance.manifest import Manifest
 
         return Manifest(storage_of(self.manifest) if "://" in self.manifest else self.manifest)

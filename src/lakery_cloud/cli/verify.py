@@ -1,6 +1,7 @@
 """`verify` reads content and finds damaged objects."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -63,6 +64,8 @@ async def verify(
         quiet: Show no progress and no total.
         as_json: Print JSON, one object a line, also for intact content.
     """
+    if not re.fullmatch("[0-9a-f]*", after):  # no content would be after it, and all intact
+        raise ConfigError(f"--after {after!r}: a content hash is lower-case hexadecimal")
     counts: Counter[str] = Counter()
     share = _share(sample)
     with _known(checksums, by_checksum=by_checksum) as known, workers.open_engine() as engine:
