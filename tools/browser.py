@@ -12,7 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OPTIONS = ("--headless", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
+# Without its sandbox, it runs as root and in containers. It shows our own pages alone.
+OPTIONS = (
+    *("--headless", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"),
+    *("--no-sandbox", "--disable-dev-shm-usage"),
+)
 TIMEOUT = 60.0
 """Seconds after which Chromium hangs."""
 
@@ -38,7 +42,7 @@ class Page:
         read_commands, commands = _pipe()
         events, write_events = _pipe()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-            options = [*OPTIONS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+            options = [*OPTIONS, f"--user-data-dir={profile}"]
             nothing = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
             # Chromium reads commands from descriptor 3 and writes to 4.
             actions = [(os.POSIX_SPAWN_DUP2, read_commands, 3), (os.POSIX_SPAWN_DUP2, write_events, 4), nothing]
