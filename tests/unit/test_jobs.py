@@ -1,7 +1,10 @@
 """Jobs on shards: the same report from this process and from others, errors, and manifests that continue."""
 
+import asyncio
+import gc
 import json
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 
 from lakery_cloud import ConfigError, FileStorage, MemoryStorage, StorageUnavailable
+from lakery_cloud.maintenance import jobs
 from lakery_cloud.maintenance.jobs import SHARDS_AT_A_TIME, Job, run_job, shards_of_call, total
 from lakery_cloud.maintenance.known_checksums import KnownChecksums
 from lakery_cloud.maintenance.live import live_set
@@ -171,6 +175,18 @@ async def test_of_the_shards_of_one_call_only_the_failed_one_is_done_again(
     again = whole.shards_done()
     assert failing in again
     assert again in ([failing], [failing, shards[-1].hash_prefix])  # the last one was perhaps not begun
+
+
+async def test_a_job_of_a_thread_is_closed_wherever_it_is_collected(folder: Path, tmp_path: Path):
+    place = jobs._Workplace(pickle.dumps(Counting(folder, tmp_path / "notes")))
+    results = await asyncio.to_thread(place.run, [(shard, b"") for shard in EVERYTHING.split()])
+    assert total(results) == {"objects": len(BLOBS)}
+    loop, place.itself = place._runner._loop, place  # a cycle, which only the garbage collector finds
+    del place
+    async with asyncio.timeout(30):
+        while not loop.is_closed():
+            gc.collect()  # the thread may still keep what it called
+            await asyncio.sleep(0.01)
 
 
 async def test_a_worker_that_dies_ends_the_job_with_what_to_do(folder: Path, tmp_path: Path):

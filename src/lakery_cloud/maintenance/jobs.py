@@ -6,8 +6,8 @@ The executor schedules, and repeats what a lost worker left. A job only has to g
 import abc
 import asyncio
 import pickle
-import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -237,6 +237,9 @@ class _Workplace:
         self.pickled = pickled
         self._job: Job = pickle.loads(pickled)  # noqa: S301, from the process that started this one
         self._runner = asyncio.Runner()
+        # The end of its thread is not announced otherwise. A `__del__` would run after that of the loop's sockets, if both
+        # are found in one cycle. At the exit of a process, a loop that waits for its threads would wait for ever.
+        weakref.finalize(self, _close, self._runner, self._job).atexit = False
 
     def run(self, portions: Sequence[Portion]) -> Results:
         return self._runner.run(self._run(portions))
@@ -245,11 +248,21 @@ class _Workplace:
         running = (_run(self._job, shard, payload) for shard, payload in portions)
         return await asyncio.gather(*running, return_exceptions=True)
 
-    def __del__(self) -> None:  # the end of its thread is not announced otherwise
-        if sys.is_finalizing():
-            return  # a loop that waits for its threads would wait for ever
-        with suppress(RuntimeError), self._runner:  # no thread can start at the exit of a process
-            self._runner.run(self._job.aclose())
+
+def _close(runner: asyncio.Runner, job: Job) -> None:
+    """Close the storages of a job, and its event loop."""
+
+    def close() -> None:
+        with suppress(RuntimeError), runner:  # no thread can start at the exit of a process
+            runner.run(job.aclose())
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        close()
+    else:  # the garbage collector of a thread whose own loop runs
+        with suppress(RuntimeError):
+            threading.Thread(target=close).start()
 
 
 _here = threading.local()
