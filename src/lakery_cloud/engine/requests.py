@@ -197,13 +197,15 @@ class Requests(abc.ABC):
             cause: Exception | None = None
             try:
                 response = await self._exchange(address, request)
-                if max_size is None and response.status in expected:
+                is_expected = response.status in expected
+                if max_size is None and is_expected:
                     try:
                         return read(response)
                     except BaseException:
                         response.close()
                         raise
-                buffered = self._judge(await buffer(response, max_size or MAX_BUFFERED))
+                limit = max_size if max_size is not None and is_expected else MAX_BUFFERED
+                buffered = self._judge(await buffer(response, limit))
                 if buffered.status in expected:
                     return read(buffered)
                 cause, failure = RefusedRequest(buffered), self._refused(buffered, operation, address)
