@@ -66,7 +66,8 @@ class GCSRig(CloudRig):
 
     async def __aexit__(self, *_: object) -> None:
         async with self._client:
-            while not await self._is_removed():  # a request that a test has broken off may still make an object
+            # A request that a test has broken off may still make an object.
+            while not await self._is_removed():  # noqa: ASYNC110, the server announces nothing
                 await asyncio.sleep(0.1)
 
     async def _is_removed(self) -> bool:
