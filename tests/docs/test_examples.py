@@ -341,4 +341,4 @@ def test_make_targets_and_extras_that_are_named_exist() -> None:
     for page in PAGES:
         text = (ROOT / page).read_text("utf-8")
         assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE)) <= targets, page
-        assert set(re.findall(r'pip install "[\w.-]*\[(\w+)\]"', text)) <= extras, page
+        assert set(re.findall(r'pip install "lakery[\w.-]*\[(\w+)\]"', text)) <= extras, page
