@@ -54,12 +54,16 @@ class Measured:
         ]
 
     def best_of(self, place: tuple[str, str, str], peers: Sequence[str], measure: str = "rate") -> str | None:
-        """Return the best of some clients by a figure; of all other clients if none are named."""
+        """Return the best of some clients by a figure; of all other clients if none are named.
+
+        One that failed in half of its turns or more is none of them: the rest may be the easy ones.
+        """
         found = [
             (median if measure == "rate" else -median, name)
-            for *where, name in self._turns
+            for (*where, name), turns in self._turns.items()
             if (*where,) == place
             and (name in peers if peers else not name.startswith(OURS))
+            and 2 * sum("error" not in turn for turn in turns) > len(turns)
             and (median := self.median(*place, name, measure)) is not None
         ]
         return max(found)[1] if found else None

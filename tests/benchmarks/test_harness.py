@@ -134,6 +134,12 @@ def test_targets_are_met_or_missed(bound: float, is_met: bool) -> None:
     assert target.is_met(reached[0]) == is_met
 
 
+def test_client_that_mostly_failed_is_not_the_best() -> None:
+    target = Bound("s3", "plain", "puts", 1, ("*",))
+    results = [result(OURS, 1, 1, 1), result("labox", 0, 0.5, 0), result("s3fs", 2, 0, 2)]
+    assert target.reached(Measured(results)) == (2, "s3fs")
+
+
 def test_missed_target_has_its_limit_beside_it() -> None:
     target = Bound("s3", "plain", "puts", 2, ("labox",), limit="s3fs")
     for ours, shown in ((1, f"s3fs: 1.50x; cores in use: {OURS} 0.25, labox 0.25"), (2, "")):
