@@ -36,7 +36,7 @@ HANDFUL = {
     "cancelled_stream_leaves": 8,
     "stat_and_list": 1,
     "sweep_removes_old": 1,
-    "missing_bucket": 4,
+    "missing_bucket": 10,
     "another_bucket": 1,
     "golden_key": 2,
     "every_name_of_the_past": 1,

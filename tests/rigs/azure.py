@@ -123,10 +123,12 @@ class AzureRig(CloudRig):
             await self._client.delete_blob(self.in_bucket(key))
 
     async def _bucket_uploads(self) -> AsyncGenerator[str]:
-        committed = {key async for key in self._bucket_keys()}
-        async for blob in self._client.list_blobs(name_starts_with=self._below or None, include=["uncommittedblobs"]):
-            if blob.name not in committed:
-                yield blob.name
+        listing = self._client.list_blobs(name_starts_with=self._below or None, include=["uncommittedblobs"])
+        found = [blob.name async for blob in listing]
+        committed = {key async for key in self._bucket_keys()}  # afterwards: one may be committed meanwhile
+        for name in found:
+            if name not in committed:
+                yield name
 
     async def _bucket_keys(self) -> AsyncGenerator[str]:
         async for blob in self._client.list_blobs(name_starts_with=self._below or None):

@@ -404,9 +404,11 @@ class AzureTransport(CloudTransport):
     async def list_uploads(self, bucket: str, root: str) -> AsyncIterator[Upload]:
         # Only at temporary keys: blocks at content keys can't be aborted, see `abort_upload`.
         folder = f"{root}{TEMPORARY_FOLDER}/"
+        found = [name async for name in self._list(bucket, folder, _NAME, include=["uncommittedblobs"])]
+        # A listing does not mark them. It comes afterwards: one may be committed meanwhile.
         committed = {name async for name in self._list(bucket, folder, _NAME)}
-        async for name in self._list(bucket, folder, _NAME, include=["uncommittedblobs"]):
-            if name not in committed and is_temporary(name):  # a listing doesn't mark these
+        for name in found:
+            if name not in committed and is_temporary(name):
                 yield Upload(Address(bucket, name), "", ObjectAttributes("", None, {}, {}))
 
     def credential_kind(self) -> str | None:
