@@ -4,6 +4,7 @@ They are those of lakery-cloud's defaults, one after the other where one needs t
 hashes. So they show what the algorithm leaves.
 """
 
+import abc
 import asyncio
 import base64
 import re
@@ -39,9 +40,9 @@ class Promoted(LoopAlone):
             await self.write_and_promote(key, parts_of(passed_on, PART_SIZE), size)
         return key
 
+    @abc.abstractmethod
     async def write_and_promote(self, key: str, parts: AsyncIterator[bytes], size: int) -> None:
         """Write parts to a temporary key, and make the object of them."""
-        raise NotImplementedError
 
 
 class PromotedOnS3(Promoted, OnS3):
