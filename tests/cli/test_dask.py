@@ -4,31 +4,36 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
 
-from lakery_cloud import FileStorage
+from lakery_cloud import FileStorage, StorageUnavailable
 from lakery_cloud.maintenance.copy import CopyJob
 from lakery_cloud.maintenance.jobs import Job, run_job, total
 from lakery_cloud.maintenance.manifest import FILE_NAME, Manifest
 from lakery_cloud.maintenance.shards import Shard, ShardResult, listed, plan
 from lakery_cloud.maintenance.verify import VerifyJob
 from tests.cli.desk import Desk
-from tests.helpers import write
+from tests.helpers import until, write
 
 BLOBS = [b"blob %d" % number for number in range(60)]
 
 
+opened_cluster = partial(
+    LocalCluster, n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
+)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
-    ) as opened:
+    with opened_cluster() as opened:
         yield opened
 
 
@@ -77,6 +82,46 @@ class DyingCopy(CopyJob):
         return result
 
 
+class Lethal:
+    """Ends the process that sent it, when it is received, and is a text afterwards."""
+
+    def __init__(self, marker: Path) -> None:
+        self._marker = marker
+
+    def __reduce__(self) -> Any:
+        return _end, (os.getpid(), self._marker)
+
+
+def _end(pid: int, marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(2)  # until the scheduler has told the client, which reads such long results in another thread
+    return "received"
+
+
+class DyingWithResult(Dying):
+    """The process that has done the shard `7` ends while the client reads the result, which is then lost for Dask."""
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        findings: list[Any] = []
+        if shard.hash_prefix == "7":
+            await asyncio.sleep(4 if self._marker.exists() else 0)  # still lost when the client has read it
+            findings = [Lethal(self._marker), bytes(16 << 20)]
+        return ShardResult(shard, {"objects": len([entry async for entry in listed(self.storage, shard)])}, findings)
+
+
+async def test_a_worker_may_be_lost_while_its_result_is_read(cluster: LocalCluster, folder: Path, tmp_path: Path):
+    async with FileStorage(folder) as storage:
+        shards = await plan(storage)
+    with await asyncio.to_thread(Client, cluster.scheduler_address) as client:
+        job = DyingWithResult(folder, tmp_path / "died")
+        results = [result async for result in run_job(job, shards, engine=client)]
+    assert (tmp_path / "died").exists()
+    assert total(results)["objects"] == len(BLOBS)
+    assert [result.findings[0] for result in results if result.findings] == ["received"]
+
+
 async def test_a_copy_is_complete_although_a_worker_is_lost(cluster: LocalCluster, folder: Path, tmp_path: Path):
     there, kept, notes = tmp_path / "there", tmp_path / "kept", tmp_path / "notes"
     async with FileStorage(folder) as storage:
@@ -114,6 +159,47 @@ async def test_a_lost_worker_changes_nothing(cluster: LocalCluster, folder: Path
         assert [result async for result in run_job(job, shards, engine=client)] == [
             result async for result in run_job(job, shards)
         ]
+
+
+class Lost(Dying):
+    """Each process that works on the shard `7` ends."""
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        self._marker.unlink(missing_ok=True)
+        return await super().run(shard, payload)
+
+
+async def test_the_loss_of_each_worker_that_tries_is_an_error(cluster: LocalCluster, folder: Path, tmp_path: Path):
+    async with FileStorage(folder) as storage:
+        shards = await plan(storage)
+    client = await asyncio.to_thread(Client, cluster.scheduler_address)
+    with client, pytest.raises(StorageUnavailable, match="run the job again"):
+        [result async for result in run_job(Lost(folder, tmp_path / "died"), shards, engine=client)]
+
+
+class Waiting(Dying):
+    """Waits until it is cancelled."""
+
+    async def run(self, shard: Shard, payload: bytes) -> ShardResult:
+        self._marker.touch()
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+async def test_the_loss_of_the_scheduler_is_an_error(folder: Path, tmp_path: Path):
+    async with FileStorage(folder) as storage:
+        shards = await plan(storage)
+    job = Waiting(folder, tmp_path / "begun")
+
+    async def end(cluster: LocalCluster) -> None:
+        await until((tmp_path / "begun").exists)
+        await asyncio.to_thread(cluster.close)
+
+    with opened_cluster() as cluster, await asyncio.to_thread(Client, cluster.scheduler_address) as client:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(end(cluster))
+            with pytest.raises(StorageUnavailable, match="run the job again"):
+                [result async for result in run_job(job, shards, engine=client)]
 
 
 def test_the_command_uses_the_cluster(cluster: LocalCluster, desk: Desk):

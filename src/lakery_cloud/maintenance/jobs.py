@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from lakery_cloud.engine.object_storage import ObjectStorage
 from lakery_cloud.errors import ConfigError, StorageUnavailable
+from lakery_cloud.maintenance.cluster import Cluster, call_on_cluster
 from lakery_cloud.maintenance.manifest import Manifest
 from lakery_cloud.maintenance.shards import Shard, ShardResult
 from lakery_cloud.streams.tasks import side_by_side
@@ -27,8 +28,6 @@ SHARDS_AT_A_TIME = 4
 """Shards of one process at a time: while one is listed, or its last objects are read, objects of others are."""
 IN_FLIGHT = 64
 """Calls that an executor has at a time; the results of as many may wait for that of an earlier one."""
-RETRIES = 3
-"""How often Dask repeats a shard whose worker was lost."""
 
 StorageSource = ObjectStorage[Any] | Callable[[], ObjectStorage[Any]]
 """A storage, or a function that opens it and can be pickled, for storages that each worker finds in its configuration."""
@@ -100,15 +99,7 @@ def _ignore(objects: int, size: int) -> None:
     """Show no progress."""
 
 
-@runtime_checkable
-class HasExecutor(Protocol):
-    """A `distributed.Client`."""
-
-    def get_executor(self, **options: Any) -> Executor:
-        """An executor that runs functions on the cluster."""
-
-
-Engine = Executor | HasExecutor
+Engine = Executor | Cluster
 """What runs a job in other processes: a `ProcessPoolExecutor` or the like, or a `distributed.Client`."""
 
 
@@ -185,19 +176,24 @@ def _caller(job: Job, engine: Engine | None) -> Callable[[Sequence[Shard]], Awai
 
         return call
 
-    # Copies of the result of a shard would be wrong if the store changed, hence `pure`.
-    executor = engine.get_executor(pure=False, retries=RETRIES) if isinstance(engine, HasExecutor) else engine
     pickled = _pickled(job)
 
-    broken = threading.Event()
+    async def portions(shards: Sequence[Shard]) -> list[Portion]:
+        return await asyncio.to_thread(lambda: [(shard.portable(), job.payload(shard)) for shard in shards])
 
-    def portions(shards: Sequence[Shard]) -> list[Portion]:
-        return [(shard.portable(), job.payload(shard)) for shard in shards]
+    if isinstance(engine, Cluster):
+
+        async def submit_to_cluster(shards: Sequence[Shard]) -> Results:
+            return await call_on_cluster(engine, _run_in_worker, pickled, await portions(shards))
+
+        return submit_to_cluster
+
+    broken = threading.Event()
 
     async def submit(shards: Sequence[Shard]) -> Results:
         future: Future[Results] | None = None
         try:
-            future = executor.submit(_run_in_worker, pickled, await asyncio.to_thread(portions, shards))
+            future = engine.submit(_run_in_worker, pickled, await portions(shards))
             return await asyncio.shield(asyncio.wrap_future(future))
         except BrokenExecutor as error:
             broken.set()
