@@ -58,7 +58,8 @@ HOW = """## How this is measured
   response, 100 MB/s on each connection, and 200 MB/s for each copy inside the store, so that clients with parallel
   requests and few copies have an advantage.
 - A file *with a known hash* was hashed before the turn. Clients that can't use the hash hash it again, or not at all.
-- A **cold start** is a new process that does one thing. *CPU* and *peak* are those of the process.
+- A **cold start** is a new process that does one thing. *CPU* and *peak* are those of the process. `lakery-cloud-before` is
+  the command of an earlier commit (in `benchmarks/earlier.py`), which imported its modules at once.
 - A turn of many small operations starts no more of them after 0.75 seconds.
 
 ## What limits the rates
@@ -85,8 +86,6 @@ HOW = """## How this is measured
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store
   copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
   that fails leaves invisible blocks for a week.
-- **The command on a folder** starts Python and imports libraries. `imports-alone` is a process that only imports those of
-  them that are not ours: asyncio and cyclopts.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with

@@ -37,7 +37,7 @@ OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
 LOOP_AND_HASH = "loop-alone-hashed"
 LOOP_TEMPORARY = "loop-alone-temporary"
-IMPORTS_ALONE = "imports-alone"
+BEFORE = "lakery-cloud-before"
 
 LARGE = ("write-256", "write-file", "read-256")
 
@@ -67,7 +67,7 @@ PEERS = (
     Entry(LOOP_TEMPORARY, "s3", "loop_temporary:PromotedOnS3", "lakery-cloud", only=("write-256", "write-file")),
     Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
-    Entry(IMPORTS_ALONE, "start", "starts:ImportsAlone", "lakery-cloud", only=("put-to-folder",)),
+    Entry(BEFORE, "start", "starts:LakeryCloudBefore", "lakery-cloud", only=("help", "put-to-folder")),
     Entry("boto3", "start", "starts:Boto3Starts", "boto3", "boto3", only=("first-put",)),
     Entry("aioboto3", "start", "starts:Aioboto3Starts", "aioboto3", only=("first-put",)),
     Entry("s3fs", "start", "starts:S3FSStarts", "s3fs", "s3fs", only=("first-put",)),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.earlier import BEFORE_COLD_STARTS, extract
 from benchmarks.payload import KiB, unique
 from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Unavailable
 
@@ -32,6 +33,7 @@ class FirstPut(Peer):
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
         }
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a start does not compile, but the first of all
 
     async def start(self, what: str, number: int, folder: Path) -> None:
         if what != "first-put":
@@ -92,11 +94,15 @@ class LakeryCloudStarts(FirstPut):
         self.run("-c", self._script, "put", str(content), "--storage", stored.as_uri())
 
 
-class ImportsAlone(FirstPut):
-    """No client: a process that imports the libraries that any command on a storage needs."""
+class LakeryCloudBefore(LakeryCloudStarts):
+    """The command as it was before it imported its modules on demand."""
 
     async def start(self, what: str, number: int, folder: Path) -> None:
-        self.run("-c", "import asyncio, cyclopts")
+        source = folder / "before"
+        if not source.exists():
+            extract(BEFORE_COLD_STARTS, source)
+        self._environment["PYTHONPATH"] = str(source / "src")
+        await super().start(what, number, folder)
 
 
 class Boto3Starts(FirstPut):

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.payload import unique
 from benchmarks.scale.killed_job import REPORT, WORKER_KILLED, begun_in, done_of, entries_of
+from benchmarks.scale.runs import Figures, environment_of, run_work
 from lakery_cloud.emulators import Azurite, SeaweedFS
 from lakery_cloud.maintenance.manifest import FILE_NAME
 
@@ -27,12 +28,8 @@ EXPECTED = {"save": 0.9, "verify": 0.8, "copy": 2.6, "verify-destination": 1.8}
 """Milliseconds for an object on two idle cores of 2026, for the estimate at the beginning."""
 STAGES = ("save", "verify", "verify", "copy", "copy", "verify-destination")
 
-Figures = dict[str, Any]
 
-
-def run_killed(
-    options: argparse.Namespace, add: Callable[[Figures], None], fill: Callable[..., Figures], environment_of: Any
-) -> None:
+def run_killed(options: argparse.Namespace, add: Callable[[Figures], None]) -> None:
     """Run the jobs, compare what they report, and give each row of figures to `add`.
 
     Raises:
@@ -48,7 +45,7 @@ def run_killed(
         environment = {**environment_of(*keys), **destination.environment()}
         folder, stages = Path(name), _Stages(Path(name), environment)
         _say(f"save: about {EXPECTED['save'] * options.blobs / 1000:.0f} s")
-        filled = fill(environment, "fill", SOURCE, "--blobs", options.blobs, "--size", options.size)
+        filled = run_work(environment, "fill", SOURCE, "--blobs", options.blobs, "--size", options.size)
         row = {"part": "killed", "of": options.blobs}
         add({**row, "what": "save", "who": "1 process", **filled})
         for task in ("verify", "copy"):

@@ -1,6 +1,7 @@
 """The tables of docs/scale.md, made from the results of `make bench-scale`."""
 
 import json
+import statistics
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,7 @@ TITLES = {
     "simulated": "A simulated bucket, whose keys are made from their numbers:",
     "null": "A null server, which takes little of the processor, with objects of 1 KiB:",
     "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
+    "before": "Today's code beside that of before there were shards and engines, objects of 1 KiB, medians of turns:",
     "killed": "Jobs that are killed and resumed, on SeaweedFS, with a copy to Azurite:",
 }
 
@@ -59,8 +61,19 @@ def figures(results: Path = RESULTS) -> str:
     for part, grouped in groupby(document["results"], key=lambda result: result["part"]):
         of_part = [*grouped]
         rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of(of_part))
-        parts += [TITLES[part], f"{HEAD}\n{rows}", *_kills(of_part)]
+        parts += [TITLES[part], f"{HEAD}\n{rows}", *_ratios(of_part), *_kills(of_part)]
     return "\n\n".join(parts)
+
+
+def _ratios(results: Sequence[dict[str, Any]]) -> list[str]:
+    """A list of how many times the rate of before each result has, in the median and in single turns."""
+    lines = [
+        f"- {result['what']}, {result['who']}: {statistics.median(ratios):.1f} times the rate of before "
+        f"({min(ratios):.1f} to {max(ratios):.1f} in single turns)."
+        for result in results
+        if len({*(ratios := result.get("ratios", []))}) > 1  # it is always 1 for the code of before itself
+    ]
+    return ["\n".join(lines)] if lines else []
 
 
 def _kills(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -155,11 +155,6 @@ def test_limit_can_be_compared_with_another_client() -> None:
     assert rows(Measured(results), [target])[0][4] == "s3fs: 0.50x the CPU of boto3"
 
 
-def test_figure_is_compared_with_another_workload_of_another_client() -> None:
-    target = Bound("s3", "plain", "gets", 2, ("labox",), other="puts")
-    assert target.reached(Measured([result(OURS, 1, workload="gets"), result("labox", 4)])) == (4, "")
-
-
 def test_a_target_that_was_not_measured_is_not_met() -> None:
     assert {verdict for _, _, _, verdict, _ in rows(Measured([]))} == {"not measured"}
 

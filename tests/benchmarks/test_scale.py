@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.earlier import BEFORE_WHOLE_BUCKETS, extract
 from benchmarks.null_server import REPOSITORY, Running
 from benchmarks.null_server.listings import page_of
 from benchmarks.null_server.simulated import PREFIX, SimulatedObjects, key_of, live_keys, objects_of
+from benchmarks.peers.base import Unavailable
 from benchmarks.scale import report
-from benchmarks.scale.__main__ import _request_bucket
+from benchmarks.scale.runs import make_public_bucket
 from lakery_cloud import S3Storage
 from lakery_cloud.maintenance.shards import EVERYTHING, listed, plan
 
@@ -45,7 +48,7 @@ async def test_a_storage_lists_and_plans_the_simulated_bucket(null_s3: Running, 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
     for number, shards in ((2500, 256), (10**7, 256)):
         bucket = f"{PREFIX}{number}"
-        _request_bucket(null_s3.url, bucket)
+        make_public_bucket(null_s3.url, bucket)
         async with S3Storage(bucket, endpoint_url=null_s3.url, region="us-east-1") as storage:
             assert len(await plan(storage, max_objects=10**6)) == shards
             if number == 2500:
@@ -77,6 +80,20 @@ def test_two_processes_do_the_work_of_one_on_the_null_server():
     assert {row[2] for row in rows} == {"200"}
 
 
+def test_earlier_code_does_the_same_work(tmp_path: Path):
+    try:
+        extract(BEFORE_WHOLE_BUCKETS, tmp_path)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    rows = rows_printed("--only", "before", "--blobs", "20")
+    assert [row[0] for row in rows] == [
+        *["verify, SeaweedFS"] * 3,
+        *["copy, SeaweedFS"] * 2,
+        *["verify, null server"] * 3,
+    ]
+    assert {row[2] for row in rows} == {"20"}
+
+
 def test_the_page_has_the_figures_of_the_results_and_no_others():
     page = report.PAGE.read_text("utf-8")
     assert report.with_figures(page) == page
@@ -87,8 +104,9 @@ def test_figures_come_from_the_results(tmp_path: Any):
     assert report.figures(results) == "Not measured yet."
     machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11", "date": "2026-01-01"}
     figures = {"part": "real", "what": "verify", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0, "peak": 5e6}
+    figures["ratios"] = [2.5, 4.0, 3.0]
     figures |= {"client cpu": 0.5, "server cpu": 1.25}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
-    assert "| verify | us | 1,000 | 2.0 | 500 | 0.50 | 1.25 | 5 |" in report.with_figures(
-        f"a {report.BEGIN} old {report.END} b", results
-    )
+    page = report.with_figures(f"a {report.BEGIN} old {report.END} b", results)
+    assert "| verify | us | 1,000 | 2.0 | 500 | 0.50 | 1.25 | 5 |" in page
+    assert "- verify, us: 3.0 times the rate of before (2.5 to 4.0 in single turns)." in page
