@@ -12,6 +12,7 @@ class NamedStorages:
     def __init__(self) -> None:
         self._storages: dict[str, Storage[Any]] = {}
         self._retired: dict[str, str] = {}
+        self._found_default: Storage[Any] | None = None
 
     def add(self, storage: Storage[Any]) -> None:
         """Register a storage under its permanent name.
@@ -27,6 +28,7 @@ class NamedStorages:
                 f'bucket: {type(storage).__name__}.named("acme.archive@v1")(...)'
             )
         self._storages[storage.name] = storage
+        self._found_default = None
 
     def retire(self, name: str, reader: str) -> None:
         """Save nothing more under a name, and let the storage `reader` read its records.
@@ -42,6 +44,7 @@ class NamedStorages:
                 f"the name {name!r} can't be retired to {storage.name!r}: it is taken by another storage"
             )
         self._retired[name] = storage.name
+        self._found_default = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -357,8 +357,12 @@ class StorageRegistry(ReadingRegistry):
         tags: TagMap,
         size: int | None,
     ) -> Storage[Any]:
-        if storage is not None or not self._routes:
-            return self._writable(self.default if storage is None else storage)
+        if storage is not None:
+            return self._writable(storage)
+        if not self._routes:
+            if self._found_default is None:  # a look-up by name takes as long as a hash of a small blob
+                self._found_default = self._writable(self.default)
+            return self._found_default
         content_type, content_encoding = serialized["content_type"], serialized["content_encoding"]
         content = Content(content_type=content_type, content_encoding=content_encoding, tags=tags, size=size)
         return self._choose(None, content)[0]
