@@ -1,7 +1,7 @@
 """`verify` and `copy` as they were before there were shards and engines, and as they are, in turns.
 
-On SeaweedFS, and on a null server, which leaves the processor to the client. Bare connections show what a server allows:
-they send requests that were signed beforehand, and neither list nor hash.
+On SeaweedFS, and on a null server, which leaves the processor to the client. obstore, which makes its requests in Rust, and
+bare connections show what a server allows: these send requests that were signed beforehand, and neither list nor hash.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from benchmarks.earlier import BEFORE_WHOLE_BUCKETS, extract
+from benchmarks.environments import python_of
 from benchmarks.null_server import REPOSITORY, null_server
 from benchmarks.scale.runs import Figures, environment_of, make_public_bucket, run, run_work, with_cpu
 from lakery_cloud.emulators import SeaweedFS
@@ -25,9 +26,10 @@ SOURCE = "source"
 MOST = 10_000
 """Objects; with more, the old code would take long."""
 TURNS = 3
-BEFORE, NOW, BARE = f"before, commit {BEFORE_WHOLE_BUCKETS[:7]}", "now", "bare connections"
-VERIFY, COPY = (("verify", BEFORE), ("verify", NOW), ("verify", BARE)), (("copy", BEFORE), ("copy", NOW))
-PROGRAM = Path(__file__).with_name("before_work.py")
+BEFORE, NOW, OBSTORE, BARE = f"before, commit {BEFORE_WHOLE_BUCKETS[:7]}", "now", "obstore", "bare connections"
+VERIFY = tuple(("verify", who) for who in (BEFORE, NOW, OBSTORE, BARE))
+COPY = tuple(("copy", who) for who in (BEFORE, NOW))
+SCRIPTS = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def _measure(place: Place, step: tuple[str, str], turn: int, before: Path) -> Fi
     if what == "copy":
         arguments.append(f"copy-{turn}-{'before' if who == BEFORE else 'now'}")
         place.make_bucket(arguments[-1])
-    command = [sys.executable, str(PROGRAM), *arguments]
+    command = [sys.executable, str(SCRIPTS / "before_work.py"), *arguments]
+    if who == OBSTORE:
+        command = [python_of("obstore"), str(SCRIPTS / "obstore_verify.py"), SOURCE]
     return with_cpu(lambda: dict(json.loads(run(command, environment))), place.processes)
 
 

@@ -87,9 +87,9 @@ def test_earlier_code_does_the_same_work(tmp_path: Path):
         pytest.skip(str(error))
     rows = rows_printed("--only", "before", "--blobs", "20")
     assert [row[0] for row in rows] == [
-        *["verify, SeaweedFS"] * 3,
+        *["verify, SeaweedFS"] * 4,
         *["copy, SeaweedFS"] * 2,
-        *["verify, null server"] * 3,
+        *["verify, null server"] * 4,
     ]
     assert {row[2] for row in rows} == {"20"}
 
