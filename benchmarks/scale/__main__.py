@@ -63,10 +63,11 @@ def main() -> int:
         from benchmarks.__main__ import machine
 
         kept = json.loads(RESULTS.read_text("utf-8"))["results"] if RESULTS.exists() else []
-        measured = {result["part"] for result in results}
+        here, measured = machine(), {result["part"] for result in results}
+        results = [{**result, "date": here["date"]} for result in results]
         results += [result for result in kept if result["part"] not in measured]
         results.sort(key=lambda result: [*TITLES].index(result["part"]))
-        RESULTS.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n", "utf-8")
+        RESULTS.write_text(json.dumps({"machine": here, "results": results}, indent=1) + "\n", "utf-8")
         write_page()
     return 0
 

@@ -22,11 +22,11 @@ COLUMNS = (
     "processes gain nothing there."
 )
 TITLES = {
-    "simulated": "A simulated bucket, whose keys are made from their numbers:",
-    "null": "A null server, which takes little of the processor, with objects of 1 KiB:",
-    "real": "SeaweedFS on the same machine, with objects of 1 KiB:",
-    "before": "Today's code beside that of before there were shards and engines, objects of 1 KiB, medians of turns:",
-    "killed": "Jobs that are killed and resumed, on SeaweedFS, with a copy to Azurite:",
+    "simulated": "A simulated bucket, whose keys are made from their numbers",
+    "null": "A null server, which takes little of the processor, with objects of 1 KiB",
+    "real": "SeaweedFS on the same machine, with objects of 1 KiB",
+    "before": "Today's code beside that of before there were shards and engines, objects of 1 KiB, medians of turns",
+    "killed": "Jobs that are killed and resumed, on SeaweedFS, with a copy to Azurite",
 }
 
 
@@ -57,11 +57,12 @@ def figures(results: Path = RESULTS) -> str:
     document = json.loads(results.read_text("utf-8"))
     machine = document["machine"]
     computer = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
-    parts = [f"{computer}, on {machine['date']}. {COLUMNS}"]
+    parts = [f"{computer}. {COLUMNS}"]
     for part, grouped in groupby(document["results"], key=lambda result: result["part"]):
         of_part = [*grouped]
         rows = "\n".join(f"| {' | '.join(row)} |" for row in rows_of(of_part))
-        parts += [TITLES[part], f"{HEAD}\n{rows}", *_ratios(of_part), *_kills(of_part)]
+        title = f"{TITLES[part]} (measured on {of_part[0]['date']}):"
+        parts += [title, f"{HEAD}\n{rows}", *_ratios(of_part), *_kills(of_part)]
     return "\n\n".join(parts)
 
 

@@ -102,11 +102,12 @@ def test_the_page_has_the_figures_of_the_results_and_no_others():
 def test_figures_come_from_the_results(tmp_path: Any):
     results = tmp_path / "scale.json"
     assert report.figures(results) == "Not measured yet."
-    machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11", "date": "2026-01-01"}
+    machine = {"processor": "CPU", "cores": 2, "system": "Linux", "python": "3.11"}
     figures = {"part": "real", "what": "verify", "who": "us", "of": 1000, "objects": 1000, "seconds": 2.0, "peak": 5e6}
-    figures["ratios"] = [2.5, 4.0, 3.0]
+    figures |= {"ratios": [2.5, 4.0, 3.0], "date": "2026-02-03"}
     figures |= {"client cpu": 0.5, "server cpu": 1.25}
     results.write_text(json.dumps({"machine": machine, "results": [figures]}))
     page = report.with_figures(f"a {report.BEGIN} old {report.END} b", results)
     assert "| verify | us | 1,000 | 2.0 | 500 | 0.50 | 1.25 | 5 |" in page
+    assert "objects of 1 KiB (measured on 2026-02-03):" in page
     assert "- verify, us: 3.0 times the rate of before (2.5 to 4.0 in single turns)." in page
