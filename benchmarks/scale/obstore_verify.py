@@ -38,3 +38,5 @@ async def main(bucket: str) -> None:
 
 
 asyncio.run(main(*sys.argv[1:]))
+sys.stdout.flush()
+os._exit(0)  # at the usual end, obstore's threads sometimes abort the process
