@@ -88,5 +88,5 @@ def run(command: Sequence[str], environment: dict[str, str]) -> str:
         )
         if done.returncode:
             errors.seek(0)
-            raise SystemExit(f"{' '.join(map(str, command))} failed:\n{errors.read()[-4000:]}")
+            raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{errors.read()[-4000:]}")
     return done.stdout.strip().rpartition("\n")[2]
