@@ -279,9 +279,21 @@ def test_a_default_or_a_route_that_is_retired_is_refused():
 async def test_a_default_that_is_retired_later_never_saves():
     memory = MemoryStorage()
     registry = StorageRegistry([memory], default=memory)
+    await registry.save(blob())
     registry.retire(memory.name, memory.name)
     with pytest.raises(ReadOnlyStorage):
         await registry.save(blob())
+
+
+async def test_a_storage_that_is_added_or_retired_after_a_save_counts_for_the_next_one():
+    memory, archive = MemoryStorage(), Archive()
+    registry = StorageRegistry([memory])
+    assert (await registry.save(blob())).storage_name == memory.name
+    registry.add(archive)
+    with pytest.raises(NotRegistered, match="no default"):
+        await registry.save(blob())
+    registry.retire(memory.name, memory.name)
+    assert (await registry.save(blob())).storage_name == archive.name
 
 
 # Saving and loading.
