@@ -21,19 +21,17 @@ async def main(bucket: str) -> None:
     endpoint = os.environ["AWS_ENDPOINT_URL_S3"]
     store = S3Store(bucket, endpoint=endpoint, virtual_hosted_style_request=False, client_options={"allow_http": True})
     began, objects = time.perf_counter(), 0
-    pages = obstore.list(store)
-    for page in pages:
-        keys = iter([found["path"] for found in page])
+    keys = iter([found["path"] for page in obstore.list(store) for found in page])
 
-        async def work() -> None:
-            nonlocal objects
-            for key in keys:  # noqa: B023, of this page
-                answer = await obstore.get_async(store, key)
-                if hashlib.sha256(await answer.bytes_async()).hexdigest() != key.rpartition("/")[2]:
-                    raise SystemExit(f"{key} is not intact")
-                objects += 1
+    async def work() -> None:
+        nonlocal objects
+        for key in keys:
+            answer = await obstore.get_async(store, key)
+            if hashlib.sha256(await answer.bytes_async()).hexdigest() != key.rpartition("/")[2]:
+                raise SystemExit(f"{key} is not intact")
+            objects += 1
 
-        await asyncio.gather(*(work() for _ in range(AT_A_TIME)))
+    await asyncio.gather(*(work() for _ in range(AT_A_TIME)))
     print(json.dumps({"objects": objects, "seconds": time.perf_counter() - began}))
 
 

@@ -30,8 +30,10 @@ def parse(body: bytes, root: str | None = None) -> ET.Element:
     found = root_of(body)
     if not found or (root is not None and found != root):
         raise UnsupportedResponse(f"a response without {root or 'XML'}")
+    # UTF-8 whatever it declares, as all stores send: another encoding could hide a document type from the search above.
+    parser = ET.XMLParser(encoding="utf-8")  # noqa: S314, without a document type it has no entities
     try:
-        return ET.fromstring(body.lstrip())  # noqa: S314, without a document type it has no entities
+        return ET.fromstring(body.lstrip(), parser)  # noqa: S314
     except ET.ParseError as error:
         raise UnsupportedResponse("a response that is no XML") from error
 

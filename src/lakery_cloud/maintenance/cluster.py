@@ -59,5 +59,5 @@ def _outcome(task: Any) -> tuple[Any, BaseException | None]:
     """The result of a task or its failure. A task that Dask cancels must not seem to be a caller that is cancelled."""
     try:
         return task.result(), None
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:  # noqa: BLE001, the caller raises it
         return None, error
