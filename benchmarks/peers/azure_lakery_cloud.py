@@ -12,7 +12,7 @@ class LakeryCloudAzure(LakeryCloud):
     """`AzureBlobStorage` with its defaults."""
 
     sends = "SHA-256, CRC64, create-only put"
-    streams = "SHA-256, CRC64, temporary blob of 8 MiB blocks, copy by one request; one put if it fits"
+    streams = "SHA-256, CRC64, temporary blob of 5 MiB blocks, copy by one request; one put if it fits"
     place = "blob"
     bucket = "container"
 
@@ -23,7 +23,7 @@ class LakeryCloudAzure(LakeryCloud):
 class CopiedInBlocks(LakeryCloudAzure):
     """Copies in blocks at the same time; off by default up to 5,000 MiB, since a failed one leaves invisible blocks."""
 
-    streams = "SHA-256, CRC64, temporary blob of 8 MiB blocks, copied in blocks of 16 MiB"
+    streams = "SHA-256, CRC64, temporary blob of 5 MiB blocks, copied in blocks of 16 MiB"
     options: ClassVar = {"copy_threshold": 64 * 1024**2}
 
 

@@ -12,12 +12,14 @@ from lakery_cloud import (
     ConfigError,
     CredentialsError,
     GCSStorage,
+    MemoryStorage,
     ObjectStorage,
     S3Storage,
     storage_from_url,
 )
 from tests.helpers import run_python, write
 
+MiB = 1024**2
 SECRET = "c2VjcmV0IHNlY3JldA=="  # what nobody may see
 
 Class = type[ObjectStorage[Any]]
@@ -52,6 +54,22 @@ def test_url_sets_everything_that_is_no_secret(place: str, query: str, shown: st
     assert repr(storage) == shown
     assert (storage.settings.part_size, storage.settings.verify) == (16 * 1024**2, False)
     assert {name: getattr(storage.settings, name) for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("storage", "size"),
+    [
+        (S3Storage("bucket"), 5 * MiB),
+        (AzureBlobStorage("container", account_name="me"), 5 * MiB),
+        (GCSStorage("bucket"), 8 * MiB),
+        (GCSStorage("bucket", composite_uploads=True), 5 * MiB),
+        (GCSStorage("bucket", composite_uploads=True, part_size=8 * MiB), 8 * MiB),
+        (MemoryStorage(), 5 * MiB),
+    ],
+    ids=["S3", "Azure", "GCS", "GCS, composite uploads", "a size of its own", "memory"],
+)
+def test_first_parts_are_small_where_they_are_sent_at_the_same_time(storage: ObjectStorage[Any], size: int) -> None:
+    assert storage.settings.part_size == size
 
 
 @pytest.mark.parametrize(

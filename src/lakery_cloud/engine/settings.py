@@ -17,6 +17,11 @@ S = TypeVar("S")
 
 MiB = 1024**2
 
+PART_SIZE = 5 * MiB
+"""Default size of a stream's first parts, the least that S3 accepts: small ones fill the link early."""
+ORDERED_PART_SIZE = 8 * MiB
+"""The same where each part waits for the response to the one before."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
@@ -205,8 +210,9 @@ class EngineSettings:
 
     prefix: str = setting("", "Start of each key. A slash separates it from the content hash.", in_files=False)
     part_size: int = setting(
-        8 * MiB,
-        "Size of a stream's first parts, on S3 5 MiB by default. A stream that fits into one part is sent in one request.",
+        None,
+        "Size of a stream's first parts. By default 5 MiB, or 8 MiB where parts are sent one after the other, as on Cloud "
+        "Storage without `composite_uploads`. A stream that fits into one part is sent in one request.",
         unit="bytes",
     )
     max_concurrent_parts: int = setting(
@@ -285,6 +291,8 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name, setting in settings_of(type(self)).items():
             setting.check(getattr(self, name))
+        if self.part_size is None:
+            self._replace(part_size=ORDERED_PART_SIZE if self.limits.ordered_parts else PART_SIZE)
         if self.allowed_buckets is not None:
             self._replace(allowed_buckets=_bucket_names(self.allowed_buckets, self.bucket_names))
         if self.part_size % self.limits.part_multiple:

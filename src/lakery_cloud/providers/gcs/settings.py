@@ -123,6 +123,9 @@ class GCSSettings(CloudSettings):
         return given
 
     def __post_init__(self) -> None:
+        if self.composite_uploads:
+            max_parts = min(self.limits.max_parts, MAX_COMPONENTS)
+            self._replace(limits=replace(self.limits, ordered_parts=False, max_parts=max_parts))
         CloudSettings.__post_init__(self)
         if self.fs is not None and (self.project or self.token is not None or self.endpoint_url or self.user_project):
             raise ConfigError(
@@ -130,6 +133,3 @@ class GCSSettings(CloudSettings):
             )
         if self.fs is not None and not self.fs.asynchronous:
             raise ConfigError("an fs must be made with asynchronous=True; otherwise it runs on its own event loop")
-        if self.composite_uploads:
-            max_parts = min(self.limits.max_parts, MAX_COMPONENTS)
-            self._replace(limits=replace(self.limits, ordered_parts=False, max_parts=max_parts))

@@ -25,7 +25,7 @@ logger = logging.getLogger("lakery_cloud")
 
 MAX_SOURCES = 32
 """Cloud Storage, "Objects: compose": objects that one request composes."""
-MAX_DELETES = 16
+MAX_DELETES = 64
 """Concurrent requests that delete parts."""
 
 

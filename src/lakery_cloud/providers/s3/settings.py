@@ -131,7 +131,6 @@ class S3Settings(CloudSettings):
     copy_threshold: int | None = copy_threshold_setting("128 MiB, or less where the store's limit is less")
     copy_part_size: int | None = copy_part_size_setting()
     copy_timeout: float = copy_timeout_setting()
-    part_size: int = redefine(EngineSettings, "part_size", 5 * MiB)
     limits: Limits = redefine(EngineSettings, "limits", S3_LIMITS)
 
     bucket_names: ClassVar[BucketNames] = BUCKET_NAMES
