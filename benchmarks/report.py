@@ -69,7 +69,10 @@ HOW = """## How this is measured
   loop, it sends requests without hashes, checksums and signatures, and looks for nothing but the end of the response. What
   lakery-cloud needs more is its own work in Python: hash, signature, retries, and the strict reading of responses. obstore
   and opendal do theirs in Rust, on several threads.
-- **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive.
+- **A verified read** is limited by hashing, which runs in a thread of its own while bytes arrive. `loop-alone-hashed` is no
+  client: it reads over a bare connection, with the same hash in a thread.
+- **A read without verification** is limited by the event loop, as `loop-alone` shows, which receives and counts the bytes.
+  boto3 and labox receive them by blocking calls in a thread.
 - **A hashed write over TLS** is limited by the thread of the event loop, which encrypts for all connections while another
   thread hashes. Every client has to encrypt, so the advantage over labox is smaller than without TLS.
 - **A file whose hash is known** is hashed once more while it is sent, since content that is not what its key says is never

@@ -37,6 +37,9 @@ OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
 LOOP_AND_HASH = "loop-alone-hashed"
 LOOP_TEMPORARY = "loop-alone-temporary"
+HASH_ALONE = "sha256-alone"
+NO_CLIENTS = (LOOP_ALONE, LOOP_AND_HASH, LOOP_TEMPORARY, HASH_ALONE)
+"""They show limits."""
 BEFORE = "lakery-cloud-before"
 
 LARGE = ("write-256", "write-file", "read-256")
@@ -61,11 +64,21 @@ PEERS = (
     Entry("opendal", "s3", "s3_opendal:OpenDAL", "opendal", "opendal"),
     Entry("signed-by-hand", "s3", "s3_signed:SignedByHand", "aiohttp"),
     Entry(
-        LOOP_ALONE, "s3", "loop_alone:OnS3", "lakery-cloud", only=("puts", "gets", "write", "write-256", "write-file")
+        LOOP_ALONE,
+        "s3",
+        "loop_alone:OnS3",
+        "lakery-cloud",
+        only=("puts", "gets", "hits", "write", "write-256", "write-file", "read"),
     ),
-    Entry(LOOP_AND_HASH, "s3", "loop_alone:HashedOnS3", "lakery-cloud", only=("write", "write-256", "write-file")),
+    Entry(
+        LOOP_AND_HASH,
+        "s3",
+        "loop_alone:HashedOnS3",
+        "lakery-cloud",
+        only=("write", "write-256", "write-file", "read-verified"),
+    ),
     Entry(LOOP_TEMPORARY, "s3", "loop_temporary:PromotedOnS3", "lakery-cloud", only=("write-256", "write-file")),
-    Entry("sha256-alone", "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
+    Entry(HASH_ALONE, "s3", "sha256_alone:SHA256Alone", "lakery-cloud", only=("read-verified",)),
     Entry(OURS, "start", "starts:LakeryCloudStarts", "lakery-cloud"),
     Entry(BEFORE, "start", "starts:LakeryCloudBefore", "lakery-cloud", only=("help", "put-to-folder")),
     Entry("boto3", "start", "starts:Boto3Starts", "boto3", "boto3", only=("first-put",)),

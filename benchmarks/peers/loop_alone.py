@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import re
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,6 +19,10 @@ from benchmarks.peers.base import PART_SIZE, Peer, Target, Unavailable, parts_of
 
 PARTS_IN_FLIGHT = 12
 """As many as obstore has."""
+HASHED_LATER = 32
+"""Chunks that wait for the thread that hashes."""
+READ_AHEAD = 4 * 1024**2
+"""Bytes that wait for the reader before a connection receives no more."""
 T = TypeVar("T")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _UPLOAD_ID = re.compile(rb"<UploadId>(.*)</UploadId>")
@@ -29,12 +34,15 @@ async def hashed(chunks: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[by
     """Pass chunks on while a thread hashes them; at the end, wait for it."""
     hasher = hashlib.sha256()
     worker = ThreadPoolExecutor(1)
+    pending: deque[asyncio.Future[None]] = deque()
 
     async def passed_on() -> AsyncIterator[bytes]:
         async for chunk in chunks:
-            worker.submit(hasher.update, chunk)
+            pending.append(asyncio.wrap_future(worker.submit(hasher.update, chunk)))
+            if len(pending) > HASHED_LATER:
+                await pending.popleft()
             yield chunk
-        await asyncio.wrap_future(worker.submit(hasher.digest))
+        await asyncio.gather(*pending)
 
     try:
         yield passed_on()
@@ -91,13 +99,64 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
 
+class Download(asyncio.Protocol):
+    """One connection that receives one response in chunks."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._waiting = 0
+        self._more = asyncio.Event()
+        self._is_paused = False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    async def chunks(self, request: bytes) -> AsyncIterator[bytes]:
+        """Send a request, and yield the body of its response."""
+        self._transport.write(request)
+        try:
+            head = await self._next()
+            while (end := head.find(b"\r\n\r\n") + 4) < 4:
+                head += await self._next()
+            length = _LENGTH.search(head, 0, end)
+            assert head.startswith(b"HTTP/1.1 2"), head[:300]
+            assert length is not None
+            left, chunk = int(length[1]), head[end:]
+            while left:
+                if chunk:
+                    left -= len(chunk)
+                    yield chunk
+                chunk = await self._next() if left else b""
+        finally:
+            self._transport.close()
+
+    async def _next(self) -> bytes:
+        while not self._chunks:
+            self._more.clear()
+            await self._more.wait()
+        chunk = self._chunks.popleft()
+        self._waiting -= len(chunk)
+        if self._is_paused and self._waiting < READ_AHEAD // 2:
+            self._is_paused = False
+            self._transport.resume_reading()
+        return chunk
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._waiting += len(data)
+        self._more.set()
+        if self._waiting > READ_AHEAD and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+
 class LoopAlone(Peer):
     """The requests of one API."""
 
     hashes = True
     verifies = True
     sends = "no client: one request, nothing hashed or signed"
-    gets = "no client: one GET, nothing compared"
+    gets = reads = "no client: one GET, nothing compared"
     streams = f"no client: {PARTS_IN_FLIGHT} parts of 8 MiB in flight, nothing hashed or signed"
     more: ClassVar[str] = ""
     """Headers of a put."""
@@ -132,7 +191,7 @@ class LoopAlone(Peer):
         head = f"{method} {target} HTTP/1.1\r\nHost: server\r\nContent-Length: {len(body)}\r\n{more}\r\n".encode()
         answer = await connection.exchange(*((head + body,) if len(body) < PART_SIZE // 8 else (head, body)))
         self._free.append(connection)
-        if not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 308")):
+        if not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 308", b"HTTP/1.1 412")):  # 412: it exists
             raise RuntimeError(answer[:300].decode(errors="replace"))
         return answer
 
@@ -149,13 +208,16 @@ class LoopAlone(Peer):
             raise Unavailable("it knows no uploads in parts")
         return await self.put(key, b"".join([chunk async for chunk in chunks]))
 
-    def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
-        raise Unavailable("it reads no streams")
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        _, download = await asyncio.get_running_loop().create_connection(Download, **self._place)
+        async for chunk in download.chunks(f"GET {self.of_content(handle)} HTTP/1.1\r\nHost: server\r\n\r\n".encode()):
+            yield chunk
 
 
 class OnS3(LoopAlone):
     """Requests to S3."""
 
+    more = "If-None-Match: *\r\n"
     files = f"no client: read in a thread; {PARTS_IN_FLIGHT} parts of 8 MiB in flight, nothing hashed or signed"
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
@@ -190,10 +252,16 @@ class HashedOnS3(OnS3):
 
     streams = f"no client: {PARTS_IN_FLIGHT} parts of 8 MiB in flight, SHA-256 in a thread, nothing signed"
     files = f"no client: read in a thread; {streams.removeprefix('no client: ')}"
+    reads = "no client: one GET, SHA-256 in a thread"
 
     async def write_stream(self, key: str, chunks: AsyncIterator[bytes], *, size: int) -> Any:
         async with hashed(chunks) as passed_on:
             return await super().write_stream(key, passed_on, size=size)
+
+    async def read_stream(self, handle: Any) -> AsyncIterator[bytes]:
+        async with hashed(super().read_stream(handle)) as passed_on:
+            async for chunk in passed_on:
+                yield chunk
 
 
 class OnGCS(LoopAlone):

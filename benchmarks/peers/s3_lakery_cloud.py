@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.payload import sha256_of_blocks
+from benchmarks.payload import MiB, sha256_of_blocks
 from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Target, Unavailable
 from lakery_cloud import ConfigError, S3Storage, StorageRegistry
 from lakery_cloud.digest import DigestingStream
@@ -109,7 +109,7 @@ class InRanges(LakeryCloud):
     """Large reads by eight ranges at a time."""
 
     reads = "eight 8 MiB ranges at a time"
-    options: ClassVar = {"concurrent_ranges": 8}
+    options: ClassVar = {"concurrent_ranges": 8, "range_size": 8 * MiB}
 
 
 def digest_of(sha256: str, size: int) -> Digest:

@@ -18,7 +18,7 @@ S = TypeVar("S")
 MiB = 1024**2
 
 PART_SIZE = 5 * MiB
-"""Default size of a stream's first parts, the least that S3 accepts: small ones fill the link early."""
+"""Default size of a stream's first parts and of ranges. S3 accepts no smaller parts; larger ones leave memory for fewer."""
 ORDERED_PART_SIZE = 8 * MiB
 """The same where each part waits for the response to the one before."""
 
@@ -236,7 +236,7 @@ class EngineSettings:
         "is slow: to 8 at a time, and to more while the network is the limit.",
         least=0,
     )
-    range_size: int = setting(8 * MiB, "Size of such a range.", unit="bytes")
+    range_size: int = setting(PART_SIZE, "Size of such a range.", unit="bytes")
     verify: bool = setting(True, "Whether reads compare content with its hash.")
     cleanup_timeout: float = setting(
         30.0,
