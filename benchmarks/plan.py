@@ -47,6 +47,8 @@ PLAN = (
     Step("start", "plain", 5, ("help", "put-to-folder", "first-put")),
     Step("gcs", "plain", 3, OF_SDKS),
     Step("gcs", "network", 3, OVER_A_NETWORK),
+    Step("start-gcs", "plain", 5, ("first-put",)),
     Step("azure", "plain", 3, OF_SDKS),
     Step("azure", "network", 3, OVER_A_NETWORK),
+    Step("start-azure", "plain", 5, ("first-put",)),
 )

@@ -1,4 +1,4 @@
-"""Programs that put 1 KiB to S3 and end, each as short as its library allows: `python -m <program> URL BUCKET KEY`.
+"""Programs that put 1 KiB and end, each as short as its library allows: `python -m <program> URL BUCKET KEY`.
 
-Credentials and region come from the environment.
+Credentials and region come from the environment, except the account of Blob Storage.
 """

@@ -17,7 +17,14 @@ try:
 except ImportError:
     from asyncio import new_event_loop
 
-DIALECTS: dict[str, type[S3]] = {"s3": S3, "start": S3, "gcs": GCS, "azure": Azure}
+DIALECTS: dict[str, type[S3]] = {
+    "s3": S3,
+    "start": S3,
+    "gcs": GCS,
+    "start-gcs": GCS,
+    "azure": Azure,
+    "start-azure": Azure,
+}
 
 
 async def serve(options: argparse.Namespace) -> None:

@@ -97,6 +97,10 @@ PEERS = (
     ),
     Entry("gcloud-aio-storage", "gcs", "gcs_gcloud_aio:GcloudAio", "gcloud-aio-storage", "gcloud-aio"),
     Entry("obstore", "gcs", "obstore_stores:ObstoreGCS", "obstore", "obstore"),
+    Entry(OURS, "start-gcs", "starts:LakeryCloudOnGCSStarts", "lakery-cloud"),
+    Entry("gcsfs", "start-gcs", "starts:GCSFSStarts", "gcsfs"),
+    Entry("google-cloud-storage", "start-gcs", "starts:GoogleCloudStorageStarts", "google-cloud-storage"),
+    Entry("obstore", "start-gcs", "starts:ObstoreOnGCSStarts", "obstore", "obstore"),
     Entry(OURS, "azure", "azure_lakery_cloud:LakeryCloudAzure", "lakery-cloud"),
     Entry(f"{OURS}-blocks", "azure", "azure_lakery_cloud:CopiedInBlocks", "lakery-cloud", only=("write-256",)),
     Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
@@ -106,6 +110,10 @@ PEERS = (
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
     Entry("azure-storage-blob-32", "azure", "azure_sdk:LikeAzCopy", "azure-storage-blob", only=LARGE),
     Entry("obstore", "azure", "obstore_stores:ObstoreAzure", "obstore", "obstore"),
+    Entry(OURS, "start-azure", "starts:LakeryCloudOnAzureStarts", "lakery-cloud"),
+    Entry("adlfs", "start-azure", "starts:ADLFSStarts", "adlfs"),
+    Entry("azure-storage-blob", "start-azure", "starts:AzureStorageBlobStarts", "azure-storage-blob"),
+    Entry("obstore", "start-azure", "starts:ObstoreOnAzureStarts", "obstore", "obstore"),
 )
 
 

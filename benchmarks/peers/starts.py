@@ -131,3 +131,63 @@ class S3FSStarts(FirstPut):
 
     library = "s3fs"
     starts = "put; SHA-256 in line"
+
+
+class LakeryCloudOnGCSStarts(FirstPut):
+    """The program with lakery-cloud on Cloud Storage."""
+
+    library = "lakery_cloud_gcs"
+    starts = "SHA-256, CRC-32C, create-only insert"
+
+
+class GCSFSStarts(FirstPut):
+    """The program with gcsfs."""
+
+    library = "gcsfs"
+    starts = "put; SHA-256 in line"
+
+    async def open(self) -> None:
+        await super().open()
+        self._environment["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it waits for gRPC, which no null server has
+
+
+class GoogleCloudStorageStarts(FirstPut):
+    """The program with google-cloud-storage."""
+
+    library = "google_cloud_storage"
+    starts = "CRC-32C, put; SHA-256 in line"
+
+
+class ObstoreOnGCSStarts(FirstPut):
+    """The program with obstore on Cloud Storage."""
+
+    library = "obstore_gcs"
+    starts = "put; SHA-256 in line"
+
+
+class LakeryCloudOnAzureStarts(FirstPut):
+    """The program with lakery-cloud on Blob Storage."""
+
+    library = "lakery_cloud_azure"
+    starts = "SHA-256, CRC64, create-only put"
+
+
+class ADLFSStarts(FirstPut):
+    """The program with adlfs."""
+
+    library = "adlfs"
+    starts = "put; SHA-256 in line"
+
+
+class AzureStorageBlobStarts(FirstPut):
+    """The program with azure-storage-blob."""
+
+    library = "azure_storage_blob"
+    starts = "put; SHA-256 in line"
+
+
+class ObstoreOnAzureStarts(FirstPut):
+    """The program with obstore on Blob Storage."""
+
+    library = "obstore_azure"
+    starts = "put; SHA-256 in line"

@@ -18,7 +18,7 @@ from benchmarks.harness import measure, profile
 from benchmarks.null_server import REPOSITORY
 from benchmarks.payload import KNOWN, MiB, pattern, unique
 from benchmarks.peers.base import Target
-from benchmarks.peers.catalog import OURS, PEERS, Entry
+from benchmarks.peers.catalog import OURS, PEERS, Entry, peers_of
 from benchmarks.peers.starts import LakeryCloudStarts
 from benchmarks.plan import CONDITIONS, PLAN, PROFILED
 from benchmarks.samples import LOOP, Sampler
@@ -93,9 +93,11 @@ def test_a_library_counts_for_the_part_that_calls_it() -> None:
     assert {*sampler.counts} == {"content and its hash"}, "that of this file, whose folder has the same name"
 
 
-def test_starts_are_measured_by_their_processes(log: Any) -> None:
-    entry = next(entry for entry in PEERS if (entry.api, entry.name) == ("start", OURS))
-    (found,) = measure(BY_NAME["first-put"], [entry], api="start", condition="plain", rounds=1, log=log)
+@pytest.mark.parametrize("api", ["start", "start-gcs", "start-azure"])
+def test_starts_are_measured_by_their_processes(log: Any, api: str) -> None:
+    entries = [entry for entry in peers_of(api, "first-put") if entry.environment is None]
+    found, *others = measure(BY_NAME["first-put"], entries, api=api, condition="plain", rounds=1, log=log)
+    assert [turn["error"] for other in others for turn in other.turns if "error" in turn] == []
     (turn,) = found.turns
     assert "error" not in turn
     assert turn["cpu"] > 0
