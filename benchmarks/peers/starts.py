@@ -13,6 +13,7 @@ from benchmarks.payload import KiB, unique
 from benchmarks.peers.base import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, Peer, Unavailable
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PUT = "put; SHA-256 in line"
 
 
 class FirstPut(Peer):
@@ -105,89 +106,30 @@ class LakeryCloudBefore(LakeryCloudStarts):
         await super().start(what, number, folder)
 
 
-class Boto3Starts(FirstPut):
-    """The program with boto3."""
-
-    library = "boto3"
-    starts = "CRC-32, put; SHA-256 in line"
-
-
-class Aioboto3Starts(FirstPut):
-    """The program with aioboto3."""
-
-    library = "aioboto3"
-    starts = "CRC-32, put; SHA-256 in line"
-
-
-class ObstoreStarts(FirstPut):
-    """The program with obstore."""
-
-    library = "obstore"
-    starts = "put; SHA-256 in line"
-
-
-class S3FSStarts(FirstPut):
-    """The program with s3fs."""
-
-    library = "s3fs"
-    starts = "put; SHA-256 in line"
-
-
-class LakeryCloudOnGCSStarts(FirstPut):
-    """The program with lakery-cloud on Cloud Storage."""
-
-    library = "lakery_cloud_gcs"
-    starts = "SHA-256, CRC-32C, create-only insert"
-
-
 class GCSFSStarts(FirstPut):
     """The program with gcsfs."""
 
     library = "gcsfs"
-    starts = "put; SHA-256 in line"
+    starts = PUT
 
     async def open(self) -> None:
         await super().open()
         self._environment["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"  # it waits for gRPC, which no null server has
 
 
-class GoogleCloudStorageStarts(FirstPut):
-    """The program with google-cloud-storage."""
-
-    library = "google_cloud_storage"
-    starts = "CRC-32C, put; SHA-256 in line"
+def _starts(library: str, work: str) -> type[FirstPut]:
+    """The program with a library, which does this work."""
+    return type(library, (FirstPut,), {"library": library, "starts": work})
 
 
-class ObstoreOnGCSStarts(FirstPut):
-    """The program with obstore on Cloud Storage."""
-
-    library = "obstore_gcs"
-    starts = "put; SHA-256 in line"
-
-
-class LakeryCloudOnAzureStarts(FirstPut):
-    """The program with lakery-cloud on Blob Storage."""
-
-    library = "lakery_cloud_azure"
-    starts = "SHA-256, CRC64, create-only put"
-
-
-class ADLFSStarts(FirstPut):
-    """The program with adlfs."""
-
-    library = "adlfs"
-    starts = "put; SHA-256 in line"
-
-
-class AzureStorageBlobStarts(FirstPut):
-    """The program with azure-storage-blob."""
-
-    library = "azure_storage_blob"
-    starts = "put; SHA-256 in line"
-
-
-class ObstoreOnAzureStarts(FirstPut):
-    """The program with obstore on Blob Storage."""
-
-    library = "obstore_azure"
-    starts = "put; SHA-256 in line"
+Boto3Starts = _starts("boto3", f"CRC-32, {PUT}")
+Aioboto3Starts = _starts("aioboto3", f"CRC-32, {PUT}")
+ObstoreStarts = _starts("obstore", PUT)
+S3FSStarts = _starts("s3fs", PUT)
+LakeryCloudOnGCSStarts = _starts("lakery_cloud_gcs", "SHA-256, CRC-32C, create-only insert")
+GoogleCloudStorageStarts = _starts("google_cloud_storage", f"CRC-32C, {PUT}")
+ObstoreOnGCSStarts = _starts("obstore_gcs", PUT)
+LakeryCloudOnAzureStarts = _starts("lakery_cloud_azure", "SHA-256, CRC64, create-only put")
+ADLFSStarts = _starts("adlfs", PUT)
+AzureStorageBlobStarts = _starts("azure_storage_blob", PUT)
+ObstoreOnAzureStarts = _starts("obstore_azure", PUT)

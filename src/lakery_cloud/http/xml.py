@@ -33,7 +33,7 @@ def parse(body: bytes, root: str | None = None) -> ET.Element:
     # UTF-8 whatever it declares, as all stores send: another encoding could hide a document type from the search above.
     parser = ET.XMLParser(encoding="utf-8")  # noqa: S314, without a document type it has no entities
     try:
-        return ET.fromstring(body.lstrip(), parser)  # noqa: S314
+        return ET.fromstring(body.lstrip(), parser)  # noqa: S314, by the same parser
     except ET.ParseError as error:
         raise UnsupportedResponse("a response that is no XML") from error
 
