@@ -12,7 +12,7 @@ import pytest
 
 from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.http.exchange import BufferedResponse, UnsupportedResponse
-from lakery_cloud.providers.azure.requests import listed_page
+from lakery_cloud.providers.azure.answers import listed_page
 from lakery_cloud.testing import ScriptedProxy
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on

@@ -22,7 +22,7 @@ from lakery_cloud import (
 from lakery_cloud.engine import attributes, keys
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.providers import file
-from lakery_cloud.providers.azure import requests as azure
+from lakery_cloud.providers.azure import metadata as azure
 from lakery_cloud.providers.gcs import requests as gcs_requests
 from lakery_cloud.providers.gcs import uploads as gcs_uploads
 from lakery_cloud.testing import digest_of

@@ -21,7 +21,7 @@ from lakery_cloud import AzureBlobStorage
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.secret_key import SecretKey
 from lakery_cloud.http.headers import http_date
-from lakery_cloud.providers.azure import requests as azure
+from lakery_cloud.providers.azure import metadata as azure
 from lakery_cloud.providers.azure import signing as shared_key
 from lakery_cloud.providers.s3.signing import UNSIGNED, authorization, encode_path, encode_query, signing_key
 from tests.attack.cases import cases, counted
@@ -171,6 +171,15 @@ def azure_requests(draw: st.DrawFn) -> tuple[str, str, str, dict[str, str]]:
         headers["content-md5"] = base64.b64encode(draw(st.binary(min_size=16, max_size=16))).decode()
     if query:
         query = f"comp=block&blockid={quote(base64.b64encode(draw(st.binary(min_size=1, max_size=48))), safe='')}"
+        if draw(st.booleans()):  # copied from another blob
+            del headers["content-md5"]
+            signature = quote(base64.b64encode(draw(st.binary(min_size=32, max_size=32))), safe="")
+            headers |= {
+                "content-length": "0",
+                "x-ms-copy-source": f"https://me.blob.core.windows.net{path}?sp=r&sv=2026-10-06&sr=b&sig={signature}",
+                "x-ms-source-if-match": draw(values),
+                "x-ms-source-range": "bytes=0-16777215",
+            }
     elif method == "PUT":
         metadata = {name: draw(values) for name in azure._NAMES.values()}
         tagged = draw(st.dictionaries(tags, tags, max_size=3))

@@ -1,16 +1,24 @@
-"""What Azure promises for each operation, and the check that a response is that. Nothing else counts as success."""
+"""What Azure promises for each operation, the check that a response is that, and what it says of blobs.
+
+Nothing else counts as success.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree.ElementTree import Element
 
 from azure.core import exceptions as azure_errors
 
+from lakery_cloud.engine.checksums import reported_checksum
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import ObjectInfo
 from lakery_cloud.engine.requests import THROTTLES
 from lakery_cloud.http.exchange import BufferedResponse, Response, UnsupportedResponse
-from lakery_cloud.http.headers import read_content_range
-from lakery_cloud.http.xml import root_of
+from lakery_cloud.http.headers import SIZE, count_of, read_content_range, required, size_of, time_of
+from lakery_cloud.http.xml import fields_of, parse, root_of
+from lakery_cloud.providers.azure.metadata import METADATA, TAG_COUNT, known_tags, our_metadata
 from lakery_cloud.streams.pace import note_throttle
 
 
@@ -152,3 +160,94 @@ def _check_body(operation: str, body: bytes) -> None:
         raise UnsupportedResponse("a response with a body that it never has")
     if root and root_of(body) != root:
         raise UnsupportedResponse(f"a response without {root}")
+
+
+def described_blob(address: Address, response: BufferedResponse) -> ObjectInfo:
+    """The blob that a response to a HEAD describes.
+
+    Raises:
+        UnsupportedResponse: The response proves nothing.
+    """
+    check_answer("get_blob_properties", response)
+    return blob_of(address, response)._replace(checksums=reported_checksum("md5", response.headers.get("content-md5")))
+
+
+def blob_of(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
+    """The blob that the headers of a response describe.
+
+    Raises:
+        UnsupportedResponse: A header is missing or malformed.
+    """
+    headers = response.headers
+    _, size = read_content_range(headers.get("content-range"), size=size_of(headers))
+    metadata = {name.removeprefix(METADATA): value for name, value in headers.items() if name.startswith(METADATA)}
+    return ObjectInfo(
+        address,
+        size,
+        required(headers, "etag"),
+        None,
+        headers.get("content-type"),
+        headers.get("content-encoding"),
+        time_of(headers.get("last-modified")),
+        our_metadata(metadata),
+        headers.get("x-ms-version-id"),
+        known_tags(metadata),
+        count_of(headers, TAG_COUNT),
+    )
+
+
+_READ = (
+    *("Blobs", "NextMarker", "Name", "VersionId", "Properties", "Metadata", "Tags"),
+    *("Etag", "Last-Modified", "Content-Length", "Content-Type", "Content-Encoding", "Content-MD5"),
+    *("AccessTier", "TagCount"),
+)
+"""The elements of a listing that are read."""
+
+
+def listed_page(bucket: str, response: BufferedResponse, *, has_tags: bool) -> tuple[list[ObjectInfo], str | None]:
+    """A page of blobs, and the token of the next page.
+
+    Args:
+        bucket: Their container.
+        response: The response to a listing.
+        has_tags: Whether that has all tags of a blob.
+
+    Raises:
+        UnsupportedResponse: It is no listing.
+    """
+    check_answer("list_blobs", response)
+    page = parse(response.body, ANSWERS["list_blobs"].root)
+    fields = fields_of(page, _READ)
+    if not {"Blobs", "NextMarker"} <= fields.keys():
+        raise UnsupportedResponse("a listing without Blobs or NextMarker")
+    return [_listed(bucket, entry, has_tags=has_tags) for entry in page.iterfind("Blobs/Blob")], fields["NextMarker"]
+
+
+def _listed(bucket: str, entry: Element, *, has_tags: bool) -> ObjectInfo:
+    fields, properties = fields_of(entry, _READ), entry.find("Properties")
+    found = {} if properties is None else fields_of(properties, _READ)
+    name, size = entry.find("Name"), found.get("Content-Length") or ""
+    etag, modified = found.get("Etag"), found.get("Last-Modified")
+    if name is None or not name.text or not etag or not SIZE.fullmatch(size):
+        raise UnsupportedResponse("a listing without the name, the ETag or the size of a blob")
+    if (last_modified := time_of(modified)) is None:
+        raise UnsupportedResponse("a listing without the time of a blob")
+    metadata = {child.tag: child.text or "" for child in entry.iterfind("Metadata/*")}
+    tags = known_tags(metadata)
+    if tags is None and has_tags:
+        tags = {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in entry.iterfind("Tags/TagSet/Tag")}
+    return ObjectInfo(
+        Address(bucket, unquote(name.text) if name.get("Encoded") == "true" else name.text),
+        int(size),
+        etag if etag.endswith('"') else f'"{etag}"',
+        None,
+        found.get("Content-Type"),
+        found.get("Content-Encoding"),
+        last_modified,
+        our_metadata(metadata),
+        fields.get("VersionId"),
+        tags,
+        count_of({TAG_COUNT: found.get("TagCount") or "0"}, TAG_COUNT),
+        found.get("AccessTier"),
+        reported_checksum("md5", found.get("Content-MD5")),
+    )

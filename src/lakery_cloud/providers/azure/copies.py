@@ -1,4 +1,4 @@
-"""Copies inside Azure Blob Storage: by one request, or block by block."""
+"""Copies of whole blobs inside Azure Blob Storage, each by one request."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -17,7 +17,6 @@ from lakery_cloud.engine.model import (
     Uncertain,
     Unsupported,
     VersionChanged,
-    without_none,
 )
 from lakery_cloud.engine.transport import Transport, copy_once
 from lakery_cloud.errors import LakeryCloudError, StorageUnavailable
@@ -82,19 +81,6 @@ class Copies:
         else:
             tagged = {"tags": "COPY"} if self._settings.blob_tags else {}
             await self._copy_blob(source, address, tagged, replace=replace)
-
-    async def copy_block(self, block: str, source: ObjectInfo, address: Address, start: int, stop: int) -> None:
-        """Copy bytes `start` to `stop` of a blob as a block of another one."""
-        await self._call(
-            "stage_block_from_url",
-            address,
-            block_id=block,
-            source_offset=start,
-            source_length=stop - start,
-            read_timeout=self._settings.timeout_of_copy(stop - start),
-            headers=without_none(**{"x-ms-source-if-match": strong(source.version)}),
-            **await self._grants.source(source),
-        )
 
     async def _put_from_url(
         self, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool

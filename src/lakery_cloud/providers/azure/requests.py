@@ -1,17 +1,13 @@
-"""Azure's hot requests: put, get, head, list and part, signed and sent by lakery-cloud."""
+"""Azure's hot requests: put, get, head, list, part and copied part, signed and sent by lakery-cloud."""
 
 import base64
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote
-from xml.etree.ElementTree import Element
 
 from azure.storage.blob.aio import BlobServiceClient
 
-from lakery_cloud.engine.attributes import METADATA_ALGORITHM, METADATA_HASH, METADATA_SIZE, ObjectAttributes
-from lakery_cloud.engine.checksums import reported_checksum
+from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Upload, without_none
@@ -30,24 +26,12 @@ from lakery_cloud.http.exchange import (
     TLSFailed,
     UnsupportedResponse,
 )
-from lakery_cloud.http.headers import (
-    SIZE,
-    Clock,
-    byte_range,
-    count_of,
-    http_date,
-    quoted,
-    read_content_range,
-    required,
-    size_of,
-    strong,
-    time_of,
-)
-from lakery_cloud.http.xml import fields_of, parse
-from lakery_cloud.providers.azure.answers import ANSWERS, check_answer
+from lakery_cloud.http.headers import Clock, byte_range, http_date, quoted, read_content_range, strong
+from lakery_cloud.providers.azure.answers import ANSWERS, blob_of, check_answer, described_blob, listed_page
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.credentials import Tokens
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, Refusal
+from lakery_cloud.providers.azure.metadata import described
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import authorization, string_to_sign
 from lakery_cloud.redaction import redact_error
@@ -58,16 +42,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-METADATA_TAGS = "content_tags"
-"""Where tags are kept as JSON if they are not index tags. The name is permanent."""
-TAG_COUNT = "x-ms-tag-count"
-"""The header with the number of index tags."""
+SOURCE_AUTHORIZATION = "x-ms-copy-source-authorization"
+"""The header with a token for the source of a copy."""
 MAX_PAGE = 64 * 1024 * 1024
 """Bytes of a page of a listing: 5,000 blobs, each with up to 8 KiB of metadata (Microsoft Learn, "List Blobs")."""
-
-_METADATA = "x-ms-meta-"
-# Azure's names of metadata are C# identifiers.
-_NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
 
 
 class AzureRequests(Requests):
@@ -108,7 +86,7 @@ class AzureRequests(Requests):
 
     async def head(self, address: Address) -> ObjectInfo:
         request = self._request("HEAD", address, {})
-        return await self._ask("get_blob_properties", address, request, partial(_described, address))
+        return await self._ask("get_blob_properties", address, request, partial(described_blob, address))
 
     async def open(self, address: Address, start: int, stop: int | None, version: str | None) -> OpenBody:
         headers = without_none(**{"x-ms-range": byte_range(start, stop), "if-match": strong(version)})
@@ -118,15 +96,46 @@ class AzureRequests(Requests):
 
     async def part(self, upload: Upload, part: Part, supported: Supported = OPTIONAL) -> Receipt:
         block = block_id(upload, part.number)
-        request = self._request(
-            "PUT",
-            upload.address,
-            await checksum_headers(supported, *part.pieces),
-            query=f"comp=block&blockid={quoted(base64.b64encode(block.encode()).decode())}",
-            body=part.pieces,
-        )
+        headers = await checksum_headers(supported, *part.pieces)
+        request = self._request("PUT", upload.address, headers, query=_query_of_block(block), body=part.pieces)
         await self._ask("stage_block", upload.address, request, partial(check_answer, "stage_block"))
         return Receipt(part.number, block)
+
+    async def copy_part(
+        self,
+        upload: Upload,
+        number: int,
+        source: ObjectInfo,
+        start: int,
+        stop: int,
+        *,
+        grant: Mapping[str, str],
+        seconds: float,
+    ) -> Receipt:
+        """Copy bytes `start` to `stop` of a blob as a block of another one. The response may take so many seconds.
+
+        Args:
+            upload: The blob with the new block.
+            number: Number of the block.
+            source: The blob to copy from.
+            start: First byte.
+            stop: The byte after the last one.
+            grant: The permission to read the source, see `Grants.source`.
+            seconds: Time limit of the response.
+        """
+        block = block_id(upload, number)
+        headers = without_none(
+            **{
+                "x-ms-copy-source": grant["source_url"],
+                SOURCE_AUTHORIZATION: grant.get("source_authorization"),
+                "x-ms-source-if-match": strong(source.version),
+                "x-ms-source-range": f"bytes={start}-{stop - 1}",
+            }
+        )
+        request = self._request("PUT", upload.address, headers, query=_query_of_block(block))
+        request.read_timeout = seconds
+        await self._ask("stage_block_from_url", upload.address, request, partial(check_answer, "stage_block_from_url"))
+        return Receipt(number, block)
 
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
@@ -189,7 +198,11 @@ class AzureRequests(Requests):
         if signature:
             target += f"{'&' if '?' in target else '?'}{signature}"
         headers |= await self._authorization(address, request.method, target, headers)
-        return await self._http.send(self._origin, Request(request.method, target, headers, request.body))
+        if SOURCE_AUTHORIZATION in headers:
+            headers[SOURCE_AUTHORIZATION] = headers["authorization"]  # after a refusal, with another token
+        signed = Request(request.method, target, headers, request.body)
+        signed.read_timeout = request.read_timeout
+        return await self._http.send(self._origin, signed)
 
     async def _authorization(
         self, address: Address, method: str, target: str, headers: Mapping[str, str]
@@ -231,130 +244,8 @@ def block_id(upload: Upload, number: int) -> str:
     return f"{upload.id}{number:06d}"
 
 
-def described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
-    """The headers of a blob's attributes and tier."""
-    headers = {_METADATA + name: value for name, value in metadata_of(attributes, settings).items()}
-    headers["x-ms-blob-content-type"] = attributes.content_type
-    if attributes.content_encoding is not None:
-        headers["x-ms-blob-content-encoding"] = attributes.content_encoding
-    if settings.access_tier is not None:
-        headers["x-ms-access-tier"] = settings.access_tier
-    if tags := index_tags_of(attributes, settings):
-        headers["x-ms-tags"] = "&".join([f"{quoted(key)}={quoted(value)}" for key, value in tags.items()])
-    return headers
-
-
-def index_tags_of(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
-    """The tags that are index tags of a blob."""
-    return dict(attributes.tags) if settings.blob_tags else {}
-
-
-def metadata_of(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
-    """The metadata of a blob, with tags that are no index tags."""
-    metadata = {name.replace("-", "_"): value for name, value in attributes.metadata.items()}
-    if attributes.tags and not settings.blob_tags:
-        metadata[METADATA_TAGS] = json.dumps(dict(attributes.tags), separators=(",", ":"))
-    return metadata
-
-
-def tags_in_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The tags in a blob's metadata; none if another program wrote them."""
-    try:
-        tags = json.loads(metadata.get(METADATA_TAGS, "{}"))
-    except ValueError:
-        return {}
-    return tags if isinstance(tags, dict) else {}
-
-
-def known_tags(metadata: Mapping[str, str]) -> dict[str, str] | None:
-    """The tags in a blob's metadata, or None if it has no place for them."""
-    return tags_in_metadata(metadata) if METADATA_TAGS in metadata else None
-
-
-def our_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a blob by the names of `ObjectAttributes`, without tags."""
-    return {_NAMES.get(name.lower(), name): value for name, value in metadata.items() if name != METADATA_TAGS}
-
-
-def _described(address: Address, response: BufferedResponse) -> ObjectInfo:
-    check_answer("get_blob_properties", response)
-    return _info(address, response)._replace(checksums=reported_checksum("md5", response.headers.get("content-md5")))
-
-
-def _info(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
-    headers = response.headers
-    _, size = read_content_range(headers.get("content-range"), size=size_of(headers))
-    metadata = {name.removeprefix(_METADATA): value for name, value in headers.items() if name.startswith(_METADATA)}
-    return ObjectInfo(
-        address,
-        size,
-        required(headers, "etag"),
-        None,
-        headers.get("content-type"),
-        headers.get("content-encoding"),
-        time_of(headers.get("last-modified")),
-        our_metadata(metadata),
-        headers.get("x-ms-version-id"),
-        known_tags(metadata),
-        count_of(headers, TAG_COUNT),
-    )
-
-
-_READ = (
-    *("Blobs", "NextMarker", "Name", "VersionId", "Properties", "Metadata", "Tags"),
-    *("Etag", "Last-Modified", "Content-Length", "Content-Type", "Content-Encoding", "Content-MD5"),
-    *("AccessTier", "TagCount"),
-)
-"""The elements of a listing that are read."""
-
-
-def listed_page(bucket: str, response: BufferedResponse, *, has_tags: bool) -> tuple[list[ObjectInfo], str | None]:
-    """A page of blobs, and the token of the next page.
-
-    Args:
-        bucket: Their container.
-        response: The response to a listing.
-        has_tags: Whether that has all tags of a blob.
-
-    Raises:
-        UnsupportedResponse: It is no listing.
-    """
-    check_answer("list_blobs", response)
-    page = parse(response.body, ANSWERS["list_blobs"].root)
-    fields = fields_of(page, _READ)
-    if not {"Blobs", "NextMarker"} <= fields.keys():
-        raise UnsupportedResponse("a listing without Blobs or NextMarker")
-    return [_listed(bucket, entry, has_tags=has_tags) for entry in page.iterfind("Blobs/Blob")], fields["NextMarker"]
-
-
-def _listed(bucket: str, entry: Element, *, has_tags: bool) -> ObjectInfo:
-    fields, properties = fields_of(entry, _READ), entry.find("Properties")
-    found = {} if properties is None else fields_of(properties, _READ)
-    name, size = entry.find("Name"), found.get("Content-Length") or ""
-    etag, modified = found.get("Etag"), found.get("Last-Modified")
-    if name is None or not name.text or not etag or not SIZE.fullmatch(size):
-        raise UnsupportedResponse("a listing without the name, the ETag or the size of a blob")
-    if (last_modified := time_of(modified)) is None:
-        raise UnsupportedResponse("a listing without the time of a blob")
-    metadata = {child.tag: child.text or "" for child in entry.iterfind("Metadata/*")}
-    tags = known_tags(metadata)
-    if tags is None and has_tags:
-        tags = {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in entry.iterfind("Tags/TagSet/Tag")}
-    return ObjectInfo(
-        Address(bucket, unquote(name.text) if name.get("Encoded") == "true" else name.text),
-        int(size),
-        etag if etag.endswith('"') else f'"{etag}"',
-        None,
-        found.get("Content-Type"),
-        found.get("Content-Encoding"),
-        last_modified,
-        our_metadata(metadata),
-        fields.get("VersionId"),
-        tags,
-        count_of({TAG_COUNT: found.get("TagCount") or "0"}, TAG_COUNT),
-        found.get("AccessTier"),
-        reported_checksum("md5", found.get("Content-MD5")),
-    )
+def _query_of_block(block: str) -> str:
+    return f"comp=block&blockid={quoted(base64.b64encode(block.encode()).decode())}"
 
 
 def _body(address: Address, response: Response) -> OpenBody:
@@ -363,4 +254,4 @@ def _body(address: Address, response: Response) -> OpenBody:
     if response.status == 206 and content_range is None:  # some stores send a range with 200
         raise UnsupportedResponse("a response 206 without Content-Range")
     start, _ = read_content_range(content_range, size=0)
-    return Body(_info(address, response), BodyChunks(response.read), start), response.close
+    return Body(blob_of(address, response), BodyChunks(response.read), start), response.close

@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,14 +23,8 @@ from lakery_cloud.http.session import SLICE_SIZE
 from lakery_cloud.providers.azure.answers import check_sdk_answer
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.errors import SDK_ERRORS
-from lakery_cloud.providers.azure.requests import (
-    TAG_COUNT,
-    block_id,
-    index_tags_of,
-    known_tags,
-    metadata_of,
-    our_metadata,
-)
+from lakery_cloud.providers.azure.metadata import TAG_COUNT, index_tags_of, known_tags, metadata_of, our_metadata
+from lakery_cloud.providers.azure.requests import block_id
 from lakery_cloud.streams.parts import Part
 
 if TYPE_CHECKING:
@@ -127,6 +121,30 @@ class SDKRequests:
             raw_request_hook=_in_slices(*part.pieces),
         )
         return Receipt(part.number, block)
+
+    async def copy_part(
+        self,
+        upload: Upload,
+        number: int,
+        source: ObjectInfo,
+        start: int,
+        stop: int,
+        *,
+        grant: Mapping[str, Any],
+        seconds: float,
+    ) -> Receipt:
+        block = block_id(upload, number)
+        await self._call(
+            "stage_block_from_url",
+            upload.address,
+            block_id=block,
+            source_offset=start,
+            source_length=stop - start,
+            read_timeout=seconds,
+            headers=without_none(**{"x-ms-source-if-match": strong(source.version)}),
+            **grant,
+        )
+        return Receipt(number, block)
 
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False

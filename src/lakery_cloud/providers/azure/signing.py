@@ -112,6 +112,8 @@ CREATE = BlobSasPermissions(create=True)  # a signature without `write` can't re
 
 SOURCE_GRANT = timedelta(hours=1)
 """Lifetime of the signature that lets the service read the source of a copy."""
+SHARED_GRANT = timedelta(minutes=5)
+"""How long such a signature serves further requests, as for the other blocks of a copy."""
 
 
 class Grants:
@@ -127,6 +129,7 @@ class Grants:
         self._client = client
         self._account = account
         self._call = call
+        self._last: tuple[tuple[Address, str], datetime, str] | None = None  # source and key, time, URL
 
     async def signature(self, address: Address, rights: BlobSasPermissions, expires_at: datetime) -> str:
         """A shared access signature for one blob, by the account's key, or by a key that Azure issues for a login.
@@ -164,17 +167,31 @@ class Grants:
             pass  # it may show the key
         raise CredentialsError(f"the account's key can't sign a URL for {address}: it is no base64. {SET_CREDENTIALS}")
 
-    async def source(self, source: ObjectInfo) -> dict[str, Any]:
-        """The source of a copy, with permission to read it: the service reads it like any other client."""
-        blob = self._client.get_blob_client(source.address.bucket, source.address.key)
-        url = str(blob.url)  # has the shared access signature of the client's URL
+    async def source(self, source: ObjectInfo) -> dict[str, str]:
+        """The source of a copy, with permission to read it: the service reads it like any other client.
+
+        Returns:
+            Arguments of the SDK's copies: `source_url`, and `source_authorization` if the URL has no signature.
+        """
         credential = self._client.credential
         if hasattr(credential, "account_key"):
-            signature = await self.signature(source.address, READ, datetime.now(UTC) + SOURCE_GRANT)
-            return {"source_url": f"{url}?{signature}"}
+            return {"source_url": await self._signed_url(source.address, credential.account_key)}
+        url = self._url(source.address)
         if hasattr(credential, "get_token"):
             token: Any = await self._call("get_token", source.address, credential.get_token, TOKEN_SCOPE)
             return {"source_url": url, "source_authorization": f"Bearer {token.token}"}
         if given := getattr(credential, "signature", None):
             return {"source_url": f"{url}?{given.removeprefix('?')}"}
         return {"source_url": url}
+
+    async def _signed_url(self, address: Address, key: str) -> str:
+        """The URL of a source with a signature, which the blocks of a copy share."""
+        now, signed = datetime.now(UTC), (address, key)
+        if self._last is None or self._last[0] != signed or now - self._last[1] > SHARED_GRANT:
+            signature = await self.signature(address, READ, now + SOURCE_GRANT)
+            self._last = signed, now, f"{self._url(address)}?{signature}"
+        return self._last[2]
+
+    def _url(self, address: Address) -> str:
+        """The URL of a blob. It has the shared access signature of the client's URL."""
+        return str(self._client.get_blob_client(address.bucket, address.key).url)

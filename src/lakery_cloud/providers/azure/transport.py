@@ -50,7 +50,8 @@ from lakery_cloud.providers.azure.checksums import CRC64, OPTIONAL, Supported, c
 from lakery_cloud.providers.azure.copies import Copies
 from lakery_cloud.providers.azure.errors import SDK_ERRORS, translate
 from lakery_cloud.providers.azure.lifecycle import not_applicable, retention_of
-from lakery_cloud.providers.azure.requests import AzureRequests, block_id, described, tags_in_metadata
+from lakery_cloud.providers.azure.metadata import described, tags_in_metadata
+from lakery_cloud.providers.azure.requests import AzureRequests
 from lakery_cloud.providers.azure.sdk_requests import (
     MAX_READ,
     SDKRequests,
@@ -316,9 +317,15 @@ class AzureTransport(CloudTransport):
         return receipt
 
     async def copy_part(self, upload: Upload, number: int, source: ObjectInfo, start: int, stop: int) -> Receipt:
-        block = block_id(upload, number)
-        await self._copies.copy_block(block, source, upload.address, start, stop)
-        return Receipt(number, block)
+        options = {
+            "grant": await self._grants.source(source),
+            "seconds": self._settings.timeout_of_copy(stop - start),
+        }
+        async with self.requests:
+            copied: Receipt = await self._hot(
+                upload.address.bucket, lambda hot: hot.copy_part(upload, number, source, start, stop, **options)
+            )
+            return copied
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
