@@ -89,7 +89,9 @@ HOW = """## How this is measured
   `lakery-cloud-composite` is the same with `composite_uploads=True`: parts side by side, each charged as a write.
 - **A write to Blob Storage over a network** ends with one request that copies the blob, and takes as long as the store
   copies. `lakery-cloud-blocks` is the same with a smaller `copy_threshold`: blocks are copied side by side, but a copy
-  that fails leaves invisible blocks for a week.
+  that fails leaves invisible blocks for a week. Four of its requests follow one another at the end (commit, copies,
+  commit, deletion), where obstore has one commit. `loop-alone-blocks` is no client: it sends these requests over bare
+  connections while a thread hashes.
 
 `make bench ARGS="--only puts,gets --peers obstore --rounds 3"` measures a selection and prints its tables; `--quick` runs
 one turn of everything. Without options, `make bench` writes this page, its pictures, and `benchmarks/results.json` with

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.peers.catalog import BEFORE, LOOP_ALONE, LOOP_AND_HASH, LOOP_TEMPORARY, NO_CLIENTS, OURS
+from benchmarks.peers.catalog import BEFORE, LOOP_ALONE, LOOP_AND_HASH, LOOP_BLOCKS, LOOP_TEMPORARY, NO_CLIENTS, OURS
 from benchmarks.workloads import BY_NAME
 
 SEQUENTIAL = ("labox", "aioboto3", "s3fs")
@@ -205,7 +205,7 @@ TARGETS = (
     _cpu("azure", "read-256", 1.0, *SDKS_OF_AZURE),
     _memory("azure", "plain", "write-256", 150),
     Target("azure", "network", "write-256", 1.0, OBSTORE, limit=LOOP_TEMPORARY),
-    Target("azure", "network", "write-256", 1.0, OBSTORE, by=f"{OURS}-blocks"),
+    Target("azure", "network", "write-256", 1.0, OBSTORE, by=f"{OURS}-blocks", limit=LOOP_BLOCKS),
     Target("azure", "network", "read-256", 1.0, OBSTORE),
     _cpu("start", "help", 0.6, BEFORE),
     _cpu("start", "put-to-folder", 0.6, BEFORE),

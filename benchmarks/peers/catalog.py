@@ -37,8 +37,9 @@ OURS = "lakery-cloud"
 LOOP_ALONE = "loop-alone"
 LOOP_AND_HASH = "loop-alone-hashed"
 LOOP_TEMPORARY = "loop-alone-temporary"
+LOOP_BLOCKS = "loop-alone-blocks"
 HASH_ALONE = "sha256-alone"
-NO_CLIENTS = (LOOP_ALONE, LOOP_AND_HASH, LOOP_TEMPORARY, HASH_ALONE)
+NO_CLIENTS = (LOOP_ALONE, LOOP_AND_HASH, LOOP_TEMPORARY, LOOP_BLOCKS, HASH_ALONE)
 """They show limits."""
 BEFORE = "lakery-cloud-before"
 
@@ -106,6 +107,7 @@ PEERS = (
     Entry(f"{OURS}-sdk", "azure", "azure_lakery_cloud:WithoutHotRequests", "lakery-cloud"),
     Entry(LOOP_ALONE, "azure", "loop_alone:OnAzure", "lakery-cloud", only=("puts", "gets", "streams")),
     Entry(LOOP_TEMPORARY, "azure", "loop_temporary:PromotedOnAzure", "lakery-cloud", only=("write-256",)),
+    Entry(LOOP_BLOCKS, "azure", "loop_temporary:PromotedInBlocks", "lakery-cloud", only=("write-256",)),
     Entry("adlfs", "azure", "azure_adlfs:ADLFS", "adlfs"),
     Entry("azure-storage-blob", "azure", "azure_sdk:AzureStorageBlob", "azure-storage-blob"),
     Entry("azure-storage-blob-32", "azure", "azure_sdk:LikeAzCopy", "azure-storage-blob", only=LARGE),
