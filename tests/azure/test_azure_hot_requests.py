@@ -76,7 +76,7 @@ async def test_shared_access_signature_authorizes_requests(azure_rig: AzureRig, 
         if kind == "a credential that changes":
             credential.update(signatures[1])
         await use_hot_requests(storage, seed=1)
-    assert ours(proxy) == HOT_REQUESTS
+    assert ours(proxy) >= HOT_REQUESTS
 
 
 # Tokens

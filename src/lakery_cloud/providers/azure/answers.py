@@ -172,6 +172,16 @@ def described_blob(address: Address, response: BufferedResponse) -> ObjectInfo:
     return blob_of(address, response)._replace(checksums=reported_checksum("md5", response.headers.get("content-md5")))
 
 
+def completed_blob(response: BufferedResponse) -> str | None:
+    """The version id of the blob that Put Block List made; None in an account without versions.
+
+    Raises:
+        UnsupportedResponse: The response proves no blob.
+    """
+    check_answer("commit_block_list", response)
+    return response.headers.get("x-ms-version-id")
+
+
 def blob_of(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
     """The blob that the headers of a response describe.
 

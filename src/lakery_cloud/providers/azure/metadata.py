@@ -21,13 +21,13 @@ METADATA = "x-ms-meta-"
 _NAMES = {name.replace("-", "_"): name for name in (METADATA_HASH, METADATA_ALGORITHM, METADATA_SIZE)}
 
 
-def described(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:
-    """The headers of a blob's attributes and tier."""
+def described(attributes: ObjectAttributes, settings: "AzureSettings", *, is_temporary: bool = False) -> dict[str, str]:
+    """The headers of a blob's attributes and tier. A temporary blob has the account's default tier."""
     headers = {METADATA + name: value for name, value in metadata_of(attributes, settings).items()}
     headers["x-ms-blob-content-type"] = attributes.content_type
     if attributes.content_encoding is not None:
         headers["x-ms-blob-content-encoding"] = attributes.content_encoding
-    if settings.access_tier is not None:
+    if settings.access_tier is not None and not is_temporary:
         headers["x-ms-access-tier"] = settings.access_tier
     if tags := index_tags_of(attributes, settings):
         headers["x-ms-tags"] = "&".join([f"{quoted(key)}={quoted(value)}" for key, value in tags.items()])

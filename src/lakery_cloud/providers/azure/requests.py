@@ -1,4 +1,4 @@
-"""Azure's hot requests: put, get, head, list, part and copied part, signed and sent by lakery-cloud."""
+"""Azure's hot requests: put, get, head, list, and those of blocks, signed and sent by lakery-cloud."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,14 @@ from lakery_cloud.http.exchange import (
     UnsupportedResponse,
 )
 from lakery_cloud.http.headers import Clock, byte_range, http_date, quoted, read_content_range, strong
-from lakery_cloud.providers.azure.answers import ANSWERS, blob_of, check_answer, described_blob, listed_page
+from lakery_cloud.providers.azure.answers import (
+    ANSWERS,
+    blob_of,
+    check_answer,
+    completed_blob,
+    described_blob,
+    listed_page,
+)
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
 from lakery_cloud.providers.azure.credentials import Tokens
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, Refusal
@@ -137,6 +144,20 @@ class AzureRequests(Requests):
         await self._ask("stage_block_from_url", upload.address, request, partial(check_answer, "stage_block_from_url"))
         return Receipt(number, block)
 
+    async def complete(self, upload: Upload, receipts: Sequence[Receipt]) -> str | None:
+        """Make a blob of its blocks, unless there is one, and return its version id in an account with versions.
+
+        The condition is for uploads to temporary keys, too: a retry after a lost response makes no second version.
+        """
+        headers = {
+            **described(upload.attributes, self._settings, is_temporary=upload.is_temporary),
+            "content-type": "application/xml",
+            "if-none-match": "*",
+        }
+        body = _list_of_blocks(receipts)
+        request = self._request("PUT", upload.address, headers, query="comp=blocklist", body=(body,))
+        return await self._ask("commit_block_list", upload.address, request, completed_blob)
+
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
     ) -> tuple[list[ObjectInfo], str | None]:
@@ -245,7 +266,17 @@ def block_id(upload: Upload, number: int) -> str:
 
 
 def _query_of_block(block: str) -> str:
-    return f"comp=block&blockid={quoted(base64.b64encode(block.encode()).decode())}"
+    return f"comp=block&blockid={quoted(_base64(block))}"
+
+
+def _list_of_blocks(receipts: Sequence[Receipt]) -> bytes:
+    """The body of Put Block List."""
+    blocks = "".join([f"<Latest>{_base64(receipt.etag)}</Latest>" for receipt in receipts])
+    return f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode()
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _body(address: Address, response: Response) -> OpenBody:

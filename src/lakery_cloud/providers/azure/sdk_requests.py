@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core import MatchConditions
-from azure.storage.blob import BlobProperties, ContentSettings, StandardBlobTier
+from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings, StandardBlobTier
 from azure.storage.blob.aio import BlobServiceClient
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -145,6 +145,18 @@ class SDKRequests:
             **grant,
         )
         return Receipt(number, block)
+
+    async def complete(self, upload: Upload, receipts: Sequence[Receipt]) -> str | None:
+        made = await self._call(
+            "commit_block_list",
+            upload.address,
+            block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
+            match_condition=MatchConditions.IfMissing,
+            **sdk_described(upload.attributes, self._settings),
+            **({} if upload.is_temporary else sdk_tier(self._settings)),
+        )
+        version_id: str | None = made.get("version_id")
+        return version_id
 
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core import MatchConditions
 from azure.core import exceptions as azure_errors
-from azure.storage.blob import BlobBlock, BlobProperties
+from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from lakery_cloud.engine.attributes import ObjectAttributes, attributes_of_content
@@ -56,8 +56,6 @@ from lakery_cloud.providers.azure.sdk_requests import (
     MAX_READ,
     SDKRequests,
     page_of_sdk,
-    sdk_described,
-    sdk_tier,
     version_of_sdk,
 )
 from lakery_cloud.providers.azure.signing import CREATE, READ, Grants, account_of
@@ -124,10 +122,14 @@ class AzureTransport(CloudTransport):
     async def _hot(self, bucket: str, send: Callable[[Any], Awaitable[T]]) -> T:
         return await send(self._hot_requests)
 
+    async def _send(self, address: Address, send: Callable[[Any], Awaitable[T]]) -> T:
+        """Send a hot request within the limit of concurrent requests."""
+        async with self.requests:
+            return await self._hot(address.bucket, send)
+
     async def put(self, address: Address, data: bytes, attributes: ObjectAttributes) -> None:
         async def send(supported: Supported) -> None:
-            async with self.requests:
-                await self._hot(address.bucket, lambda hot: hot.put(address, data, attributes, supported))
+            await self._send(address, lambda hot: hot.put(address, data, attributes, supported))
 
         await self._features.adapt(send, (CRC64,))
 
@@ -253,11 +255,10 @@ class AzureTransport(CloudTransport):
 
     async def _listed(self, bucket: str, root: str, **options: Any) -> AsyncIterator[ObjectInfo]:
         async def page(token: str | None) -> tuple[Sequence[ObjectInfo], str | None]:
-            async with self.requests:
-                found: tuple[Sequence[ObjectInfo], str | None] = await self._hot(
-                    bucket, lambda hot: hot.page(bucket, root, token, **options)
-                )
-                return found
+            found: tuple[Sequence[ObjectInfo], str | None] = await self._send(
+                Address(bucket, root), lambda hot: hot.page(bucket, root, token, **options)
+            )
+            return found
 
         async for info in in_pages(page, Address(bucket, root)):
             yield info
@@ -298,9 +299,8 @@ class AzureTransport(CloudTransport):
 
     async def upload_part(self, upload: Upload, part: Part) -> Receipt:
         async def send(supported: Supported) -> Receipt:
-            async with self.requests:
-                sent: Receipt = await self._hot(upload.address.bucket, lambda hot: hot.part(upload, part, supported))
-                return sent
+            sent: Receipt = await self._send(upload.address, lambda hot: hot.part(upload, part, supported))
+            return sent
 
         try:
             receipt = await self._features.adapt(send, (CRC64,))
@@ -321,11 +321,10 @@ class AzureTransport(CloudTransport):
             "grant": await self._grants.source(source),
             "seconds": self._settings.timeout_of_copy(stop - start),
         }
-        async with self.requests:
-            copied: Receipt = await self._hot(
-                upload.address.bucket, lambda hot: hot.copy_part(upload, number, source, start, stop, **options)
-            )
-            return copied
+        copied: Receipt = await self._send(
+            upload.address, lambda hot: hot.copy_part(upload, number, source, start, stop, **options)
+        )
+        return copied
 
     async def complete_upload(
         self, upload: Upload, receipts: Sequence[Receipt], *, size: int, create_only: bool
@@ -333,20 +332,11 @@ class AzureTransport(CloudTransport):
         self._reached.pop(upload.id, None)
         self._cancelled.discard(upload.id)
         try:
-            made = await self._blob_call(
-                "commit_block_list",
-                upload.address,
-                block_list=[BlobBlock(block_id=receipt.etag) for receipt in receipts],
-                # Always, so that a retry after a lost response makes no second version.
-                match_condition=MatchConditions.IfMissing,
-                **sdk_described(upload.attributes, self._settings),
-                **({} if upload.is_temporary else sdk_tier(self._settings)),
-            )
+            version_id: str | None = await self._send(upload.address, lambda hot: hot.complete(upload, receipts))
         except KeyExists as signal:
             if create_only:
                 raise
             raise UploadGone(str(signal)) from signal  # the key is ours alone: an earlier attempt has completed it
-        version_id: str | None = made.get("version_id")
         return version_id
 
     async def abort_upload(self, address: Address, upload: Upload | None) -> None:

@@ -1,0 +1,201 @@
+"""The requests that end a stream, as lakery-cloud signs them itself: the same requests, results and errors as by the SDK."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+import pytest
+
+from lakery_cloud import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    CredentialsError,
+    LakeryCloudError,
+    StorageUnavailable,
+)
+from lakery_cloud.engine.attributes import ObjectAttributes
+from lakery_cloud.engine.keys import Address
+from lakery_cloud.engine.model import KeyExists, Receipt, Signal, Uncertain, Upload, UploadGone, WriteConflict
+from lakery_cloud.testing import Exchange
+from lakery_cloud.testing.faults import Answer, FaultProxy, Rule
+from tests.conftest import rig_on
+from tests.helpers import is_by_the_sdk, proxy_before
+from tests.rigs.azure import AzureRig
+from tests.rigs.pairs import Pair
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
+azure_rig = rig_on(Pair("azure-azurite", lambda server: AzureRig("Azurite", server, fast_lane=True), "azurite"))
+
+both_senders = pytest.mark.parametrize("fast_lane", [True, False], ids=["hot requests", "SDK"])
+NOT_COMPARED = {"x-ms-date", "x-ms-client-request-id", "x-ms-return-client-request-id"}
+TO = Address("container", "a b/ä%41+~'()?#&=.txt")
+ATTRIBUTES = ObjectAttributes(
+    "text/plain; charset=utf-8", "gzip", {"project": "lakery cloud", "a/b": "c=d+e-f_g.h"}, {"content-hash": "sha256:0"}
+)
+MADE = {"ETag": '"0x8D"', "x-ms-request-id": "0"}
+
+
+@pytest.fixture
+async def proxy(azure_rig: AzureRig) -> AsyncIterator[FaultProxy]:
+    async with proxy_before(azure_rig) as proxy:
+        yield proxy
+
+
+def shown(exchange: Exchange) -> tuple[Any, ...]:
+    """What the store reads of a request, without what differs from one request to the next."""
+    path, _, query = exchange.target.partition("?")
+    headers = {
+        name: re.sub(r"\b(se|st|sig)=[^&]*", r"\1=", value)
+        for name, value in exchange.headers.items()
+        if (name.startswith(("x-ms-", "if-")) or name in ("content-length", "content-type"))
+        and name not in NOT_COMPARED
+    }
+    return exchange.method, path, sorted(parse_qsl(query)), headers
+
+
+async def complete(transport: Any, *, is_temporary: bool, create_only: bool = True) -> Any:
+    upload = Upload(TO, "id", ATTRIBUTES, is_temporary)
+    receipts = [Receipt(1, "id000001"), Receipt(2, "id000002")]
+    return await transport.complete_upload(upload, receipts, size=10, create_only=create_only)
+
+
+class Call(NamedTuple):
+    """A request.
+
+    Attributes:
+        operation: The proxy's name.
+        send: Sends it.
+        status: Of success.
+        headers: Of success.
+        result: What a success means.
+    """
+
+    operation: str
+    send: Callable[[Any], Awaitable[Any]]
+    status: int
+    headers: Mapping[str, str]
+    result: Any
+
+
+CALLS = {
+    "commit": Call(
+        "put_block_list",
+        lambda transport: complete(transport, is_temporary=False),
+        201,
+        {**MADE, "x-ms-version-id": "v"},
+        "v",
+    ),
+    "commit of a temporary blob": Call(
+        "put_block_list",
+        lambda transport: complete(transport, is_temporary=True, create_only=False),
+        201,
+        MADE,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"blob_tags": False, "access_tier": "Cool"}], ids=["index tags", "metadata"])
+@pytest.mark.parametrize("name", CALLS)
+async def test_request_is_the_same_as_the_sdk_s(
+    proxy: FaultProxy, azure_rig: AzureRig, name: str, settings: dict[str, Any]
+) -> None:
+    call = CALLS[name]
+    proxy.arm(Rule(Answer(call.status, headers=call.headers, body=""), call.operation, times=None))
+    for fast_lane in (True, False):
+        async with azure_rig.storage(fast_lane=fast_lane, **settings) as storage:
+            assert await call.send(await storage.transport()) == call.result
+    ours, theirs = proxy.exchanges
+    assert (is_by_the_sdk(ours), is_by_the_sdk(theirs)) == (False, True)
+    assert sent_alike(shown(ours)) == sent_alike(shown(theirs))
+
+
+def sent_alike(request: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A request without what may be written in more than one way."""
+    method, path, query, headers = request
+    headers = {
+        name: value for name, value in headers.items() if name != "content-length"
+    }  # XML has two kinds of quotes
+    if tags := headers.get("x-ms-tags"):
+        headers["x-ms-tags"] = parse_qsl(tags, strict_parsing=True)
+    if media := headers.get("content-type"):
+        headers["content-type"] = media.partition(";")[0]
+    return method, unquote(path), query, headers
+
+
+XML = {"Content-Type": "application/xml"}
+COMMON: list[tuple[Answer, type[Exception]]] = [
+    (Answer(403, "AuthenticationFailed"), CredentialsError),
+    (Answer(403, "AuthorizationPermissionMismatch"), AccessDenied),
+    (Answer(403, headers=XML, body=""), AccessDenied),
+    (Answer(404, "ContainerNotFound"), BucketNotFound),
+    (Answer(404, "ContainerBeingDeleted"), BucketNotFound),
+    (Answer(412, "LeaseIdMissing"), LakeryCloudError),
+    (Answer(400, headers=XML, body="<Error><Code>Invalid"), LakeryCloudError),
+    (Answer(302, headers={"Location": "https://example.com/"}, body=""), Uncertain),
+    (Answer(500, "InternalError"), StorageUnavailable),
+    (Answer(503, "ServerBusy"), StorageUnavailable),
+    (Answer(504, headers={"Content-Type": "text/html"}, body="<html>Gateway Timeout</html>"), Uncertain),
+]
+CREATING: list[tuple[Answer, type[Exception]]] = [
+    (Answer(409, "BlobAlreadyExists"), KeyExists),
+    (Answer(403, "UnauthorizedBlobOverwrite"), KeyExists),
+    (Answer(409, "BlobImmutableDueToPolicy"), KeyExists),
+    (Answer(409, "PendingCopyOperation"), WriteConflict),
+    (Answer(400, "InvalidBlobTier"), ConfigError),
+    (Answer(400, "MetadataTooLarge"), ConfigError),
+]
+REFUSALS: dict[str, list[tuple[Answer, type[Exception]]]] = {
+    "commit": [
+        *COMMON,
+        *CREATING,
+        (Answer(412, "ConditionNotMet"), KeyExists),
+        (Answer(400, "InvalidBlockList"), UploadGone),
+    ],
+    "commit of a temporary blob": [(Answer(409, "BlobAlreadyExists"), UploadGone)],
+}
+
+
+@both_senders
+@pytest.mark.parametrize(
+    ("name", "answer", "error"),
+    [
+        pytest.param(name, answer, error, id=f"{name}-{answer.status}-{answer.code or number}")
+        for name, refusals in REFUSALS.items()
+        for number, (answer, error) in enumerate(refusals)
+    ],
+)
+async def test_refusal_means_the_same_as_to_the_sdk(
+    proxy: FaultProxy, azure_rig: AzureRig, name: str, answer: Answer, error: type[Exception], fast_lane: bool
+) -> None:
+    proxy.arm(Rule(answer, CALLS[name].operation, times=None))
+    async with azure_rig.storage(fast_lane=fast_lane, max_attempts=2, copy_timeout=1) as storage:
+        transport = await storage.transport()
+        with pytest.raises((Signal, LakeryCloudError)) as raised:
+            await CALLS[name].send(transport)
+    assert type(raised.value) is error
+    assert not re.search(r"sig=\w", f"{raised.value!s} {raised.value.__cause__!r}")
+
+
+@both_senders
+@pytest.mark.parametrize("name", CALLS)
+async def test_success_that_proves_nothing_is_none(
+    proxy: FaultProxy, azure_rig: AzureRig, name: str, fast_lane: bool
+) -> None:
+    call = CALLS[name]
+    complete = {header: value for header, value in call.headers.items() if header != "x-ms-version-id"}
+    answers = [Answer(call.status, headers=complete, body="<html>Please log in</html>")]
+    answers += [
+        Answer(call.status, headers={header: complete[header] for header in complete if header != missing}, body="")
+        for missing in complete
+    ]
+    answers += [Answer(status, headers=complete, body="") for status in {200, 201, 202, 204, 206} - {call.status}]
+    for answer in answers:
+        armed = proxy.arm(Rule(answer, call.operation, times=None))
+        async with azure_rig.storage(fast_lane=fast_lane, max_attempts=1) as storage:
+            with pytest.raises(Uncertain, match="no usable response"):
+                await call.send(await storage.transport())
+                pytest.fail(f"{answer} counts as success")
+        proxy.disarm(armed)
