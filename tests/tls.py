@@ -47,9 +47,19 @@ def server_context(folder: Path, *, name: str, days: int = 1) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def tls_before(url: str, folder: Path, *, name: str) -> AsyncIterator[str]:
-    """Start a TLS terminator before a server, and yield its URL. Its certificate for the name is `ca.pem` in the folder."""
+async def tls_before(url: str, folder: Path, *, name: str, asks_clients: bool = False) -> AsyncIterator[str]:
+    """Start a TLS terminator before a server, and yield its URL. Its certificate for the name is `ca.pem` in the folder.
+
+    Args:
+        url: The server.
+        folder: Where the certificates are written.
+        name: A host name or an address.
+        asks_clients: Whether clients must have a certificate of the same authority, such as `server.pem`.
+    """
     context = server_context(folder, name=name)
+    if asks_clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(folder / "ca.pem")
     host, port = url.removeprefix("http://").split(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

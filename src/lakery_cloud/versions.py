@@ -1,7 +1,8 @@
 """The oldest releases of SDKs with all that storages need, checked when a storage imports its SDK."""
 
 import re
-from types import ModuleType
+import sys
+from importlib.util import find_spec
 
 from lakery_cloud.errors import MissingDependency
 
@@ -15,22 +16,37 @@ OLDEST = {
 """Name of a package -> its oldest release. The extras of pyproject.toml demand the same."""
 
 
-def check_version(module: ModuleType, *, storage: str, extra: str) -> None:
-    """Refuse an SDK that is too old, which would fail later in ways that nobody understands.
+def check_version(name: str, *, storage: str, extra: str) -> None:
+    """Refuse an SDK that is too old, which would fail later in ways that nobody understands. It need not be imported.
 
     Args:
-        module: The module of the package.
+        name: Name of the package.
         storage: Name of the storage class.
         extra: The extra that installs the package.
 
     Raises:
+        ImportError: The package is not installed.
         MissingDependency: The package is older.
     """
-    name, version = module.__name__, module.__version__
+    version = _version(name)
     if () < _numbers(version) < _numbers(OLDEST[name]):  # a build of its own may have no version
         raise MissingDependency(
             f'{storage} needs {name} {OLDEST[name]} or newer, not {version}: pip install --upgrade "lakery-cloud[{extra}]"'
         )
+
+
+def _version(name: str) -> str:
+    """The version of an installed package; empty if it doesn't say."""
+    if (module := sys.modules.get(name)) is not None:
+        return str(module.__version__)
+    if find_spec(name) is None:
+        raise ImportError(f"{name} is not installed")
+    from importlib import metadata  # slow, and not needed for modules that are imported anyway
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # such as in a program frozen to one file
+        return ""
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from lakery_cloud.http.client import HTTPClient
-from lakery_cloud.http.exchange import ConnectFailed, Origin, Response, UnsupportedResponse, buffer
+from lakery_cloud.http.exchange import ConnectFailed, ConnectionLost, Origin, Response, UnsupportedResponse, buffer
 from lakery_cloud.http.pool import PooledResponse, Sockets
 from lakery_cloud.http.session import SessionResponse
 from tests.helpers import PATIENCE
@@ -121,6 +121,17 @@ async def test_change_to_the_session_is_logged_once_for_concurrent_requests(capl
         responses = await asyncio.gather(*(sent(client, server.origin) for _ in range(5)))
     assert all(isinstance(response, SessionResponse) for response in responses)
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("is_pooled", [True, False])
+async def test_closed_client_opens_no_connection(is_pooled: bool) -> None:
+    async with running(responding(EMPTY, EMPTY)) as server, client_of(is_pooled=is_pooled) as client:
+        await sent(client, server.origin)
+        await client.aclose()
+        for origin in (server.origin, Origin.of("http://127.0.0.1:1")):
+            with pytest.raises(ConnectionLost, match="the client was closed"):
+                await sent(client, origin)
+    assert server.connections == 1
 
 
 async def test_response_that_neither_reads_is_an_error() -> None:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lakery_cloud.http.exchange import Exchange, Origin, Request, Response, UnsupportedResponse
+from lakery_cloud.http.exchange import ConnectionLost, Exchange, Origin, Request, Response, UnsupportedResponse
 from lakery_cloud.http.pool import ConnectionPool, Sockets
 from lakery_cloud.http.proxies import Proxy, proxy_for
 
@@ -88,12 +88,13 @@ class HTTPClient:
         self._owns_session = session is None
         self._pools: dict[Origin, ConnectionPool] = {}
         self._exchanges: dict[Origin, Exchange] = {}
+        self._is_closed = False
 
     async def send(self, origin: Origin, request: Request) -> Response:
         """Send a request and wait for the head of its response.
 
         Raises:
-            HTTPError: No response arrived.
+            HTTPError: No response arrived, or the client is closed.
             InvalidRequest: HTTP can't carry the request.
             ConfigError: The environment names a proxy, or certificates, that can't be used.
         """
@@ -103,13 +104,14 @@ class HTTPClient:
         except UnsupportedResponse as error:
             if exchange is not self._pools.get(origin):
                 raise
-            if self._exchanges[origin] is exchange:  # not yet after another request's response
+            if self._exchanges.get(origin) is exchange:  # not yet after another request's response
                 logger.info("requests to %s go over aiohttp from now on, because of %s", origin.netloc, error)
                 self._exchanges[origin] = self._session_exchange(origin)
-            return await self._exchanges[origin].send(request)
+            return await (self._exchanges.get(origin) or self._exchange_with(origin)).send(request)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections. A later request, such as one of a task that nobody waits for, opens no other."""
+        self._is_closed = True
         for pool in self._pools.values():
             pool.close()
         await asyncio.sleep(0)  # the event loop closes the sockets in its next step
@@ -120,6 +122,8 @@ class HTTPClient:
             self._session = None
 
     def _exchange_with(self, origin: Origin) -> Exchange:
+        if self._is_closed:
+            raise ConnectionLost("the client was closed")
         if self._is_pooled and self._find_proxy(origin) is None:
             self._exchanges[origin] = self._pools[origin] = ConnectionPool(
                 origin,

@@ -23,11 +23,9 @@ from lakery_cloud.providers.azure.settings import (
 from lakery_cloud.versions import check_version
 
 try:
-    import adlfs
-    import aiohttp
-
-    for _sdk in (aiohttp, adlfs):
+    for _sdk in ("aiohttp", "adlfs"):
         check_version(_sdk, storage="AzureBlobStorage", extra="azure")
+    import aiohttp
     from adlfs import AzureBlobFileSystem
     from azure.storage.blob.aio import BlobServiceClient
 

@@ -1,4 +1,4 @@
-"""The requests of Cloud Storage's JSON API, all of them signed and sent by lakery-cloud.
+"""The requests of Cloud Storage's JSON API, all of them authenticated and sent by lakery-cloud.
 
 gcsfs only finds credentials: its own requests have neither preconditions nor bounded retries.
 """
@@ -11,9 +11,6 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import gcsfs
-from gcsfs.core import GCSFileSystem
 
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.checksums import crc32c_header
@@ -32,6 +29,7 @@ from lakery_cloud.providers.gcs.answers import TAG_PREFIX, BucketOptions, Progre
 from lakery_cloud.providers.gcs.checksums import checksum_headers
 from lakery_cloud.providers.gcs.credentials import Tokens
 from lakery_cloud.providers.gcs.errors import Refusal
+from lakery_cloud.providers.gcs.sdk import Access
 from lakery_cloud.streams.parts import Pieces
 
 if TYPE_CHECKING:
@@ -65,14 +63,14 @@ class GCSRequests(Requests):
     """The requests of one storage.
 
     Args:
-        fs: The file system, which knows where requests go and who pays.
+        access: Where requests go, and who pays.
         http: Sends the requests.
         tokens: Authenticates them.
         settings: The storage's settings.
     """
 
-    def __init__(self, fs: GCSFileSystem, http: HTTPClient, *, tokens: Tokens, settings: "GCSSettings") -> None:
-        super().__init__(endpoint=fs._location, max_attempts=settings.max_attempts)
+    def __init__(self, access: Access, http: HTTPClient, *, tokens: Tokens, settings: "GCSSettings") -> None:
+        super().__init__(endpoint=access.endpoint, max_attempts=settings.max_attempts)
         self._http = http
         self._tokens = tokens
         parts = urlsplit(self.endpoint)
@@ -80,13 +78,13 @@ class GCSRequests(Requests):
             self._origin, self._root = Origin.of(self.endpoint), parts.path.rstrip("/")
         except ValueError:  # which repeats the endpoint, perhaps with a password
             raise ConfigError("STORAGE_EMULATOR_HOST must be a URL such as http://localhost:4443") from None
-        self._payer: str | None = fs._get_params({}).get("userProject")  # counts before the project in storage data
+        self._payer = access.payer
         self._payers: dict[str, str] = {}
         self._encrypted = without_none(kmsKeyName=settings.kms_key_name)
         self._stored_as = without_none(storageClass=settings.storage_class)
         self._standard_buckets: dict[str, bool] = {}
         self._page_size = str(settings.limits.page_size) if settings.limits.page_size else None
-        self._headers = {"host": self._origin.netloc, "user-agent": f"python-gcsfs/{gcsfs.__version__}"}
+        self._headers = {"host": self._origin.netloc, "user-agent": "lakery-cloud"}
         user, has_user, _ = parts.netloc.rpartition("@")  # of an emulator, in STORAGE_EMULATOR_HOST
         if has_user:
             self._headers["authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"

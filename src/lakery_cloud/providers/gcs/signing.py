@@ -8,7 +8,6 @@ from typing import Any
 
 from google.auth import exceptions as auth_errors
 from google.auth.credentials import Signing
-from google.cloud.storage import Client
 
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.errors import CredentialsError
@@ -46,6 +45,8 @@ async def sign_url(
         signer = {"service_account_email": credentials.service_account_email, "access_token": credentials.token}
 
     def sign() -> str:
+        from google.cloud.storage import Client  # slow
+
         with contextlib.closing(Client(project="any", credentials=credentials)) as client:
             url: str = (
                 client.bucket(address.bucket)

@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from lakery_cloud.engine.cloud_storage import CloudStorage
@@ -13,24 +14,21 @@ from lakery_cloud.engine.model import without_none
 from lakery_cloud.engine.settings import keywords_of
 from lakery_cloud.engine.transport import Transport
 from lakery_cloud.errors import ConfigError, InvalidRecord, MissingDependency, brief
+from lakery_cloud.http.client import HTTPClient
+from lakery_cloud.http.exchange import Origin
+from lakery_cloud.http.proxies import proxy_for
+from lakery_cloud.http.trust import Trust
 from lakery_cloud.providers.gcs.settings import MAX_URL_LIFETIME, PROJECT, TOKEN_METHODS, GCSSettings, GCSStorageData
 from lakery_cloud.redaction import secrets_in
 from lakery_cloud.versions import check_version
 
 try:
-    import aiohttp
-    import gcsfs
-
-    for _sdk in (aiohttp, gcsfs):
+    for _sdk in ("aiohttp", "gcsfs"):
         check_version(_sdk, storage="GCSStorage", extra="gcs")
-    from lakery_cloud.http.client import HTTPClient
-    from lakery_cloud.http.proxies import proxy_for
-    from lakery_cloud.http.session import CheckedRequest, CheckedResponse
-    from lakery_cloud.http.trust import Trust
-    from lakery_cloud.providers.gcs.credentials import Tokens, default_file
+        from lakery_cloud.providers.gcs.credentials import Tokens, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
-    from lakery_cloud.providers.gcs.sdk import new_file_system, no_proxy
+    from lakery_cloud.providers.gcs.sdk import find_access
     from lakery_cloud.providers.gcs.transport import GCSTransport
 except MissingDependency:
     raise
@@ -96,48 +94,39 @@ class GCSStorage(CloudStorage[GCSStorageData]):
 
     @asynccontextmanager
     async def _open_transport(self) -> AsyncGenerator[Transport]:
-        with self._masked_secrets() as secrets:
-            settings = self.settings
-            sockets = self._sockets()
-            # In a thread, since gcsfs looks for credentials in files and on the network.
-            fs: Any = settings.fs or await asyncio.to_thread(new_file_system, settings, is_plain=self._is_plain())
-            has_certificate = getattr(fs, "_use_client_cert", False)
-            trust = Trust()
-            if settings.fs is None:
-                fs.session_kwargs |= {"request_class": CheckedRequest, "response_class": CheckedResponse}
-                if not has_certificate:  # else gcsfs makes a connector with the certificate
-                    # In a thread, since certificates take long to load.
-                    tls = await asyncio.to_thread(trust.context) if fs._location.startswith("https:") else True
-                    fs.session_kwargs["connector"] = aiohttp.TCPConnector(
-                        limit=settings.connections, socket_factory=sockets.make, ssl=tls
-                    )
-            await fs._set_session()
-            http = HTTPClient(
-                sockets=sockets,
-                tls=trust.context,
-                connect_timeout=settings.connect_timeout,
-                read_timeout=settings.read_timeout,
-                session=fs.session,
-                session_timeout=fs.requests_timeout,
-                find_proxy=proxy_for if settings.fs is None else no_proxy,
-                is_pooled=settings.fast_lane and settings.fs is None and not has_certificate,
-            )
-            secrets.add(*secrets_in(fs._location))  # an emulator's URL may have a password
-            issuers = HTTPClient(
+        settings, sockets, trust = self.settings, self._sockets(), Trust()
+        async with AsyncExitStack() as stack:
+            secrets = stack.enter_context(self._masked_secrets())
+            # In a thread, since it looks for credentials in files and on the network.
+            access = await asyncio.to_thread(find_access, settings, is_plain=self._is_plain())
+            secrets.add(*secrets_in(access.endpoint))  # an emulator's URL may have a password
+            fs: Any = access.fs
+            connect = partial(
+                HTTPClient,
                 sockets=sockets,
                 tls=trust.context,
                 connect_timeout=settings.connect_timeout,
                 read_timeout=settings.read_timeout,
             )
-            tokens = Tokens(fs.credentials.credentials, secrets, http=issuers, seconds=settings.token_timeout)
-            api = GCSRequests(fs, http, tokens=tokens, settings=settings)
-            try:
-                async with aclosing(issuers), aclosing(tokens), aclosing(http):
-                    connections = fs.session.connector.limit or settings.connections
-                    yield GCSTransport(api, tokens, settings, connections=connections)
-            finally:
+            if fs is None:
+                if access.endpoint.startswith("https:"):
+                    await asyncio.to_thread(trust.context)  # it takes long, and fails if there is no such file
+                http, connections = connect(is_pooled=settings.fast_lane), settings.connections
+            else:
+                session = await fs._set_session()
                 if settings.fs is None:
-                    await fs.session.close()
+                    stack.push_async_callback(session.close)
+                find_proxy = proxy_for if settings.fs is None else _no_proxy
+                http = connect(
+                    session=session, session_timeout=fs.requests_timeout, find_proxy=find_proxy, is_pooled=False
+                )
+                connections = session.connector.limit or settings.connections
+            await stack.enter_async_context(aclosing(http))
+            issuers = await stack.enter_async_context(aclosing(connect()))
+            tokens = Tokens(access.credentials, secrets, http=issuers, seconds=settings.token_timeout)
+            await stack.enter_async_context(aclosing(tokens))
+            api = GCSRequests(access, http, tokens=tokens, settings=settings)
+            yield GCSTransport(api, tokens, settings, connections=connections)
 
     def _is_plain(self) -> bool:
         endpoint = self.settings.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
@@ -155,6 +144,10 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             raise InvalidRecord(f"the user_project in storage data must be the name of one, not {brief(user_project)}")
         address.user_project = user_project
         return address
+
+
+def _no_proxy(_: Origin) -> None:
+    """The proxy of a file system of the user's own, which has a session of its own."""
 
 
 def _read_credentials(text: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import aiobotocore
 import aiohttp
 import botocore.loaders
 from aiobotocore.awsrequest import AioAWSResponse
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from lakery_cloud.providers.s3.settings import S3Settings
 
-for _sdk in (aiobotocore, aiohttp):
+for _sdk in ("aiobotocore", "aiohttp"):
     check_version(_sdk, storage="S3Storage", extra="s3")
 
 # Status -> the code that S3 sends with it, or with 503 where other stores send 429 (API Reference, "List of error codes").
