@@ -34,7 +34,7 @@ from lakery_cloud.testing.faults.rules import Fault, ResetBefore, SwallowAnswer
 from tests.azure.proxy import AzureProxy
 from tests.azure.test_azure_hot_requests import Service, Tokens, storage_with
 from tests.conftest import rig_on
-from tests.helpers import is_by_the_sdk, proxy_before, write_stream
+from tests.helpers import is_by_the_sdk, name_of, proxy_before, write_stream
 from tests.rigs.azure import AzureRig
 from tests.rigs.pairs import Pair
 
@@ -138,6 +138,10 @@ ANSWERS: list[tuple[Answer, type[Exception] | None]] = [
     (Answer(401, "CannotVerifyCopySource"), CredentialsError),
     (Answer(403, "CannotVerifyCopySource"), AccessDenied),
     (Answer(500, "CannotVerifyCopySource"), StorageUnavailable),
+    *(
+        (Answer(status, "CannotVerifyCopySource", headers={"x-ms-copy-source-error-code": code}), StorageUnavailable)
+        for status, code in ((409, "ServerBusy"), (404, "InternalError"), (403, "OperationTimedOut"))
+    ),
     # The destination
     (Answer(403, "AuthenticationFailed"), CredentialsError),
     (Answer(403, "AuthorizationPermissionMismatch"), AccessDenied),
@@ -181,8 +185,12 @@ async def test_response_means_the_same_as_to_the_sdk(
 @both_senders
 @pytest.mark.parametrize(
     "fault",
-    [ResetBefore(), SwallowAnswer(), Answer(503, "ServerBusy"), Answer(201, body=""), Answer(500, "OperationTimedOut")],
-    ids=lambda fault: f"{type(fault).__name__}-{getattr(fault, 'status', '')}",
+    [
+        *(ResetBefore(), SwallowAnswer()),
+        *(Answer(503, "ServerBusy"), Answer(201, body=""), Answer(500, "OperationTimedOut")),
+        Answer(409, "CannotVerifyCopySource", headers={"x-ms-copy-source-error-code": "ServerBusy"}),
+    ],
+    ids=name_of,
 )
 async def test_request_is_sent_again(azure_rig: AzureRig, fault: Fault, fast_lane: bool) -> None:
     async with AzureProxy(azure_rig.server) as copying, FaultProxy(copying.url) as proxy:

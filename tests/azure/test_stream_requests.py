@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -17,7 +18,20 @@ from lakery_cloud import (
 )
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
-from lakery_cloud.engine.model import KeyExists, Receipt, Signal, Uncertain, Upload, UploadGone, WriteConflict
+from lakery_cloud.engine.model import (
+    CopyTooLarge,
+    KeyExists,
+    ObjectInfo,
+    Receipt,
+    Signal,
+    Uncertain,
+    Unsupported,
+    Upload,
+    UploadGone,
+    VersionChanged,
+    WriteConflict,
+)
+from lakery_cloud.providers.azure.copies import MAX_COPY_BLOB_SIZE
 from lakery_cloud.testing import Exchange
 from lakery_cloud.testing.faults import Answer, FaultProxy, Rule
 from tests.conftest import rig_on
@@ -61,6 +75,18 @@ async def complete(transport: Any, *, is_temporary: bool, create_only: bool = Tr
     return await transport.complete_upload(upload, receipts, size=10, create_only=create_only)
 
 
+def source(*, is_large: bool) -> ObjectInfo:
+    return ObjectInfo(Address("other", "ä/from"), MAX_COPY_BLOB_SIZE + is_large, '"0x8C"', tags={"a b": "c"})
+
+
+async def copy(transport: Any, *, is_large: bool = False) -> Any:
+    return await transport.copy(source(is_large=is_large), TO, ATTRIBUTES)
+
+
+async def copy_as_is(transport: Any, *, is_large: bool = False, replaces: bool = False) -> Any:
+    return await transport.copy_as_is(source(is_large=is_large), TO, replace=replaces)
+
+
 class Call(NamedTuple):
     """A request.
 
@@ -79,6 +105,7 @@ class Call(NamedTuple):
     result: Any
 
 
+COPIED = {"ETag": '"0x8D"', "x-ms-copy-status": "success"}
 CALLS = {
     "commit": Call(
         "put_block_list",
@@ -93,6 +120,14 @@ CALLS = {
         201,
         MADE,
         None,
+    ),
+    "copy": Call("copy_blob", copy, 202, COPIED, None),
+    "copy as it is": Call("copy_blob", copy_as_is, 202, COPIED, None),
+    "copy over a blob": Call("copy_blob", partial(copy_as_is, replaces=True), 202, COPIED, None),
+    "large copy": Call("put_blob_from_url", partial(copy, is_large=True), 201, MADE, None),
+    "large copy as it is": Call("put_blob_from_url", partial(copy_as_is, is_large=True), 201, MADE, None),
+    "large copy over a blob": Call(
+        "put_blob_from_url", partial(copy_as_is, is_large=True, replaces=True), 201, MADE, None
     ),
 }
 
@@ -120,6 +155,8 @@ def sent_alike(request: tuple[Any, ...]) -> tuple[Any, ...]:
     }  # XML has two kinds of quotes
     if tags := headers.get("x-ms-tags"):
         headers["x-ms-tags"] = parse_qsl(tags, strict_parsing=True)
+    if "x-ms-requires-sync" in headers:
+        headers["x-ms-requires-sync"] = headers["x-ms-requires-sync"].lower()  # the SDK sends Python's True
     if media := headers.get("content-type"):
         headers["content-type"] = media.partition(";")[0]
     return method, unquote(path), query, headers
@@ -147,6 +184,17 @@ CREATING: list[tuple[Answer, type[Exception]]] = [
     (Answer(400, "InvalidBlobTier"), ConfigError),
     (Answer(400, "MetadataTooLarge"), ConfigError),
 ]
+COPYING: list[tuple[Answer, type[Exception]]] = [
+    (Answer(404, "BlobNotFound"), VersionChanged),
+    (Answer(412, "SourceConditionNotMet"), VersionChanged),
+    (Answer(412, "ConditionNotMet"), VersionChanged),  # there is no blob at the destination
+    (Answer(412, "TargetConditionNotMet"), KeyExists),
+    (Answer(404, "CannotVerifyCopySource"), VersionChanged),
+    (Answer(401, "CannotVerifyCopySource"), CredentialsError),
+    (Answer(403, "CannotVerifyCopySource"), AccessDenied),
+    (Answer(500, "CannotVerifyCopySource"), StorageUnavailable),
+    (Answer(409, "CopyAcrossAccountsNotSupported"), ConfigError),
+]
 REFUSALS: dict[str, list[tuple[Answer, type[Exception]]]] = {
     "commit": [
         *COMMON,
@@ -155,6 +203,9 @@ REFUSALS: dict[str, list[tuple[Answer, type[Exception]]]] = {
         (Answer(400, "InvalidBlockList"), UploadGone),
     ],
     "commit of a temporary blob": [(Answer(409, "BlobAlreadyExists"), UploadGone)],
+    "copy": [*COMMON, *CREATING, *COPYING],
+    "large copy": [*COMMON, *CREATING, *COPYING, (Answer(501, "APINotImplemented"), CopyTooLarge)],
+    "copy over a blob": [(Answer(501, "APINotImplemented"), Unsupported)],
 }
 
 
@@ -171,7 +222,9 @@ async def test_refusal_means_the_same_as_to_the_sdk(
     proxy: FaultProxy, azure_rig: AzureRig, name: str, answer: Answer, error: type[Exception], fast_lane: bool
 ) -> None:
     proxy.arm(Rule(answer, CALLS[name].operation, times=None))
-    async with azure_rig.storage(fast_lane=fast_lane, max_attempts=2, copy_timeout=1) as storage:
+    # After a 504 the store may still be copying, so that the blob is waited for.
+    limits = {"read_timeout": 1, "copy_timeout": 0.1} if answer.status == 504 else {}
+    async with azure_rig.storage(fast_lane=fast_lane, max_attempts=2, **limits) as storage:
         transport = await storage.transport()
         with pytest.raises((Signal, LakeryCloudError)) as raised:
             await CALLS[name].send(transport)

@@ -45,6 +45,20 @@ class FeatureRefused(Exception):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+class CopyAnswer(NamedTuple):
+    """What Azure says of a copy.
+
+    Attributes:
+        status: State of the copy, such as `success`; None if the response itself proves the success.
+        copy_id: Name of the copy.
+        version_id: Version id of the new blob, in an account with versions.
+    """
+
+    status: str | None
+    copy_id: str | None
+    version_id: str | None
+
+
 class Answer(NamedTuple):
     """A response of success: Microsoft Learn, "Operations on blobs" and "Operations on containers", page by page.
 
@@ -180,6 +194,20 @@ def completed_blob(response: BufferedResponse) -> str | None:
     """
     check_answer("commit_block_list", response)
     return response.headers.get("x-ms-version-id")
+
+
+def copied_blob(operation: str, response: BufferedResponse) -> CopyAnswer:
+    """What a response to a copy says.
+
+    Args:
+        operation: The SDK's name of the request.
+        response: The response.
+
+    Raises:
+        UnsupportedResponse: The response proves nothing.
+    """
+    check_answer(operation, response)
+    return CopyAnswer(*map(response.headers.get, ("x-ms-copy-status", "x-ms-copy-id", "x-ms-version-id")))
 
 
 def blob_of(address: Address, response: Response | BufferedResponse) -> ObjectInfo:

@@ -2,9 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from azure.core import MatchConditions
 from azure.core import exceptions as azure_errors
 
 from lakery_cloud.engine.attributes import ObjectAttributes
@@ -18,11 +17,12 @@ from lakery_cloud.engine.model import (
     Unsupported,
     VersionChanged,
 )
+from lakery_cloud.engine.requests import may_be_running
 from lakery_cloud.engine.transport import Transport, copy_once
 from lakery_cloud.errors import LakeryCloudError, StorageUnavailable
-from lakery_cloud.http.headers import strong
+from lakery_cloud.providers.azure.answers import CopyAnswer
+from lakery_cloud.providers.azure.metadata import index_tags_of, metadata_of
 from lakery_cloud.providers.azure.refusals import ConditionNotMet
-from lakery_cloud.providers.azure.sdk_requests import sdk_described, sdk_tier
 from lakery_cloud.providers.azure.signing import Grants
 
 if TYPE_CHECKING:
@@ -30,6 +30,30 @@ if TYPE_CHECKING:
 
 MAX_COPY_BLOB_SIZE = 256 * 1024**2
 """Microsoft Learn, "Copy Blob From URL". The limit of one larger copy, by Put Blob From URL, is in the settings."""
+COPY_BLOB, PUT_FROM_URL = "start_copy_from_url", "upload_blob_from_url"
+"""The SDK's names of the two requests."""
+
+
+class BlobCopy(NamedTuple):
+    """A copy of a whole blob. It has the properties of its source.
+
+    Attributes:
+        operation: The SDK's name of the request.
+        source: The blob to copy, pinned to its version.
+        address: The new blob.
+        metadata: Metadata of the new blob; empty for that of the source.
+        tags: Index tags of the new blob.
+        has_tags_of_source: Whether it has the index tags of the source.
+        replaces: Whether it may replace a blob.
+    """
+
+    operation: str
+    source: ObjectInfo
+    address: Address
+    metadata: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    has_tags_of_source: bool = False
+    replaces: bool = False
 
 
 class Copies:
@@ -37,15 +61,23 @@ class Copies:
 
     Args:
         transport: Looks for blobs, and deletes them.
+        send: Sends a hot request: `send(address, lambda hot: ...)`.
         call: Calls the SDK: `call(operation, address, **parameters)`.
         grants: The permission to read a source.
         settings: The storage's settings.
     """
 
     def __init__(
-        self, transport: Transport, *, call: Callable[..., Awaitable[Any]], grants: Grants, settings: "AzureSettings"
+        self,
+        transport: Transport,
+        *,
+        send: Callable[[Address, Callable[[Any], Awaitable[CopyAnswer]]], Awaitable[CopyAnswer]],
+        call: Callable[..., Awaitable[Any]],
+        grants: Grants,
+        settings: "AzureSettings",
     ) -> None:
         self._transport = transport
+        self._send = send
         self._call = call
         self._grants = grants
         self._settings = settings
@@ -53,16 +85,17 @@ class Copies:
 
     async def copy(self, source: ObjectInfo, address: Address, attributes: ObjectAttributes) -> None:
         """As `Transport.copy`."""
-        is_small = source.size <= MAX_COPY_BLOB_SIZE
-        if not is_small and not self._puts_from_urls:
-            raise CopyTooLarge(str(source.address))
-        request = self._copy_blob if is_small else self._put_from_url
-        described = sdk_described(attributes, self._settings)
-        del described["content_settings"]  # the copy has those of the source
+        copy = BlobCopy(
+            self._operation(source),
+            source,
+            address,
+            metadata_of(attributes, self._settings),
+            index_tags_of(attributes, self._settings),
+        )
         await copy_once(
             self._transport,
             address,
-            lambda: request(source, address, described, replace=False),
+            lambda: self._make(copy),
             may_be_running=_may_be_running,
             seconds=self._settings.timeout_of_copy(source.size),
             attempts=self._settings.max_attempts,
@@ -70,78 +103,53 @@ class Copies:
 
     async def copy_as_is(self, source: ObjectInfo, address: Address, *, replace: bool) -> None:
         """As `Transport.copy_as_is`."""
-        if source.size > MAX_COPY_BLOB_SIZE:
-            if not self._puts_from_urls:
-                raise CopyTooLarge(str(source.address))
-            tags: Mapping[str, str] = {}
-            if self._settings.blob_tags:
+        copy = BlobCopy(self._operation(source), source, address, replaces=replace)
+        if self._settings.blob_tags:
+            if copy.operation == COPY_BLOB:
+                copy = copy._replace(has_tags_of_source=True)
+            else:
                 tags = await self._transport.tags(source.address) if source.tags is None else source.tags
-            described = {"tags": dict(tags) or None, "overwrite": replace}
-            await self._put_from_url(source, address, described, replace=replace)
-        else:
-            tagged = {"tags": "COPY"} if self._settings.blob_tags else {}
-            await self._copy_blob(source, address, tagged, replace=replace)
+                copy = copy._replace(tags=tags)
+        await self._make(copy)
 
-    async def _put_from_url(
-        self, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
-    ) -> None:
+    def _operation(self, source: ObjectInfo) -> str:
+        """The request that copies a blob of this size."""
+        if source.size <= MAX_COPY_BLOB_SIZE:
+            return COPY_BLOB
+        if not self._puts_from_urls:
+            raise CopyTooLarge(str(source.address))
+        return PUT_FROM_URL
+
+    async def _make(self, copy: BlobCopy) -> None:
+        grant = await self._grants.source(copy.source)
+        seconds = self._settings.timeout_of_copy(copy.source.size)
         try:
-            await self._create("upload_blob_from_url", source, address, described, replace=replace)
+            answer = await self._send(copy.address, lambda hot: hot.copy(copy, grant=grant, seconds=seconds))
         except Unsupported as refusal:
+            if copy.operation == COPY_BLOB:
+                raise
             self._puts_from_urls = False
             raise CopyTooLarge(str(refusal)) from refusal
-
-    async def _copy_blob(
-        self, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
-    ) -> None:
-        # An asynchronous copy would show a partial blob.
-        answer = await self._create(
-            "start_copy_from_url", source, address, {**described, "requires_sync": True}, replace=replace
-        )
-        if answer.get("copy_status") != "success":
-            await self._undo(address, answer)
-
-    async def _create(
-        self, operation: str, source: ObjectInfo, address: Address, described: Mapping[str, Any], *, replace: bool
-    ) -> Mapping[str, Any]:
-        """Create a blob from another one; return the store's answer."""
-        try:
-            answer: Mapping[str, Any] = await self._call(
-                operation,
-                address,
-                read_timeout=self._settings.timeout_of_copy(source.size),
-                retry_read=0,  # see `copy_once`
-                **({} if replace else {"match_condition": MatchConditions.IfMissing}),
-                **_pinned(source),
-                **await self._grants.source(source),
-                **described,
-                **sdk_tier(self._settings),
-            )
         except ConditionNotMet as signal:
-            is_source = await self._transport.head(address) is None
+            is_source = await self._transport.head(copy.address) is None
             raise (VersionChanged if is_source else KeyExists)(str(signal)) from signal
-        return answer
+        if copy.operation == COPY_BLOB and answer.status != "success":
+            await self._undo(copy.address, answer)
 
-    async def _undo(self, address: Address, answer: Mapping[str, Any]) -> None:
+    async def _undo(self, address: Address, answer: CopyAnswer) -> None:
         """Remove a copy that was not made synchronously.
 
         Raises:
             StorageUnavailable: Always.
         """
-        status = answer.get("copy_status")
-        if status == "pending":
+        if answer.status == "pending":
             with suppress(KeyMissing, LakeryCloudError):  # it may have ended in the meantime
-                await self._call("abort_copy", address, copy_id=answer.get("copy_id"))
-        await self._transport.delete(address, version_id=answer.get("version_id"))
+                await self._call("abort_copy", address, copy_id=answer.copy_id)
+        await self._transport.delete(address, version_id=answer.version_id)
         raise StorageUnavailable(
-            f"the copy to {address} ended with the status {status!r}; nothing was stored, try again"
+            f"the copy to {address} ended with the status {answer.status!r}; nothing was stored, try again"
         )
 
 
 def _may_be_running(failure: Uncertain) -> bool:
-    return isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError)
-
-
-def _pinned(source: ObjectInfo) -> dict[str, Any]:
-    version = strong(source.version)
-    return {"source_etag": version, "source_match_condition": MatchConditions.IfNotModified} if version else {}
+    return isinstance(failure.__cause__, azure_errors.ServiceResponseTimeoutError) or may_be_running(failure.__cause__)

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import zlib
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -46,16 +47,14 @@ class Refusal(NamedTuple):
     def of_response(cls, response: BufferedResponse) -> "Refusal":
         """A refusal from a response of our own request."""
         details = _details(response)
-        return cls(
-            response.status,
-            response.headers.get("x-ms-error-code") or details.get("code", ""),
-            details.get("message", ""),
-        )
+        code = _busy_source(response.headers) or response.headers.get("x-ms-error-code") or details.get("code", "")
+        return cls(response.status, code, details.get("message", ""))
 
     @classmethod
     def of_error(cls, error: azure_errors.HttpResponseError) -> "Refusal":
         """A refusal from an error of the SDK."""
-        code = getattr(error, "error_code", None) or getattr(error.response, "headers", {}).get("x-ms-error-code")
+        headers = getattr(error.response, "headers", {})
+        code = _busy_source(headers) or getattr(error, "error_code", None) or headers.get("x-ms-error-code")
         return cls(error.status_code or 0, str(getattr(code, "value", code) or ""), str(error.message))
 
     def error(self, operation: str, address: Address, *, endpoint: str) -> Exception:
@@ -89,6 +88,12 @@ class Refusal(NamedTuple):
         if isinstance(error, Unsupported) and code in NO_INDEX_TAGS:
             error.headers = frozenset({"x-ms-tags"})  # so that no other header is left out
         return error
+
+
+def _busy_source(headers: Mapping[str, str]) -> str:
+    """The code with which the service refused itself the source of a copy, if it may pass: the status may be a 4xx."""
+    code = headers.get("x-ms-copy-source-error-code", "")
+    return code if code in ("InternalError", "OperationTimedOut", "ServerBusy") else ""  # as the SDK's `is_retry`
 
 
 _WRONG_PATH = frozenset(

@@ -29,9 +29,12 @@ def described(attributes: ObjectAttributes, settings: "AzureSettings", *, is_tem
         headers["x-ms-blob-content-encoding"] = attributes.content_encoding
     if settings.access_tier is not None and not is_temporary:
         headers["x-ms-access-tier"] = settings.access_tier
-    if tags := index_tags_of(attributes, settings):
-        headers["x-ms-tags"] = "&".join([f"{quoted(key)}={quoted(value)}" for key, value in tags.items()])
-    return headers
+    return headers | tagged(index_tags_of(attributes, settings))
+
+
+def tagged(tags: Mapping[str, str]) -> dict[str, str]:
+    """The header with index tags; none without tags."""
+    return {"x-ms-tags": "&".join([f"{quoted(key)}={quoted(value)}" for key, value in tags.items()])} if tags else {}
 
 
 def index_tags_of(attributes: ObjectAttributes, settings: "AzureSettings") -> dict[str, str]:

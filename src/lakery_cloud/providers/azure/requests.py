@@ -1,4 +1,4 @@
-"""Azure's hot requests: put, get, head, list, and those of blocks, signed and sent by lakery-cloud."""
+"""Azure's hot requests: put, get, head, list, copy, and those of blocks, signed and sent by lakery-cloud."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,19 @@ from lakery_cloud.http.exchange import (
 from lakery_cloud.http.headers import Clock, byte_range, http_date, quoted, read_content_range, strong
 from lakery_cloud.providers.azure.answers import (
     ANSWERS,
+    CopyAnswer,
     blob_of,
     check_answer,
     completed_blob,
+    copied_blob,
     described_blob,
     listed_page,
 )
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
+from lakery_cloud.providers.azure.copies import COPY_BLOB, PUT_FROM_URL, BlobCopy
 from lakery_cloud.providers.azure.credentials import Tokens
 from lakery_cloud.providers.azure.errors import CHECK_ACCOUNT, Refusal
-from lakery_cloud.providers.azure.metadata import described
+from lakery_cloud.providers.azure.metadata import METADATA, described, tagged
 from lakery_cloud.providers.azure.refusals import SET_CREDENTIALS
 from lakery_cloud.providers.azure.signing import authorization, string_to_sign
 from lakery_cloud.redaction import redact_error
@@ -131,14 +134,7 @@ class AzureRequests(Requests):
             seconds: Time limit of the response.
         """
         block = block_id(upload, number)
-        headers = without_none(
-            **{
-                "x-ms-copy-source": grant["source_url"],
-                SOURCE_AUTHORIZATION: grant.get("source_authorization"),
-                "x-ms-source-if-match": strong(source.version),
-                "x-ms-source-range": f"bytes={start}-{stop - 1}",
-            }
-        )
+        headers = {**_source(source, grant), "x-ms-source-range": f"bytes={start}-{stop - 1}"}
         request = self._request("PUT", upload.address, headers, query=_query_of_block(block))
         request.read_timeout = seconds
         await self._ask("stage_block_from_url", upload.address, request, partial(check_answer, "stage_block_from_url"))
@@ -157,6 +153,21 @@ class AzureRequests(Requests):
         body = _list_of_blocks(receipts)
         request = self._request("PUT", upload.address, headers, query="comp=blocklist", body=(body,))
         return await self._ask("commit_block_list", upload.address, request, completed_blob)
+
+    async def copy(self, copy: BlobCopy, *, grant: Mapping[str, str], seconds: float) -> CopyAnswer:
+        """Copy a whole blob. The response may take so many seconds, and is waited for once, see `copy_once`."""
+        headers = {
+            **_source(copy.source, grant),
+            **{METADATA + name: value for name, value in copy.metadata.items()},
+            **tagged(copy.tags),
+            **({"x-ms-copy-source-tag-option": "COPY"} if copy.has_tags_of_source else {}),
+            **without_none(**{"x-ms-access-tier": self._settings.access_tier}),
+            **({} if copy.replaces else {"if-none-match": "*"}),
+            **_KINDS_OF_COPY[copy.operation],
+        }
+        request, read = self._request("PUT", copy.address, headers), partial(copied_blob, copy.operation)
+        request.read_timeout, request.is_repeatable = seconds, False
+        return await self._ask(copy.operation, copy.address, request, read)
 
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
@@ -263,6 +274,23 @@ class AzureRequests(Requests):
 def block_id(upload: Upload, number: int) -> str:
     """The name of a block; those of one blob must have the same length."""
     return f"{upload.id}{number:06d}"
+
+
+def _source(source: ObjectInfo, grant: Mapping[str, str]) -> dict[str, str]:
+    """The headers that name the source of a copy."""
+    return without_none(
+        **{
+            "x-ms-copy-source": grant["source_url"],
+            SOURCE_AUTHORIZATION: grant.get("source_authorization"),
+            "x-ms-source-if-match": strong(source.version),
+        }
+    )
+
+
+_KINDS_OF_COPY = {
+    COPY_BLOB: {"x-ms-requires-sync": "true"},  # an asynchronous copy would show a partial blob
+    PUT_FROM_URL: {"x-ms-blob-type": "BlockBlob", "x-ms-copy-source-blob-properties": "true"},
+}
 
 
 def _query_of_block(block: str) -> str:

@@ -20,8 +20,9 @@ from lakery_cloud.errors import LakeryCloudError
 from lakery_cloud.http.exchange import UnsupportedResponse
 from lakery_cloud.http.headers import SIZE, count_of, strong
 from lakery_cloud.http.session import SLICE_SIZE
-from lakery_cloud.providers.azure.answers import check_sdk_answer
+from lakery_cloud.providers.azure.answers import CopyAnswer, check_sdk_answer
 from lakery_cloud.providers.azure.checksums import OPTIONAL, Supported, checksum_headers
+from lakery_cloud.providers.azure.copies import COPY_BLOB, BlobCopy
 from lakery_cloud.providers.azure.errors import SDK_ERRORS
 from lakery_cloud.providers.azure.metadata import TAG_COUNT, index_tags_of, known_tags, metadata_of, our_metadata
 from lakery_cloud.providers.azure.requests import block_id
@@ -157,6 +158,22 @@ class SDKRequests:
         )
         version_id: str | None = made.get("version_id")
         return version_id
+
+    async def copy(self, copy: BlobCopy, *, grant: Mapping[str, Any], seconds: float) -> CopyAnswer:
+        version = strong(copy.source.version)
+        options: dict[str, Any] = {
+            "metadata": dict(copy.metadata) or None,
+            **without_none(tags="COPY" if copy.has_tags_of_source else dict(copy.tags) or None),
+            **({"source_etag": version, "source_match_condition": MatchConditions.IfNotModified} if version else {}),
+            **({} if copy.replaces else {"match_condition": MatchConditions.IfMissing}),
+            # An asynchronous copy would show a partial blob.
+            **({"requires_sync": True} if copy.operation == COPY_BLOB else {"overwrite": copy.replaces}),
+            **sdk_tier(self._settings),
+            **grant,
+        }
+        # A copy is waited for once, see `copy_once`.
+        answer = await self._call(copy.operation, copy.address, read_timeout=seconds, retry_read=0, **options)
+        return CopyAnswer(*map(answer.get, ("copy_status", "copy_id", "version_id")))
 
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False

@@ -105,7 +105,7 @@ class AzureTransport(CloudTransport):
         self._settings = settings
         self._account = account_of(self._endpoint, account_name)
         self._grants = Grants(client, account=self._account, call=self._call)
-        self._copies = Copies(self, call=self._blob_call, grants=self._grants, settings=settings)
+        self._copies = Copies(self, send=self._send, call=self._blob_call, grants=self._grants, settings=settings)
         self._hot_requests = signed or SDKRequests(client, settings=settings, translate=self._translate)
         self._features = Features(OPTIONAL)
         if signed is None:
