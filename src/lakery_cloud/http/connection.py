@@ -246,8 +246,8 @@ class Connection(asyncio.BufferedProtocol):
             HTTPError: No response arrived.
             InvalidRequest: HTTP can't carry the request.
         """
-        if not self.is_reusable:
-            raise self._error or ConnectionLost("the connection is closed")
+        if self._error is not None or self._method is not None:
+            raise self._error or ConnectionLost("the last exchange is not complete")
         assert self._transport is not None
         head = write_head(request)
         self._method, self._head, self._chunked, self.is_answered = request.method, None, None, False

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-from lakery_cloud.engine.attributes import ObjectAttributes
-from lakery_cloud.engine.checksums import header_to_hex
+from lakery_cloud.engine.attributes import METADATA_HASH, ObjectAttributes
 from lakery_cloud.engine.cloud_transport import OpenBody
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import Body, ObjectInfo, Receipt, Signal, Upload, without_none
@@ -133,6 +132,8 @@ class S3Requests(Requests):
         self, address: Address, data: bytes, attributes: ObjectAttributes, supported: Supported = OPTIONAL
     ) -> None:
         headers = {**_described(attributes), **await checksum_of((data,), supported, attributes), **self._stored_as}
+        if SHA256 in headers:  # of the content: hashing it once serves the signature, too
+            headers[CONTENT_HASH] = attributes.metadata[METADATA_HASH]
         if CONDITIONS in supported:
             headers["if-none-match"] = "*"
         await self.send(
@@ -280,9 +281,7 @@ class S3Requests(Requests):
         assert route is not None
         credentials = await self._credentials.get_frozen_credentials()
         now = self._clock.now()
-        checksum = request.headers.get(SHA256)
-        # S3 compares the checksum too, so hashing the body once serves both.
-        payload_hash = header_to_hex(checksum) if checksum else request.headers.get(CONTENT_HASH, UNSIGNED)
+        payload_hash = request.headers.get(CONTENT_HASH, UNSIGNED)
         headers = {
             **request.headers,
             "host": route.origin.netloc,
