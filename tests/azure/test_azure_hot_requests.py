@@ -34,7 +34,7 @@ from lakery_cloud.testing import (
 )
 from lakery_cloud.testing.faults import Answer
 from tests.conftest import rig_on
-from tests.helpers import HOT_REQUESTS, ours, proxy_before, until, use_hot_requests, write
+from tests.helpers import HOT_REQUESTS, is_by_the_sdk, ours, proxy_before, until, use_hot_requests, write
 from tests.rigs.azure import AzureRig
 from tests.rigs.pairs import Pair
 from tests.tls import tls_before
@@ -77,6 +77,7 @@ async def test_shared_access_signature_authorizes_requests(azure_rig: AzureRig, 
             credential.update(signatures[1])
         await use_hot_requests(storage, seed=1)
     assert ours(proxy) >= HOT_REQUESTS
+    assert not [exchange for exchange in proxy.exchanges if is_by_the_sdk(exchange)]
 
 
 # Tokens

@@ -28,7 +28,7 @@ from lakery_cloud.engine.model import ObjectInfo, Receipt, Uncertain, Upload, Ve
 from lakery_cloud.providers.azure.settings import GiB
 from lakery_cloud.providers.azure.storage import AzureBlobStorage
 from lakery_cloud.providers.azure.transport import AzureTransport
-from lakery_cloud.testing import Exchange, content
+from lakery_cloud.testing import Exchange, content, stream_of
 from lakery_cloud.testing.faults import Answer, Delay, FaultProxy, Rule
 from lakery_cloud.testing.faults.rules import Fault, ResetBefore, SwallowAnswer
 from tests.azure.proxy import AzureProxy
@@ -217,6 +217,25 @@ async def test_copy_slower_than_the_read_timeout_has_the_time_of_copies(azure_ri
             assert await storage.read_data(await write_stream(storage, data)) == data
         assert slow.fired == 1
         assert sum(map(is_copy_of_block, proxy.exchanges)) == 2
+
+
+@pytest.mark.parametrize("is_in_blocks", [False, True], ids=["one copy", "copies of blocks"])
+async def test_no_request_of_a_stream_is_the_sdk_s(azure_rig: AzureRig, is_in_blocks: bool) -> None:
+    async with AzureProxy(azure_rig.server) as copying, FaultProxy(copying.url) as proxy:
+        azure_rig.point_to(proxy.url)
+        async with azure_rig.storage(fast_lane=True, **(small_copies(azure_rig) if is_in_blocks else {})) as storage:
+            data = content(2 * azure_rig.part_size + 1)
+            stream = stream_of([data])
+            written = await storage.write_data_stream(stream, stream.get_digest, {"tag": "a b"})
+            assert await storage.read_data(written) == data
+            assert [info.size async for info in storage.list()] == [len(data)]
+            await storage.delete(written)
+        assert {each.operation for each in proxy.exchanges} >= {
+            *("put_block", "put_block_list", "get_blob", "list_blobs", "delete_blob"),
+            "put_block_from_url" if is_in_blocks else "copy_blob",
+        }
+        assert not [each for each in proxy.exchanges if is_by_the_sdk(each)]
+    await azure_rig.check_nothing_left()
 
 
 async def test_blocks_of_a_copy_share_one_signature(azure_rig: AzureRig) -> None:

@@ -87,6 +87,9 @@ async def copy_as_is(transport: Any, *, is_large: bool = False, replaces: bool =
     return await transport.copy_as_is(source(is_large=is_large), TO, replace=replaces)
 
 
+DELETED = ObjectInfo(TO, 4, '"0x8C"')
+
+
 class Call(NamedTuple):
     """A request.
 
@@ -128,6 +131,9 @@ CALLS = {
     "large copy as it is": Call("put_blob_from_url", partial(copy_as_is, is_large=True), 201, MADE, None),
     "large copy over a blob": Call(
         "put_blob_from_url", partial(copy_as_is, is_large=True, replaces=True), 201, MADE, None
+    ),
+    "deletion": Call(
+        "delete_blob", lambda transport: transport.delete_if(DELETED), 202, {"x-ms-request-id": "0"}, None
     ),
 }
 
@@ -205,6 +211,12 @@ REFUSALS: dict[str, list[tuple[Answer, type[Exception]]]] = {
     "commit of a temporary blob": [(Answer(409, "BlobAlreadyExists"), UploadGone)],
     "copy": [*COMMON, *CREATING, *COPYING],
     "large copy": [*COMMON, *CREATING, *COPYING, (Answer(501, "APINotImplemented"), CopyTooLarge)],
+    "deletion": [
+        *COMMON,
+        (Answer(412, "ConditionNotMet"), VersionChanged),
+        (Answer(409, "BlobImmutableDueToPolicy"), AccessDenied),
+        (Answer(409, "SnapshotsPresent"), LakeryCloudError),
+    ],
     "copy over a blob": [(Answer(501, "APINotImplemented"), Unsupported)],
 }
 
@@ -252,3 +264,40 @@ async def test_success_that_proves_nothing_is_none(
                 await call.send(await storage.transport())
                 pytest.fail(f"{answer} counts as success")
         proxy.disarm(armed)
+
+
+@pytest.mark.parametrize("is_kept", ["true", "false", None])
+async def test_versions_are_deleted_by_the_same_requests_as_the_sdk_s(
+    proxy: FaultProxy, azure_rig: AzureRig, is_kept: str | None
+) -> None:
+    headers = {"x-ms-request-id": "0", **({"x-ms-delete-type-permanent": is_kept} if is_kept else {})}
+    proxy.arm(Rule(Answer(202, headers=headers, body=""), "delete", times=None))
+    for fast_lane in (True, False):
+        async with azure_rig.storage(fast_lane=fast_lane) as storage:
+            transport = await storage.transport()
+            await transport.delete_version(TO, "2026-11-26T00:00:00.0000001Z")
+    sent = [sent_alike(shown(exchange)) for exchange in proxy.exchanges]
+    assert len(sent) == 2 * (3 if is_kept == "false" else 2)
+    assert sent[: len(sent) // 2] == sent[len(sent) // 2 :]
+
+
+@both_senders
+async def test_blob_that_is_missing_is_deleted(proxy: FaultProxy, azure_rig: AzureRig, fast_lane: bool) -> None:
+    proxy.arm(Rule(Answer(404, "BlobNotFound"), "delete", times=None))
+    async with azure_rig.storage(fast_lane=fast_lane) as storage:
+        transport = await storage.transport()
+        await transport.delete(TO)
+        await transport.delete_if(DELETED)
+    assert len(proxy.exchanges) == 2
+
+
+@both_senders
+@pytest.mark.parametrize("version", [None, 'W/"0x8C"'])
+async def test_nothing_is_deleted_without_an_etag_to_compare(
+    proxy: FaultProxy, azure_rig: AzureRig, version: str | None, fast_lane: bool
+) -> None:
+    async with azure_rig.storage(fast_lane=fast_lane) as storage:
+        transport = await storage.transport()
+        with pytest.raises(StorageUnavailable, match="no strong ETag"):
+            await transport.delete_if(DELETED._replace(version=version))
+    assert proxy.exchanges == []

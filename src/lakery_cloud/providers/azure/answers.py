@@ -210,6 +210,16 @@ def copied_blob(operation: str, response: BufferedResponse) -> CopyAnswer:
     return CopyAnswer(*map(response.headers.get, ("x-ms-copy-status", "x-ms-copy-id", "x-ms-version-id")))
 
 
+def deleted_blob(response: BufferedResponse) -> bool:
+    """Whether the account keeps what was deleted, for the days of its soft delete.
+
+    Raises:
+        UnsupportedResponse: The response proves no deletion.
+    """
+    check_answer("delete_blob", response)
+    return response.headers.get("x-ms-delete-type-permanent") == "false"
+
+
 def blob_of(address: Address, response: Response | BufferedResponse) -> ObjectInfo:
     """The blob that the headers of a response describe.
 

@@ -1,4 +1,4 @@
-"""Azure's hot requests: put, get, head, list, copy, and those of blocks, signed and sent by lakery-cloud."""
+"""Azure's hot requests: put, get, head, list, copy, delete, and those of blocks, signed and sent by lakery-cloud."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +34,7 @@ from lakery_cloud.providers.azure.answers import (
     check_answer,
     completed_blob,
     copied_blob,
+    deleted_blob,
     described_blob,
     listed_page,
 )
@@ -169,6 +170,24 @@ class AzureRequests(Requests):
         request.read_timeout, request.is_repeatable = seconds, False
         return await self._ask(copy.operation, copy.address, request, read)
 
+    async def delete(
+        self, address: Address, *, etag: str | None = None, version_id: str | None = None, is_permanent: bool = False
+    ) -> bool:
+        """Delete a blob, or a version of it; only the one with an ETag, if one is given.
+
+        Args:
+            address: Container and blob.
+            etag: ETag of the blob, a strong one.
+            version_id: The version.
+            is_permanent: Whether to delete a version that is deleted softly.
+
+        Returns:
+            Whether the account keeps it for the days of its soft delete.
+        """
+        wanted = without_none(versionid=version_id, deletetype="Permanent" if is_permanent else None)
+        request = self._request("DELETE", address, without_none(**{"if-match": etag}), query=_query(wanted))
+        return await self._ask("delete_blob", address, request, deleted_blob)
+
     async def page(
         self, bucket: str, root: str, token: str | None, *, include: Sequence[str] = (), has_tags: bool = False
     ) -> tuple[list[ObjectInfo], str | None]:
@@ -191,8 +210,7 @@ class AzureRequests(Requests):
             marker=token,
             maxresults=None if size is None else str(size),
         )
-        query = "&".join([f"{name}={quoted(value)}" for name, value in wanted.items()])
-        request = Request("GET", f"{self._root}/{quoted(bucket)}?{query}", {})
+        request = Request("GET", f"{self._root}/{quoted(bucket)}?{_query(wanted)}", {})
         read = partial(listed_page, bucket, has_tags=has_tags)
         return await self._ask("list_blobs", Address(bucket, root), request, read, max_size=MAX_PAGE)
 
@@ -294,7 +312,11 @@ _KINDS_OF_COPY = {
 
 
 def _query_of_block(block: str) -> str:
-    return f"comp=block&blockid={quoted(_base64(block))}"
+    return _query({"comp": "block", "blockid": _base64(block)})
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return "&".join([f"{name}={quoted(value)}" for name, value in parameters.items()])
 
 
 def _list_of_blocks(receipts: Sequence[Receipt]) -> bytes:

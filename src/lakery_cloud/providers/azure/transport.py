@@ -10,7 +10,6 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from azure.core import MatchConditions
 from azure.core import exceptions as azure_errors
 from azure.storage.blob import BlobProperties
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
@@ -171,7 +170,7 @@ class AzureTransport(CloudTransport):
     async def delete(self, address: Address, *, version_id: str | None = None) -> None:
         try:
             with unconditional():
-                await self._blob_call("delete_blob", address)
+                await self._delete(address)
         except KeyMissing:
             pass
         except Uncertain:
@@ -190,14 +189,21 @@ class AzureTransport(CloudTransport):
             )
 
     async def delete_if(self, info: ObjectInfo) -> None:
-        with suppress(KeyMissing):
-            await self._blob_call(
-                "delete_blob", info.address, etag=strong(info.version), match_condition=MatchConditions.IfNotModified
+        if (etag := strong(info.version)) is None:
+            raise StorageUnavailable(
+                f"{info.address} was not deleted, since the store has no strong ETag of it to compare. Check that "
+                "endpoint_url is Azure Blob Storage, and that no proxy changes ETags"
             )
+        with suppress(KeyMissing):
+            await self._delete(info.address, etag=etag)
 
     async def delete_version(self, address: Address, version_id: str) -> None:
         await self.delete(address)
         await self._purge(address, version_id)
+
+    async def _delete(self, address: Address, **options: Any) -> bool:
+        is_kept: bool = await self._send(address, lambda hot: hot.delete(address, **options))
+        return is_kept
 
     async def _purge(self, address: Address, version_id: str) -> None:
         """Delete a version whose blob is deleted: the current one can't be (Azure/azure-sdk-for-java pull request 48716).
@@ -205,19 +211,11 @@ class AzureTransport(CloudTransport):
         Where versions are deleted softly, a further request deletes them for good, if the account allows it (Microsoft
         Learn, "Delete Blob", "Permanent delete").
         """
-        responses: list[Any] = []
-
-        def note(response: Any) -> None:
-            responses.append(response.http_response)
-            check_sdk_answer(response)
-
         with suppress(KeyMissing):
-            await self._blob_call("delete_blob", address, version_id=version_id, raw_response_hook=note)
-            # The SDK forgets the hook when a connection breaks; then the version stays for the days of its soft delete.
-            if not responses or responses[-1].headers.get("x-ms-delete-type-permanent") != "false":
+            if not await self._delete(address, version_id=version_id):
                 return
             try:
-                await self._blob_call("delete_blob", address, version_id=version_id, blob_delete_type="Permanent")
+                await self._delete(address, version_id=version_id, is_permanent=True)
             except (CredentialsError, StorageUnavailable):
                 raise
             except LakeryCloudError as error:
@@ -382,7 +380,7 @@ class AzureTransport(CloudTransport):
         """
         if self._deletes_blocks:
             try:
-                await self._blob_call("delete_blob", address)
+                await self._delete(address)
             except KeyMissing:
                 self._deletes_blocks = not await self._has_blocks(address)
             if self._deletes_blocks:
