@@ -41,7 +41,7 @@ def _version(name: str) -> str:
         return str(module.__version__)
     if find_spec(name) is None:
         raise ImportError(f"{name} is not installed")
-    from importlib import metadata  # slow, and not needed for modules that are imported anyway
+    from importlib import metadata  # slow, and not needed for a module that is imported already
 
     try:
         return metadata.version(name)

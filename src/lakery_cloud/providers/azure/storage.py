@@ -23,10 +23,11 @@ from lakery_cloud.providers.azure.settings import (
 from lakery_cloud.versions import check_version
 
 try:
-    for _sdk in ("aiohttp", "adlfs"):
-        check_version(_sdk, storage="AzureBlobStorage", extra="azure")
     import aiohttp
     from adlfs import AzureBlobFileSystem
+
+    for _sdk in ("aiohttp", "adlfs"):
+        check_version(_sdk, storage="AzureBlobStorage", extra="azure")
     from azure.storage.blob.aio import BlobServiceClient
 
     from lakery_cloud.providers.azure.credentials import Tokens, own_credential

@@ -19,6 +19,8 @@ from lakery_cloud.providers.s3.settings import MAX_URL_LIFETIME, S3Settings, S3S
 from lakery_cloud.versions import check_version
 
 try:
+    import botocore
+
     check_version("botocore", storage="S3Storage", extra="s3")
     import botocore.session
     from botocore.httpsession import get_cert_path
