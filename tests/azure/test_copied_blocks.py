@@ -1,12 +1,10 @@
 """Put Block From URL as lakery-cloud signs it itself: the same requests, results and errors as by the SDK."""
 
-import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pytest
 from azure.core.credentials import AzureSasCredential
@@ -32,6 +30,7 @@ from lakery_cloud.testing import Exchange, content, stream_of
 from lakery_cloud.testing.faults import Answer, Delay, FaultProxy, Rule
 from lakery_cloud.testing.faults.rules import Fault, ResetBefore, SwallowAnswer
 from tests.azure.proxy import AzureProxy
+from tests.azure.senders import both_senders, shown
 from tests.azure.test_azure_hot_requests import Service, Tokens, storage_with
 from tests.conftest import rig_on
 from tests.helpers import is_by_the_sdk, name_of, proxy_before, write_stream
@@ -41,9 +40,7 @@ from tests.rigs.pairs import Pair
 pytestmark = pytest.mark.usefixtures("short_pauses")
 azure_rig = rig_on(Pair("azure-azurite", lambda server: AzureRig("Azurite", server, fast_lane=True), "azurite"))
 
-both_senders = pytest.mark.parametrize("fast_lane", [True, False], ids=["hot requests", "SDK"])
 ETAG = '"0x8D"'
-NOT_COMPARED = {"x-ms-date", "x-ms-client-request-id", "x-ms-return-client-request-id"}
 
 
 @pytest.fixture
@@ -67,17 +64,6 @@ async def copy_block(storage: AzureBlobStorage, *, key: str = "from", version: s
     upload = Upload(Address("container", "to"), "id", ObjectAttributes("", None, {}, {}), is_temporary=False)
     source = ObjectInfo(Address("other", key), 100, version)
     return await transport.copy_part(upload, 7, source, 10, 20)
-
-
-def shown(exchange: Exchange) -> tuple[Any, ...]:
-    """What the store reads of a request, without what differs from one request to the next."""
-    path, _, query = exchange.target.partition("?")
-    headers = {
-        name: re.sub(r"\b(se|st|sig)=[^&]*", r"\1=", value)
-        for name, value in exchange.headers.items()
-        if (name.startswith(("x-ms-", "if-")) or name == "content-length") and name not in NOT_COMPARED
-    }
-    return exchange.method, path, sorted(parse_qsl(query)), headers
 
 
 def signature() -> str:

@@ -32,8 +32,8 @@ from lakery_cloud.engine.model import (
     WriteConflict,
 )
 from lakery_cloud.providers.azure.copies import MAX_COPY_BLOB_SIZE
-from lakery_cloud.testing import Exchange
 from lakery_cloud.testing.faults import Answer, FaultProxy, Rule
+from tests.azure.senders import both_senders, shown
 from tests.conftest import rig_on
 from tests.helpers import is_by_the_sdk, proxy_before
 from tests.rigs.azure import AzureRig
@@ -42,8 +42,6 @@ from tests.rigs.pairs import Pair
 pytestmark = pytest.mark.usefixtures("short_pauses")
 azure_rig = rig_on(Pair("azure-azurite", lambda server: AzureRig("Azurite", server, fast_lane=True), "azurite"))
 
-both_senders = pytest.mark.parametrize("fast_lane", [True, False], ids=["hot requests", "SDK"])
-NOT_COMPARED = {"x-ms-date", "x-ms-client-request-id", "x-ms-return-client-request-id"}
 TO = Address("container", "a b/ä%41+~'()?#&=.txt")
 ATTRIBUTES = ObjectAttributes(
     "text/plain; charset=utf-8", "gzip", {"project": "lakery cloud", "a/b": "c=d+e-f_g.h"}, {"content-hash": "sha256:0"}
@@ -55,18 +53,6 @@ MADE = {"ETag": '"0x8D"', "x-ms-request-id": "0"}
 async def proxy(azure_rig: AzureRig) -> AsyncIterator[FaultProxy]:
     async with proxy_before(azure_rig) as proxy:
         yield proxy
-
-
-def shown(exchange: Exchange) -> tuple[Any, ...]:
-    """What the store reads of a request, without what differs from one request to the next."""
-    path, _, query = exchange.target.partition("?")
-    headers = {
-        name: re.sub(r"\b(se|st|sig)=[^&]*", r"\1=", value)
-        for name, value in exchange.headers.items()
-        if (name.startswith(("x-ms-", "if-")) or name in ("content-length", "content-type"))
-        and name not in NOT_COMPARED
-    }
-    return exchange.method, path, sorted(parse_qsl(query)), headers
 
 
 async def complete(transport: Any, *, is_temporary: bool, create_only: bool = True) -> Any:

@@ -42,12 +42,12 @@ class TokenRequest(RequestsRequest):
         **options: Any,
     ) -> Any:
         if options or ".mtls." in url:
-            return super().__call__(url, method, body, headers, **options)  # type: ignore[no-untyped-call]
+            return super().__call__(url, method, body, headers, **options)  # type: ignore[no-untyped-call]  # it has no types
         sending = self._send(url, method, body, headers or {})
         try:
             status, response_headers, data = asyncio.run_coroutine_threadsafe(sending, self._loop).result()
         except (HTTPError, InvalidRequest, ValueError) as error:
-            raise auth_errors.TransportError(redact_error(error)) from error  # type: ignore[no-untyped-call]
+            raise auth_errors.TransportError(redact_error(error)) from error  # type: ignore[no-untyped-call]  # it has no types
         return _TokenResponse(status, CIMultiDict(response_headers), data)
 
     async def _send(self, url: str, method: str, body: Any, headers: Mapping[str, str]) -> BufferedResponse:
