@@ -19,7 +19,6 @@ from lakery_cloud import (
     StorageUnavailable,
 )
 from lakery_cloud.emulators.servers.azurite import ACCOUNT_KEY, ACCOUNT_NAME
-from lakery_cloud.engine import requests
 from lakery_cloud.engine.attributes import ObjectAttributes
 from lakery_cloud.engine.keys import Address
 from lakery_cloud.engine.model import ObjectInfo, Receipt, Uncertain, Upload, VersionChanged
@@ -240,7 +239,6 @@ async def test_blocks_of_a_copy_share_one_signature(azure_rig: AzureRig) -> None
 @pytest.fixture
 async def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setattr(requests, "FIRST_PAUSE", 0.01)
     async with Service().serve(tmp_path) as service:
         yield service
 

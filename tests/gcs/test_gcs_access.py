@@ -76,7 +76,7 @@ def test_endpoint_is_the_one_of_gcsfs(
         monkeypatch.setenv(name, value)
     fs = GCSFileSystem(token="anon", endpoint_url=given, asynchronous=True, skip_instance_cache=True)
     settings = GCSStorage("bucket", token="anon", endpoint_url=given).settings
-    assert find_access(settings, is_plain=False).endpoint == fs._location
+    assert find_access(settings).endpoint == fs._location
 
 
 @pytest.mark.parametrize("wanted", [True, False])

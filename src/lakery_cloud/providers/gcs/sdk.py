@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lakery_cloud.providers.gcs.settings import GCSSettings
 
-ANONYMOUS = "anon"
+ANONYMOUS: Any = "anon"
 """The token of requests without credentials."""
 
 
@@ -40,12 +40,13 @@ class Access(NamedTuple):
     fs: "GCSFileSystem | None" = None
 
 
-def find_access(settings: "GCSSettings", *, is_plain: bool) -> Access:
+def find_access(settings: "GCSSettings") -> Access:
     """Look for credentials in the settings, in files, and then wherever gcsfs looks. It may block for seconds.
+
+    Found credentials are not sent to an endpoint without TLS.
 
     Args:
         settings: The storage's settings.
-        is_plain: Whether the endpoint has no TLS. Found credentials are not sent to it.
 
     Raises:
         CredentialsError: There are none, or they could not be loaded.
@@ -54,11 +55,11 @@ def find_access(settings: "GCSSettings", *, is_plain: bool) -> Access:
     if fs is not None:
         payer = fs._get_params({}).get("userProject")  # gcsfs has no public function for it
         return Access(fs._location, fs.credentials.credentials, payer, fs)  # nor for these
-    endpoint = settings.endpoint_url or _default_endpoint()
-    token: Any = ANONYMOUS
-    if settings.token is not None or not is_plain:
+    endpoint, token = endpoint_of(settings), ANONYMOUS
+    has_tls = endpoint.startswith("https:")
+    if settings.token is not None or has_tls:
         token = credentials_of(settings.token, endpoint=settings.endpoint_url)
-    wants_certificate = endpoint.startswith("https:") and _wants_certificate()
+    wants_certificate = has_tls and _wants_certificate()
     if not wants_certificate and (token == ANONYMOUS or isinstance(token, Credentials)):
         return Access(endpoint, None if token == ANONYMOUS else token, settings.user_project)
     fs = _new_file_system(settings, token)
@@ -68,8 +69,10 @@ def find_access(settings: "GCSSettings", *, is_plain: bool) -> Access:
     return Access(endpoint, credentials, settings.user_project)
 
 
-def _default_endpoint() -> str:
-    """The URL of the API, as gcsfs and google-cloud-storage find it in the environment."""
+def endpoint_of(settings: "GCSSettings") -> str:
+    """The URL of the API: that of the settings, or as gcsfs and google-cloud-storage find it in the environment."""
+    if settings.endpoint_url:
+        return settings.endpoint_url
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator in ("", "default"):
         return f"https://storage.{os.environ.get('GOOGLE_CLOUD_UNIVERSE_DOMAIN', 'googleapis.com')}"

@@ -41,13 +41,14 @@ class TokenRequest(RequestsRequest):
         timeout: float | None = None,
         **options: Any,
     ) -> Any:
+        # google-auth has no types: hence the two exceptions from mypy.
         if options or ".mtls." in url:
-            return super().__call__(url, method, body, headers, **options)  # type: ignore[no-untyped-call]  # it has no types
+            return super().__call__(url, method, body, headers, **options)  # type: ignore[no-untyped-call]
         sending = self._send(url, method, body, headers or {})
         try:
             status, response_headers, data = asyncio.run_coroutine_threadsafe(sending, self._loop).result()
         except (HTTPError, InvalidRequest, ValueError) as error:
-            raise auth_errors.TransportError(redact_error(error)) from error  # type: ignore[no-untyped-call]  # it has no types
+            raise auth_errors.TransportError(redact_error(error)) from error  # type: ignore[no-untyped-call]
         return _TokenResponse(status, CIMultiDict(response_headers), data)
 
     async def _send(self, url: str, method: str, body: Any, headers: Mapping[str, str]) -> BufferedResponse:

@@ -25,10 +25,10 @@ from lakery_cloud.versions import check_version
 try:
     for _sdk in ("aiohttp", "gcsfs"):
         check_version(_sdk, storage="GCSStorage", extra="gcs")
-        from lakery_cloud.providers.gcs.credentials import Tokens, default_file
+    from lakery_cloud.providers.gcs.credentials import Tokens, default_file
     from lakery_cloud.providers.gcs.lifecycle import lifecycle_rules
     from lakery_cloud.providers.gcs.requests import GCSRequests, PaidAddress, payer_of
-    from lakery_cloud.providers.gcs.sdk import find_access
+    from lakery_cloud.providers.gcs.sdk import endpoint_of, find_access
     from lakery_cloud.providers.gcs.transport import GCSTransport
 except MissingDependency:
     raise
@@ -86,7 +86,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             return f"{self.settings.token!r} of gcsfs"
         if self.settings.token is not None:
             return f"file {self.settings.token}"
-        if self._is_plain():
+        if not endpoint_of(self.settings).startswith("https:"):
             return "none: over plain HTTP none are sent"
         if (found := default_file()) is not None:
             return found.origin
@@ -98,7 +98,7 @@ class GCSStorage(CloudStorage[GCSStorageData]):
         async with AsyncExitStack() as stack:
             secrets = stack.enter_context(self._masked_secrets())
             # In a thread, since it looks for credentials in files and on the network.
-            access = await asyncio.to_thread(find_access, settings, is_plain=self._is_plain())
+            access = await asyncio.to_thread(find_access, settings)
             secrets.add(*secrets_in(access.endpoint))  # an emulator's URL may have a password
             fs: Any = access.fs
             connect = partial(
@@ -127,10 +127,6 @@ class GCSStorage(CloudStorage[GCSStorageData]):
             await stack.enter_async_context(aclosing(tokens))
             api = GCSRequests(access, http, tokens=tokens, settings=settings)
             yield GCSTransport(api, tokens, settings, connections=connections)
-
-    def _is_plain(self) -> bool:
-        endpoint = self.settings.endpoint_url or os.environ.get("STORAGE_EMULATOR_HOST", "")
-        return endpoint not in ("", "default") and not endpoint.startswith("https://")
 
     def _storage_data(self, address: Address, content_hash: str, size: int) -> GCSStorageData:
         data = super()._storage_data(address, content_hash, size)
